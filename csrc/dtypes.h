@@ -1,0 +1,46 @@
+// Element types as they cross from Python, and their exact conversion to a type we compute in.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace fastprune {
+
+// Python passes these as `_core.DType`, under torch's names for them (see bindings.cpp).
+enum class DType : int { kFloat16, kBFloat16, kFloat32, kFloat64, kInt32, kInt64 };
+
+// Storage types for the 16-bit formats, so that overloads can tell them apart.
+struct Half { std::uint16_t bits; };
+struct BFloat16 { std::uint16_t bits; };
+
+template <class To, class From>
+inline To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast needs equal sizes");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+inline double to_compute(double value) { return value; }
+inline float to_compute(float value) { return value; }
+inline float to_compute(BFloat16 value) {
+  return bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+
+// Moves exponent and mantissa into place and re-biases the exponent with integer adds. A subnormal
+// gets an implicit one that the subtraction takes away again, so that no subnormal float is ever an
+// operand: the result is the same when the thread flushes those to zero. Branch-free, so that
+// a loop over it vectorises.
+inline float to_compute(Half value) {
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(value.bits & 0x7fffu) << 13;
+  const std::uint32_t exponent = magnitude & 0x0f800000u;
+  const std::uint32_t rebias = 112u << 23;
+  const std::uint32_t special = exponent == 0x0f800000u ? rebias : 0u;
+  const std::uint32_t subnormal = exponent == 0u ? 1u << 23 : 0u;
+  const float offset = bit_cast<float>(exponent == 0u ? 113u << 23 : 0u);
+  const float positive = bit_cast<float>(magnitude + rebias + special + subnormal) - offset;
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+  return bit_cast<float>(bit_cast<std::uint32_t>(positive) | sign);
+}
+
+}  // namespace fastprune

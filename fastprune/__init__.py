@@ -1,0 +1,43 @@
+"""fastprune: finetune on the examples that still teach the model something.
+
+Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`), and dynamic pruning
+around the loop you already have (`DynamicPruner`, `attach`).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import fastprune.methods  # noqa: F401  (registers the methods)
+from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Schedule, score_dataset, with_index
+from fastprune.scores import cross_entropy, el2n, joint_el2n, score
+from fastprune.selection import Selection, select_topk
+
+if TYPE_CHECKING:
+    from fastprune.integrations.transformers import attach
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EMA",
+    "DynamicPruner",
+    "Latest",
+    "Mean",
+    "Schedule",
+    "Selection",
+    "attach",
+    "cross_entropy",
+    "el2n",
+    "joint_el2n",
+    "score",
+    "score_dataset",
+    "select_topk",
+    "with_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing transformers takes seconds and is an extra: only those who attach to its Trainer pay for it.
+    if name == "attach":
+        from fastprune.integrations.transformers import attach
+
+        return attach
+    raise AttributeError(f"module 'fastprune' has no attribute {name!r}")

@@ -1,0 +1,21 @@
+"""Reading a text file with an error a user can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastprune.errors import UsageError
+
+
+def read_text(path: Path) -> str:
+    """The file's UTF-8 text without a byte-order mark, line ends untouched; `UsageError` if unreadable."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file: check the path or add the file.") from None
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}): check the path and its rights."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8.") from None

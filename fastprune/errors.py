@@ -1,0 +1,10 @@
+"""The one exception type that means "the user can fix this".
+
+Library functions raise plain ``ValueError``/``TypeError`` for bad arguments.  `UsageError` is for
+input that lives outside the program (files, columns, checkpoints): the command line prints its
+sentence and exits with status 2.
+"""
+
+
+class UsageError(ValueError):
+    """Bad input from outside: names what was given, why it is wrong and how to fix it."""

@@ -1,0 +1,266 @@
+"""One run: a plain training loop with a `DynamicPruner` around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fastprune.finetune.clock import Clock
+from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
+from fastprune.finetune.model import example_scores, joint_loss
+from fastprune.finetune.spec import RunSpec, Training
+from fastprune.methods import ScoreMethod
+from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Method, get_method, score_dataset
+from fastprune.pruning.smoothing import Smoothing
+
+LR_WARMUP_SHARE = 0.1
+SCORING_BATCH_FACTOR = 4
+Row = dict[str, Any]
+
+
+class Watcher(Protocol):
+    """Who is told about the run while it goes on."""
+
+    def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
+        """A stretch of ``length`` examples begins: an epoch (numbered from 1) or a scoring pass."""
+        ...
+
+    def advance(self, examples: int) -> None:
+        """So many more examples are done."""
+        ...
+
+
+@dataclass
+class RunResult:
+    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at."""
+
+    spec: RunSpec
+    rows: list[Row] = field(default_factory=list)
+    cycles: list[Row] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """Everything of a run that changes while it goes on; `state_dict` holds all of it."""
+
+    spec: RunSpec
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_schedule: torch.optim.lr_scheduler.LambdaLR
+    pruner: DynamicPruner
+    result: RunResult
+    clock: Clock
+    steps: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and containers."""
+        return {
+            "spec": asdict(self.spec),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
+            "pruner": self.pruner.state_dict(),
+            "rows": self.result.rows,
+            "cycles": self.result.cycles,
+            "clock": asdict(self.clock),
+            "steps": self.steps,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where the state was taken."""
+        self.pruner.load_state_dict(state["pruner"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        self.result.rows, self.result.cycles = state["rows"], state["cycles"]
+        self.clock = Clock(**state["clock"])
+        self.steps = state["steps"]
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def parse_smoothing(text: str) -> Smoothing:
+    """``latest``, ``ema`` (the paper's joint NLU default) or ``mean:M`` (of the last M scores).
+
+    Raises:
+        ValueError: none of these.
+    """
+    if text == "latest":
+        return Latest()
+    if text == "ema":
+        return EMA()
+    kind, _, last = text.partition(":")
+    if kind == "mean" and last.isdecimal() and int(last) > 0:
+        return Mean(int(last))
+    raise ValueError(f"--smoothing is latest, ema or mean:M with M >= 1, got {text!r}")
+
+
+def resolve_method(name: str, training: Training) -> Method:
+    """The registered method with the run's smoothing and offset."""
+    method = get_method(name)
+    if isinstance(method, ScoreMethod):
+        return replace(method, smoothing=parse_smoothing(training.smoothing), offset=training.offset)
+    return method
+
+
+def start_run(
+    spec: RunSpec, training: Training, train: EncodedSplit, fingerprint: str, make_model: Callable[[], nn.Module]
+) -> Run:
+    """A fresh run: the model, the optimizer and the pruner all start from ``spec.seed``."""
+    torch.manual_seed(spec.seed)
+    model = make_model()
+    pruner = DynamicPruner(
+        len(train),
+        keep_fraction=spec.keep_fraction,
+        warmup_epochs=training.warmup_epochs,
+        cycle_epochs=training.cycle_epochs,
+        method=resolve_method(spec.method, training),
+        seed=spec.seed,
+        fingerprint=fingerprint,
+        arrange=group_by_length(train.lengths, training.batch_size),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, fused=True)
+    total = total_steps(spec, training, pruner)
+    lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
+    return Run(spec, model, optimizer, lr_schedule, pruner, RunResult(spec), Clock())
+
+
+def total_steps(spec: RunSpec, training: Training, pruner: DynamicPruner) -> int:
+    """Optimizer steps of the run, on which the learning-rate schedule ends."""
+    if spec.max_examples is None:
+        return pruner.total_batches(training.epochs, training.batch_size)
+    whole, rest = divmod(spec.max_examples, pruner.n)
+    return whole * -(-pruner.n // training.batch_size) + -(-rest // training.batch_size)
+
+
+def lr_factor(step: int, total: int) -> float:
+    """Linear warm-up over a tenth of the steps, then linear decay to 0 at the last."""
+    warmup = max(1, int(LR_WARMUP_SHARE * total))
+    return min((step + 1) / warmup, max(0.0, (total - step) / max(1, total - warmup)))
+
+
+def continue_run(
+    run: Run,
+    training: Training,
+    train: EncodedSplit,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    pad_token_id: int,
+    watcher: Watcher,
+    on_epoch_end: Callable[[Run], None],
+) -> RunResult:
+    """Train ``run`` to its end from wherever it is; one row per user epoch.
+
+    Args:
+        evaluate: metrics of the model; its time is not counted.
+        on_epoch_end: called when the epoch, its evaluation and a due scoring pass are done.
+    """
+    spec, pruner = run.spec, run.pruner
+    device = next(run.model.parameters()).device
+    total = total_steps(spec, training, pruner)
+    loader = DataLoader(
+        train, batch_size=training.batch_size, sampler=pruner.sampler, collate_fn=collator(pad_token_id)
+    )
+
+    def forward(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
+            return batch, run.model(batch)
+
+    def train_epoch() -> float:
+        losses: list[Tensor] = []
+        for batch in loader:
+            batch, logits = forward(batch)
+            loss = joint_loss(logits, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+            run.optimizer.step()
+            run.lr_schedule.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            if pruner.method.source == "step":
+                scores = {metric: example_scores(logits, batch, metric) for metric in pruner.method.reads}
+                pruner.observe(batch["index"], scores)
+            losses.append(loss.detach())
+            run.steps += 1
+            watcher.advance(len(batch["index"]))
+            if run.steps == total:
+                break
+        return float(torch.stack(losses).mean())
+
+    def scoring_pass(index: Tensor) -> dict[str, Tensor]:
+        (metric,) = pruner.method.reads
+        watcher.epoch(spec, "score", epoch + 1, training.epochs, 1.0, len(index))
+        scores = score_dataset(
+            run.model,
+            train,
+            lambda batch: example_scores(*reversed(forward(batch)), metric),
+            indices=index,
+            lengths=train.lengths,
+            batch_size=SCORING_BATCH_FACTOR * training.batch_size,
+            collate_fn=collator(pad_token_id),
+            progress=watcher.advance,
+        )
+        return {metric: scores}
+
+    epochs = pruner.epochs(training.epochs)
+    while run.steps < total:
+        with run.clock.part("select"):
+            epoch = next(epochs)
+        phase = pruner.sampler.piece.phase
+        if phase.index and phase.first_epoch == epoch:
+            run.result.cycles += _cycle_record(run, epoch)
+        kept = phase.size / pruner.n
+        name = "full" if pruner.method.keeps_all else "warmup" if phase.index == 0 else "pruned"
+        watcher.epoch(spec, name, epoch + 1, training.epochs, kept, phase.size)
+        run.model.train()
+        with run.clock.part("train"):
+            loss_mean = train_epoch()
+        if pruner.wants_scores:
+            with run.clock.part("score"):
+                pruner.rescore(scoring_pass)
+        run.result.rows.append(_row(run, epoch, name, kept, loss_mean, evaluate(run.model)))
+        run.result.cpu_seconds = run.clock.cpu_seconds
+        on_epoch_end(run)
+    return run.result
+
+
+def _row(run: Run, epoch: int, phase: str, kept: float, loss: float, metrics: dict[str, float]) -> Row:
+    seconds = run.clock.seconds
+    return {
+        "run": run.spec.name,
+        "method": run.spec.method,
+        "keep_fraction": run.spec.keep_fraction,
+        "seed": run.spec.seed,
+        "epoch": epoch + 1,
+        "phase": phase,
+        "kept": kept,
+        "examples_seen": run.pruner.examples_before + run.pruner.sampler.yielded,
+        "steps": run.steps,
+        "seconds": run.clock.total,
+        "train_seconds": seconds["train"],
+        "score_seconds": seconds["score"],
+        "select_seconds": seconds["select"],
+        "cpu_seconds": run.clock.cpu_seconds,
+        "train_loss": loss,
+        "lr": run.lr_schedule.get_last_lr()[0],
+        "split": "test",
+        **metrics,
+    }
+
+
+def _cycle_record(run: Run, epoch: int) -> list[Row]:
+    pruner = run.pruner
+    if not pruner.method.reads or pruner.history.empty:
+        return []
+    kept = torch.zeros(pruner.n, dtype=torch.bool)
+    kept[pruner.kept_indices] = True
+    score = pruner.history.value(pruner.method.reads[0]).cpu()
+    return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]

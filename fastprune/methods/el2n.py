@@ -1,0 +1,25 @@
+"""EL2N, dynamic: the procedure of the paper.
+
+Source: "NLU on Data Diets", Attendu & Corbeil 2023 (arXiv 2306.03208), Figure 1; the score is that of Paul et
+al. 2021 (arXiv 2107.07075), EL2N = ‖softmax(z) − onehot(y)‖₂, joint heads as the norm over all of them.
+Rule: before every cycle score *all* examples with the current model and keep the k highest.  Pruned examples
+come back as soon as they rank again.
+Reads: ``el2n`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
+Memory: 12 bytes an example (latest score) or 16 (EMA).
+When: the cycle is long enough to pay for the pass (T ≥ 3) and labels are clean.
+When not: with label noise (raise ``offset``), or when keeping under about 30 %, where published evidence is
+that random subsets win.
+"""
+
+from __future__ import annotations
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+
+
+def el2n() -> ScoreMethod:
+    """The method with the authors' GLUE default, the latest score only."""
+    return ScoreMethod("el2n", metric="el2n", source="pass")
+
+
+register("el2n", el2n)

@@ -1,0 +1,25 @@
+"""EL2N recorded in the training step: no scoring pass at all.
+
+Source: the score of arXiv 2306.03208 / 2107.07075 with the bookkeeping of InfoBatch (Qin et al. 2024), which
+reuses what the training step computed anyway.
+Rule: an example's score is the one it had when it was last trained on; keep the k highest.  A pruned example
+keeps its old score, and returns once the kept ones have fallen below it.
+Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.
+Memory: 12 bytes an example.
+When: the default: scoring passes cost more than their freshness is worth.
+When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because
+the step that computes them trains.
+"""
+
+from __future__ import annotations
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+
+
+def el2n_free() -> ScoreMethod:
+    """The method with the latest score only."""
+    return ScoreMethod("el2n-free", metric="el2n", source="step")
+
+
+register("el2n-free", el2n_free)

@@ -1,0 +1,22 @@
+"""Per-example loss, dynamic.
+
+Source: the ``loss`` mode of the authors' code for arXiv 2306.03208: the paper's procedure with the
+cross-entropy in EL2N's place.
+Rule: before every cycle compute the loss of all examples and keep the k highest.
+Reads: ``loss`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
+Memory: 12 bytes an example.
+When: to see what EL2N adds.  When not: loss is unbounded, so outliers and wrong labels rank first.
+"""
+
+from __future__ import annotations
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+
+
+def loss() -> ScoreMethod:
+    """The method with the latest loss only."""
+    return ScoreMethod("loss", metric="loss", source="pass")
+
+
+register("loss", loss)

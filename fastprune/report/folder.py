@@ -1,0 +1,225 @@
+"""The run folder: five files with fixed names, each complete or absent, never half-written.
+
+``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.
+``metrics.jsonl``  one evaluation a line.  Keys: run, seed, epoch, phase ("warmup" or "pruned"), kept,
+                   split, intent_accuracy, slot_f1 (joint only), exact_match, train_loss; and, counted
+                   from the run's start, examples_seen, steps, train_seconds, score_seconds,
+                   select_seconds and their sum ``seconds`` (evaluation excluded).
+``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.
+``summary.json``   data, model and one row per run (see `fastprune.report.summary`).
+``report.png``     the picture (see `fastprune.report.plots`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastprune.errors import UsageError
+
+CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
+SUMMARY, PICTURE = "summary.json", "report.png"
+FILES = (CONFIG, METRICS, SCORES, SUMMARY, PICTURE)
+MARK = "fastprune_run"
+FORMAT_VERSION = 1
+SCORE_TYPES = {
+    "run": "string",
+    "seed": "int32",
+    "epoch": "int32",
+    "index": "int64",
+    "score": "float32",
+    "kept": "bool",
+}
+
+Row = dict[str, Any]
+
+
+class RunFolder:
+    """Readers and atomic writers of one run folder; make one with `create` or `open`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """A folder for a new run.
+
+        An older run in it loses its files at once, so that no mixture of two runs can be read.  Raises
+        `UsageError` if ``path`` is a file or holds anything but a run.
+        """
+        path = Path(path).expanduser()
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: a file is in the way: choose another name for the run folder.")
+        if path.is_dir() and any(path.iterdir()) and not is_run_folder(path):
+            raise UsageError(f"{path}: not empty and not a run folder: choose a new or an empty folder.")
+        path.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (path / name).unlink(missing_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run folder; `UsageError` if it is none."""
+        path = Path(path).expanduser()
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such folder: give the folder of an earlier run.")
+        if not is_run_folder(path):
+            raise UsageError(f"{path}: not a run folder (no {METRICS}): give the folder of an earlier run.")
+        return cls(path)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write it first: it marks the folder as a run folder."""
+        write_json(self.path / CONFIG, {MARK: FORMAT_VERSION, **config})
+
+    def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """All rows so far; call it again as they grow."""
+        text = "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
+        write_atomic(self.path / METRICS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """``{"data": ..., "model": ..., "rows": [...]}``."""
+        write_json(self.path / SUMMARY, summary)
+
+    def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+        """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""
+        pa, parquet = _pyarrow()
+        if set(columns) != set(SCORE_TYPES):
+            raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(SCORE_TYPES)}.")
+        schema = pa.schema([(name, getattr(pa, _factory(kind))()) for name, kind in SCORE_TYPES.items()])
+        table = pa.table({name: columns[name] for name in SCORE_TYPES}, schema=schema)
+        write_atomic(self.path / SCORES, lambda temporary: parquet.write_table(table, temporary))
+
+    def write_picture(self, figure: Any, dpi: int = 150) -> Path:
+        """Save a matplotlib figure as ``report.png``."""
+        path = self.path / PICTURE
+        write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format="png"))
+        return path
+
+    def read_config(self) -> Row:
+        """The settings, or {} if the file is missing."""
+        return read_json(self.path / CONFIG) if (self.path / CONFIG).exists() else {}
+
+    def read_summary(self) -> Row | None:
+        """The summary, or None while the run has not ended."""
+        return read_json(self.path / SUMMARY) if (self.path / SUMMARY).exists() else None
+
+    def read_metrics(self) -> list[Row]:
+        """The evaluations in the order they were made; [] before the first."""
+        path = self.path / METRICS
+        if not path.exists():
+            return []
+        rows = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+            if line.strip():
+                rows.append(_parse(line, f"{path}, line {number}"))
+        return rows
+
+    def read_scores(self) -> dict[str, np.ndarray] | None:
+        """The columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
+        path = self.path / SCORES
+        if not path.exists():
+            return None
+        pa, parquet = _pyarrow()
+        try:
+            table = parquet.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{path}: not readable ({reason}): remove it or run again.") from None
+        missing = [name for name in SCORE_TYPES if name not in table.column_names]
+        if missing:
+            raise UsageError(f"{path}: no column {missing[0]!r}: remove the file or run again.")
+        return {name: table[name].to_numpy() for name in SCORE_TYPES}
+
+
+def is_run_folder(path: Path) -> bool:
+    """True for a folder this library wrote.
+
+    A bare config.json is not enough: every model checkpoint has one.
+    """
+    if (path / METRICS).is_file():
+        return True
+    try:
+        return MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it; a failure leaves no trace."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        # mkstemp gives 0600; a report is meant to be read by others as any new file is.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented UTF-8 JSON, written atomically."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Row:
+    """A JSON object; `UsageError` if the file holds anything else."""
+    return _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's own types: scalars of numpy and torch unpacked, NaN and infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, bool, int)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return plain(value.item())
+    raise TypeError(
+        f"a {type(value).__name__} cannot be written as JSON: convert it to plain numbers or text."
+    )
+
+
+def _parse(text: str, where: str) -> Row:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where}: not JSON ({error.msg}): mend or remove it.") from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: not a JSON object: mend or remove it.")
+    return row
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _factory(kind: str) -> str:
+    return "bool_" if kind == "bool" else kind
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise UsageError(f"{SCORES} needs the pyarrow package: pip install 'fastprune[demo]'.") from None
+    return pyarrow, parquet

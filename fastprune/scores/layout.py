@@ -1,0 +1,24 @@
+"""How logits and labels of any rank are laid out for a kernel: (B, T, C) and (B, T) views."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def as_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """logits (..., T, C) and labels (..., T) as (B, T, C) and (B, T).
+
+    0-dim labels become B = T = 1, 1-dim labels B = 1. Views, unless there are more than two label
+    dimensions whose strides do not collapse.
+    """
+    if labels.ndim == 0:
+        return logits.reshape(1, 1, -1), labels.reshape(1, 1)
+    if labels.ndim == 1:
+        return logits.unsqueeze(0), labels.unsqueeze(0)
+    return logits.flatten(0, -3), labels.flatten(0, -2)
+
+
+def unit_class_stride(logits: Tensor) -> Tensor:
+    """The logits, copied only if the class dimension is not contiguous in memory."""
+    logits = logits.resolve_neg()
+    return logits if logits.stride(-1) == 1 or logits.shape[-1] == 1 else logits.contiguous()
