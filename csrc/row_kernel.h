@@ -88,7 +88,7 @@ Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label) {
   return sums;
 }
 
-// Rows too short to fill vectors: one exponential in double for each class but two.
+// Rows too short to fill vectors: in double, an exponential each but for label and maximum.
 constexpr std::int64_t kFewClasses = 5;
 
 template <class Element>

@@ -113,14 +113,17 @@ class DynamicPruner:
         """Yield 0, 1, … ``epochs`` − 1; within each, iterate the loader once.
 
         Before an epoch that starts a cycle the kept set is chosen.  After ``load_state_dict`` it goes on in
-        the epoch that was interrupted, behind the examples already read.
+        the epoch that was interrupted, behind the examples already read.  For a bitwise equal rest of the run
+        give the `DataLoader` a ``generator`` of its own (it draws a number from the global one whenever an
+        iteration starts) and no workers (they read ahead).
 
         Raises:
             RuntimeError: the method needs a scoring pass that ``rescore`` has not been given.
         """
         self.plan(epoch_pieces(self.phases(epochs)))
         first = self.sampler.epoch
-        if self.sampler.yielded and self.sampler.yielded >= len(self.sampler):
+        # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
+        if 0 < len(self.sampler) <= self.sampler.yielded and not self.wants_scores:
             first += 1
         for number in range(first, len(self.sampler.pieces)):
             self.start_piece(number)

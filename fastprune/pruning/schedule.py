@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 TOP_UP_TOLERANCE = 0.02
+SHORT_STEP_TOLERANCE = 0.05
+MULTIPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,12 @@ def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:
     return [Piece(p, e * p.size, (e + 1) * p.size) for p in phases for e in range(p.epochs)]
 
 
-def chunk_pieces(phases: Sequence[Phase]) -> list[Piece]:
-    """Pieces of one constant length; the last of a phase may run into the next permutation."""
-    v = chunk_length(phases)
+def chunk_pieces(phases: Sequence[Phase], step: int = 1) -> list[Piece]:
+    """Pieces of one constant length; the last of a phase may run into the next permutation.
+
+    ``step`` is the number of examples of an optimizer step, see `chunk_length`.
+    """
+    v = chunk_length(phases, step)
     return [Piece(p, start, start + v) for p in phases for start in range(0, p.length, v)]
 
 
@@ -126,19 +131,32 @@ def top_up(phases: Sequence[Phase], v: int) -> int:
     return sum(-p.length % v for p in phases)
 
 
-def chunk_length(phases: Sequence[Phase]) -> int:
+def chunk_length(phases: Sequence[Phase], step: int = 1) -> int:
     """The longest chunk, at most the smallest epoch, whose top-ups cost at most 2 % of the budget.
 
     A phase is read without waste exactly when v divides its length, so the candidates are the phases'
     lengths divided by small whole numbers, rounded up.  A chunk of ``2 % · budget / len(phases)``
     always qualifies, because each phase wastes less than one chunk.
+
+    The last optimizer step of a chunk is a short one unless ``step`` examples divide v.  Where all epochs are
+    of one size nothing can be done about it; elsewhere v is chosen, if there is such a v, so that these cost at
+    most 5 % more steps than full ones only; multiples of ``step`` are candidates, too.
     """
     smallest = min(p.size for p in phases)
-    allowed = TOP_UP_TOLERANCE * budget(phases)
+    if all(p.size == smallest for p in phases):
+        return smallest
+    total = budget(phases)
+    allowed = TOP_UP_TOLERANCE * total
     candidates = {math.ceil(length / j) for length in {p.length for p in phases} for j in range(1, 257)}
     candidates.add(max(1, int(allowed // len(phases))))
-    fitting = (v for v in sorted(candidates, reverse=True) if v <= smallest and top_up(phases, v) <= allowed)
-    return next(fitting, 1)
+    if step > 1:
+        candidates.update(step * j for j in range(1, min(smallest // step, MULTIPLES) + 1))
+    fitting = [v for v in sorted(candidates, reverse=True) if v <= smallest and top_up(phases, v) <= allowed]
+
+    def excess(v: int) -> float:
+        return (total + top_up(phases, v)) / v * math.ceil(v / step) * step / total - 1.0
+
+    return next((v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1))
 
 
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:

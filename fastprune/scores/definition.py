@@ -77,14 +77,13 @@ def row_scores(
     s1 = e.sum(-1)
     s2 = e.square().sum(-1)
 
+    zero = ignored | ((m == -torch.inf) & z_label.isfinite() & ~out_of_range)
+    undefined = out_of_range | (z_label == torch.inf)  # the sums carry NaN for all other cases
     scores = {}
     for metric in metrics:
         closed_form = _el2n if metric == "el2n" else _loss
         score = closed_form(m, s1, s2, z_label)
-        alone = m == -torch.inf
-        score = torch.where(alone & z_label.isfinite(), torch.zeros_like(score), score)
-        score = torch.where(out_of_range, torch.full_like(score, torch.nan), score)
-        score = torch.where(ignored, torch.zeros_like(score), score)
+        score = score.masked_fill(undefined, torch.nan).masked_fill(zero, 0.0)
         scores[metric] = score.to(torch.float32)
     return scores
 

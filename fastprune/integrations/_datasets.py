@@ -1,0 +1,61 @@
+"""What the adapter asks of a training set: its identity and the lengths of its examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers.utils import is_datasets_available
+
+FINGERPRINT_ROWS = 64
+
+
+def is_hub_dataset(dataset: Any) -> bool:
+    """Whether it is a map-style ``datasets.Dataset``."""
+    if not is_datasets_available():
+        return False
+    import datasets
+
+    return isinstance(dataset, datasets.Dataset)
+
+
+def fingerprint(dataset: Any) -> str | None:
+    """SHA-256 of column names, length and up to 64 evenly spaced rows; None for other data sets than
+    ``datasets.Dataset``.
+
+    Rows are read as stored, without the data set's transform: decoding or augmenting would make them differ
+    between two runs.
+    """
+    if not is_hub_dataset(dataset):
+        return None
+    n = len(dataset)
+    rows = dataset.with_format("arrow")
+    digest = hashlib.sha256(repr((sorted(dataset.column_names), n)).encode())
+    for row in range(0, n, -(-n // FINGERPRINT_ROWS)):
+        digest.update(repr(sorted(rows[row].to_pydict().items())).encode())
+    return digest.hexdigest()
+
+
+def lengths(dataset: Any) -> Sequence[int] | None:
+    """Length of ``input_ids`` of every example, where they can be had without reading the samples."""
+    if is_hub_dataset(dataset):
+        return _column_lengths(dataset)
+    ids = getattr(dataset, "input_ids", None)
+    if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
+        return [len(example) for example in ids]
+    return None
+
+
+def _column_lengths(dataset: Any) -> Sequence[int] | None:
+    import pyarrow
+    import pyarrow.compute
+
+    if "input_ids" not in dataset.column_names:
+        return None
+    column = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+    kind = column.type
+    if not (pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)):
+        return None
+    return pyarrow.compute.list_value_length(column).fill_null(0).to_pylist()

@@ -1,0 +1,533 @@
+"""Dynamic pruning inside an unmodified Hugging Face ``Trainer``, 4.50 to 5.x.
+
+``attach`` overrides five attributes of one Trainer *instance*; nothing global is patched:
+
+* ``_inner_training_loop``: a run begins and ends here, and which checkpoint it resumes is known here;
+* ``_get_train_sampler``: hands out the pruning sampler, planned for this run;
+* ``set_initial_training_values``: the Trainer, which freezes the length of an epoch, counts chunks as epochs;
+* ``callback_handler.call_event``: callbacks see the user's epochs, not the chunks, and cycles start here;
+* ``compute_loss``: the logits of the training step become scores (methods that learn from it only).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+try:
+    from tqdm.auto import tqdm
+    from transformers import Trainer, TrainerControl, TrainerState
+except ImportError as error:
+    raise ImportError("fastprune.attach needs transformers: pip install 'fastprune[hf]'") from error
+
+from fastprune.errors import UsageError
+from fastprune.integrations._datasets import fingerprint, is_hub_dataset, lengths
+from fastprune.integrations._epochs import UserEpochs
+from fastprune.integrations._outputs import default_scores
+from fastprune.pruning import DynamicPruner, Method, Piece, score_dataset
+from fastprune.pruning.schedule import chunk_pieces
+
+STATE_FILE = "fastprune.pt"
+VERSION = 1
+
+logger = logging.getLogger(__name__)
+
+ScoreFn = Callable[[Any, Mapping[str, Any]], Tensor | Mapping[str, Tensor]]
+Fire = Callable[[str], TrainerControl]
+
+
+def attach(
+    trainer: Trainer,
+    *,
+    keep_fraction: float,
+    warmup_epochs: int = 1,
+    cycle_epochs: int = 1,
+    method: str | Method = "el2n",
+    seed: int | None = None,
+    score_fn: ScoreFn | None = None,
+    score_batch_size: int | None = None,
+) -> DynamicPruner:
+    """Make ``trainer.train()`` prune its training set while it trains.
+
+    ``num_train_epochs`` keeps its meaning: passes over all examples during the warm-up, then over the kept
+    ones; an explicit ``max_steps`` wins.  Evaluation, saving and logging by epoch, ``on_epoch_end`` of
+    callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it would.
+    Checkpoints hold the pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*``
+    at each new cycle.
+
+    Args:
+        trainer: with a map-style ``train_dataset``, random sampling, in one process.
+        keep_fraction: share of the examples kept after the warm-up, in (0, 1].  At 1.0 nothing changes: same
+            order, same random numbers, same weights as without ``attach``.
+        warmup_epochs: epochs on all examples first.
+        cycle_epochs: epochs between two selections.
+        method: a registered name (``fastprune methods``) or a `Method`.  "el2n" is the paper's, with a scoring
+            pass before each cycle; "el2n-free" reads the scores off the training steps.
+        seed: of the order and of random selections; by default the Trainer's (``data_seed``, else ``seed``).
+        score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of the default
+            for models with one head.  Receives what ``compute_loss(return_outputs=True)`` and the collator
+            return; called without gradients.
+        score_batch_size: of the scoring pass; by default 4 × ``per_device_train_batch_size``.
+
+    Returns:
+        The pruner, for ``pruner.kept_indices``, ``pruner.history`` and ``pruner.log()``.
+
+    Raises:
+        TypeError: ``trainer`` is no ``transformers.Trainer``.
+        ValueError: the trainer is set up in a way that does not go with pruning; the message says which.
+
+    Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.
+    """
+    _check(trainer)
+    pruner = DynamicPruner(
+        len(trainer.train_dataset),
+        keep_fraction=keep_fraction,
+        warmup_epochs=warmup_epochs,
+        cycle_epochs=cycle_epochs,
+        method=method,
+        seed=trainer.args.seed if seed is None else seed,
+        fingerprint=fingerprint(trainer.train_dataset),
+    )
+    _Attachment(trainer, pruner, seed, score_fn, score_batch_size).install()
+    return pruner
+
+
+def _check(trainer: Trainer) -> None:
+    """Refuse what this version cannot do, naming the argument and the way out."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must be a transformers.Trainer, got {type(trainer).__name__}")
+    args, dataset = trainer.args, trainer.train_dataset
+    if getattr(trainer, "_fastprune", None) is not None:
+        raise ValueError("fastprune is attached to this trainer already; attach once, or build a new Trainer")
+    if dataset is None:
+        raise ValueError("trainer has no train_dataset; pass train_dataset=... to Trainer")
+    if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise ValueError(
+            f"train_dataset is a stream ({type(dataset).__name__}): its examples cannot be read by index; "
+            "pass a map-style data set (datasets: load_dataset(..., streaming=False))"
+        )
+    if args.world_size > 1:
+        raise ValueError(f"world_size is {args.world_size}: attach works in one process; start training without torchrun")
+    strategy = "group_by_length" if getattr(args, "group_by_length", False) else None
+    strategy = strategy or getattr(args, "train_sampling_strategy", "random")
+    if strategy != "random":
+        raise ValueError(f"train_sampling_strategy is {strategy!r}, but pruning decides the order; set it to 'random'")
+    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
+        raise ValueError(
+            f"{type(trainer).__name__} overrides _get_train_sampler, but pruning decides the order; "
+            "attach to a Trainer without a sampler of its own"
+        )
+    if not getattr(args.accelerator_config, "use_seedable_sampler", True):
+        logger.warning(
+            "accelerator_config has use_seedable_sampler=False: the order is reproducible all the same, so with "
+            "keep_fraction=1.0 it differs from that of the Trainer alone"
+        )
+
+
+@dataclass
+class _Run:
+    """One call of the training loop: where it is, in chunks, micro-batches and the user's epochs."""
+
+    pieces: list[Piece]
+    epochs: UserEpochs
+    batch_size: int
+    batches: int
+    steps: int
+    number: int = -1
+    micro: int = 0
+    skip: int = 0
+    completed: int = 0
+    epoch_open: bool = False
+    order: Tensor | None = None
+
+    @property
+    def position(self) -> int:
+        """Examples of the stream read by the steps so far; a chunk counts as read when its batches are."""
+        if self.micro >= self.batches:
+            return (self.number + 1) * self.epochs.chunk
+        return self.number * self.epochs.chunk + self.micro * self.batch_size
+
+    @property
+    def user_epochs(self) -> int:
+        """How many epochs the user asked for."""
+        last = self.pieces[-1].phase
+        return last.first_epoch + last.epochs
+
+
+class _Attachment:
+    """The overrides of one trainer."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        pruner: DynamicPruner,
+        seed: int | None,
+        score_fn: ScoreFn | None,
+        score_batch_size: int | None,
+    ) -> None:
+        self.trainer = trainer
+        self.pruner = pruner
+        self.seed = seed
+        self.score_fn = score_fn
+        self.score_batch_size = score_batch_size
+        self.training = False
+        self.resume_from: str | None = None
+        self.trial: Any = None
+        self.run: _Run | None = None
+
+    def install(self) -> None:
+        """Override the trainer's hooks on the instance."""
+        trainer = self.trainer
+        trainer._fastprune = self.pruner
+        self.plain_loss = trainer.compute_loss
+        _override(trainer, "_inner_training_loop", self._training_loop)
+        _override(trainer, "_get_train_sampler", self._train_sampler)
+        _override(trainer, "set_initial_training_values", self._training_values)
+        _override(trainer.callback_handler, "call_event", self._event)
+        if self.pruner.method.source == "step":
+            _override(trainer, "compute_loss", self._compute_loss)
+
+    # --- a run ---------------------------------------------------------------------------------
+
+    def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        self.resume_from, self.trial = given.get("resume_from_checkpoint"), given.get("trial")
+        self.training, self.run = True, None
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self.training, self.run = False, None
+
+    def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # Here accelerate's seedable sampler would be made, so the random state's seed is the one it would take.
+        # With auto_find_batch_size the loop comes by again after running out of memory, and starts afresh.
+        if not self.training:
+            return original(*args, **kwargs)
+        self._begin()
+        return self.pruner.sampler
+
+    def _begin(self) -> None:
+        """Plan the run; go back to its start, or to the checkpoint."""
+        trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
+        if len(trainer.train_dataset) != pruner.n:
+            raise ValueError(
+                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune was "
+                "attached; attach to a new Trainer with this data set"
+            )
+        pieces = self._plan()
+        state = None if self.resume_from is None else _read_state(self.resume_from)
+        pruner.reset(self._run_seed(state))
+        pruner.plan(pieces)
+        if state is None:
+            pruner.start_piece(0)
+        else:
+            if state["chunk"] != len(pieces[0]):
+                raise UsageError(
+                    f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
+                    f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
+                )
+            pruner.load_state_dict(state["pruner"])
+            pruner.sampler.rewind()  # the Trainer skips the batches of a resumed chunk itself
+        chunk, batch = len(pieces[0]), trainer._train_batch_size
+        batches = _batches(chunk, batch, args.dataloader_drop_last)
+        self.run = _Run(pieces, UserEpochs(pieces), batch, batches, _steps(batches, args))
+        if chunk < batch * args.gradient_accumulation_steps and chunk < pruner.n:
+            logger.warning(
+                "pruning reads the data in chunks of %d examples, less than one optimizer step of %d: steps are "
+                "smaller than you asked for; lower the batch size or keep more",
+                chunk,
+                batch * args.gradient_accumulation_steps,
+            )
+
+    def _plan(self) -> list[Piece]:
+        """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps."""
+        args, batch = self.trainer.args, self.trainer._train_batch_size
+        step = batch * args.gradient_accumulation_steps
+        if args.max_steps <= 0:
+            if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
+                raise ValueError(
+                    f"num_train_epochs must be a whole number >= 1 when pruning, got {args.num_train_epochs!r}; "
+                    "set max_steps to train for a part of an epoch"
+                )
+            pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
+        else:
+            epochs = self._epochs_for(args.max_steps * step)
+            pieces = chunk_pieces(self.pruner.phases(epochs), step)
+        if not _batches(len(pieces[0]), batch, args.dataloader_drop_last):
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of {batch}; "
+                "set it to False or lower per_device_train_batch_size"
+            )
+        while 0 < len(pieces) * _steps(_batches(len(pieces[0]), batch, args.dataloader_drop_last), args) < args.max_steps:
+            epochs += -(-epochs // 8)
+            pieces = chunk_pieces(self.pruner.phases(epochs), step)
+        return pieces
+
+    def _epochs_for(self, examples: int) -> int:
+        """The fewest user epochs that hold so many training examples."""
+        n, schedule = self.pruner.n, self.pruner.schedule
+        warmup = min(schedule.warmup_epochs, -(-examples // n))
+        return warmup + max(0, -(-(examples - warmup * n) // schedule.kept(n)))
+
+    def _run_seed(self, state: Mapping[str, Any] | None) -> int:
+        if self.seed is not None:
+            return self.seed
+        if state is not None:
+            return int(state["pruner"]["sampler"]["seed"])
+        data_seed = self.trainer.args.data_seed
+        return torch.initial_seed() if data_seed is None else data_seed
+
+    def _training_values(self, original: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
+        run = self.run
+        if run is None:
+            return original(args, *rest, **kwargs)
+        # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
+        args = copy.copy(args)
+        args.num_train_epochs = len(run.pieces)
+        values = list(original(args, *rest, **kwargs))
+        if not run.epochs.aligned:
+            _correct(values, run, args.max_steps)
+        run.steps = values[1]
+        return tuple(values)
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        original: Callable[..., TrainerControl],
+        event: str,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> TrainerControl:
+        if self.training and self.run is None:
+            raise ValueError(
+                f"{type(self.trainer).__name__}.get_train_dataloader does not ask _get_train_sampler for its sampler; "
+                "fastprune cannot choose the examples of such a trainer"
+            )
+        handler = getattr(self, event, None) if self.run is not None else None
+        if handler is None:
+            return original(event, args, state, control, **kwargs)
+        return handler(self.run, state, control, lambda name: original(name, args, state, control, **kwargs))
+
+    def on_train_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """Take up the position of the Trainer, which counts from ``global_step``."""
+        args = self.trainer.args
+        run.number = state.global_step // run.steps
+        run.micro = 0 if args.ignore_data_skip else state.global_step % run.steps * args.gradient_accumulation_steps
+        run.completed = run.epochs.completed(run.position)
+        run.number, run.skip = run.number - 1, run.micro
+        state.num_train_epochs = run.user_epochs
+        return fire("on_train_begin")
+
+    def on_epoch_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """A chunk begins: select if it starts a cycle."""
+        run.number, run.micro, run.skip = run.number + 1, run.skip, 0
+        self._start_chunk(run)
+        return self._open_epoch(run, control, fire)
+
+    def on_step_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """A user epoch may begin in the middle of a chunk."""
+        self._open_epoch(run, control, fire)
+        return fire("on_step_begin")
+
+    def on_substep_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """Count the micro-batch."""
+        run.micro += 1
+        return fire("on_substep_end")
+
+    def on_step_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
+        run.micro += 1
+        done = run.epochs.completed(run.position)
+        if not run.epochs.aligned:
+            state.epoch = float(done) if done > run.completed else run.epochs.at(run.position)
+        control = fire("on_step_end")
+        if done > run.completed and run.micro < run.batches:
+            control = self._close_epoch(run, done, fire)
+        return control
+
+    def on_epoch_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
+        if not control.should_training_stop:
+            run.micro = run.batches
+        done = run.epochs.completed(run.position)
+        if done > run.completed or (control.should_training_stop and run.epoch_open):
+            return self._close_epoch(run, done, fire)
+        return control
+
+    def on_save(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+        """Put the pruning state into the checkpoint."""
+        folder = os.path.join(self.trainer._get_output_dir(trial=self.trial), f"checkpoint-{state.global_step}")
+        if self.trainer.args.should_save and os.path.isdir(folder):
+            _write_state({"version": VERSION, "chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
+        return fire("on_save")
+
+    def _open_epoch(self, run: _Run, control: TrainerControl, fire: Fire) -> TrainerControl:
+        if run.epoch_open:
+            return control
+        run.epoch_open = True
+        return fire("on_epoch_begin")
+
+    def _close_epoch(self, run: _Run, done: int, fire: Fire) -> TrainerControl:
+        run.completed, run.epoch_open = done, False
+        return fire("on_epoch_end")
+
+    def _start_chunk(self, run: _Run) -> None:
+        pruner, piece = self.pruner, run.pieces[run.number]
+        if pruner.needs_pass(piece.phase):
+            pruner.rescore(self._scoring_pass)
+        pruner.start_piece(run.number)
+        if pruner.method.source == "step":
+            run.order = pruner.sampler.piece_indices()
+        if piece.phase.index > 0 and piece.start == 0 and run.micro == 0:
+            self.trainer.log({key: value for key, value in pruner.log().items() if math.isfinite(value)})
+
+    # --- scores --------------------------------------------------------------------------------
+
+    def _compute_loss(
+        self, original: Callable[..., Any], model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        if self.run is None or not model.training:
+            return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        fields = self._with_own_labels(inputs)
+        loss, outputs = _loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
+        with torch.no_grad():
+            scores = self._batch_scores(outputs, fields)
+        self.pruner.observe(self._batch_index(self.run, scores), scores)
+        return (loss, outputs) if return_outputs else loss
+
+    def _with_own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
+        names = self.trainer.label_names
+        return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+    def _batch_index(self, run: _Run, scores: Mapping[str, Tensor]) -> Tensor:
+        """Which examples the current micro-batch holds follows from its position in the sampler's order."""
+        assert run.order is not None
+        index = run.order[run.micro * run.batch_size : (run.micro + 1) * run.batch_size]
+        sizes = {len(values) for values in scores.values()}
+        if sizes != {len(index)}:
+            raise RuntimeError(
+                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
+                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of your "
+                "own?), so scores cannot be told to examples; use method='el2n', which scores in a pass of its own"
+            )
+        return index
+
+    def _batch_scores(self, outputs: Any, inputs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        trainer, reads = self.trainer, self.pruner.method.reads
+        if self.score_fn is None:
+            return default_scores(outputs, inputs, reads, trainer.label_names, trainer.model)
+        scores = self.score_fn(outputs, inputs)
+        return scores if isinstance(scores, Mapping) else dict.fromkeys(reads, scores)
+
+    def _scoring_pass(self, index: Tensor) -> dict[str, Tensor]:
+        """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
+        trainer, reads = self.trainer, self.pruner.method.reads
+        dataset, collate = trainer.train_dataset, trainer.data_collator
+        if is_hub_dataset(dataset):
+            dataset = trainer._remove_unused_columns(dataset, description="scoring")
+        else:
+            collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
+
+        def score_batch(batch: Any) -> Tensor:
+            inputs = trainer._prepare_inputs(batch)
+            fields = self._with_own_labels(inputs)
+            # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
+            with trainer.compute_loss_context_manager():
+                _, outputs = _loss_and_outputs(self.plain_loss(trainer.model, inputs, return_outputs=True))
+            scores = self._batch_scores(outputs, fields)
+            return torch.stack([scores[metric].float() for metric in reads], dim=-1)
+
+        with tqdm(total=len(index), desc="Scoring", disable=trainer.args.disable_tqdm, leave=False) as bar:
+            columns = score_dataset(
+                trainer.model,
+                dataset,
+                score_batch,
+                indices=index,
+                lengths=self._lengths,
+                batch_size=self.score_batch_size or 4 * trainer.args.per_device_train_batch_size,
+                collate_fn=collate,
+                progress=bar.update,
+            )
+        return dict(zip(reads, columns.unbind(-1), strict=True))
+
+    @functools.cached_property
+    def _lengths(self) -> Any:
+        return lengths(self.trainer.train_dataset)
+
+
+def _override(owner: Any, name: str, hook: Callable[..., Any]) -> None:
+    """Call ``hook(original, ...)`` in place of ``owner.name(...)``, on this instance only."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def overriding(*args: Any, **kwargs: Any) -> Any:
+        return hook(original, *args, **kwargs)
+
+    setattr(owner, name, overriding)
+
+
+def _loss_and_outputs(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(
+            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so let "
+            "your compute_loss honour return_outputs"
+        )
+    return result
+
+
+def _batches(chunk: int, batch_size: int, drop_last: bool) -> int:
+    return chunk // batch_size if drop_last else -(-chunk // batch_size)
+
+
+def _steps(batches: int, args: Any) -> int:
+    return -(-batches // args.gradient_accumulation_steps)
+
+
+def _correct(values: list[Any], run: _Run, max_steps: int) -> None:
+    """Set right what the Trainer derives from an epoch's length.
+
+    ``values`` is the result of ``set_initial_training_values``: epochs, steps an epoch, examples, samples, …,
+    steps.  Samples are epochs times the data set's size there, for the throughput it reports.  Before 4.52 an
+    epoch that does not divide into accumulated steps is counted without its last step, and the micro-batches of
+    that step are computed from the number of examples, where the number of batches is meant.
+    """
+    if max_steps <= 0:
+        values[3] = len(run.pieces) * run.epochs.chunk
+    if values[1] != run.steps:
+        values[1], values[2] = run.steps, run.batches
+        values[0] = len(run.pieces) if max_steps <= 0 else -(-max_steps // run.steps)
+        values[6] = len(run.pieces) * run.steps if max_steps <= 0 else max_steps
+
+
+def _read_state(checkpoint: str) -> dict[str, Any]:
+    path = os.path.join(checkpoint, STATE_FILE)
+    if not os.path.isfile(path):
+        raise UsageError(
+            f"{checkpoint} holds no {STATE_FILE}: the checkpoint was not made with fastprune attached; resume it "
+            "with an unattached Trainer, or start afresh"
+        )
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["version"] != VERSION:
+        raise UsageError(f"{path} is of version {state['version']}, this fastprune reads version {VERSION}")
+    return state
+
+
+def _write_state(state: dict[str, Any], folder: str) -> None:
+    path = os.path.join(folder, STATE_FILE)
+    torch.save(state, path + ".tmp")
+    os.replace(path + ".tmp", path)

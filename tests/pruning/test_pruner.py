@@ -1,0 +1,310 @@
+"""The pruner and its sampler in a plain loop: coverage, budget, determinism, resume, and no-op at 1.0."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import fastprune
+from fastprune.methods import ScoreMethod
+from fastprune.pruning import DynamicPruner, EMA, Mean, method_names
+from fastprune.pruning.schedule import chunk_pieces
+
+N, CLASSES = 97, 5
+METHODS = method_names()
+
+
+def problem():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(N, 8, generator=generator)
+    y = (x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)).argmax(1)
+    return fastprune.with_index(TensorDataset(x, y))
+
+
+def network():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+class Loop:
+    """A user's training loop around a pruner; records the examples of every epoch."""
+
+    def __init__(self, **options):
+        self.data = problem()
+        self.model = network()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        self.pruner = DynamicPruner(N, **options)
+        self.seen = {}
+        self.kept = {}
+
+    def scores(self, batch):
+        x, y, _ = batch
+        return fastprune.score(self.model(x), y, self.pruner.method.reads[0])
+
+    def step(self, x, y, index):
+        logits = self.model(x)
+        loss, scores = fastprune.cross_entropy(logits, y, return_scores=("el2n", "loss"))
+        self.pruner.observe(index, scores)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def run(self, epochs, stop_after=None):
+        """Train; optionally leave after that many batches of the whole run, as a crash would."""
+        loader = DataLoader(self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator())
+        batches = 0
+        for epoch in self.pruner.epochs(epochs):
+            self.kept[epoch] = self.pruner.kept_indices.tolist()
+            for x, y, index in loader:
+                self.step(x, y, index)
+                self.seen.setdefault(epoch, []).extend(index.tolist())
+                batches += 1
+                if batches == stop_after:
+                    return
+            if self.pruner.wants_scores:
+                self.pruner.rescore(
+                    lambda index: fastprune.score_dataset(self.model, self.data, self.scores, indices=index)
+                )
+
+    def state(self):
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pruner": self.pruner.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        return copy.deepcopy(state)
+
+    def load(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.pruner.load_state_dict(state["pruner"])
+        torch.set_rng_state(state["rng"])
+
+    def weights(self):
+        return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_three_cycles_and_resumes_exactly(method, tmp_path):
+    options = dict(keep_fraction=0.4, warmup_epochs=1, cycle_epochs=2, method=method, seed=5)
+    whole = Loop(**options)
+    whole.run(7)
+    expected = N if method == "full" else round(0.4 * N)
+    assert [len(whole.seen[e]) for e in range(7)] == [N] + 6 * [expected]
+    assert sum(map(len, whole.seen.values())) == whole.pruner.total_examples(7)
+    for epoch, seen in whole.seen.items():
+        assert sorted(seen) == whole.kept[epoch], "an epoch reads its kept set, each example once"
+    assert len({tuple(whole.kept[e]) for e in (1, 2)}) == 1, "one kept set a cycle"
+
+    for stop in (3, 10, 14, 22, 30):  # inside the warm-up, at its end, inside cycles and at a cycle's end
+        first, second = Loop(**options), Loop(**options)
+        first.run(7, stop_after=stop)
+        torch.save(first.state(), tmp_path / "state.pt")
+        torch.manual_seed(999)  # a new process has another global state
+        second.load(torch.load(tmp_path / "state.pt", weights_only=True))
+        second.run(7)
+        rest = {e: first.seen.get(e, []) + second.seen.get(e, []) for e in range(7)}
+        assert rest == whole.seen
+        assert torch.equal(second.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_keeping_everything_changes_nothing(method):
+    pruned = Loop(keep_fraction=1.0, cycle_epochs=1, method=method, seed=2)
+    pruned.run(4)
+    after_pruned = torch.get_rng_state()
+
+    plain = Loop(keep_fraction=1.0, method="full", seed=2)
+    plain.pruner.observe = lambda *a: None
+    orders = [torch.randperm(N, generator=torch.Generator().manual_seed(2 + e)).tolist() for e in range(4)]
+    for order in orders:
+        for x, y, _ in DataLoader(plain.data, sampler=order, batch_size=10, generator=torch.Generator()):
+            loss = nn.functional.cross_entropy(plain.model(x), y)
+            loss.backward()
+            plain.optimizer.step()
+            plain.optimizer.zero_grad()
+    assert [pruned.seen[e] for e in range(4)] == orders
+    assert torch.equal(pruned.weights(), plain.weights())
+    assert torch.equal(after_pruned, torch.get_rng_state()), "the same use of the global random state"
+
+
+def test_dynamic_selection_is_the_top_k_of_the_current_scores():
+    loop = Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n")
+    taken = {}
+    original = loop.pruner.rescore
+
+    def rescore(score_fn):
+        def spy(index):
+            taken[loop.pruner.sampler.epoch + 1] = score_fn(index)
+            return taken[loop.pruner.sampler.epoch + 1]
+
+        original(spy)
+
+    loop.pruner.rescore = rescore
+    loop.run(4)
+    assert sorted(taken) == [1, 2, 3]
+    for epoch, scores in taken.items():
+        expected = torch.argsort(scores, descending=True, stable=True)[: round(0.3 * N)].sort().values
+        assert loop.kept[epoch] == expected.tolist()
+    assert loop.kept[1] != loop.kept[3]
+
+
+def test_static_selection_never_changes():
+    loop = Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n-static")
+    loop.run(4)
+    assert loop.kept[1] == loop.kept[2] == loop.kept[3] != loop.kept[0]
+
+
+def test_random_selection_is_fresh_every_cycle_and_repeatable():
+    one, other = (Loop(keep_fraction=0.3, cycle_epochs=1, method="random", seed=4) for _ in range(2))
+    one.run(4)
+    other.run(4)
+    assert one.seen == other.seen
+    assert len({tuple(one.kept[e]) for e in (1, 2, 3)}) == 3
+
+
+def test_free_scores_are_those_of_the_training_step():
+    loop = Loop(keep_fraction=0.5, method="el2n-free")
+    recorded = {}
+    original = loop.pruner.observe
+
+    def observe(index, scores):
+        recorded.update(zip(index.tolist(), scores["el2n"].tolist(), strict=True))
+        original(index, scores)
+
+    loop.pruner.observe = observe
+    loop.run(1)
+    assert loop.pruner.history.value("el2n").tolist() == [pytest.approx(recorded[i], abs=0) for i in range(N)]
+
+
+def test_the_offset_drops_the_hardest_first():
+    method = ScoreMethod("el2n-offset", source="pass", offset=0.1)
+    loop = Loop(keep_fraction=0.3, method=method)
+    loop.run(1)
+    pieces = loop.pruner.phases(2)
+    loop.pruner.plan(chunk_pieces(pieces))
+    scores = torch.rand(N, generator=torch.Generator().manual_seed(0))
+    loop.pruner.rescore(lambda index: scores[index])
+    loop.pruner.start_piece(len(loop.pruner.sampler.pieces) - 1)
+    ranked = torch.argsort(scores, descending=True)
+    drop, k = int(0.1 * N), round(0.3 * N)
+    assert set(loop.pruner.kept_indices.tolist()) == set(ranked[drop : drop + k].tolist())
+
+
+@pytest.mark.parametrize("smoothing", [EMA(), Mean(2)])
+def test_smoothed_methods_resume_exactly(smoothing):
+    options = dict(keep_fraction=0.4, method=ScoreMethod("smooth", smoothing=smoothing), seed=1)
+    whole = Loop(**options)
+    whole.run(5)
+    first, second = Loop(**options), Loop(**options)
+    first.run(5, stop_after=17)
+    second.load(first.state())
+    second.run(5)
+    assert torch.equal(second.weights(), whole.weights())
+
+
+def test_without_warmup_the_first_subset_is_random_then_scored():
+    loop = Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=8)
+    loop.run(3)
+    other = Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=9)
+    other.run(1)
+    assert len(loop.kept[0]) == len(loop.kept[1]) == round(0.3 * N)
+    assert loop.kept[0] != other.kept[0], "drawn from the seed"
+
+
+def test_a_forgotten_scoring_pass_is_an_error_not_a_silent_full_run():
+    loop = Loop(keep_fraction=0.5, method="el2n")
+    epochs = loop.pruner.epochs(2)
+    next(epochs)
+    list(loop.pruner.sampler)
+    with pytest.raises(RuntimeError, match="rescore"):
+        next(epochs)
+
+
+def test_forgotten_observations_are_an_error():
+    pruner = DynamicPruner(10, keep_fraction=0.5, method="el2n-free")
+    epochs = pruner.epochs(2)
+    next(epochs)
+    with pytest.raises(RuntimeError, match="observe"):
+        next(epochs)
+
+
+def test_iterating_without_a_plan_says_what_to_do():
+    with pytest.raises(RuntimeError, match="pruner.epochs"):
+        list(DynamicPruner(10, keep_fraction=0.5).sampler)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.3, 0.21, 1.0])
+def test_chunks_cover_warmup_and_every_kept_set(keep):
+    pruner = DynamicPruner(N, keep_fraction=keep, warmup_epochs=2, cycle_epochs=3, method="random")
+    phases = pruner.phases(9)
+    pruner.plan(chunk_pieces(phases))
+    lengths, read = set(), {p.index: [] for p in phases}
+    for number, piece in enumerate(pruner.sampler.pieces):
+        pruner.start_piece(number)
+        lengths.add(len(pruner.sampler))
+        read[piece.phase.index] += list(pruner.sampler)
+        kept = set(pruner.kept_indices.tolist())
+    assert len(lengths) == 1
+    total = sum(map(len, read.values()))
+    assert pruner.total_examples(9) <= total <= 1.02 * pruner.total_examples(9)
+    for phase in phases:
+        epochs = [read[phase.index][e * phase.size : (e + 1) * phase.size] for e in range(phase.epochs)]
+        assert all(len(set(epoch)) == phase.size for epoch in epochs), "each epoch reads each example once"
+        assert len({frozenset(epoch) for epoch in epochs}) == 1
+    assert set(read[phases[-1].index]) == kept
+
+
+def test_set_epoch_is_idempotent_and_ranks_agree():
+    one, other = (DynamicPruner(N, keep_fraction=0.5, method="random", seed=3) for _ in range(2))
+    for pruner in (one, other):
+        pruner.plan(chunk_pieces(pruner.phases(4)))
+        pruner.start_piece(0)
+    one.sampler.set_epoch(0)
+    one.sampler.set_epoch(0)
+    assert list(one.sampler) == list(one.sampler) == list(other.sampler)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(fingerprint="b"), "another data set"),
+        (dict(method="random"), "method"),
+        (dict(keep_fraction=0.25), "schedule"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_whole(change, message):
+    options = dict(keep_fraction=0.5, method="el2n-free", fingerprint="a")
+    state = DynamicPruner(10, **options).state_dict()
+    other = DynamicPruner(10, **{**options, **change})
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+    assert other.state_dict()["sampler"]["epoch"] == before["sampler"]["epoch"]
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True])
+def test_a_bad_size_is_named(n):
+    with pytest.raises(ValueError, match="number of training examples"):
+        DynamicPruner(n, keep_fraction=0.5)
+
+
+def test_an_unknown_method_lists_those_that_exist():
+    with pytest.raises(ValueError, match="el2n-free"):
+        DynamicPruner(10, keep_fraction=0.5, method="magic")
+
+
+def test_log_uses_the_projects_keys():
+    loop = Loop(keep_fraction=0.5, method="el2n")
+    loop.run(3)
+    log = loop.pruner.log()
+    assert set(log) == {
+        f"prune/{key}"
+        for key in ("keep_fraction", "threshold", "churn", "score_seconds", "select_seconds", "examples_seen")
+    }
+    assert log["prune/examples_seen"] == loop.pruner.total_examples(3)
+    assert log["prune/keep_fraction"] == pytest.approx(0.5, abs=0.01)
+    assert 0 < log["prune/threshold"] < 2**0.5

@@ -1,0 +1,102 @@
+"""Phases, budget, epochs and chunks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastprune.pruning.schedule import (
+    TOP_UP_TOLERANCE,
+    Schedule,
+    budget,
+    chunk_length,
+    chunk_pieces,
+    epoch_ends,
+    epoch_pieces,
+    top_up,
+)
+
+schedules = st.builds(
+    Schedule,
+    keep_fraction=st.floats(0.01, 1.0),
+    warmup_epochs=st.integers(0, 4),
+    cycle_epochs=st.integers(1, 5),
+)
+
+
+def test_phases_follow_the_paper():
+    phases = Schedule(0.5, warmup_epochs=2, cycle_epochs=3).phases(100, 10)
+    assert [(p.index, p.first_epoch, p.epochs, p.size) for p in phases] == [
+        (0, 0, 2, 100),
+        (1, 2, 3, 50),
+        (2, 5, 3, 50),
+        (3, 8, 2, 50),  # the rest runs as one shorter cycle
+    ]
+    assert budget(phases) == 2 * 100 + 8 * 50
+
+
+def test_without_warmup_the_first_phase_is_a_cycle():
+    phases = Schedule(0.2, warmup_epochs=0, cycle_epochs=4).phases(10, 4)
+    assert [(p.index, p.size, p.epochs) for p in phases] == [(1, 2, 4)]
+
+
+def test_a_warmup_longer_than_the_run_is_the_run():
+    phases = Schedule(0.2, warmup_epochs=9).phases(10, 4)
+    assert [(p.index, p.size, p.epochs) for p in phases] == [(0, 10, 4)]
+
+
+@given(schedules, st.integers(1, 5000), st.integers(1, 20))
+def test_every_user_epoch_is_in_exactly_one_phase(schedule, n, epochs):
+    covered = [e for p in schedule.phases(n, epochs) for e in range(p.first_epoch, p.first_epoch + p.epochs)]
+    assert covered == list(range(epochs))
+
+
+@given(schedules, st.integers(1, 5000), st.integers(1, 20))
+def test_epoch_pieces_waste_nothing(schedule, n, epochs):
+    phases = schedule.phases(n, epochs)
+    pieces = epoch_pieces(phases)
+    assert [piece.epoch for piece in pieces] == list(range(epochs))
+    assert sum(map(len, pieces)) == budget(phases)
+
+
+@given(schedules, st.integers(1, 5000), st.integers(1, 20))
+def test_chunks_have_one_length_and_cost_at_most_the_tolerance(schedule, n, epochs):
+    phases = schedule.phases(n, epochs)
+    pieces = chunk_pieces(phases)
+    v = chunk_length(phases)
+    assert {len(piece) for piece in pieces} == {v}
+    assert v <= min(p.size for p in phases)
+    read = sum(map(len, pieces))
+    assert budget(phases) <= read <= (1 + TOP_UP_TOLERANCE) * budget(phases)
+    assert read == budget(phases) + top_up(phases, v)
+    for phase in phases:
+        mine = [piece for piece in pieces if piece.phase == phase]
+        assert [piece.start for piece in mine] == list(range(0, phase.length, v))
+
+
+@given(st.integers(1, 5000), st.integers(1, 9))
+def test_keeping_everything_rounds_nothing(n, epochs):
+    phases = Schedule(1.0, warmup_epochs=1, cycle_epochs=2).phases(n, epochs)
+    assert chunk_length(phases) == n
+    assert len(chunk_pieces(phases)) == epochs
+
+
+@given(schedules, st.integers(1, 5000), st.integers(1, 20))
+def test_every_user_epoch_ends_once_and_in_order(schedule, n, epochs):
+    for pieces in (epoch_pieces(schedule.phases(n, epochs)), chunk_pieces(schedule.phases(n, epochs))):
+        ends = list(epoch_ends(pieces))
+        assert [epoch for _, epoch in ends] == list(range(epochs))
+        positions = [position for position, _ in ends]
+        assert positions == sorted(set(positions))
+        assert positions[-1] == sum(map(len, pieces))
+
+
+@pytest.mark.parametrize("keep", [0.0, -0.1, 1.0001, 50, float("nan")])
+def test_keep_fraction_out_of_range_is_named(keep):
+    with pytest.raises(ValueError, match=r"keep_fraction .* in \(0, 1\]"):
+        Schedule(keep)
+
+
+@pytest.mark.parametrize("field, value", [("warmup_epochs", -1), ("warmup_epochs", 1.5), ("cycle_epochs", 0)])
+def test_bad_epochs_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        Schedule(0.5, **{field: value})
