@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     )
     train = job.add_argument_group("training")
     train.add_argument("--epochs", type=int, default=6)
-    train.add_argument("--lr", type=float, default=2e-4)
+    train.add_argument("--lr", type=float, default=3e-4)
     train.add_argument("--batch-size", type=int, default=32)
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -121,7 +121,9 @@ def finetune_command(arguments: argparse.Namespace) -> None:
         raise UsageError("--resume needs --out, the run folder to go on with")
     out = arguments.out or Path("runs") / f"{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not arguments.resume and out.is_dir() and is_run_folder(out):
-        raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
+        raise UsageError(
+            f"--out {out} holds a run already; add --resume to go on with it, or choose another folder"
+        )
     _warn_of_unseen(data.unseen)
 
     from rich.console import Console

@@ -30,7 +30,9 @@ def load_checkpoint(folder: Path, options: dict[str, Any], fingerprint: str) -> 
     """
     path = folder / CHECKPOINT
     if not path.is_file():
-        raise UsageError(f"--resume: {folder} holds no checkpoint; the run has ended or never reached its first epoch's end")
+        raise UsageError(
+            f"--resume: {folder} holds no checkpoint; the run has ended or never reached its first epoch's end"
+        )
     state: dict[str, Any] = torch.load(path, weights_only=True)
     if state["fingerprint"] != fingerprint:
         raise UsageError(

@@ -60,7 +60,9 @@ def load_encoder(model: str | None) -> tuple[Any, Any, str]:
         encoder = AutoModel.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--model {model} is neither a model folder nor a reachable hub id: {reason}") from error
+        raise UsageError(
+            f"--model {model} is neither a model folder nor a reachable hub id: {reason}"
+        ) from error
     if not tokenizer.is_fast:
         raise UsageError(f"--model {model} has no fast tokenizer, which aligns slot tags with sub-tokens")
     return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model

@@ -71,12 +71,16 @@ def finetune(
     state: Row | None = None
     if resume:
         saved = load_checkpoint(out, options, data.fingerprint)
-        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["cpu_seconds"]) for r in saved["done"]]
+        done = [
+            RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["cpu_seconds"]) for r in saved["done"]
+        ]
         state = saved["run"]
         folder = RunFolder.open(out)
     else:
         folder = RunFolder.create(out)
-        folder.write_config({**options, "data": data.name, "fingerprint": data.fingerprint, **environment(data)})
+        folder.write_config(
+            {**options, "data": data.name, "fingerprint": data.fingerprint, **environment(data)}
+        )
 
     def checkpoint(run: Run) -> None:
         folder.write_metrics(row for result in [*done, run.result] for row in result.rows)

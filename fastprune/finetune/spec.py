@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import fastprune.pruning as pruning
 from fastprune.errors import UsageError
-from fastprune.pruning.schedule import Schedule, budget
+from fastprune.pruning import EMA, Latest, Mean, Schedule, get_method
+from fastprune.pruning.schedule import budget
+from fastprune.pruning.smoothing import Smoothing
+
+
+def parse_smoothing(text: str) -> Smoothing:
+    """``latest``, ``ema`` (the paper's joint NLU default) or ``mean:M`` (of the last M scores).
+
+    Raises:
+        UsageError: none of these.
+    """
+    if text == "latest":
+        return Latest()
+    if text == "ema":
+        return EMA()
+    kind, _, last = text.partition(":")
+    if kind == "mean" and last.isdecimal() and int(last) > 0:
+        return Mean(int(last))
+    raise UsageError(f"--smoothing is latest, ema or mean:M with M >= 1, got {text!r}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,9 @@ class Training:
                 raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(self, name)}")
         if not self.lr > 0:
             raise UsageError(f"--lr must be > 0, got {self.lr}")
+        if not 0.0 <= self.offset < 1.0:
+            raise UsageError(f"--offset is the share dropped from the hard end, in [0, 1), got {self.offset}")
+        parse_smoothing(self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -65,9 +85,13 @@ def plan_runs(
     budgets = {}
     try:
         for method in methods:
-            pruning.get_method(method)
+            get_method(method)
         for keep in keep_fractions:
             schedule = Schedule(keep, training.warmup_epochs, training.cycle_epochs)
+            if keep + training.offset > 1.0:
+                raise UsageError(
+                    f"--offset {training.offset:g} and --keep-fraction {keep:g} add up to more than 1; lower one of them"
+                )
             budgets[keep] = budget(schedule.phases(n, training.epochs))
     except ValueError as error:
         raise UsageError(str(error)) from error

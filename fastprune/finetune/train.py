@@ -13,10 +13,9 @@ from torch.utils.data import DataLoader
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
 from fastprune.finetune.model import example_scores, joint_loss
-from fastprune.finetune.spec import RunSpec, Training
+from fastprune.finetune.spec import RunSpec, Training, parse_smoothing
 from fastprune.methods import ScoreMethod
-from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Method, get_method, score_dataset
-from fastprune.pruning.smoothing import Smoothing
+from fastprune.pruning import DynamicPruner, Method, get_method, score_dataset
 
 LR_WARMUP_SHARE = 0.1
 SCORING_BATCH_FACTOR = 4
@@ -88,22 +87,6 @@ class Run:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
 
-def parse_smoothing(text: str) -> Smoothing:
-    """``latest``, ``ema`` (the paper's joint NLU default) or ``mean:M`` (of the last M scores).
-
-    Raises:
-        ValueError: none of these.
-    """
-    if text == "latest":
-        return Latest()
-    if text == "ema":
-        return EMA()
-    kind, _, last = text.partition(":")
-    if kind == "mean" and last.isdecimal() and int(last) > 0:
-        return Mean(int(last))
-    raise ValueError(f"--smoothing is latest, ema or mean:M with M >= 1, got {text!r}")
-
-
 def resolve_method(name: str, training: Training) -> Method:
     """The registered method with the run's smoothing and offset."""
     method = get_method(name)
@@ -113,7 +96,11 @@ def resolve_method(name: str, training: Training) -> Method:
 
 
 def start_run(
-    spec: RunSpec, training: Training, train: EncodedSplit, fingerprint: str, make_model: Callable[[], nn.Module]
+    spec: RunSpec,
+    training: Training,
+    train: EncodedSplit,
+    fingerprint: str,
+    make_model: Callable[[], nn.Module],
 ) -> Run:
     """A fresh run: the model, the optimizer and the pruner all start from ``spec.seed``."""
     torch.manual_seed(spec.seed)

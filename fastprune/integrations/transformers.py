@@ -149,6 +149,7 @@ class _Run:
     skip: int = 0
     completed: int = 0
     epoch_open: bool = False
+    corrected: bool = False
     order: Tensor | None = None
 
     @property
@@ -242,12 +243,22 @@ class _Attachment:
         chunk, batch = len(pieces[0]), trainer._train_batch_size
         batches = _batches(chunk, batch, args.dataloader_drop_last)
         self.run = _Run(pieces, UserEpochs(pieces), batch, batches, _steps(batches, args))
-        if chunk < batch * args.gradient_accumulation_steps and chunk < pruner.n:
+        if not self.run.epochs.aligned:
+            self._advise(chunk, batch * args.gradient_accumulation_steps)
+
+    def _advise(self, chunk: int, step: int) -> None:
+        if chunk < step:
             logger.warning(
-                "pruning reads the data in chunks of %d examples, less than one optimizer step of %d: steps are "
-                "smaller than you asked for; lower the batch size or keep more",
+                "pruning reads this data in chunks of %d examples, so steps are smaller than the %d you asked for; "
+                "lower per_device_train_batch_size, or keep more",
                 chunk,
-                batch * args.gradient_accumulation_steps,
+                step,
+            )
+        args = self.trainer.args
+        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers:
+            logger.warning(
+                "data loader workers start anew for every chunk of %d examples; set dataloader_persistent_workers=True",
+                chunk,
             )
 
     def _plan(self) -> list[Piece]:
@@ -327,6 +338,12 @@ class _Attachment:
         args = self.trainer.args
         run.number = state.global_step // run.steps
         run.micro = 0 if args.ignore_data_skip else state.global_step % run.steps * args.gradient_accumulation_steps
+        if run.micro and run.corrected:
+            raise UsageError(
+                f"this version of transformers cannot resume inside an epoch whose {run.batches} batches do not divide "
+                f"into steps of {args.gradient_accumulation_steps}: it loses the last step; resume a checkpoint from "
+                "the end of an epoch, or with transformers >= 4.52"
+            )
         run.completed = run.epochs.completed(run.position)
         run.number, run.skip = run.number - 1, run.micro
         state.num_train_epochs = run.user_epochs
@@ -508,7 +525,8 @@ def _correct(values: list[Any], run: _Run, max_steps: int) -> None:
     """
     if max_steps <= 0:
         values[3] = len(run.pieces) * run.epochs.chunk
-    if values[1] != run.steps:
+    run.corrected = values[1] != run.steps
+    if run.corrected:
         values[1], values[2] = run.steps, run.batches
         values[0] = len(run.pieces) if max_steps <= 0 else -(-max_steps // run.steps)
         values[6] = len(run.pieces) * run.steps if max_steps <= 0 else max_steps

@@ -32,7 +32,9 @@ class ScoreMethod:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.offset < 1.0:
-            raise ValueError(f"offset is the share dropped from the hard end and must be in [0, 1), got {self.offset!r}")
+            raise ValueError(
+                f"offset is the share dropped from the hard end and must be in [0, 1), got {self.offset!r}"
+            )
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -57,7 +57,9 @@ class History:
         """
         missing = [metric for metric in self.reads if metric not in scores]
         if missing:
-            raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
+            raise KeyError(
+                f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}"
+            )
         if not self.reads:
             return
         device = scores[self.reads[0]].device
@@ -66,7 +68,11 @@ class History:
             self._placed = True
         self._empty = False
         index = index.to(self.visits.device, torch.int64, non_blocking=True)
-        if index.device.type == "cpu" and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.n:
+        if (
+            index.device.type == "cpu"
+            and index.numel()
+            and not 0 <= int(index.min()) <= int(index.max()) < self.n
+        ):
             raise IndexError(f"index must be in [0, {self.n}), got {int(index.min())} … {int(index.max())}")
         visits = self.visits[index]
         for metric in self.reads:
@@ -116,7 +122,9 @@ class History:
         self._empty, self._placed = bool(state["empty"]), False
         self.visits = state["visits"].to(device, copy=True)
         self.scored_epoch = state["scored_epoch"].to(device, copy=True)
-        self._state = {m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()}
+        self._state = {
+            m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()
+        }
 
     def _to(self, device: torch.device) -> None:
         self.visits = self.visits.to(device)

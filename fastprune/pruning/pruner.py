@@ -71,7 +71,9 @@ class DynamicPruner:
         arrange: Arrange | None = None,
     ) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)")
+            raise ValueError(
+                f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)"
+            )
         self.n = n
         self.method = get_method(method)
         self.schedule = Schedule(keep_fraction, warmup_epochs, cycle_epochs)
@@ -166,7 +168,11 @@ class DynamicPruner:
 
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
-        if phase.first_epoch == 0 or phase.index <= self.sampler.kept_phase or phase.index == self._scored_for:
+        if (
+            phase.first_epoch == 0
+            or phase.index <= self.sampler.kept_phase
+            or phase.index == self._scored_for
+        ):
             return False
         return self.method.source == "pass" or (self.method.source == "once" and self.history.empty)
 
@@ -179,8 +185,14 @@ class DynamicPruner:
         """
         start = time.perf_counter()
         kept_phase = self.sampler.kept_phase
-        epoch = max((p.phase.first_epoch + p.phase.epochs - 1 for p in self.sampler.pieces
-                     if p.phase.index <= kept_phase), default=-1)
+        epoch = max(
+            (
+                p.phase.first_epoch + p.phase.epochs - 1
+                for p in self.sampler.pieces
+                if p.phase.index <= kept_phase
+            ),
+            default=-1,
+        )
         index = torch.arange(self.n)
         self.history.update(index, self._by_metric(score_fn(index)), epoch)
         self._scored_for = kept_phase + 1
@@ -227,7 +239,12 @@ class DynamicPruner:
         Raises:
             ValueError: the state belongs to another data set, method or schedule; nothing is changed then.
         """
-        mine = {"version": VERSION, "n": self.n, "method": self.method.name, "schedule": asdict(self.schedule)}
+        mine = {
+            "version": VERSION,
+            "n": self.n,
+            "method": self.method.name,
+            "schedule": asdict(self.schedule),
+        }
         for key, value in mine.items():
             if state.get(key) != value:
                 raise ValueError(f"the checkpoint has {key} = {state.get(key)!r}, this run has {value!r}")
@@ -256,7 +273,9 @@ class DynamicPruner:
         if isinstance(scores, Mapping):
             return scores
         if len(self.method.reads) > 1:
-            raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
+            raise TypeError(
+                f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them"
+            )
         return dict.fromkeys(self.method.reads, scores)
 
     def _enter(self, phase: Phase) -> None:

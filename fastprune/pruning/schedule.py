@@ -42,9 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Piece:
-    """Positions ``start … stop - 1`` of the stream of ``phase``: one pass over the sampler.
-
-    """
+    """Positions ``start … stop - 1`` of the stream of ``phase``: one pass over the sampler."""
 
     phase: Phase
     start: int
@@ -83,7 +81,10 @@ class Schedule:
                 f"keep_fraction is the share of examples kept and must be in (0, 1], got {self.keep_fraction!r}; "
                 "to drop 80 % of the data pass keep_fraction=0.2"
             )
-        for name, value, least in (("warmup_epochs", self.warmup_epochs, 0), ("cycle_epochs", self.cycle_epochs, 1)):
+        for name, value, least in (
+            ("warmup_epochs", self.warmup_epochs, 0),
+            ("cycle_epochs", self.cycle_epochs, 1),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
 
@@ -156,7 +157,9 @@ def chunk_length(phases: Sequence[Phase], step: int = 1) -> int:
     def excess(v: int) -> float:
         return (total + top_up(phases, v)) / v * math.ceil(v / step) * step / total - 1.0
 
-    return next((v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1))
+    return next(
+        (v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1)
+    )
 
 
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ Triton kernel on CUDA (and ROCm) devices, by the definition elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import overload
@@ -39,7 +39,7 @@ def score(
 def score(
     logits: Tensor,
     labels: Tensor,
-    metrics: Iterable[str] = ("el2n", "loss"),
+    metrics: tuple[str, ...] | list[str] = ("el2n", "loss"),
     *,
     ignore_index: int = -100,
     shift: int = 0,
@@ -50,7 +50,7 @@ def score(
 def score(
     logits: Tensor,
     labels: Tensor,
-    metrics: str | Iterable[str] = ("el2n", "loss"),
+    metrics: str | tuple[str, ...] | list[str] = ("el2n", "loss"),
     *,
     ignore_index: int = -100,
     shift: int = 0,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -36,7 +34,7 @@ def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) ->
         )
     if logits.device != labels.device:
         raise ValueError(
-            f"logits are on {logits.device} and labels on {labels.device}; move labels with .to(logits.device)"
+            f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)"
         )
     _check_shapes(tuple(logits.shape), tuple(labels.shape))
     _check_int("ignore_index", ignore_index)
@@ -70,7 +68,7 @@ def _check_int(name: str, value: int) -> None:
         raise TypeError(f"{name} must be an int, got {value!r}")
 
 
-def check_metrics(metrics: str | Iterable[str]) -> tuple[str, ...]:
+def check_metrics(metrics: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """The metrics as a tuple without repeats; raises ValueError for an unknown one or none."""
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     for name in names:

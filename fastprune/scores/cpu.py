@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastprune import _core
+import fastprune._core as _core
 from fastprune.scores.layout import as_rows, unit_class_stride
 
 _DTYPES = {

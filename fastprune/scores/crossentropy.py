@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import overload
 
 import torch
@@ -52,7 +51,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     shift: int = 0,
-    return_scores: Iterable[str],
+    return_scores: tuple[str, ...] | list[str],
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
@@ -65,7 +64,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     shift: int = 0,
-    return_scores: str | Iterable[str] | None = None,
+    return_scores: str | tuple[str, ...] | list[str] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, dict[str, Tensor]]:
     """torch.nn.functional.cross_entropy with classes last, and the rows' scores for the asking.
 

@@ -131,21 +131,20 @@ def row_scores_kernel(
     s2 = tl.sum(sums2, axis=0)
 
     # A NaN or +inf among the others has made s1 NaN.
-    is_nan = (s1 != s1) | (z_label != z_label) | (z_label == float("inf"))
     alone = r == float("-inf")
-    is_nan = is_nan | (alone & (z_label == float("-inf"))) | (counted & (label < 0)) | (counted & (label >= classes))
-    is_zero = (counted == 0) | alone
+    is_nan = (s1 != s1) | (z_label != z_label) | (z_label == float("inf")) | (counted != valid)
+    is_nan = is_nan | (alone & (z_label == float("-inf")))
 
     gap = (z_label - r).to(tl.float32)
     w = _exp(tl.minimum(-gap, 0.0))
     p = _exp(tl.minimum(gap, 0.0))
     if EL2N:
         score = w * tl.sqrt(s1 * s1 + s2) / (w * s1 + p)
-        score = tl.where(is_nan, float("nan"), tl.where(is_zero, 0.0, score))
+        score = tl.where(is_nan, float("nan"), tl.where(alone, 0.0, score))
         tl.store(el2n + row, tl.where(counted, score, 0.0))
     if LOSS:
         score = tl.where(gap >= 0.0, _log1p(s1 * w), tl.log(s1 + p) - gap)
-        score = tl.where(is_nan, float("nan"), tl.where(is_zero, 0.0, score))
+        score = tl.where(is_nan, float("nan"), tl.where(alone, 0.0, score))
         tl.store(loss + row, tl.where(counted, score, 0.0))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune import _core
+import fastprune._core as _core
 
 # Narrower integers are widened to int32; anything else is refused.
 _DTYPES = {

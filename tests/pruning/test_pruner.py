@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fastprune
 from fastprune.methods import ScoreMethod
-from fastprune.pruning import DynamicPruner, EMA, Mean, method_names
+from fastprune.pruning import EMA, DynamicPruner, Mean, method_names
 from fastprune.pruning.schedule import chunk_pieces
 
 N, CLASSES = 97, 5
@@ -19,7 +19,9 @@ METHODS = method_names()
 def problem():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(N, 8, generator=generator)
-    y = (x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)).argmax(1)
+    y = (
+        x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)
+    ).argmax(1)
     return fastprune.with_index(TensorDataset(x, y))
 
 
@@ -53,7 +55,9 @@ class Loop:
 
     def run(self, epochs, stop_after=None):
         """Train; optionally leave after that many batches of the whole run, as a crash would."""
-        loader = DataLoader(self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator())
+        loader = DataLoader(
+            self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator()
+        )
         batches = 0
         for epoch in self.pruner.epochs(epochs):
             self.kept[epoch] = self.pruner.kept_indices.tolist()

@@ -32,7 +32,10 @@ def test_ema_is_pandas_ewm_mean_plus_debiased_deviation(sequences, alpha, deviat
         ewm = pd.Series(s).ewm(alpha=alpha, adjust=False)
         expected.append(ewm.mean().iloc[-1] + deviation * ewm.std().fillna(0.0).iloc[-1])
     torch.testing.assert_close(
-        feed(EMA(alpha, deviation), sequences), torch.tensor(expected, dtype=torch.float32), rtol=2e-6, atol=1e-6
+        feed(EMA(alpha, deviation), sequences),
+        torch.tensor(expected, dtype=torch.float32),
+        rtol=2e-6,
+        atol=1e-6,
     )
 
 

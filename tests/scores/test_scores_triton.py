@@ -26,7 +26,7 @@ TARGETS = {
 def test_interpreted() -> None:
     """Runs test_triton_interpreted.py, where the assertions are, in a process of its own."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "test_triton_interpreted.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_triton_interpreted.py"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=HERE.parents[1],
         capture_output=True,
@@ -39,7 +39,9 @@ def test_interpreted() -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_compiles_ahead_of_time(target: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiles_ahead_of_time(
+    target: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

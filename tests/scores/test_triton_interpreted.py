@@ -33,13 +33,14 @@ def test_accuracy(classes: int, dtype: torch.dtype) -> None:
     cases.check_accuracy(poisoned, classes, dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_strides_and_shift(dtype: torch.dtype) -> None:
-    cases.check_strides_and_shift(poisoned, dtype)
+def test_strides_and_shift() -> None:
+    cases.check_strides_and_shift(poisoned, torch.bfloat16, shifts=(0, 3))
 
 
-@pytest.mark.parametrize(("classes", "dtype"), [(3, torch.float32), (16, torch.float16), (9000, torch.bfloat16),
-                                                (9000, torch.float32), (5000, torch.float64)])
+@pytest.mark.parametrize(
+    ("classes", "dtype"),
+    [(3, torch.float32), (16, torch.float16), (9000, torch.bfloat16), (5000, torch.float64)],
+)
 def test_special_rows(classes: int, dtype: torch.dtype) -> None:
     cases.check_special_rows(poisoned, dtype, classes)
 

@@ -1,0 +1,243 @@
+"""The command line as users meet it: a subprocess, good input and bad."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+from conftest import utterances, write_slotgated
+
+RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "summary.json", "model"}
+
+
+def fastprune(*arguments, cwd=None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-m", "fastprune", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=300,
+    )
+
+
+def finetune(data, model, out, *more):
+    return fastprune(
+        "finetune",
+        "--data",
+        data,
+        "--model",
+        model,
+        "--out",
+        out,
+        "--precision",
+        "fp32",
+        "--lr",
+        "3e-3",
+        *more,
+    )
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, joint_folder, tiny_model):
+    out = tmp_path_factory.mktemp("runs") / "compare"
+    result = finetune(
+        joint_folder, tiny_model, out, "--compare", "--epochs", 4, "--method", "el2n", "el2n-free", "--seed", 0, 1,
+        "--batch-size", 8,
+    )  # fmt: skip
+    return out, result
+
+
+def test_compare_reports_every_run(compared):
+    out, result = compared
+    assert result.returncode == 0, result.stderr
+    assert set(os.listdir(out)) == RUN_FILES, "no temporary file, no checkpoint left"
+    summary = json.loads((out / "summary.json").read_text())
+    rows = {row["run"]: row for row in summary["rows"]}
+    assert list(rows) == ["full", "short full 0.5", "random 0.5", "el2n 0.5", "el2n-free 0.5"]
+    for name, row in rows.items():
+        assert name in result.stdout
+        assert row["n_seeds"] == 2
+        assert 0 <= row["exact_match"] <= row["intent_accuracy"] <= 1
+        parts = row["train_seconds"] + row["score_seconds"] + row["select_seconds"]
+        assert row["total_seconds"] == pytest.approx(parts)
+        assert (row["score_seconds"] > 0) == (name == "el2n 0.5")
+    assert rows["full"]["intent_accuracy"] > 0.9, "two intents of fixed words are learned"
+    assert rows["full"]["examples_seen"] == 4 * 80
+    budget = 80 + 3 * 40
+    assert rows["short full 0.5"]["examples_seen"] == pytest.approx(budget, abs=8)
+    assert {rows[r]["examples_seen"] for r in rows if r.endswith(" 0.5") and "short" not in r} == {budget}
+
+
+def test_the_learning_rate_ends_at_zero_in_every_run(compared):
+    last = {(row["run"], row["seed"]): row for row in metrics(compared[0])}
+    assert len(last) == 10
+    assert all(row["lr"] == 0.0 for row in last.values())
+
+
+def test_scores_hold_every_cycle_of_the_scored_methods(compared):
+    table = parquet.read_table(compared[0] / "scores.parquet").to_pandas()
+    assert set(table["run"]) == {"el2n 0.5", "el2n-free 0.5"}
+    cycles = table.groupby(["run", "seed", "epoch"])
+    assert set(cycles["kept"].sum()) == {40}
+    assert set(cycles["index"].count()) == {80}
+    for _, cycle in cycles:
+        assert cycle.loc[cycle["kept"], "score"].min() >= cycle.loc[~cycle["kept"], "score"].max()
+
+
+def test_labels_only_in_test_are_counted_once_and_score_as_errors(compared):
+    out, result = compared
+    assert result.stderr.count("intent label(s) occur only outside") == 1
+    assert "Weather (1)" in result.stderr and "B-day (1)" in result.stderr
+    assert max(row["intent_accuracy"] for row in metrics(out)) <= 30 / 31
+
+
+def test_progress_is_said_even_without_a_terminal(compared):
+    stderr = compared[1].stderr
+    assert "[10/10] el2n-free 0.5 · seed 1 · pruned · epoch 4/4 · kept 50%" in stderr
+    assert "el2n 0.5 · seed 0 · score · epoch 1/4 · kept 100%" in stderr
+    assert "ex/s" in stderr
+
+
+def test_the_same_command_gives_the_same_numbers(compared, joint_folder, tiny_model, tmp_path):
+    finetune(
+        joint_folder, tiny_model, tmp_path / "again", "--compare", "--epochs", 4, "--method", "el2n", "el2n-free",
+        "--seed", 1, "--batch-size", 8,
+    )  # fmt: skip
+    keys = ("run", "epoch", "train_loss", "exact_match", "slot_f1", "examples_seen")
+    first = [[row[k] for k in keys] for row in metrics(compared[0]) if row["seed"] == 1]
+    assert first == [[row[k] for k in keys] for row in metrics(tmp_path / "again")]
+
+
+def test_report_remakes_the_picture(compared):
+    out, _ = compared
+    before = (out / "report.png").stat().st_mtime_ns
+    result = fastprune("report", out)
+    assert result.returncode == 0 and "el2n-free 0.5" in result.stdout
+    assert (out / "report.png").stat().st_mtime_ns > before
+
+
+def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):
+    out = tmp_path / "run"
+    with_columns = ("--text-column", "text", "--label-column", "label")
+    result = finetune(
+        table_file, tiny_model, out, "--epochs", 3, "--keep-fraction", 0.5, "--batch-size", 8, *with_columns
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((out / "summary.json").read_text())["rows"]
+    assert [row["run"] for row in rows] == ["full", "el2n 0.5"]
+    assert all("slot_f1" not in row or row["slot_f1"] is None for row in rows)
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(joint_folder, tiny_model, tmp_path):
+    """Ends the process without warning after an epoch in the middle of the second run."""
+    command = [
+        "finetune", "--data", str(joint_folder), "--model", str(tiny_model), "--epochs", "4", "--batch-size", "8",
+        "--precision", "fp32", "--method", "el2n",
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert fastprune(*command, "--out", whole).returncode == 0
+    script = (
+        "import os, sys\n"
+        "from fastprune.finetune import session\n"
+        "save, count = session.save_checkpoint, [0]\n"
+        "def save_then_die(*a):\n"
+        "    save(*a); count[0] += 1\n"
+        "    if count[0] == 6: os.kill(os.getpid(), 9)\n"
+        "session.save_checkpoint = save_then_die\n"
+        "from fastprune.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", script, *command, "--out", str(killed)], capture_output=True, timeout=300
+    )
+    assert died.returncode == -9
+    assert (killed / "checkpoint.pt").is_file()
+
+    other_data = write_slotgated(tmp_path / "other", {"train": utterances(80, 7), "test": utterances(9, 8)})
+    wrong = fastprune(*command[:2], other_data, *command[3:], "--out", killed, "--resume")
+    assert wrong.returncode == 2 and "another data set" in wrong.stderr
+    changed = fastprune(*command, "--lr", 0.5, "--out", killed, "--resume")
+    assert changed.returncode == 2 and "lr = " in changed.stderr
+
+    resumed = fastprune(*command, "--out", killed, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    keys = ("run", "epoch", "train_loss", "exact_match", "examples_seen")
+    assert [[r[k] for k in keys] for r in metrics(killed)] == [[r[k] for k in keys] for r in metrics(whole)]
+    assert set(os.listdir(killed)) == RUN_FILES
+
+
+BAD = {
+    "missing folder": (["--data", "no/such/folder"], "no/such/folder"),
+    "keep_fraction": (["--keep-fraction", "1.5"], "keep_fraction"),
+    "keep_fraction zero": (["--keep-fraction", "0"], "keep_fraction"),
+    "method": (["--method", "magic"], "magic"),
+    "epochs": (["--epochs", "0"], "--epochs"),
+    "batch size": (["--batch-size", "0"], "--batch-size"),
+    "lr": (["--lr", "-1"], "--lr"),
+    "smoothing": (["--smoothing", "mean:0"], "--smoothing"),
+    "offset": (["--offset", "1.5"], "offset"),
+    "model": (["--model", "no/such/model"], "no/such/model"),
+    "resume without out": (["--resume"], "--resume needs --out"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_end_with_one_sentence(case, joint_folder, tiny_model, tmp_path):
+    bad, named = BAD[case]
+    arguments = ["--data", joint_folder, "--model", tiny_model, *bad]
+    if case != "resume without out":
+        arguments += ["--out", tmp_path / "run"]
+    result = fastprune("finetune", *arguments, cwd=tmp_path)
+    assert_one_sentence(result, named)
+    assert os.listdir(tmp_path) == [], "nothing is left behind"
+
+
+def test_bad_data_ends_with_one_sentence(joint_folder, table_file, tiny_model, tmp_path):
+    lengths = write_slotgated(tmp_path / "lengths", {"train": utterances(5, 0), "test": utterances(5, 1)})
+    (lengths / "train" / "label").write_text("BookFlight\n")
+    empty = write_slotgated(tmp_path / "empty", {"train": [], "test": []})
+    cases = [
+        ((lengths,), "label"),
+        ((empty,), "empty"),
+        ((table_file, "--text-column", "utterance"), "utterance"),
+    ]
+    for (data, *more), named in cases:
+        result = finetune(data, tiny_model, tmp_path / "run", *more)
+        assert_one_sentence(result, named)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_files_or_another_run_is_left_alone(compared, joint_folder, tiny_model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path), "not empty")
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+    before = (compared[0] / "metrics.jsonl").read_text()
+    assert_one_sentence(finetune(joint_folder, tiny_model, compared[0]), "holds a run already")
+    assert (compared[0] / "metrics.jsonl").read_text() == before
+
+
+def test_methods_and_info():
+    listed = fastprune("methods")
+    assert listed.returncode == 0
+    assert {line.split()[0] for line in listed.stdout.splitlines()} >= {
+        "el2n", "el2n-free", "el2n-static", "loss", "random", "full",
+    }  # fmt: skip
+    assert "arXiv 2306.03208" in fastprune("methods", "el2n").stdout
+    assert "torch" in fastprune("info").stdout
+
+
+def assert_one_sentence(result, named):
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1 and lines[0].startswith("fastprune: "), result.stderr
+    assert named in lines[0]
+    assert "Traceback" not in result.stderr

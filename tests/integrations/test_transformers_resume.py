@@ -1,0 +1,154 @@
+"""Checkpoints of a pruned run: resuming goes on exactly, and refuses what does not belong together."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from conftest import N, PlainDataset, assert_same_weights, hub_dataset, rows, weights
+from transformers import TrainerCallback
+
+import fastprune
+
+METHODS = ["el2n", "el2n-free"]
+
+
+class Kept(TrainerCallback):
+    """The kept set after each selection, by global step."""
+
+    def __init__(self) -> None:
+        self.sets: dict[int, list[int]] = {}
+        self.pruner = None
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "prune/churn" in logs:
+            self.sets[state.global_step] = self.pruner.kept_indices.tolist()
+
+
+def attached(make, folder, method, data=None, **settings):
+    """Chunks of 5 steps of 5 examples: warm-up to step 10, cycles from 10, 15, 20."""
+    defaults = {
+        "num_train_epochs": 5,
+        "per_device_train_batch_size": 5,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": None,
+    }
+    kept = Kept()
+    trainer = make(folder=folder, data=data, callbacks=[kept], **{**defaults, **settings})
+    kept.pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
+    return trainer, kept
+
+
+def resume_everywhere(make, method, steps, **settings):
+    whole, kept = attached(make, "whole", method, **settings)
+    whole.train()
+    accumulation = settings.get("gradient_accumulation_steps", 1)
+    for step in steps:
+        trainer, found = attached(make, f"again{step}", method, **settings)
+        torch.manual_seed(99)  # as a new process would have it
+        trainer.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, f"checkpoint-{step}"))
+        assert trainer.batches == whole.batches[-len(trainer.batches) :]
+        assert len(trainer.batches) == len(whole.batches) - step * accumulation
+        assert_same_weights(weights(trainer), weights(whole))
+        assert found.sets == {s: indices for s, indices in kept.sets.items() if s >= step}
+        assert found.sets and torch.equal(found.pruner.kept_indices, kept.pruner.kept_indices)
+        for metric in kept.pruner.history.reads:
+            assert torch.equal(found.pruner.history.value(metric), kept.pruner.history.value(metric))
+        assert trainer.state.epoch == whole.state.epoch == settings.get("num_train_epochs", 5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_is_exact(make, method):
+    """In the warm-up, in the middle of a pruned chunk, and at the end of an epoch, before a selection."""
+    resume_everywhere(make, method, [3, 17, 20])
+
+
+def test_resume_is_exact_with_a_plain_dataset_and_accumulation(make):
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "num_train_epochs": 3}
+    resume_everywhere(make, "el2n-free", [2, 12], data=PlainDataset(), **settings)
+
+
+def test_resume_is_exact_where_user_epochs_end_within_chunks(make):
+    """Checkpoints by epoch lie inside a chunk there; the evaluations that follow are the same, too."""
+    settings = {"per_device_train_batch_size": 4, "num_train_epochs": 5}
+    states = []
+    for folder in ("whole", "again"):
+        trainer = make(folder=folder, save_strategy="epoch", eval_strategy="epoch", **settings)
+        fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
+        if folder == "again":
+            first = sorted(os.listdir(states[0][0]), key=lambda name: int(name.split("-")[1]))[1]
+            torch.manual_seed(99)
+            trainer.train(resume_from_checkpoint=os.path.join(states[0][0], first))
+        else:
+            trainer.train()
+        losses = [(e["step"], e["epoch"], e["eval_loss"]) for e in trainer.state.log_history if "eval_loss" in e]
+        states.append((trainer.args.output_dir, weights(trainer), losses))
+    assert_same_weights(states[0][1], states[1][1])
+    assert len(states[0][2]) == 5 and states[0][2] == states[1][2]
+
+
+def test_resume_finds_the_last_checkpoint_and_keeps_an_unknown_seed(make):
+    """Without ``seed`` the order is the random state's; a new process goes on in the order that was begun."""
+    whole, _ = attached(make, "out", "el2n", save_strategy="epoch")
+    torch.manual_seed(4321)
+    whole.train()
+    last = max(os.listdir(whole.args.output_dir), key=lambda name: int(name.split("-")[1]))
+    os.rename(os.path.join(whole.args.output_dir, last), os.path.join(whole.args.output_dir, "last"))
+    again, _ = attached(make, "out", "el2n", save_strategy="no")
+    again.train(resume_from_checkpoint=True)
+    assert again.batches == whole.batches[-len(again.batches) :] and len(again.batches) < len(whole.batches)
+    assert_same_weights(weights(again), weights(whole))
+
+
+def test_resume_with_workers(make):
+    settings = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "num_train_epochs": 3}
+    resume_everywhere(make, "el2n-free", [12], **settings)
+
+
+@pytest.fixture
+def checkpoint(make):
+    trainer, _ = attached(make, "out", "el2n", max_steps=3, num_train_epochs=1)
+    trainer.train()
+    return os.path.join(trainer.args.output_dir, "checkpoint-2")
+
+
+def test_state_is_plain_and_written_whole(checkpoint):
+    state = torch.load(os.path.join(checkpoint, "fastprune.pt"), weights_only=True)
+    assert state["pruner"]["n"] == N
+    assert not [name for name in os.listdir(checkpoint) if name.endswith(".tmp")]
+
+
+def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
+    def resume(match, data=None, keep=0.5, method="el2n", seed=None, **settings):
+        trainer = make(data=data, max_steps=settings.pop("max_steps", 3), per_device_train_batch_size=5, **settings)
+        fastprune.attach(trainer, keep_fraction=keep, method=method, seed=seed)
+        before = weights(trainer)
+        with pytest.raises(ValueError, match=match):
+            trainer.train(resume_from_checkpoint=checkpoint)
+        assert trainer.batches == []
+        return before
+
+    other = rows()
+    other["labels"] = other["labels"][::-1]
+    import datasets
+
+    resume("belongs to another data set: its fingerprint is .* this one's is", data=datasets.Dataset.from_dict(other))
+    resume("n = 50, this run has 40|chunks of", data=hub_dataset(40))
+    resume("'el2n', this run has 'loss'", method="loss")
+    resume("'keep_fraction': 0.5.*'keep_fraction': 0.52", keep=0.52)
+    resume("seed = 11, this run has 3", seed=3)
+    resume("num_train_epochs", max_steps=16)
+    os.remove(os.path.join(checkpoint, "fastprune.pt"))
+    resume("was not made with fastprune attached")
+
+
+def test_an_equal_dataset_built_anew_is_accepted(make, checkpoint):
+    from fastprune.integrations._datasets import fingerprint
+
+    one = hub_dataset()
+    assert fingerprint(one) == fingerprint(hub_dataset())
+    assert fingerprint(one.with_transform(lambda batch: batch)) == fingerprint(one)
+    assert fingerprint(one.select(range(49, -1, -1))) != fingerprint(one)
+    assert fingerprint(PlainDataset()) is None

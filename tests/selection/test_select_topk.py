@@ -1,0 +1,144 @@
+"""select_topk against a stable sort."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastprune.selection import select_topk
+
+TORCH_DTYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
+INF = float("inf")
+
+
+def by_sorting(scores: torch.Tensor, k: int, largest: bool) -> torch.Tensor:
+    """Stable sort, so equal scores stay in order of index; 64 bits hold every dtype's values."""
+    wide = scores.double().numpy() if scores.dtype.is_floating_point else scores.long().numpy()
+    wide = wide + 0  # -0.0 + 0 is 0.0
+    # Reversing the bits of integers instead of negating them: -(-2^63) overflows.
+    key = (-wide if scores.dtype.is_floating_point else ~wide) if largest else wide
+    return torch.from_numpy(np.sort(np.argsort(key, kind="stable")[:k]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), dtype=st.sampled_from(TORCH_DTYPES), largest=st.booleans())
+def test_agrees_with_a_stable_sort(data: st.DataObject, dtype: torch.dtype, largest: bool) -> None:
+    if dtype.is_floating_point:
+        few = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, INF, -INF, 1e-7, -1e-7, 6e4])
+        any_value = st.floats(allow_nan=False)
+    else:
+        info = torch.iinfo(dtype)
+        few = st.sampled_from([0, 1, 2, info.min, info.max, info.max - 1])
+        any_value = st.integers(info.min, info.max)
+    values = data.draw(st.lists(st.one_of(few, any_value), max_size=60))
+    scores = torch.tensor(values, dtype=torch.float64 if dtype.is_floating_point else torch.int64).to(dtype)
+    k = data.draw(st.integers(0, len(values)))
+    got = select_topk(scores, k, largest=largest)
+    assert got.dtype == torch.int64
+    assert torch.equal(got, by_sorting(scores, k, largest))
+    if dtype != torch.bfloat16:
+        array = select_topk(scores.numpy(), k, largest=largest)
+        assert isinstance(array, np.ndarray) and array.dtype == np.int64
+        assert np.array_equal(array, got.numpy())
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+@pytest.mark.parametrize("largest", [True, False])
+def test_large_inputs_with_many_ties(dtype: torch.dtype, largest: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    n = 20_000
+    spread = torch.randn(n, generator=generator) * 50
+    tied = spread.masked_fill(torch.rand(n, generator=generator) < 0.6, 0.0)
+    for values in (spread, tied, torch.zeros(n), spread.abs() * 1e-6):
+        scores = values.abs().to(dtype) if dtype == torch.uint8 else values.to(dtype)
+        for k in (0, 1, 17, n // 3, n // 2, n - 1, n):
+            assert torch.equal(select_topk(scores, k, largest=largest), by_sorting(scores, k, largest))
+
+
+@pytest.mark.parametrize("step", [2, 3, -1, -2])
+def test_strided_arrays(step: int) -> None:
+    base = np.random.default_rng(0).normal(size=1001).astype(np.float32)
+    view = base[::step]
+    assert np.array_equal(select_topk(view, 100), select_topk(view.copy(), 100))
+    if step > 0:
+        tensor = torch.from_numpy(base)[::step]
+        assert np.array_equal(select_topk(tensor, 100).numpy(), select_topk(view, 100))
+    column = np.random.default_rng(0).normal(size=(50, 4))[:, 2]
+    assert np.array_equal(select_topk(column, 7), select_topk(column.copy(), 7))
+    assert select_topk(torch.tensor([3.0]).expand(5), 2).tolist() == [0, 1]
+    assert select_topk(np.broadcast_to(np.float32(3), 5), 2).tolist() == [0, 1]
+
+
+def test_odd_arrays() -> None:
+    scores = np.array([1.0, 5.0, 3.0, 4.0])
+    readonly = scores.copy()
+    readonly.flags.writeable = False
+    assert select_topk(readonly, 2).tolist() == [1, 3]
+    assert select_topk(scores.astype(">f8"), 2).tolist() == [1, 3]
+    packed = np.zeros(4, dtype=[("flag", "i1"), ("score", "f8")])
+    packed["score"] = scores
+    assert select_topk(packed["score"], 2).tolist() == [1, 3]
+    assert select_topk(torch.tensor(scores, requires_grad=True), np.int64(2)).tolist() == [1, 3]
+    assert select_topk(np.zeros(0), 0).tolist() == [] == select_topk(torch.zeros(0), 0).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("largest", [True, False])
+def test_nan_raises_and_names_the_first(dtype: torch.dtype, largest: bool) -> None:
+    scores = torch.arange(10).to(dtype)
+    scores[3], scores[7] = -torch.nan, torch.nan
+    for k in (0, 4, 10):
+        with pytest.raises(ValueError, match=r"scores\[3\] is NaN"):
+            select_topk(scores, k, largest=largest)
+    with pytest.raises(ValueError, match=r"scores\[1\] is NaN"):
+        select_topk(scores[1::2].double().numpy(), 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "k", "error", "message"),
+    [
+        (torch.zeros(3), 4, ValueError, r"k must be in \[0, 3\] for 3 scores, got 4"),
+        (torch.zeros(3), -1, ValueError, "got -1"),
+        (torch.zeros(3), 1.0, TypeError, "k must be an int, got 1.0"),
+        (torch.zeros(3), True, TypeError, "k must be an int, got True"),
+        (np.zeros(3), np.bool_(True), TypeError, "k must be an int"),
+        (torch.zeros(3, 1), 1, ValueError, r"1-D, got shape \(3, 1\)"),
+        (np.zeros(()), 0, ValueError, "1-D"),
+        ([1.0, 2.0], 1, TypeError, "got list"),
+        (torch.zeros(3, dtype=torch.bool), 1, TypeError, "bool"),
+        (np.zeros(3, dtype=complex), 1, TypeError, "complex128"),
+        (np.array(["a"]), 1, TypeError, "not supported"),
+    ],
+)
+def test_errors(scores, k, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        select_topk(scores, k)
+
+
+def test_input_is_not_written_and_threads_do_not_meet() -> None:
+    scores = np.random.default_rng(0).normal(size=50_000)
+    before, expected = scores.copy(), select_topk(scores, 20_000)
+    results: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: results.append(select_topk(scores, 20_000))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and all(np.array_equal(r, expected) for r in results)
+    assert np.array_equal(scores, before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_tensors_come_back_on_their_device() -> None:
+    scores = torch.tensor([1.0, 3.0, 3.0], device="cuda")
+    got = select_topk(scores, 1)
+    assert got.device == scores.device and got.tolist() == [1]
