@@ -20,7 +20,7 @@ class JointModel(nn.Module):
 
     def __init__(self, encoder: nn.Module, n_intents: int, n_slots: int | None, dropout: float = 0.1) -> None:
         super().__init__()
-        hidden = encoder.config.hidden_size  # type: ignore[union-attr]
+        hidden: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.intent = nn.Linear(hidden, n_intents)

@@ -160,12 +160,12 @@ def continue_run(
     def forward(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
-            return batch, run.model(batch)
+            return run.model(batch), batch
 
     def train_epoch() -> float:
         losses: list[Tensor] = []
         for batch in loader:
-            batch, logits = forward(batch)
+            logits, batch = forward(batch)
             loss = joint_loss(logits, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
@@ -188,7 +188,7 @@ def continue_run(
         scores = score_dataset(
             run.model,
             train,
-            lambda batch: example_scores(*reversed(forward(batch)), metric),
+            lambda batch: example_scores(*forward(batch), metric),
             indices=index,
             lengths=train.lengths,
             batch_size=SCORING_BATCH_FACTOR * training.batch_size,
