@@ -11,11 +11,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from fastprune.scores import score
 
-ADVICE = "pass score_fn=..., a function (outputs, inputs) -> (B,) tensor (or a dict of them by metric), to attach"
+ADVICE = "pass attach(score_fn=...), a function (outputs, inputs) -> (B,) tensor (or a dict of them by metric)"
 
 
 def default_scores(
-    outputs: Any, inputs: Mapping[str, Any], metrics: Sequence[str], label_names: Sequence[str], model: nn.Module
+    outputs: Any,
+    inputs: Mapping[str, Any],
+    metrics: Sequence[str],
+    label_names: Sequence[str],
+    model: nn.Module,
 ) -> dict[str, Tensor]:
     """The metrics of each example of a batch, for models with one head.
 
@@ -41,7 +45,8 @@ def default_scores(
 
 def shifts_labels(model: nn.Module) -> bool:
     """Whether the model's loss compares position t with label t + 1."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    peft_base: Any = getattr(model, "get_base_model", None)
+    base = model if peft_base is None else peft_base()
     name = type(base).__name__
     if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return False

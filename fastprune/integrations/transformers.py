@@ -17,6 +17,7 @@ import inspect
 import logging
 import math
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,8 @@ VERSION = 1
 logger = logging.getLogger(__name__)
 
 ScoreFn = Callable[[Any, Mapping[str, Any]], Tensor | Mapping[str, Tensor]]
-Fire = Callable[[str], TrainerControl]
+Control = TrainerControl
+Fire = Callable[[str], Control]
 
 
 def attach(
@@ -72,8 +74,8 @@ def attach(
             order, same random numbers, same weights as without ``attach``.
         warmup_epochs: epochs on all examples first.
         cycle_epochs: epochs between two selections.
-        method: a registered name (``fastprune methods``) or a `Method`.  "el2n" is the paper's, with a scoring
-            pass before each cycle; "el2n-free" reads the scores off the training steps.
+        method: a registered name (``fastprune methods``) or a `Method`.  "el2n" is the paper's, with a
+            scoring pass before each cycle; "el2n-free" reads the scores off the training steps.
         seed: of the order and of random selections; by default the Trainer's (``data_seed``, else ``seed``).
         score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of the default
             for models with one head.  Receives what ``compute_loss(return_outputs=True)`` and the collator
@@ -90,14 +92,15 @@ def attach(
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.
     """
     _check(trainer)
+    dataset: Any = trainer.train_dataset
     pruner = DynamicPruner(
-        len(trainer.train_dataset),
+        len(dataset),
         keep_fraction=keep_fraction,
         warmup_epochs=warmup_epochs,
         cycle_epochs=cycle_epochs,
         method=method,
         seed=trainer.args.seed if seed is None else seed,
-        fingerprint=fingerprint(trainer.train_dataset),
+        fingerprint=fingerprint(dataset),
     )
     _Attachment(trainer, pruner, seed, score_fn, score_batch_size).install()
     return pruner
@@ -112,17 +115,21 @@ def _check(trainer: Trainer) -> None:
         raise ValueError("fastprune is attached to this trainer already; attach once, or build a new Trainer")
     if dataset is None:
         raise ValueError("trainer has no train_dataset; pass train_dataset=... to Trainer")
-    if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset) or not by_index:
         raise ValueError(
             f"train_dataset is a stream ({type(dataset).__name__}): its examples cannot be read by index; "
             "pass a map-style data set (datasets: load_dataset(..., streaming=False))"
         )
     if args.world_size > 1:
-        raise ValueError(f"world_size is {args.world_size}: attach works in one process; start training without torchrun")
+        raise ValueError(f"world_size is {args.world_size}: attach works in one process; start without torchrun")
     strategy = "group_by_length" if getattr(args, "group_by_length", False) else None
     strategy = strategy or getattr(args, "train_sampling_strategy", "random")
     if strategy != "random":
-        raise ValueError(f"train_sampling_strategy is {strategy!r}, but pruning decides the order; set it to 'random'")
+        raise ValueError(
+            f"train_sampling_strategy is {strategy!r}, but pruning decides the order; set it to 'random' "
+            "(group_by_length=False before transformers 5)"
+        )
     if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
         raise ValueError(
             f"{type(trainer).__name__} overrides _get_train_sampler, but pruning decides the order; "
@@ -130,8 +137,8 @@ def _check(trainer: Trainer) -> None:
         )
     if not getattr(args.accelerator_config, "use_seedable_sampler", True):
         logger.warning(
-            "accelerator_config has use_seedable_sampler=False: the order is reproducible all the same, so with "
-            "keep_fraction=1.0 it differs from that of the Trainer alone"
+            "accelerator_config has use_seedable_sampler=False: fastprune's order is reproducible all the same, "
+            "so even with keep_fraction=1.0 it is not that of the Trainer alone"
         )
 
 
@@ -177,7 +184,7 @@ class _Attachment:
         score_fn: ScoreFn | None,
         score_batch_size: int | None,
     ) -> None:
-        self.trainer = trainer
+        self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.seed = seed
         self.score_fn = score_fn
@@ -187,11 +194,16 @@ class _Attachment:
         self.trial: Any = None
         self.run: _Run | None = None
 
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
     def install(self) -> None:
         """Override the trainer's hooks on the instance."""
         trainer = self.trainer
         trainer._fastprune = self.pruner
-        self.plain_loss = trainer.compute_loss
+        self.plain_loss = _weak(trainer, "compute_loss")
         _override(trainer, "_inner_training_loop", self._training_loop)
         _override(trainer, "_get_train_sampler", self._train_sampler)
         _override(trainer, "set_initial_training_values", self._training_values)
@@ -211,8 +223,8 @@ class _Attachment:
             self.training, self.run = False, None
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        # Here accelerate's seedable sampler would be made, so the random state's seed is the one it would take.
-        # With auto_find_batch_size the loop comes by again after running out of memory, and starts afresh.
+        # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
+        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
         if not self.training:
             return original(*args, **kwargs)
         self._begin()
@@ -223,8 +235,8 @@ class _Attachment:
         trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
         if len(trainer.train_dataset) != pruner.n:
             raise ValueError(
-                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune was "
-                "attached; attach to a new Trainer with this data set"
+                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune "
+                "was attached; attach to a new Trainer with this data set"
             )
         pieces = self._plan()
         state = None if self.resume_from is None else _read_state(self.resume_from)
@@ -249,8 +261,8 @@ class _Attachment:
     def _advise(self, chunk: int, step: int) -> None:
         if chunk < step:
             logger.warning(
-                "pruning reads this data in chunks of %d examples, so steps are smaller than the %d you asked for; "
-                "lower per_device_train_batch_size, or keep more",
+                "pruning reads this data in chunks of %d examples, so steps are smaller than the %d you asked "
+                "for; lower per_device_train_batch_size, or keep more",
                 chunk,
                 step,
             )
@@ -268,19 +280,19 @@ class _Attachment:
         if args.max_steps <= 0:
             if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
                 raise ValueError(
-                    f"num_train_epochs must be a whole number >= 1 when pruning, got {args.num_train_epochs!r}; "
-                    "set max_steps to train for a part of an epoch"
+                    "num_train_epochs must be a whole number >= 1 when pruning, got "
+                    f"{args.num_train_epochs!r}; set max_steps to train for a part of an epoch"
                 )
             pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
         else:
             epochs = self._epochs_for(args.max_steps * step)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
-        if not _batches(len(pieces[0]), batch, args.dataloader_drop_last):
+        if not self._steps_of(pieces):
             raise ValueError(
-                f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of {batch}; "
-                "set it to False or lower per_device_train_batch_size"
+                f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of "
+                f"{batch}; set it to False or lower per_device_train_batch_size"
             )
-        while 0 < len(pieces) * _steps(_batches(len(pieces[0]), batch, args.dataloader_drop_last), args) < args.max_steps:
+        while self._steps_of(pieces) < args.max_steps:
             epochs += -(-epochs // 8)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
         return pieces
@@ -290,6 +302,11 @@ class _Attachment:
         n, schedule = self.pruner.n, self.pruner.schedule
         warmup = min(schedule.warmup_epochs, -(-examples // n))
         return warmup + max(0, -(-(examples - warmup * n) // schedule.kept(n)))
+
+    def _steps_of(self, pieces: list[Piece]) -> int:
+        args = self.trainer.args
+        batches = _batches(len(pieces[0]), self.trainer._train_batch_size, args.dataloader_drop_last)
+        return len(pieces) * _steps(batches, args)
 
     def _run_seed(self, state: Mapping[str, Any] | None) -> int:
         if self.seed is not None:
@@ -325,47 +342,47 @@ class _Attachment:
     ) -> TrainerControl:
         if self.training and self.run is None:
             raise ValueError(
-                f"{type(self.trainer).__name__}.get_train_dataloader does not ask _get_train_sampler for its sampler; "
-                "fastprune cannot choose the examples of such a trainer"
+                f"{type(self.trainer).__name__}.get_train_dataloader does not ask _get_train_sampler for its "
+                "sampler; fastprune cannot choose the examples of such a trainer"
             )
         handler = getattr(self, event, None) if self.run is not None else None
         if handler is None:
             return original(event, args, state, control, **kwargs)
         return handler(self.run, state, control, lambda name: original(name, args, state, control, **kwargs))
 
-    def on_train_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_train_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Take up the position of the Trainer, which counts from ``global_step``."""
-        args = self.trainer.args
-        run.number = state.global_step // run.steps
-        run.micro = 0 if args.ignore_data_skip else state.global_step % run.steps * args.gradient_accumulation_steps
+        args, accumulation = self.trainer.args, self.trainer.args.gradient_accumulation_steps
+        run.number, steps = divmod(state.global_step, run.steps)
+        run.micro = 0 if args.ignore_data_skip else steps * accumulation
         if run.micro and run.corrected:
             raise UsageError(
-                f"this version of transformers cannot resume inside an epoch whose {run.batches} batches do not divide "
-                f"into steps of {args.gradient_accumulation_steps}: it loses the last step; resume a checkpoint from "
-                "the end of an epoch, or with transformers >= 4.52"
+                f"this version of transformers cannot resume inside an epoch whose {run.batches} batches do not "
+                f"divide into steps of {accumulation}: it loses the last step; resume a checkpoint from the end "
+                "of an epoch, or with transformers >= 4.52"
             )
         run.completed = run.epochs.completed(run.position)
         run.number, run.skip = run.number - 1, run.micro
         state.num_train_epochs = run.user_epochs
         return fire("on_train_begin")
 
-    def on_epoch_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_epoch_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk begins: select if it starts a cycle."""
         run.number, run.micro, run.skip = run.number + 1, run.skip, 0
         self._start_chunk(run)
         return self._open_epoch(run, control, fire)
 
-    def on_step_begin(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_step_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A user epoch may begin in the middle of a chunk."""
         self._open_epoch(run, control, fire)
         return fire("on_step_begin")
 
-    def on_substep_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_substep_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count the micro-batch."""
         run.micro += 1
         return fire("on_substep_end")
 
-    def on_step_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_step_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
         run.micro += 1
         done = run.epochs.completed(run.position)
@@ -376,7 +393,7 @@ class _Attachment:
             control = self._close_epoch(run, done, fire)
         return control
 
-    def on_epoch_end(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_epoch_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
         if not control.should_training_stop:
             run.micro = run.batches
@@ -385,11 +402,13 @@ class _Attachment:
             return self._close_epoch(run, done, fire)
         return control
 
-    def on_save(self, run: _Run, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def on_save(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Put the pruning state into the checkpoint."""
-        folder = os.path.join(self.trainer._get_output_dir(trial=self.trial), f"checkpoint-{state.global_step}")
+        output_dir = self.trainer._get_output_dir(trial=self.trial)
+        folder = os.path.join(output_dir, f"checkpoint-{state.global_step}")
         if self.trainer.args.should_save and os.path.isdir(folder):
-            _write_state({"version": VERSION, "chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
+            pruner = self.pruner.state_dict()
+            _write_state({"version": VERSION, "chunk": run.epochs.chunk, "pruner": pruner}, folder)
         return fire("on_save")
 
     def _open_epoch(self, run: _Run, control: TrainerControl, fire: Fire) -> TrainerControl:
@@ -415,7 +434,12 @@ class _Attachment:
     # --- scores --------------------------------------------------------------------------------
 
     def _compute_loss(
-        self, original: Callable[..., Any], model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        **kwargs: Any,
     ) -> Any:
         if self.run is None or not model.training:
             return original(model, inputs, return_outputs=return_outputs, **kwargs)
@@ -439,8 +463,8 @@ class _Attachment:
         if sizes != {len(index)}:
             raise RuntimeError(
                 f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
-                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of your "
-                "own?), so scores cannot be told to examples; use method='el2n', which scores in a pass of its own"
+                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
+                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
             )
         return index
 
@@ -487,9 +511,30 @@ class _Attachment:
         return lengths(self.trainer.train_dataset)
 
 
+def _weak(owner: Any, name: str) -> Callable[..., Any]:
+    """``owner.name`` without holding ``owner``.
+
+    A cycle would leave the Trainer to the garbage collector, which tears down the queues of persistent data
+    loader workers before it stops the workers: five seconds each.
+    """
+    method = getattr(owner, name)
+    if getattr(method, "__self__", None) is not owner:
+        return method
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        target = reference()
+        assert target is not None
+        return target(*args, **kwargs)
+
+    call.__name__, call.__doc__ = name, method.__doc__
+    call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return call
+
+
 def _override(owner: Any, name: str, hook: Callable[..., Any]) -> None:
     """Call ``hook(original, ...)`` in place of ``owner.name(...)``, on this instance only."""
-    original = getattr(owner, name)
+    original = _weak(owner, name)
 
     @functools.wraps(original)
     def overriding(*args: Any, **kwargs: Any) -> Any:
@@ -501,8 +546,8 @@ def _override(owner: Any, name: str, hook: Callable[..., Any]) -> None:
 def _loss_and_outputs(result: Any) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
-            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so let "
-            "your compute_loss honour return_outputs"
+            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "
+            "let your compute_loss honour return_outputs"
         )
     return result
 
@@ -519,9 +564,9 @@ def _correct(values: list[Any], run: _Run, max_steps: int) -> None:
     """Set right what the Trainer derives from an epoch's length.
 
     ``values`` is the result of ``set_initial_training_values``: epochs, steps an epoch, examples, samples, …,
-    steps.  Samples are epochs times the data set's size there, for the throughput it reports.  Before 4.52 an
-    epoch that does not divide into accumulated steps is counted without its last step, and the micro-batches of
-    that step are computed from the number of examples, where the number of batches is meant.
+    steps.  Samples are epochs times the data set's size there, for the throughput it reports.  Before 4.52
+    an epoch that does not divide into accumulated steps is counted without its last step, and the
+    micro-batches of that step are computed from the number of examples where that of batches is meant.
     """
     if max_steps <= 0:
         values[3] = len(run.pieces) * run.epochs.chunk
@@ -536,8 +581,8 @@ def _read_state(checkpoint: str) -> dict[str, Any]:
     path = os.path.join(checkpoint, STATE_FILE)
     if not os.path.isfile(path):
         raise UsageError(
-            f"{checkpoint} holds no {STATE_FILE}: the checkpoint was not made with fastprune attached; resume it "
-            "with an unattached Trainer, or start afresh"
+            f"{checkpoint} holds no {STATE_FILE}: the checkpoint was not made with fastprune attached; resume "
+            "it with an unattached Trainer, or start afresh"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["version"] != VERSION:

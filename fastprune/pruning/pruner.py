@@ -85,7 +85,7 @@ class DynamicPruner:
         self.reset()
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget every score, the kept set and the position, as before the first run; optionally take a new seed."""
+        """Forget every score, the kept set and the position, as before a run; optionally take a new seed."""
         if seed is not None:
             self.seed = self.sampler.seed = seed
         self.history = History(self.n, self.method.reads, self.method.smoothing)

@@ -65,7 +65,7 @@ class PruningSampler(Sampler[int]):
             self.yielded = self._resume_at = 0
 
     def rewind(self) -> None:
-        """Read the current piece from its beginning: for loops that skip the batches of a resumed piece themselves."""
+        """Read the current piece from its beginning, for loops that skip what was read before themselves."""
         self.yielded = self._resume_at = 0
 
     def keep(self, indices: Tensor | None, phase: int) -> None:

@@ -139,9 +139,9 @@ def chunk_length(phases: Sequence[Phase], step: int = 1) -> int:
     lengths divided by small whole numbers, rounded up.  A chunk of ``2 % · budget / len(phases)``
     always qualifies, because each phase wastes less than one chunk.
 
-    The last optimizer step of a chunk is a short one unless ``step`` examples divide v.  Where all epochs are
-    of one size nothing can be done about it; elsewhere v is chosen, if there is such a v, so that these cost at
-    most 5 % more steps than full ones only; multiples of ``step`` are candidates, too.
+    The last optimizer step of a chunk is a short one unless ``step`` divides v.  Where all epochs are of one
+    size that is as without chunks; elsewhere v is chosen so that short steps add at most 5 % to the number of
+    steps, if there is such a v; multiples of ``step`` are candidates, too.
     """
     smallest = min(p.size for p in phases)
     if all(p.size == smallest for p in phases):

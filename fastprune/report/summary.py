@@ -32,13 +32,13 @@ def summarise(final_rows: Sequence[Mapping[str, Any]]) -> list[Row]:
 
     Values are means over seeds; ``<quality>_std`` and ``total_seconds_std`` are sample deviations, None
     with one seed.  ``time_saved`` is 1 - total / total of the run named "full", taken per seed and then
-    averaged over the seeds both have; None for "full" itself and when they share none.
+    averaged over the seeds both have; None for "full" itself and when they share none.  ``cpu_saved`` is the
+    same of CPU seconds, which do not grow when other programs share the machine.
     """
     by_run: dict[str, list[Row]] = {}
     for row in final_rows:
         by_run.setdefault(row["run"], []).append(_with_defaults(row))
-    totals = {run: {row["seed"]: row["total_seconds"] for row in rows} for run, rows in by_run.items()}
-    baseline = totals.get(BASELINE, {})
+    totals, cpu = _by_seed(by_run, "total_seconds"), _by_seed(by_run, "cpu_seconds")
     summary = []
     for run, rows in by_run.items():
         result: Row = {key: rows[0][key] for key in ("run", "method", "keep_fraction")}
@@ -50,7 +50,8 @@ def summarise(final_rows: Sequence[Mapping[str, Any]]) -> list[Row]:
                 result[key] = fmean(values)
             if values and (key in QUALITY or key == "total_seconds"):
                 result[f"{key}_std"] = stdev(values) if len(values) > 1 else None
-        result["time_saved"] = None if run == BASELINE else time_saved(totals[run], baseline)
+        for key, seconds in (("time_saved", totals), ("cpu_saved", cpu)):
+            result[key] = None if run == BASELINE else time_saved(seconds[run], seconds.get(BASELINE, {}))
         summary.append(result)
     return summary
 
@@ -59,6 +60,10 @@ def time_saved(seconds: Mapping[int, float], baseline: Mapping[int, float]) -> f
     """Mean over shared seeds of 1 - seconds / baseline; None when no seed is shared."""
     shared = [seed for seed in seconds if baseline.get(seed)]
     return fmean(1 - seconds[seed] / baseline[seed] for seed in shared) if shared else None
+
+
+def _by_seed(by_run: Mapping[str, list[Row]], key: str) -> dict[str, dict[int, float]]:
+    return {run: {row["seed"]: row[key] for row in rows if row.get(key) is not None} for run, rows in by_run.items()}
 
 
 def _with_defaults(row: Mapping[str, Any]) -> Row:

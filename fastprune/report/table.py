@@ -24,6 +24,7 @@ COLUMNS = (
     ("total_seconds", "Total s", "seconds"),
     ("cpu_seconds", "CPU s", "seconds"),
     ("time_saved", "Saved %", "saved"),
+    ("cpu_saved", "of CPU %", "saved"),
     ("examples_seen", "Examples", "count"),
     ("n_seeds", "Seeds", "count"),
 )
@@ -34,6 +35,7 @@ TIME_COLUMNS = (
     "total_seconds",
     "cpu_seconds",
     "time_saved",
+    "cpu_saved",
     "examples_seen",
 )
 NOTHING = "–"

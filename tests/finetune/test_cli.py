@@ -186,6 +186,8 @@ BAD = {
     "smoothing": (["--smoothing", "mean:0"], "--smoothing"),
     "offset": (["--offset", "1.5"], "offset"),
     "model": (["--model", "no/such/model"], "no/such/model"),
+    "unknown option": (["--keep", "0.5", "--speed", "11"], "--speed"),
+    "not a number": (["--epochs", "many"], "--epochs"),
     "resume without out": (["--resume"], "--resume needs --out"),
 }
 

@@ -74,7 +74,7 @@ def test_resume_is_exact_with_a_plain_dataset_and_accumulation(make, method):
 
 
 def test_resume_where_accumulation_does_not_divide_a_chunk(make):
-    """13 batches in steps of 3, the last one short; old versions of the Trainer would lose it, so they refuse."""
+    """13 batches in steps of 3, the last one short; old Trainers would lose it, so that is refused."""
     settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "num_train_epochs": 3}
     whole, _ = attached(make, "whole", "el2n-free", **settings)
     whole.train()
@@ -104,7 +104,8 @@ def test_resume_is_exact_where_user_epochs_end_within_chunks(make):
             trainer.train(resume_from_checkpoint=os.path.join(states[0][0], first))
         else:
             trainer.train()
-        losses = [(e["step"], e["epoch"], e["eval_loss"]) for e in trainer.state.log_history if "eval_loss" in e]
+        entries = [e for e in trainer.state.log_history if "eval_loss" in e]
+        losses = [(e["step"], e["epoch"], e["eval_loss"]) for e in entries]
         states.append((trainer.args.output_dir, weights(trainer), losses))
     assert_same_weights(states[0][1], states[1][1])
     assert len(states[0][2]) == 5 and states[0][2] == states[1][2]
@@ -131,7 +132,8 @@ def test_resume_with_workers_reads_the_same_batches(make):
     again, _ = attached(make, "again", "el2n", **settings)
     again.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, "checkpoint-12"))
     assert len(again.batches) == 8
-    assert again.batches[:3] == whole.batches[12:15]  # the rest of the chunk; the next kept set depends on weights
+    # The rest of the chunk; the next kept set depends on weights.
+    assert again.batches[:3] == whole.batches[12:15]
 
 
 @pytest.fixture
@@ -149,19 +151,19 @@ def test_state_is_plain_and_written_whole(checkpoint):
 
 def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
     def resume(match, data=None, keep=0.5, method="el2n", seed=None, **settings):
-        trainer = make(data=data, max_steps=settings.pop("max_steps", 3), per_device_train_batch_size=5, **settings)
+        settings = {"max_steps": 3, "per_device_train_batch_size": 5, **settings}
+        trainer = make(data=data, **settings)
         fastprune.attach(trainer, keep_fraction=keep, method=method, seed=seed)
-        before = weights(trainer)
         with pytest.raises(ValueError, match=match):
             trainer.train(resume_from_checkpoint=checkpoint)
         assert trainer.batches == []
-        return before
 
     other = rows()
     other["labels"] = other["labels"][::-1]
     import datasets
 
-    resume("belongs to another data set: its fingerprint is .* this one's is", data=datasets.Dataset.from_dict(other))
+    other = datasets.Dataset.from_dict(other)
+    resume("belongs to another data set: its fingerprint is .* this one's is", data=other)
     resume("n = 50, this run has 40|chunks of", data=hub_dataset(40))
     resume("'el2n', this run has 'loss'", method="loss")
     resume("'keep_fraction': 0.5.*'keep_fraction': 0.52", keep=0.52)

@@ -134,11 +134,3 @@ def test_input_is_not_written_and_threads_do_not_meet() -> None:
         thread.join()
     assert len(results) == 4 and all(np.array_equal(r, expected) for r in results)
     assert np.array_equal(scores, before)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_tensors_come_back_on_their_device() -> None:
-    scores = torch.tensor([1.0, 3.0, 3.0], device="cuda")
-    got = select_topk(scores, 1)
-    assert got.device == scores.device and got.tolist() == [1]

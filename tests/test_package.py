@@ -1,0 +1,47 @@
+"""What the package promises as a whole."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastprune
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in fastprune.__all__:
+        assert getattr(fastprune, name).__doc__, name
+
+
+def test_import_does_not_pull_in_the_frameworks():
+    code = "import sys, fastprune; print(sorted({'transformers', 'datasets', 'triton', 'pandas'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_every_registered_method_has_a_card_with_source_and_cost():
+    from fastprune.methods import METHOD_CARDS
+    from fastprune.pruning import method_names
+
+    assert sorted(METHOD_CARDS) == method_names()
+    for name, card in METHOD_CARDS.items():
+        assert "Cost: " in card and "Memory: " in card, name
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree")
+def test_without_a_compiler_the_build_says_what_is_missing(tmp_path):
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    environment = {**os.environ, "CC": "/no/such/compiler", "CXX": "/no/such/compiler"}
+    result = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode != 0
+    assert "fastprune needs a C++17 compiler (g++ or clang++)" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
