@@ -17,13 +17,17 @@ BatchScores = Callable[[Any], Tensor]
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval and inference mode; every submodule's mode and all global random states are put back."""
+    """Eval mode without gradients; every submodule's mode and all global random states are put back.
+
+    No inference mode: a tensor that the model caches in its forward pass (rotary tables grown for a longer
+    input) could not be used in training afterwards.
+    """
     modes = {module: module.training for module in model.modules()}
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         for module, training in modes.items():
@@ -46,7 +50,7 @@ def score_dataset(
     collate_fn: Callable[[list[Any]], Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Score examples in eval and inference mode, longest first, in large batches.
+    """Score examples in eval mode without gradients, longest first, in large batches.
 
     Args:
         model: put into eval mode for the pass; modes and random states are restored.
