@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -85,9 +85,7 @@ def train(method: str, keep: float, epochs: int, data: TensorDataset, test: Tens
             seconds["score"] += now() - start
     model.eval()
     with torch.inference_mode():
-        hits = [
-            logits_of(tokens).argmax(-1).cpu() == labels for tokens, labels in DataLoader(test, batch_size=512)
-        ]
+        hits = [logits_of(tokens).argmax(-1).cpu() == labels for tokens, labels in DataLoader(test, batch_size=512)]
     return {
         "run": method if keep == 1.0 else f"{method} {keep:g}",
         "accuracy": float(torch.cat(hits).float().mean()),

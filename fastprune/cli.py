@@ -6,6 +6,7 @@ Bad input ends with one sentence on standard error and exit status 2.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"fastprune: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"fastprune: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("fastprune: interrupted; the same command with --resume goes on", file=sys.stderr)
+        print("fastprune: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -40,9 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = _Parser(
-        prog="fastprune", description="Finetune on the examples that still teach the model something."
-    )
+    top = _Parser(prog="fastprune", description="Finetune on the examples that still teach the model something.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     job = commands.add_parser(
@@ -81,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, default=6)
     train.add_argument("--lr", type=float, default=3e-4)
     train.add_argument("--batch-size", type=int, default=32)
+    train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     train.add_argument("--out", type=Path, help="run folder (runs/<data>-<time>)")
@@ -103,8 +106,9 @@ def finetune_command(arguments: argparse.Namespace) -> None:
     """``fastprune finetune``."""
     from fastprune import data as data_sets
     from fastprune.finetune.spec import plan_runs
-    from fastprune.report.folder import is_run_folder
+    from fastprune.report.folder import METRICS, is_run_folder
 
+    _need_packages("transformers", "seqeval", "pyarrow", "matplotlib", "rich")
     training = _training(arguments, joint=True)
     data = data_sets.load(
         arguments.data,
@@ -128,18 +132,22 @@ def finetune_command(arguments: argparse.Namespace) -> None:
     if arguments.resume and arguments.out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
     out = arguments.out or Path("runs") / f"{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not arguments.resume and out.is_dir() and is_run_folder(out):
-        raise UsageError(
-            f"--out {out} holds a run already; add --resume to go on with it, or choose another folder"
-        )
+    if not arguments.resume and out.is_dir() and is_run_folder(out) and (out / METRICS).exists():
+        raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
     _warn_of_unseen(data.unseen)
+    if arguments.warmup_epochs >= arguments.epochs:
+        print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
 
     from rich.console import Console
 
     from fastprune.finetune.session import finetune
     from fastprune.report import rich_table
 
-    report = finetune(data, arguments.model, specs, training, out, resume=arguments.resume)
+    try:
+        report = finetune(data, arguments.model, specs, training, out, resume=arguments.resume)
+    except KeyboardInterrupt:
+        print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+        raise
     Console().print(rich_table(report.summary))
     print(f"run folder: {out} (report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
 
@@ -208,7 +216,15 @@ def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no
         bf16=fast_bf16() if arguments.precision == "auto" else arguments.precision == "bf16",
         smoothing=smoothing,
         offset=arguments.offset,
+        max_length=arguments.max_length,
     )
+
+
+def _need_packages(*names: str) -> None:
+    # Before hours of training, not after them.
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"finetune needs {', '.join(missing)}: pip install 'fastprune[demo]'")
 
 
 def _warn_of_unseen(unseen: dict[str, dict[str, int]]) -> None:

@@ -50,9 +50,7 @@ def load(
         _refuse_columns(given, "the packaged default data has")
         return load_home_assistant()
     if not data.strip():
-        raise UsageError(
-            "data='' is empty: give a folder, a file or a hub id, or leave it out for the default."
-        )
+        raise UsageError("data='' is empty: give a folder, a file or a hub id, or leave it out for the default.")
     path = Path(data).expanduser()
     if path.is_dir():
         # resolve() so that data="." still has a name.

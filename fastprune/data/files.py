@@ -14,8 +14,6 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file: check the path or add the file.") from None
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}): check the path and its rights."
-        ) from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): check the path and its rights.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8.") from None

@@ -189,9 +189,7 @@ class Walk:
     test_values: draw from all values; otherwise the test-only share of every open list stays unused.
     """
 
-    def __init__(
-        self, slot_lists: dict[str, Any], rules: dict[str, Any], rng: random.Random, test_values: bool
-    ):
+    def __init__(self, slot_lists: dict[str, Any], rules: dict[str, Any], rng: random.Random, test_values: bool):
         from hassil import expression as kinds
 
         self.kinds = kinds

@@ -27,8 +27,7 @@ def load_hub(data: str, wanted: Wanted, seed: int = 0) -> TextData:
         from datasets import load_dataset
     except ImportError:
         raise UsageError(
-            f"data={data!r}: no such path, and hub data sets need the datasets package: "
-            "pip install 'fastprune[demo]'."
+            f"data={data!r}: no such path, and hub data sets need the datasets package: pip install 'fastprune[demo]'."
         ) from None
     path, _, config = data.partition(":")
     try:
@@ -42,9 +41,7 @@ def load_hub(data: str, wanted: Wanted, seed: int = 0) -> TextData:
 def from_splits(name: str, splits: Any, wanted: Wanted, seed: int = 0) -> TextData:
     """A mapping of split name to ``datasets.Dataset`` as TextData (see `load_hub`)."""
     if "train" not in splits:
-        raise UsageError(
-            f"data={name!r}: no split 'train', only {', '.join(map(repr, splits))}: choose another."
-        )
+        raise UsageError(f"data={name!r}: no split 'train', only {', '.join(map(repr, splits))}: choose another.")
     validation_name = next((n for n in ("validation", "valid", "dev") if n in splits), None)
     train = _read_split(name, "train", splits, wanted)
     validation = None if validation_name is None else _read_split(name, validation_name, splits, wanted)
@@ -84,9 +81,7 @@ def _text(value: Any, where: str, column: str) -> str:
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return " ".join(value)
     if not isinstance(value, str):
-        raise UsageError(
-            f"{where}: column {column!r} holds a {type(value).__name__}: choose a column of text."
-        )
+        raise UsageError(f"{where}: column {column!r} holds a {type(value).__name__}: choose a column of text.")
     return value.strip()
 
 

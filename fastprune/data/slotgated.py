@@ -20,9 +20,7 @@ def load_slotgated(folder: Path) -> TextData:
     """Read a SlotGated folder; raises `UsageError` naming the file and line that is wrong."""
     for role in ("train", "test"):
         if not (folder / role).is_dir():
-            raise UsageError(
-                f"{folder}: no folder '{role}' in it: a SlotGated data set has train/ and test/."
-            )
+            raise UsageError(f"{folder}: no folder '{role}' in it: a SlotGated data set has train/ and test/.")
     validation_folders = [folder / name for name in VALIDATION_NAMES if (folder / name).is_dir()]
     if len(validation_folders) > 1:
         names = " and ".join(f"{path.name}/" for path in validation_folders)

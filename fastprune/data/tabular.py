@@ -126,9 +126,7 @@ def _cell(row: Row, column: str, where: str) -> str:
     value = row.get(column)
     # Labels are often numbers in JSON; a list or an object is the wrong column.
     if isinstance(value, (list, dict)):
-        raise UsageError(
-            f"{where}: column {column!r} holds a {type(value).__name__}: choose a column of text."
-        )
+        raise UsageError(f"{where}: column {column!r} holds a {type(value).__name__}: choose a column of text.")
     text = "" if value is None else str(value).strip()
     if not text:
         raise UsageError(f"{where}: column {column!r} is empty: fill it in or remove the row.")
@@ -147,9 +145,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UsageError(
-                f"{path}, line {number}: not JSON ({error.msg}): write one object a line."
-            ) from None
+            raise UsageError(f"{path}, line {number}: not JSON ({error.msg}): write one object a line.") from None
         if not isinstance(row, dict):
             raise UsageError(f"{path}, line {number}: not a JSON object: write {{column: value}} a line.")
         yield number, row

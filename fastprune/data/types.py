@@ -91,9 +91,7 @@ def check_tags(text: str, tags: list[str], where: str) -> None:
     """Raise `UsageError` unless ``tags`` holds one BIO tag for each word of ``text``."""
     n_words = len(text.split(" "))
     if n_words != len(tags):
-        raise UsageError(
-            f"{where}: {n_words} words but {len(tags)} slot tags: give one tag per space-separated word."
-        )
+        raise UsageError(f"{where}: {n_words} words but {len(tags)} slot tags: give one tag per space-separated word.")
     for tag in tags:
         if tag != "O" and not (tag[:2] in ("B-", "I-") and len(tag) > 2):
             raise UsageError(f"{where}: slot tag {tag!r} is not O, B-<type> or I-<type>: write BIO tags.")

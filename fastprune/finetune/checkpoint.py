@@ -7,6 +7,7 @@ always whole; it goes away when the last run has ended.
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -33,7 +34,10 @@ def load_checkpoint(folder: Path, options: dict[str, Any], fingerprint: str) -> 
         raise UsageError(
             f"--resume: {folder} holds no checkpoint; the run has ended or never reached its first epoch's end"
         )
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise UsageError(f"--resume: {path} is not a checkpoint of fastprune; remove it and start again") from error
     if state["fingerprint"] != fingerprint:
         raise UsageError(
             f"--resume: the checkpoint in {folder} belongs to another data set (fingerprint "

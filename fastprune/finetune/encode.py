@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastprune.data.types import Split, TextData
+from fastprune.errors import UsageError
 
 IGNORE = -100
 Example = dict[str, Any]
@@ -23,12 +24,14 @@ class EncodedSplit(Dataset[Example]):
     counts as an error there.
     """
 
-    def __init__(self, data: TextData, split: Split, tokenizer: Any, max_length: int = 128) -> None:
+    def __init__(self, data: TextData, split: Split, tokenizer: Any, max_length: int) -> None:
         intents = {name: i for i, name in enumerate(data.intent_names)}
         self.split = split
         self.intents = [intents.get(name, IGNORE) for name in split.intents]
         self.slots: list[list[int]] | None = None
         self.first_tokens: list[list[int]] | None = None
+        if split.slots is not None and split.pairs is not None:
+            raise UsageError("slot tags and a second sentence do not go together; leave out --pair-column")
         if split.slots is None:
             pair = {} if split.pairs is None else {"text_pair": split.pairs}
             encoded = tokenizer(split.texts, truncation=True, max_length=max_length, **pair)
@@ -42,6 +45,7 @@ class EncodedSplit(Dataset[Example]):
                 for row, at, ids in zip(split.slots, self.first_tokens, encoded["input_ids"], strict=True)
             ]
         self.input_ids: list[list[int]] = encoded["input_ids"]
+        self.truncated = sum(part.overflowing != [] for part in encoded.encodings)
         self.token_types: list[list[int]] | None = encoded.get("token_type_ids") if split.pairs else None
 
     def __len__(self) -> int:

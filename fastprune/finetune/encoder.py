@@ -40,12 +40,14 @@ def packaged_minilm() -> Path:
 
 
 def load_encoder(model: str | None) -> tuple[Any, Any, str]:
-    """Encoder, fast tokenizer and display name of ``--model`` (None: the packaged MiniLM).
+    """Encoder (fp32), fast tokenizer and display name of ``--model`` (None: the packaged MiniLM).
 
     Raises:
-        UsageError: neither a folder with a model nor a hub id that can be reached; or the tokenizer is slow.
+        UsageError: neither a folder with a model nor a hub id that can be reached; or the tokenizer is slow
+            or has no padding token.
     """
     try:
+        from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
@@ -56,13 +58,23 @@ def load_encoder(model: str | None) -> tuple[Any, Any, str]:
     if model is not None and Path(model).exists() and not (Path(model) / "config.json").is_file():
         raise UsageError(f"--model {model} is a folder without config.json; pass a model folder or a hub id")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        encoder = AutoModel.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        # Words come one by one: BPE tokenizers must see each as the start of a word.
+        tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
+        # Half-precision checkpoints would be trained in half precision.
+        encoder = AutoModel.from_pretrained(source).float()
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"--model {model} is neither a model folder nor a reachable hub id: {reason}"
-        ) from error
+        raise UsageError(f"--model {model} is neither a model folder nor a reachable hub id: {reason}") from error
     if not tokenizer.is_fast:
         raise UsageError(f"--model {model} has no fast tokenizer, which aligns slot tags with sub-tokens")
+    if tokenizer.pad_token_id is None:
+        raise UsageError(f"--model {model} has no padding token, so texts cannot share a batch; pass another model")
     return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model
+
+
+def longest_input(encoder: Any, tokenizer: Any, wanted: int) -> int:
+    """``wanted`` tokens, or as many as the model has positions for."""
+    # RoBERTa-like models number their positions from 2.
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    limits = [wanted, tokenizer.model_max_length] + ([positions - 2] if positions else [])
+    return int(min(limits))

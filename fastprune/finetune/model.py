@@ -40,9 +40,7 @@ class JointModel(nn.Module):
 
 def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """Sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
-    losses = [
-        fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()
-    ]
+    losses = [fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()]
     return torch.stack(losses).sum()
 
 

@@ -72,7 +72,5 @@ class LiveProgress:
 
     def _finish_stretch(self) -> None:
         if self.done and not self.console.is_terminal:
-            print(
-                f"{self.label} · {self.done} examples · {self._rate():.0f} ex/s", file=sys.stderr, flush=True
-            )
+            print(f"{self.label} · {self.done} examples · {self._rate():.0f} ex/s", file=sys.stderr, flush=True)
         self.done = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +15,15 @@ import torch
 from torch import nn
 
 from fastprune.data import TextData
+from fastprune.data.types import fingerprint
 from fastprune.finetune.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from fastprune.finetune.encode import EncodedSplit
-from fastprune.finetune.encoder import load_encoder
+from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import evaluate
 from fastprune.finetune.model import JointModel
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.spec import RunSpec, Training
-from fastprune.finetune.train import Run, RunResult, continue_run, start_run
+from fastprune.finetune.train import Run, RunResult, continue_run, start_run, warm_up
 from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
 
 Row = dict[str, Any]
@@ -50,9 +53,14 @@ def finetune(
     encoder, tokenizer, model_name = load_encoder(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     initial = {name: value.clone() for name, value in encoder.state_dict().items()}
-    train = EncodedSplit(data, data.train, tokenizer)
-    test = EncodedSplit(data, data.test, tokenizer)
+    length = longest_input(encoder, tokenizer, training.max_length)
+    train = EncodedSplit(data, data.train, tokenizer, length)
+    test = EncodedSplit(data, data.test, tokenizer, length)
+    if train.truncated or test.truncated:
+        texts = f"{train.truncated} training and {test.truncated} test texts"
+        print(f"note: {texts} are longer than {length} tokens and were cut; see --max-length", file=sys.stderr)
     pad = tokenizer.pad_token_id
+    identity = data_identity(data)
 
     def make_model() -> nn.Module:
         encoder.load_state_dict(initial)
@@ -70,30 +78,28 @@ def finetune(
     done: list[RunResult] = []
     state: Row | None = None
     if resume:
-        saved = load_checkpoint(out, options, data.fingerprint)
-        done = [
-            RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["cpu_seconds"]) for r in saved["done"]
-        ]
+        saved = load_checkpoint(out, options, identity)
+        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["cpu_seconds"]) for r in saved["done"]]
         state = saved["run"]
         folder = RunFolder.open(out)
     else:
         folder = RunFolder.create(out)
-        folder.write_config(
-            {**options, "data": data.name, "fingerprint": data.fingerprint, **environment(data)}
-        )
+        folder.write_config({**options, "data": data.name, "fingerprint": identity, **environment(data)})
+    print(f"run folder: {out}", file=sys.stderr)
 
     def checkpoint(run: Run) -> None:
         folder.write_metrics(row for result in [*done, run.result] for row in result.rows)
         save_checkpoint(
             folder.path,
             {
-                "fingerprint": data.fingerprint,
+                "fingerprint": identity,
                 "options": options,
                 "done": [asdict(result) for result in done],
                 "run": run.state_dict(),
             },
         )
 
+    warm_up(make_model(), train, training, pad)
     with LiveProgress(len(specs), len(done)) as progress:
         for spec in specs[len(done) :]:
             progress.run(spec)
@@ -118,6 +124,11 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
     return report
 
 
+def data_identity(data: TextData) -> str:
+    """What a checkpoint must agree with: the training and the test examples, sha256 in hex."""
+    return hashlib.sha256(f"{data.fingerprint}{fingerprint(data.test)}".encode()).hexdigest()
+
+
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
     """The cycles' scores as the columns of scores.parquet, one row per cycle and example."""
 
@@ -129,7 +140,7 @@ def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
 
     return {
         "run": spread("run", object),
-        "seed": spread("seed", np.int32),
+        "seed": spread("seed", np.int64),
         "epoch": spread("epoch", np.int32),
         "index": np.concatenate([np.arange(len(c["score"])) for c in cycles] or [np.empty(0, np.int64)]),
         "score": joined("score", np.float32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,13 +40,14 @@ class Training:
     bf16: bool
     smoothing: str
     offset: float
+    max_length: int
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "max_length"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise UsageError(f"--lr must be > 0, got {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"--lr must be a finite number > 0, got {self.lr}")
         if not 0.0 <= self.offset < 1.0:
             raise UsageError(f"--offset is the share dropped from the hard end, in [0, 1), got {self.offset}")
         parse_smoothing(self.smoothing)
@@ -90,7 +92,7 @@ def plan_runs(
             schedule = Schedule(keep, training.warmup_epochs, training.cycle_epochs)
             if keep + training.offset > 1.0:
                 raise UsageError(
-                    f"--offset {training.offset:g} and --keep-fraction {keep:g} add up to more than 1; lower one of them"
+                    f"--offset {training.offset:g} and --keep-fraction {keep:g} exceed 1 together; lower one of them"
                 )
             budgets[keep] = budget(schedule.phases(n, training.epochs))
     except ValueError as error:

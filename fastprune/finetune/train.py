@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fastprune.errors import UsageError
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
 from fastprune.finetune.model import example_scores, joint_loss
@@ -121,6 +123,20 @@ def start_run(
     return Run(spec, model, optimizer, lr_schedule, pruner, RunResult(spec), Clock())
 
 
+def warm_up(model: nn.Module, train: EncodedSplit, training: Training, pad_token_id: int) -> None:
+    """One step that is thrown away: the first of a process is several times slower than the rest.
+
+    Without it the run that happens to be first, ``full``, would look slower than it is.
+    """
+    device = next(model.parameters()).device
+    batch = collator(pad_token_id)([train[i] for i in range(min(len(train), training.batch_size))])
+    batch = {key: value.to(device) for key, value in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
+        logits = model(batch)
+    joint_loss(logits, batch).backward()
+    model.zero_grad(set_to_none=True)
+
+
 def total_steps(spec: RunSpec, training: Training, pruner: DynamicPruner) -> int:
     """Optimizer steps of the run, on which the learning-rate schedule ends."""
     if spec.max_examples is None:
@@ -210,6 +226,11 @@ def continue_run(
         run.model.train()
         with run.clock.part("train"):
             loss_mean = train_epoch()
+        if not math.isfinite(loss_mean):
+            raise UsageError(
+                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {epoch + 1}: its mean loss is {loss_mean}; "
+                "lower --lr"
+            )
         if pruner.wants_scores:
             with run.clock.part("score"):
                 pruner.rescore(scoring_pass)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Source
 from fastprune.pruning.smoothing import Latest, Smoothing
-from fastprune.selection import Selection, window
+from fastprune.selection import Selection, random, window
 
 
 @dataclass(frozen=True)
@@ -42,5 +44,20 @@ class ScoreMethod:
         return (self.metric,)
 
     def select(self, history: History, k: int, *, cycle: int, seed: int) -> Selection:
-        """The k hardest below the offset; O(n)."""
-        return window(history.value(self.metric), k, offset=self.offset)
+        """The k hardest below the offset; O(n).
+
+        Examples without a score yet come first, in random order: nothing says that they are easy.  The offset
+        applies to the scored ones.
+        """
+        value = history.value(self.metric)
+        unscored = (history.visits == 0).nonzero().flatten()
+        if not len(unscored):
+            return window(value, k, offset=self.offset)
+        drawn = random(len(unscored), min(k, len(unscored)), seed=seed, round=cycle).indices
+        chosen = unscored[drawn.to(unscored.device)]
+        rest = k - len(chosen)
+        if rest:
+            scored = (history.visits > 0).nonzero().flatten()
+            offset = min(self.offset, 1.0 - rest / len(scored))
+            chosen = torch.cat([chosen, scored[window(value[scored], rest, offset=offset).indices]])
+        return Selection(chosen.sort().values)

@@ -19,9 +19,7 @@ class _Indexed(Dataset[Any]):
         sample = self.dataset[index]
         if isinstance(sample, dict):
             if self.key in sample:
-                raise ValueError(
-                    f"samples have a field {self.key!r} already; pass with_index(dataset, key=...)"
-                )
+                raise ValueError(f"samples have a field {self.key!r} already; pass with_index(dataset, key=...)")
             return {**sample, self.key: index}
         return (*sample, index) if isinstance(sample, tuple) else (sample, index)
 

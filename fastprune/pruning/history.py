@@ -57,32 +57,28 @@ class History:
         """
         missing = [metric for metric in self.reads if metric not in scores]
         if missing:
-            raise KeyError(
-                f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}"
-            )
+            raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
         if not self.reads:
             return
-        device = scores[self.reads[0]].device
+        for metric in self.reads:
+            if scores[metric].shape != index.shape:
+                raise ValueError(
+                    f"scores[{metric!r}] has shape {tuple(scores[metric].shape)}, index has {tuple(index.shape)}; "
+                    "pass one score per example (token scores: reduce='norm')"
+                )
+        if index.device.type == "cpu" and index.numel():
+            least, most = int(index.min()), int(index.max())
+            if not 0 <= least <= most < self.n:
+                raise IndexError(f"index must be in [0, {self.n}), got {least} … {most}")
+        # Nothing is changed before everything has been checked.
         if not self._placed:
-            self._to(device)
+            self._to(scores[self.reads[0]].device)
             self._placed = True
         self._empty = False
         index = index.to(self.visits.device, torch.int64, non_blocking=True)
-        if (
-            index.device.type == "cpu"
-            and index.numel()
-            and not 0 <= int(index.min()) <= int(index.max()) < self.n
-        ):
-            raise IndexError(f"index must be in [0, {self.n}), got {int(index.min())} … {int(index.max())}")
         visits = self.visits[index]
         for metric in self.reads:
-            values = scores[metric].detach()
-            if values.shape != index.shape:
-                raise ValueError(
-                    f"scores[{metric!r}] has shape {tuple(values.shape)}, index has {tuple(index.shape)}; "
-                    "pass one score per example (token scores: reduce='norm')"
-                )
-            values = values.to(self.visits.device, torch.float32, non_blocking=True)
+            values = scores[metric].detach().to(self.visits.device, torch.float32, non_blocking=True)
             self.smoothing.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch[index] = epoch
@@ -108,8 +104,8 @@ class History:
             "state": {m: {k: t.cpu().clone() for k, t in s.items()} for m, s in self._state.items()},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()``.
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of something else.
 
         Raises:
             ValueError: the state is of another version, size, metric or smoothing.
@@ -118,13 +114,15 @@ class History:
         for key, value in mine.items():
             if state[key] != value:
                 raise ValueError(f"the saved history has {key} = {state[key]!r}, this run has {value!r}")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
+        self.check_state(state)
         device = self.visits.device
         self._empty, self._placed = bool(state["empty"]), False
         self.visits = state["visits"].to(device, copy=True)
         self.scored_epoch = state["scored_epoch"].to(device, copy=True)
-        self._state = {
-            m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()
-        }
+        self._state = {m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()}
 
     def _to(self, device: torch.device) -> None:
         self.visits = self.visits.to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -71,9 +71,7 @@ class DynamicPruner:
         arrange: Arrange | None = None,
     ) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(
-                f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)"
-            )
+            raise ValueError(f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)")
         self.n = n
         self.method = get_method(method)
         self.schedule = Schedule(keep_fraction, warmup_epochs, cycle_epochs)
@@ -119,11 +117,19 @@ class DynamicPruner:
         give the `DataLoader` a ``generator`` of its own (it draws a number from the global one whenever an
         iteration starts) and no workers (they read ahead).
 
+        A run that has ended yields nothing more; ``reset()`` starts another.
+
         Raises:
             RuntimeError: the method needs a scoring pass that ``rescore`` has not been given.
+            ValueError: the loaded state is of a later epoch than ``epochs``.
         """
-        self.plan(epoch_pieces(self.phases(epochs)))
+        pieces = epoch_pieces(self.phases(epochs))
         first = self.sampler.epoch
+        if first >= len(pieces):
+            raise ValueError(
+                f"epochs is {epochs}, but the run is in epoch {first} already; pass the number it was started with"
+            )
+        self.plan(pieces)
         # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
         if 0 < len(self.sampler) <= self.sampler.yielded and not self.wants_scores:
             first += 1
@@ -168,11 +174,7 @@ class DynamicPruner:
 
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
-        if (
-            phase.first_epoch == 0
-            or phase.index <= self.sampler.kept_phase
-            or phase.index == self._scored_for
-        ):
+        if phase.first_epoch == 0 or phase.index <= self.sampler.kept_phase or phase.index == self._scored_for:
             return False
         return self.method.source == "pass" or (self.method.source == "once" and self.history.empty)
 
@@ -186,11 +188,7 @@ class DynamicPruner:
         start = time.perf_counter()
         kept_phase = self.sampler.kept_phase
         epoch = max(
-            (
-                p.phase.first_epoch + p.phase.epochs - 1
-                for p in self.sampler.pieces
-                if p.phase.index <= kept_phase
-            ),
+            (p.phase.first_epoch + p.phase.epochs - 1 for p in self.sampler.pieces if p.phase.index <= kept_phase),
             default=-1,
         )
         index = torch.arange(self.n)
@@ -225,7 +223,7 @@ class DynamicPruner:
             "version": VERSION,
             "n": self.n,
             "fingerprint": self.fingerprint,
-            "method": self.method.name,
+            "method": self._method_settings,
             "schedule": asdict(self.schedule),
             "cycle": asdict(self.cycle),
             "scored_for": self._scored_for,
@@ -242,7 +240,7 @@ class DynamicPruner:
         mine = {
             "version": VERSION,
             "n": self.n,
-            "method": self.method.name,
+            "method": self._method_settings,
             "schedule": asdict(self.schedule),
         }
         for key, value in mine.items():
@@ -254,6 +252,7 @@ class DynamicPruner:
                 f"the checkpoint belongs to another data set: its fingerprint is {theirs!r}, this one's is "
                 f"{self.fingerprint!r}; resume with the data it was made with"
             )
+        self.history.check_state(state["history"])
         self.sampler.load_state_dict(state["sampler"])
         self.history.load_state_dict(state["history"])
         self.cycle = CycleRecord(**state["cycle"])
@@ -262,20 +261,22 @@ class DynamicPruner:
     # --- inside --------------------------------------------------------------------------------
 
     @property
+    def _method_settings(self) -> str:
+        # An object without a repr of its own would print its address, which no other process shares.
+        return repr(self.method) if is_dataclass(self.method) else self.method.name
+
+    @property
     def _epoch(self) -> int:
         piece = self.sampler.piece
-        return min(
-            piece.phase.first_epoch + (piece.start + self.sampler.yielded) // piece.phase.size,
-            piece.phase.first_epoch + piece.phase.epochs - 1,
-        )
+        newest = piece.start + max(0, self.sampler.yielded - 1)
+        last = piece.phase.first_epoch + piece.phase.epochs - 1
+        return min(piece.phase.first_epoch + newest // piece.phase.size, last)
 
     def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
         if isinstance(scores, Mapping):
             return scores
         if len(self.method.reads) > 1:
-            raise TypeError(
-                f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them"
-            )
+            raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
         return dict.fromkeys(self.method.reads, scores)
 
     def _enter(self, phase: Phase) -> None:
@@ -309,7 +310,12 @@ class DynamicPruner:
                 "pruner.observe(index, scores) in the training step"
             )
         selection = self.method.select(self.history, phase.size, cycle=phase.index, seed=self.seed)
-        return Selection(selection.indices.cpu(), selection.weights)
+        if selection.weights is not None:
+            raise ValueError(
+                f"method {self.method.name!r} returned weights, but losses are not weighted yet: return "
+                "Selection(indices, None)"
+            )
+        return Selection(selection.indices.cpu(), None)
 
     def _threshold(self, selection: Selection) -> float:
         if len(self.method.reads) != 1 or self.history.empty:

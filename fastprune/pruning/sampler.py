@@ -110,8 +110,8 @@ class PruningSampler(Sampler[int]):
             "indices": None if self.indices is None else self.indices.clone(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict()`` was taken: the next iteration starts after ``yielded``.
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of something else.
 
         Raises:
             ValueError: the state is of another version, data set size or seed.
@@ -119,6 +119,13 @@ class PruningSampler(Sampler[int]):
         for key, value in {"version": VERSION, "n": self.n, "seed": self.seed}.items():
             if state[key] != value:
                 raise ValueError(f"the saved sampler has {key} = {state[key]!r}, this run has {value!r}")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict()`` was taken: the next iteration starts after ``yielded``.
+
+        Raises as `check_state`, before anything is changed.
+        """
+        self.check_state(state)
         self.epoch = int(state["epoch"])
         self.yielded = self._resume_at = int(state["yielded"])
         self.keep(state["indices"], int(state["kept_phase"]))

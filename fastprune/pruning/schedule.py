@@ -157,9 +157,7 @@ def chunk_length(phases: Sequence[Phase], step: int = 1) -> int:
     def excess(v: int) -> float:
         return (total + top_up(phases, v)) / v * math.ceil(v / step) * step / total - 1.0
 
-    return next(
-        (v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1)
-    )
+    return next((v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1))
 
 
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:

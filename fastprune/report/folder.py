@@ -31,7 +31,7 @@ MARK = "fastprune_run"
 FORMAT_VERSION = 1
 SCORE_TYPES = {
     "run": "string",
-    "seed": "int32",
+    "seed": "int64",
     "epoch": "int32",
     "index": "int64",
     "score": "float32",
@@ -191,9 +191,7 @@ def plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "item"):
         return plain(value.item())
-    raise TypeError(
-        f"a {type(value).__name__} cannot be written as JSON: convert it to plain numbers or text."
-    )
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON: convert it to plain numbers or text.")
 
 
 def _parse(text: str, where: str) -> Row:

@@ -72,9 +72,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], key: str, split: str = "test") 
     result = {}
     for run, epochs in points.items():
         complete = [epochs[epoch] for epoch in sorted(epochs) if len(epochs[epoch]) == len(seeds[run])]
-        result[run] = [
-            (fmean(x for x, _ in seen.values()), fmean(y for _, y in seen.values())) for seen in complete
-        ]
+        result[run] = [(fmean(x for x, _ in seen.values()), fmean(y for _, y in seen.values())) for seen in complete]
     return result
 
 
@@ -87,9 +85,7 @@ def choose_run(scores: Mapping[str, np.ndarray], order: Sequence[str]) -> tuple[
     for run, seed, epoch in keys:
         cycles[str(run), int(seed)].add(int(epoch))
     places = {run: place for place, run in reversed(list(enumerate(order)))}
-    ranked = sorted(
-        cycles, key=lambda pair: (-len(cycles[pair]), places.get(pair[0], len(places)), pair[0], pair[1])
-    )
+    ranked = sorted(cycles, key=lambda pair: (-len(cycles[pair]), places.get(pair[0], len(places)), pair[0], pair[1]))
     return ranked[0] if ranked else None
 
 

@@ -10,8 +10,7 @@ from fastprune.scores.definition import METRICS
 REDUCTIONS = ("norm", "mean", "sum", "max")
 
 _LABEL_DTYPES = tuple(
-    getattr(torch, name)
-    for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    getattr(torch, name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 )
 _LOGIT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -24,18 +23,14 @@ def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) ->
         if tensor.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; use .to_dense()")
     if logits.dtype not in _LOGIT_DTYPES:
-        raise TypeError(
-            f"logits must be float16, bfloat16, float32 or float64, got {logits.dtype}; use .float()"
-        )
+        raise TypeError(f"logits must be float16, bfloat16, float32 or float64, got {logits.dtype}; use .float()")
     if labels.dtype not in _LABEL_DTYPES:
         raise TypeError(
             f"labels must be integer class indices, got {labels.dtype}; "
             "use .argmax(-1) on one-hot or soft labels, .long() on others"
         )
     if logits.device != labels.device:
-        raise ValueError(
-            f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)"
-        )
+        raise ValueError(f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)")
     _check_shapes(tuple(logits.shape), tuple(labels.shape))
     _check_int("ignore_index", ignore_index)
     _check_int("shift", shift)

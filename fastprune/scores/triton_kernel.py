@@ -172,16 +172,12 @@ def row_scores(
     Cost: one read of the logits; no synchronisation. The logits are copied only if their class
     dimension is not contiguous or their leading dimensions do not collapse to one.
     """
-    scores = {
-        metric: torch.empty(labels.shape, dtype=torch.float32, device=logits.device) for metric in metrics
-    }
+    scores = {metric: torch.empty(labels.shape, dtype=torch.float32, device=logits.device) for metric in metrics}
     launch(logits, labels, scores, ignore_index, shift)
     return scores
 
 
-def launch(
-    logits: Tensor, labels: Tensor, out: dict[str, Tensor], ignore_index: int, shift: int
-) -> None:
+def launch(logits: Tensor, labels: Tensor, out: dict[str, Tensor], ignore_index: int, shift: int) -> None:
     """Runs the kernel into `out`: contiguous fp32 tensors of labels.shape under "el2n" and/or "loss"."""
     rows = labels.numel()
     if rows == 0:

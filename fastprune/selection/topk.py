@@ -56,9 +56,7 @@ def select_topk(scores: Tensor | np.ndarray, k: int, *, largest: bool = True) ->
         return _select_numpy(scores, k, largest).numpy()
     if isinstance(scores, Tensor):
         return _select_torch(scores, k, largest).to(scores.device)
-    raise TypeError(
-        f"scores must be a torch.Tensor or numpy.ndarray, got {type(scores).__name__}; use numpy.asarray"
-    )
+    raise TypeError(f"scores must be a torch.Tensor or numpy.ndarray, got {type(scores).__name__}; use numpy.asarray")
 
 
 def _select_numpy(scores: np.ndarray, k: int, largest: bool) -> Tensor:

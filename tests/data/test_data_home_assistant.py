@@ -91,9 +91,7 @@ def grammar(sentences, order=1, **more):
     return Intents.from_dict(
         {
             "language": "en",
-            "intents": {
-                name: {"data": [{"sentences": [text]} for text in texts[::order]]} for name, texts in items
-            },
+            "intents": {name: {"data": [{"sentences": [text]} for text in texts[::order]]} for name, texts in items},
             "lists": {
                 "pct": {"range": {"from": 0, "to": 100}},
                 "col": {"values": ["[light ]blue", "(red|ruby)"]},

@@ -28,9 +28,7 @@ def hub(monkeypatch):
 
 
 def table(texts, labels, names=("neg", "pos")):
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))}
-    )
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))})
     return datasets.Dataset.from_dict({"text": texts, "label": labels}, features=features)
 
 

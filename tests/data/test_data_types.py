@@ -8,9 +8,7 @@ from fastprune.data import Split, build
 from fastprune.errors import UsageError
 
 TRAIN = Split(["play jazz", "go home now"], ["play", "go"], [["O", "B-genre"], ["O", "B-place", "O"]])
-TEST = Split(
-    ["play it", "stop now", "stop it"], ["play", "stop", "stop"], [["O", "B-it"], ["O", "I-when"], ["O", "O"]]
-)
+TEST = Split(["play it", "stop now", "stop it"], ["play", "stop", "stop"], [["O", "B-it"], ["O", "I-when"], ["O", "O"]])
 
 
 def test_labels_come_from_train_only_and_the_rest_is_counted():
@@ -50,9 +48,7 @@ def test_classification_has_no_slots():
     ],
 )
 def test_fingerprint_follows_content_and_order(changed):
-    test = replace(
-        TEST, slots=None if changed.slots is None else TEST.slots, pairs=changed.pairs and ["x", "y", "z"]
-    )
+    test = replace(TEST, slots=None if changed.slots is None else TEST.slots, pairs=changed.pairs and ["x", "y", "z"])
     assert build("a", changed, None, test).fingerprint != build("b", TRAIN, None, TEST).fingerprint
 
 

@@ -188,6 +188,7 @@ BAD = {
     "model": (["--model", "no/such/model"], "no/such/model"),
     "unknown option": (["--keep", "0.5", "--speed", "11"], "--speed"),
     "not a number": (["--epochs", "many"], "--epochs"),
+    "lr infinite": (["--lr", "inf"], "--lr"),
     "resume without out": (["--resume"], "--resume needs --out"),
 }
 
@@ -227,6 +228,27 @@ def test_a_folder_with_other_files_or_another_run_is_left_alone(compared, joint_
     assert (compared[0] / "metrics.jsonl").read_text() == before
 
 
+def test_a_diverging_run_is_named_and_can_be_repeated_in_its_folder(joint_folder, tiny_model, tmp_path):
+    diverged = finetune(joint_folder, tiny_model, tmp_path / "run", "--lr", "1e30", "--epochs", 2)
+    assert_one_sentence(diverged, "'full', seed 0, diverged in epoch 1")
+    assert set(os.listdir(tmp_path / "run")) == {"config.json"}
+    assert finetune(joint_folder, tiny_model, tmp_path / "run", "--epochs", 1).returncode == 0
+
+
+def test_folders_that_cannot_be_and_checkpoints_that_are_none(joint_folder, tiny_model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "thesis.txt" / "run"), "thesis.txt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_text("not a checkpoint")
+    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "not a checkpoint")
+
+
+def test_long_texts_are_cut_and_counted(joint_folder, tiny_model, tmp_path):
+    result = finetune(joint_folder, tiny_model, tmp_path / "run", "--epochs", 1, "--max-length", 6)
+    assert result.returncode == 0, result.stderr
+    assert "longer than 6 tokens and were cut" in result.stderr
+
+
 def test_methods_and_info():
     listed = fastprune("methods")
     assert listed.returncode == 0
@@ -239,7 +261,7 @@ def test_methods_and_info():
 
 def assert_one_sentence(result, named):
     assert result.returncode == 2, result.stderr
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("note: ", "run folder: "))]
     assert len(lines) == 1 and lines[0].startswith("fastprune: "), result.stderr
     assert named in lines[0]
     assert "Traceback" not in result.stderr

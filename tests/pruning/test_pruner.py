@@ -19,9 +19,7 @@ METHODS = method_names()
 def problem():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(N, 8, generator=generator)
-    y = (
-        x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)
-    ).argmax(1)
+    y = (x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)).argmax(1)
     return fastprune.with_index(TensorDataset(x, y))
 
 
@@ -55,9 +53,7 @@ class Loop:
 
     def run(self, epochs, stop_after=None):
         """Train; optionally leave after that many batches of the whole run, as a crash would."""
-        loader = DataLoader(
-            self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator()
-        )
+        loader = DataLoader(self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator())
         batches = 0
         for epoch in self.pruner.epochs(epochs):
             self.kept[epoch] = self.pruner.kept_indices.tolist()
@@ -277,17 +273,21 @@ def test_set_epoch_is_idempotent_and_ranks_agree():
     [
         (dict(fingerprint="b"), "another data set"),
         (dict(method="random"), "method"),
+        (dict(method=ScoreMethod("mine", offset=0.2)), "method"),
+        (dict(method=ScoreMethod("mine", smoothing=EMA())), "method"),
+        (dict(seed=1), "seed"),
         (dict(keep_fraction=0.25), "schedule"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_whole(change, message):
-    options = dict(keep_fraction=0.5, method="el2n-free", fingerprint="a")
-    state = DynamicPruner(10, **options).state_dict()
-    other = DynamicPruner(10, **{**options, **change})
-    before = other.state_dict()
+    options = dict(keep_fraction=0.5, method=ScoreMethod("mine"), fingerprint="a")
+    source = Loop(**options)
+    source.run(3)
+    other = DynamicPruner(N, **{**options, **change})
+    before = str(other.state_dict())
     with pytest.raises(ValueError, match=message):
-        other.load_state_dict(state)
-    assert other.state_dict()["sampler"]["epoch"] == before["sampler"]["epoch"]
+        other.load_state_dict(source.pruner.state_dict())
+    assert str(other.state_dict()) == before
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True])
@@ -299,6 +299,59 @@ def test_a_bad_size_is_named(n):
 def test_an_unknown_method_lists_those_that_exist():
     with pytest.raises(ValueError, match="el2n-free"):
         DynamicPruner(10, keep_fraction=0.5, method="magic")
+
+
+def test_a_failed_scoring_pass_leaves_the_pass_due():
+    pruner = DynamicPruner(10, keep_fraction=0.3, method="el2n-static")
+    epochs = pruner.epochs(2)
+    next(epochs)
+    list(pruner.sampler)
+    with pytest.raises(ValueError, match="one score per example"):
+        pruner.rescore(lambda index: torch.rand(10, 4))
+    assert pruner.wants_scores
+    pruner.rescore(lambda index: torch.arange(10.0))
+    next(epochs)
+    assert pruner.kept_indices.tolist() == [7, 8, 9]
+
+
+def test_without_warmup_the_unscored_come_first_in_random_order():
+    pruner = DynamicPruner(100, keep_fraction=0.2, warmup_epochs=0, method=ScoreMethod("m", source="step", offset=0.3))
+    seen = []
+    for _ in pruner.epochs(5):
+        kept = list(pruner.sampler)
+        pruner.observe(torch.tensor(kept), torch.rand(len(kept)))
+        seen.append(set(kept))
+    assert set.union(*seen) == set(range(100)), "five epochs of a fifth read everything once"
+    assert all(max(s) - min(s) > 50 for s in seen), "and not in index order"
+
+
+def test_a_score_is_stamped_with_the_epoch_it_was_seen_in():
+    pruner = DynamicPruner(10, keep_fraction=0.5, warmup_epochs=2, method="el2n-free")
+    loader = DataLoader(range(10), sampler=pruner.sampler, batch_size=5)
+    for epoch in pruner.epochs(2):
+        for index in loader:
+            pruner.observe(index, torch.rand(5))
+        assert pruner.history.scored_epoch.tolist() == [epoch] * 10
+
+
+def test_weights_of_a_method_are_not_dropped_in_silence():
+    class Weighted:
+        name, reads, source, smoothing, keeps_all = "weighted", (), "none", Mean(1), False
+
+        def select(self, history, k, *, cycle, seed):
+            return fastprune.Selection(torch.arange(k), torch.ones(k))
+
+    pruner = DynamicPruner(10, keep_fraction=0.5, method=Weighted())
+    with pytest.raises(ValueError, match="weights"):
+        list(pruner.epochs(2))
+
+
+def test_fewer_epochs_than_the_state_has_seen_is_named():
+    loop, other = Loop(keep_fraction=0.5), DynamicPruner(N, keep_fraction=0.5)
+    loop.run(5)
+    other.load_state_dict(loop.pruner.state_dict())
+    with pytest.raises(ValueError, match="epochs is 2"):
+        next(other.epochs(2))
 
 
 def test_log_uses_the_projects_keys():

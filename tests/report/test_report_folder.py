@@ -75,9 +75,7 @@ def test_scores_round_trip(tmp_path):
     folder = RunFolder.create(tmp_path)
     folder.write_scores(columns())
     back = folder.read_scores()
-    assert (
-        back["score"].dtype == np.float32 and back["index"].dtype == np.int64 and back["kept"].dtype == bool
-    )
+    assert back["score"].dtype == np.float32 and back["index"].dtype == np.int64 and back["kept"].dtype == bool
     assert list(back["run"]) == ["el2n 0.5"] * 3 and back["kept"].tolist() == [False, True, True]
     assert back["epoch"].tolist() == [2, 2, 2]
 

@@ -42,13 +42,9 @@ def scores(cycles, n=50):
     for run, seed, epoch, share in cycles:
         values = rng.gamma(0.5, 0.2, n).astype(np.float32)
         kept = np.argsort(np.argsort(-values)) < share * n
-        parts.append(
-            (np.array([run] * n, object), np.full(n, seed), np.full(n, epoch), np.arange(n), values, kept)
-        )
+        parts.append((np.array([run] * n, object), np.full(n, seed), np.full(n, epoch), np.arange(n), values, kept))
     names = ("run", "seed", "epoch", "index", "score", "kept")
-    return {
-        name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)
-    }
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 CYCLES = [

@@ -82,8 +82,7 @@ def test_last_epoch_rows():
 def test_markdown():
     lines = markdown_table(summarise([FULL[0], HALF[1]])).splitlines()
     assert lines[0] == (
-        "| Run | Method | Kept % | Intent % | Exact % "
-        "| Train s | Score s | Select s | Total s | Saved % | Examples |"
+        "| Run | Method | Kept % | Intent % | Exact % | Train s | Score s | Select s | Total s | Saved % | Examples |"
     )
     assert lines[1].startswith("| --- | --- | ---: | ---: |")
     assert lines[2] == "| full | full | 100 | 90.00 | 90.00 | 98.0 | 1.5 | 0.5 | 100.0 | – | 100,000 |"

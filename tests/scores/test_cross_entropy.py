@@ -35,9 +35,7 @@ def test_same_value_and_gradient(options: dict, reduction: str, shape: tuple[int
         labels[0] = -100
     options = options | {"reduction": reduction}
     ours = with_gradient(lambda z: cross_entropy(z, labels, **options), logits)
-    theirs = with_gradient(
-        lambda z: F.cross_entropy(z.reshape(-1, 7), labels.reshape(-1), **options), logits
-    )
+    theirs = with_gradient(lambda z: F.cross_entropy(z.reshape(-1, 7), labels.reshape(-1), **options), logits)
     assert ours[0].shape == (shape if reduction == "none" else ())
     assert torch.equal(ours[0].reshape(-1), theirs[0].reshape(-1))
     assert torch.equal(ours[1], theirs[1])
@@ -52,9 +50,7 @@ def test_shift_is_the_loss_of_the_slices(reduction: str, shift: int) -> None:
     labels[0, 2] = -100
     loss, grad = with_gradient(lambda z: cross_entropy(z, labels, shift=shift, reduction=reduction), logits)
     sliced, sliced_grad = with_gradient(
-        lambda z: F.cross_entropy(
-            z[:, :-shift].reshape(-1, 7), labels[:, shift:].reshape(-1), reduction=reduction
-        ),
+        lambda z: F.cross_entropy(z[:, :-shift].reshape(-1, 7), labels[:, shift:].reshape(-1), reduction=reduction),
         logits,
     )
     if reduction == "none":

@@ -70,9 +70,7 @@ def test_reductions(batch: tuple[torch.Tensor, torch.Tensor], reduce: str, shift
     tokens = el2n(logits, labels, shift=shift)
     by_hand = []
     for b in range(4):
-        s = [
-            tokens[b, t].item() for t in range(6) if t + shift < 6 and labels[b, t + shift].item() != -100
-        ]
+        s = [tokens[b, t].item() for t in range(6) if t + shift < 6 and labels[b, t + shift].item() != -100]
         by_hand.append(
             0.0
             if not s

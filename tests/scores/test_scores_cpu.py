@@ -49,9 +49,10 @@ def test_any_number_of_classes(classes: int, scale: float, offset: float, seed: 
         tiny = expected[metric] < 1e-37
         assert (scores[metric][tiny] < 2e-37).all()
         zero = torch.zeros(())
-        assert cases.worst_error(
-            torch.where(tiny, zero, scores[metric]), torch.where(tiny, zero, expected[metric])
-        ) <= cases.BOUND
+        assert (
+            cases.worst_error(torch.where(tiny, zero, scores[metric]), torch.where(tiny, zero, expected[metric]))
+            <= cases.BOUND
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -39,9 +39,7 @@ def test_interpreted() -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_compiles_ahead_of_time(
-    target: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiles_ahead_of_time(target: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

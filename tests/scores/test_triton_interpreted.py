@@ -69,6 +69,6 @@ def test_bits_depend_on_the_row_alone() -> None:
 
 
 def test_no_rows() -> None:
-    assert triton_kernel.row_scores(
-        torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), ("el2n",), -100, 0
-    )["el2n"].shape == (0,)
+    assert triton_kernel.row_scores(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), ("el2n",), -100, 0)[
+        "el2n"
+    ].shape == (0,)

@@ -1,0 +1,130 @@
+"""Token ids, tags on first sub-tokens, and batches of like length."""
+
+import json
+
+import pytest
+import torch
+
+from fastprune.data import Split
+from fastprune.data.types import build
+from fastprune.errors import UsageError
+from fastprune.finetune.encode import IGNORE, EncodedSplit, collator, group_by_length
+from fastprune.finetune.encoder import WEIGHTS_SHA256, load_encoder, longest_input, packaged_minilm
+from fastprune.finetune.spec import Training, plan_runs
+
+
+def joint_data():
+    train = Split(["book flights to boston", "play jazz"], ["A", "B"], [["O", "O", "O", "B-c"], ["O", "B-g"]])
+    test = Split(["book jazz"], ["C"], [["O", "B-x"]])
+    return build("toy", train, None, test)
+
+
+def test_only_first_subtokens_carry_tags(tiny_model):
+    data = joint_data()
+    _, tokenizer, _ = load_encoder(str(tiny_model))
+    encoded = EncodedSplit(data, data.train, tokenizer, 32)
+    first = encoded[0]
+    tokens = tokenizer.convert_ids_to_tokens(first["input_ids"])
+    assert tokens == ["[CLS]", "book", "flight", "##s", "to", "boston", "[SEP]"]
+    names = [None if tag == IGNORE else data.slot_names[tag] for tag in first["slots"]]
+    assert names == [None, "O", "O", None, "O", "B-c", None]
+    assert encoded.first_tokens[0] == [1, 2, 4, 5]
+
+
+def test_labels_unknown_in_training_are_ignored_not_guessed(tiny_model):
+    data = joint_data()
+    _, tokenizer, _ = load_encoder(str(tiny_model))
+    example = EncodedSplit(data, data.test, tokenizer, 32)[0]
+    assert example["intent"] == IGNORE
+    assert example["slots"][1:3] == [data.slot_names.index("O"), IGNORE]
+
+
+def test_words_of_byte_level_tokenizers_keep_their_boundaries(tmp_path):
+    """A RoBERTa-like tokenizer must see every word as a word, not as the rest of the one before."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    transformers.RobertaTokenizerFast(
+        vocab=str(tmp_path / "vocab.json"),
+        merges=str(tmp_path / "merges.txt"),
+        vocab_file=str(tmp_path / "vocab.json"),
+        merges_file=str(tmp_path / "merges.txt"),
+    ).save_pretrained(tmp_path)
+    config = transformers.RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+    )
+    transformers.RobertaModel(config).half().save_pretrained(tmp_path)
+    encoder, tokenizer, _ = load_encoder(str(tmp_path))
+    assert next(encoder.parameters()).dtype == torch.float32, "half-precision checkpoints are trained in fp32"
+    assert longest_input(encoder, tokenizer, 128) == 38
+    data = joint_data()
+    ids = EncodedSplit(data, data.train, tokenizer, 38)[1]["input_ids"]
+    assert "".join(tokenizer.convert_ids_to_tokens(ids)[1:-1]).split("Ġ") == ["", "play", "jazz"]
+
+
+def test_padding_is_masked_and_ignored(tiny_model):
+    data = joint_data()
+    _, tokenizer, _ = load_encoder(str(tiny_model))
+    encoded = EncodedSplit(data, data.train, tokenizer, 32)
+    batch = collator(tokenizer.pad_token_id)([encoded[0], encoded[1]])
+    assert batch["attention_mask"].sum(1).tolist() == encoded.lengths.tolist() == [7, 4]
+    assert (batch["slots"][1, 4:] == IGNORE).all() and (batch["input_ids"][1, 4:] == tokenizer.pad_token_id).all()
+    assert batch["index"].tolist() == [0, 1]
+
+
+def test_a_second_sentence_and_tags_are_refused_together(tiny_model):
+    data = joint_data()
+    split = Split(data.train.texts, data.train.intents, data.train.slots, pairs=["x", "y"])
+    with pytest.raises(UsageError, match="--pair-column"):
+        EncodedSplit(data, split, load_encoder(str(tiny_model))[1], 32)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 500])
+def test_grouping_by_length_keeps_every_example_and_saves_padding(n):
+    lengths = torch.randint(3, 40, (n,), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    one, again = (group_by_length(lengths, 8)(order, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert torch.equal(one, again)
+    assert sorted(one.tolist()) == list(range(n))
+
+    def padded(indices):
+        return sum(int(lengths[part].max()) * len(part) for part in indices.split(8))
+
+    assert padded(one) <= padded(order)
+    if n == 500:
+        assert padded(one) < 1.1 * int(lengths.sum()) < 0.8 * padded(order)
+
+
+def test_the_packaged_encoder_is_the_expected_file():
+    folder = packaged_minilm()
+    assert (folder / "tokenizer.json").is_file()
+    assert WEIGHTS_SHA256.startswith("53aa5117")
+
+
+def test_other_weights_under_the_packages_name_are_refused(monkeypatch):
+    import fastprune.finetune.encoder as encoder
+
+    monkeypatch.setattr(encoder, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(UsageError, match="sha256"):
+        encoder.packaged_minilm()
+
+
+def test_a_comparison_is_planned_seed_by_seed():
+    training = Training(8, 1, 2, 32, 1e-4, False, "latest", 0.0, 128)
+    specs = plan_runs(["el2n"], [0.5, 0.2], [0, 1], n=100, training=training, compare=True)
+    assert [s.name for s in specs if s.seed == 1] == [
+        "full", "short full 0.5", "random 0.5", "el2n 0.5", "short full 0.2", "random 0.2", "el2n 0.2",
+    ]  # fmt: skip
+    assert {s.name: s.max_examples for s in specs if s.max_examples} == {
+        "short full 0.5": 100 + 7 * 50,
+        "short full 0.2": 100 + 7 * 20,
+    }
