@@ -19,7 +19,6 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,14 +32,13 @@ except ImportError as error:
     raise ImportError("fastprune.attach needs transformers: pip install 'fastprune[hf]'") from error
 
 from fastprune.errors import UsageError
+from fastprune.integrations._checkpoint import read_state, write_state
 from fastprune.integrations._datasets import fingerprint, is_hub_dataset, lengths
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._outputs import default_scores
+from fastprune.integrations._run import Run, batches_of, correct, steps_of
 from fastprune.pruning import DynamicPruner, Method, Piece, score_dataset
 from fastprune.pruning.schedule import chunk_pieces
-
-STATE_FILE = "fastprune.pt"
-VERSION = 1
 
 logger = logging.getLogger(__name__)
 
@@ -142,37 +140,6 @@ def _check(trainer: Trainer) -> None:
         )
 
 
-@dataclass
-class _Run:
-    """One call of the training loop: where it is, in chunks, micro-batches and the user's epochs."""
-
-    pieces: list[Piece]
-    epochs: UserEpochs
-    batch_size: int
-    batches: int
-    steps: int
-    number: int = -1
-    micro: int = 0
-    skip: int = 0
-    completed: int = 0
-    epoch_open: bool = False
-    corrected: bool = False
-    order: Tensor | None = None
-
-    @property
-    def position(self) -> int:
-        """Examples of the stream read by the steps so far; a chunk counts as read when its batches are."""
-        if self.micro >= self.batches:
-            return (self.number + 1) * self.epochs.chunk
-        return self.number * self.epochs.chunk + self.micro * self.batch_size
-
-    @property
-    def user_epochs(self) -> int:
-        """How many epochs the user asked for."""
-        last = self.pieces[-1].phase
-        return last.first_epoch + last.epochs
-
-
 class _Attachment:
     """The overrides of one trainer."""
 
@@ -192,7 +159,7 @@ class _Attachment:
         self.training = False
         self.resume_from: str | None = None
         self.trial: Any = None
-        self.run: _Run | None = None
+        self.run: Run | None = None
 
     @property
     def trainer(self) -> Any:
@@ -239,7 +206,7 @@ class _Attachment:
                 "was attached; attach to a new Trainer with this data set"
             )
         pieces = self._plan()
-        state = None if self.resume_from is None else _read_state(self.resume_from)
+        state = None if self.resume_from is None else read_state(self.resume_from)
         pruner.reset(self._run_seed(state))
         pruner.plan(pieces)
         if state is None:
@@ -253,8 +220,8 @@ class _Attachment:
             pruner.load_state_dict(state["pruner"])
             pruner.sampler.rewind()  # the Trainer skips the batches of a resumed chunk itself
         chunk, batch = len(pieces[0]), trainer._train_batch_size
-        batches = _batches(chunk, batch, args.dataloader_drop_last)
-        self.run = _Run(pieces, UserEpochs(pieces), batch, batches, _steps(batches, args))
+        batches = batches_of(chunk, batch, args.dataloader_drop_last)
+        self.run = Run(pieces, UserEpochs(pieces), batch, batches, steps_of(batches, args))
         if not self.run.epochs.aligned:
             self._advise(chunk, batch * args.gradient_accumulation_steps)
 
@@ -305,8 +272,8 @@ class _Attachment:
 
     def _steps_of(self, pieces: list[Piece]) -> int:
         args = self.trainer.args
-        batches = _batches(len(pieces[0]), self.trainer._train_batch_size, args.dataloader_drop_last)
-        return len(pieces) * _steps(batches, args)
+        batches = batches_of(len(pieces[0]), self.trainer._train_batch_size, args.dataloader_drop_last)
+        return len(pieces) * steps_of(batches, args)
 
     def _run_seed(self, state: Mapping[str, Any] | None) -> int:
         if self.seed is not None:
@@ -325,7 +292,7 @@ class _Attachment:
         args.num_train_epochs = len(run.pieces)
         values = list(original(args, *rest, **kwargs))
         if not run.epochs.aligned:
-            _correct(values, run, args.max_steps)
+            correct(values, run, args.max_steps)
         run.steps = values[1]
         return tuple(values)
 
@@ -350,7 +317,7 @@ class _Attachment:
             return original(event, args, state, control, **kwargs)
         return handler(self.run, state, control, lambda name: original(name, args, state, control, **kwargs))
 
-    def on_train_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_train_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Take up the position of the Trainer, which counts from ``global_step``."""
         args, accumulation = self.trainer.args, self.trainer.args.gradient_accumulation_steps
         run.number, steps = divmod(state.global_step, run.steps)
@@ -366,23 +333,23 @@ class _Attachment:
         state.num_train_epochs = run.user_epochs
         return fire("on_train_begin")
 
-    def on_epoch_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_epoch_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk begins: select if it starts a cycle."""
         run.number, run.micro, run.skip = run.number + 1, run.skip, 0
         self._start_chunk(run)
         return self._open_epoch(run, control, fire)
 
-    def on_step_begin(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_step_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A user epoch may begin in the middle of a chunk."""
         self._open_epoch(run, control, fire)
         return fire("on_step_begin")
 
-    def on_substep_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_substep_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count the micro-batch."""
         run.micro += 1
         return fire("on_substep_end")
 
-    def on_step_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_step_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
         run.micro += 1
         done = run.epochs.completed(run.position)
@@ -393,7 +360,7 @@ class _Attachment:
             control = self._close_epoch(run, done, fire)
         return control
 
-    def on_epoch_end(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_epoch_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
         if not control.should_training_stop:
             run.micro = run.batches
@@ -402,26 +369,26 @@ class _Attachment:
             return self._close_epoch(run, done, fire)
         return control
 
-    def on_save(self, run: _Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+    def on_save(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Put the pruning state into the checkpoint."""
         output_dir = self.trainer._get_output_dir(trial=self.trial)
         folder = os.path.join(output_dir, f"checkpoint-{state.global_step}")
         if self.trainer.args.should_save and os.path.isdir(folder):
             pruner = self.pruner.state_dict()
-            _write_state({"version": VERSION, "chunk": run.epochs.chunk, "pruner": pruner}, folder)
+            write_state({"chunk": run.epochs.chunk, "pruner": pruner}, folder)
         return fire("on_save")
 
-    def _open_epoch(self, run: _Run, control: TrainerControl, fire: Fire) -> TrainerControl:
+    def _open_epoch(self, run: Run, control: TrainerControl, fire: Fire) -> TrainerControl:
         if run.epoch_open:
             return control
         run.epoch_open = True
         return fire("on_epoch_begin")
 
-    def _close_epoch(self, run: _Run, done: int, fire: Fire) -> TrainerControl:
+    def _close_epoch(self, run: Run, done: int, fire: Fire) -> TrainerControl:
         run.completed, run.epoch_open = done, False
         return fire("on_epoch_end")
 
-    def _start_chunk(self, run: _Run) -> None:
+    def _start_chunk(self, run: Run) -> None:
         pruner, piece = self.pruner, run.pieces[run.number]
         if pruner.needs_pass(piece.phase):
             pruner.rescore(self._scoring_pass)
@@ -455,7 +422,7 @@ class _Attachment:
         names = self.trainer.label_names
         return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
 
-    def _batch_index(self, run: _Run, scores: Mapping[str, Tensor]) -> Tensor:
+    def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
         """Which examples the current micro-batch holds follows from its position in the sampler's order."""
         assert run.order is not None
         index = run.order[run.micro * run.batch_size : (run.micro + 1) * run.batch_size]
@@ -550,47 +517,3 @@ def _loss_and_outputs(result: Any) -> tuple[Any, Any]:
             "let your compute_loss honour return_outputs"
         )
     return result
-
-
-def _batches(chunk: int, batch_size: int, drop_last: bool) -> int:
-    return chunk // batch_size if drop_last else -(-chunk // batch_size)
-
-
-def _steps(batches: int, args: Any) -> int:
-    return -(-batches // args.gradient_accumulation_steps)
-
-
-def _correct(values: list[Any], run: _Run, max_steps: int) -> None:
-    """Set right what the Trainer derives from an epoch's length.
-
-    ``values`` is the result of ``set_initial_training_values``: epochs, steps an epoch, examples, samples, …,
-    steps.  Samples are epochs times the data set's size there, for the throughput it reports.  Before 4.52
-    an epoch that does not divide into accumulated steps is counted without its last step, and the
-    micro-batches of that step are computed from the number of examples where that of batches is meant.
-    """
-    if max_steps <= 0:
-        values[3] = len(run.pieces) * run.epochs.chunk
-    run.corrected = values[1] != run.steps
-    if run.corrected:
-        values[1], values[2] = run.steps, run.batches
-        values[0] = len(run.pieces) if max_steps <= 0 else -(-max_steps // run.steps)
-        values[6] = len(run.pieces) * run.steps if max_steps <= 0 else max_steps
-
-
-def _read_state(checkpoint: str) -> dict[str, Any]:
-    path = os.path.join(checkpoint, STATE_FILE)
-    if not os.path.isfile(path):
-        raise UsageError(
-            f"{checkpoint} holds no {STATE_FILE}: the checkpoint was not made with fastprune attached; resume "
-            "it with an unattached Trainer, or start afresh"
-        )
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["version"] != VERSION:
-        raise UsageError(f"{path} is of version {state['version']}, this fastprune reads version {VERSION}")
-    return state
-
-
-def _write_state(state: dict[str, Any], folder: str) -> None:
-    path = os.path.join(folder, STATE_FILE)
-    torch.save(state, path + ".tmp")
-    os.replace(path + ".tmp", path)

@@ -223,7 +223,8 @@ class DynamicPruner:
             "version": VERSION,
             "n": self.n,
             "fingerprint": self.fingerprint,
-            "method": self._method_settings,
+            "method": self.method.name,
+            "method_settings": self._method_settings,
             "schedule": asdict(self.schedule),
             "cycle": asdict(self.cycle),
             "scored_for": self._scored_for,
@@ -240,7 +241,8 @@ class DynamicPruner:
         mine = {
             "version": VERSION,
             "n": self.n,
-            "method": self._method_settings,
+            "method": self.method.name,
+            "method_settings": self._method_settings,
             "schedule": asdict(self.schedule),
         }
         for key, value in mine.items():
