@@ -24,7 +24,7 @@ COLUMNS = (
     ("total_seconds", "Total s", "seconds"),
     ("cpu_seconds", "CPU s", "seconds"),
     ("time_saved", "Saved %", "saved"),
-    ("cpu_saved", "of CPU %", "saved"),
+    ("cpu_saved", "CPU saved %", "saved"),
     ("examples_seen", "Examples", "count"),
     ("n_seeds", "Seeds", "count"),
 )

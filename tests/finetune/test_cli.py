@@ -13,14 +13,17 @@ from conftest import utterances, write_slotgated
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "summary.json", "model"}
 
 
+# One thread in every process: PyTorch sums in another order with two, and runs are compared bit by bit.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+
+
 def fastprune(*arguments, cwd=None) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
     return subprocess.run(
         [sys.executable, "-m", "fastprune", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env=environment,
+        env=ENVIRONMENT,
         timeout=300,
     )
 
@@ -156,9 +159,8 @@ def test_a_killed_run_resumes_to_the_same_numbers(joint_folder, tiny_model, tmp_
         "from fastprune.cli import main\n"
         "main(sys.argv[1:])\n"
     )
-    died = subprocess.run(
-        [sys.executable, "-c", script, *command, "--out", str(killed)], capture_output=True, timeout=300
-    )
+    killed_command = [sys.executable, "-c", script, *command, "--out", str(killed)]
+    died = subprocess.run(killed_command, capture_output=True, env=ENVIRONMENT, timeout=300)
     assert died.returncode == -9
     assert (killed / "checkpoint.pt").is_file()
 
