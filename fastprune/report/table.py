@@ -74,13 +74,13 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
         from rich.text import Text
     except ImportError:
         raise UsageError("the table needs the rich package: pip install 'fastprune[demo]'.") from None
-    headings, body = cells(summary["rows"])
+    # The deviation of the total and the method, which the run's name says, would push other columns off the screen.
+    rows = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in summary["rows"]]
+    headings, body = cells(rows)
     names = ", ".join(str(summary[key]) for key in ("data", "model") if summary.get(key))
     time_headings = {heading for key, heading, _ in COLUMNS if key in TIME_COLUMNS}
     run, *others = range(len(headings))
-    # "el2n 0.5" already says its method; the column would only push others off the screen.
-    implied = all(str(row["run"]).startswith(str(row["method"])) for row in summary["rows"])
-    elsewhere = time_headings | ({"Method"} if implied else set())
+    elsewhere = time_headings | {"Method"}
     quality = [run, *(index for index in others if headings[index] not in elsewhere)]
     time = [run, *(index for index in others if headings[index] in time_headings)]
     parts = [_rich_part(headings, body, indices) for indices in (quality, time)]
@@ -95,8 +95,8 @@ def _rich_part(headings: Sequence[str], body: Sequence[Sequence[str]], indices: 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     n_text = _n_text(headings)
     for index in indices:
-        # The unit on a line of its own keeps narrow numbers in narrow columns.
-        heading = "\n".join(headings[index].rsplit(" ", 1))
+        # A word a line keeps narrow numbers in narrow columns.
+        heading = headings[index].replace(" ", "\n")
         table.add_column(heading, justify="left" if index < n_text else "right", no_wrap=True)
     for line in body:
         table.add_row(*(escape(line[index]) for index in indices))

@@ -106,6 +106,7 @@ def test_pipes_do_not_break_the_table():
 def test_rich_table_fits_a_terminal_of_80():
     rich_console = pytest.importorskip("rich.console")
     rows = [{**r, "slot_f1": 0.9, "cpu_seconds": 222.2} for r in FULL + HALF]
+    rows += [{**r, "run": "short full 0.5", "seconds": 1234.5} for r in rows[:2]]
     summary = {"data": "trips [v2]", "model": "tiny", "rows": summarise(rows)}
     out = io.StringIO()
     rich_console.Console(file=out, width=80).print(rich_table(summary))
