@@ -23,9 +23,9 @@ import torch, triton, transformers, platform
 print("python", platform.python_version(), "torch", torch.__version__, "triton", triton.__version__,
       "transformers", transformers.__version__)
 print(torch.cuda.get_device_name(), "capability", torch.cuda.get_device_capability(), "CUDA", torch.version.cuda)'
-step build 120 "$PYTHON" setup.py build_ext --inplace
-step tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
+step build 90 "$PYTHON" setup.py build_ext --inplace
+step tests 130 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
     tests/scores/test_scores_triton.py tests/selection/test_select_topk_gpu.py
-step scores 100 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
-step end_to_end 120 "$PYTHON" benchmarks/end_to_end.py --device cuda --out "$OUT"
+step scores 90 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
+step end_to_end 120 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
 exit "$failed"
