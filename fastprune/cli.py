@@ -106,7 +106,7 @@ def finetune_command(arguments: argparse.Namespace) -> None:
     """``fastprune finetune``."""
     from fastprune import data as data_sets
     from fastprune.finetune.spec import plan_runs
-    from fastprune.report.folder import METRICS, is_run_folder
+    from fastprune.report.folder import METRICS
 
     _need_packages("transformers", "seqeval", "pyarrow", "matplotlib", "rich")
     training = _training(arguments, joint=True)
@@ -132,7 +132,7 @@ def finetune_command(arguments: argparse.Namespace) -> None:
     if arguments.resume and arguments.out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
     out = arguments.out or Path("runs") / f"{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not arguments.resume and out.is_dir() and is_run_folder(out) and (out / METRICS).exists():
+    if not arguments.resume and (out / METRICS).is_file():
         raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
     _warn_of_unseen(data.unseen)
     if arguments.warmup_epochs >= arguments.epochs:

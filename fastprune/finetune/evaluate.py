@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from fastprune.data.types import TextData
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.metrics import evaluate_predictions
+from fastprune.finetune.model import forward
 from fastprune.pruning.scoring import evaluation_mode
 
 EVAL_BATCH = 128
@@ -21,14 +21,13 @@ def predict(
 
     A word cut off by truncation is tagged "O".
     """
-    device = next(model.parameters()).device
     order = encoded.lengths.argsort(descending=True, stable=True).tolist()
     loader = DataLoader(Subset(encoded, order), batch_size=EVAL_BATCH, collate_fn=collator(pad_token_id))
     intents = [""] * len(encoded)
     slots: list[list[str]] = [[] for _ in range(len(encoded))]
-    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with evaluation_mode(model):
         for batch in loader:
-            logits = model({key: value.to(device) for key, value in batch.items()})
+            logits, _ = forward(model, batch, bf16=bf16)
             best = {head: z.argmax(-1).cpu() for head, z in logits.items()}
             for row, index in enumerate(batch["index"].tolist()):
                 intents[index] = data.intent_names[int(best["intent"][row])]

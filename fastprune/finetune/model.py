@@ -38,6 +38,16 @@ class JointModel(nn.Module):
         return logits
 
 
+def forward(
+    model: nn.Module, batch: Mapping[str, Tensor], *, bf16: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Logits by head, and the batch on the model's device; with bf16 autocast if asked for."""
+    device = next(model.parameters()).device
+    placed = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return model(placed), placed
+
+
 def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """Sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
     losses = [fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()]

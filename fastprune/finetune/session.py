@@ -79,7 +79,7 @@ def finetune(
     state: Row | None = None
     if resume:
         saved = load_checkpoint(out, options, identity)
-        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["cpu_seconds"]) for r in saved["done"]]
+        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"]) for r in saved["done"]]
         state = saved["run"]
         folder = RunFolder.open(out)
     else:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from fastprune.errors import UsageError
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
-from fastprune.finetune.model import example_scores, joint_loss
+from fastprune.finetune.model import example_scores, forward, joint_loss
 from fastprune.finetune.spec import RunSpec, Training, parse_smoothing
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import DynamicPruner, Method, get_method, score_dataset
@@ -43,7 +43,6 @@ class RunResult:
     spec: RunSpec
     rows: list[Row] = field(default_factory=list)
     cycles: list[Row] = field(default_factory=list)
-    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -128,11 +127,8 @@ def warm_up(model: nn.Module, train: EncodedSplit, training: Training, pad_token
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
-    device = next(model.parameters()).device
     batch = collator(pad_token_id)([train[i] for i in range(min(len(train), training.batch_size))])
-    batch = {key: value.to(device) for key, value in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
-        logits = model(batch)
+    logits, batch = forward(model, batch, bf16=training.bf16)
     joint_loss(logits, batch).backward()
     model.zero_grad(set_to_none=True)
 
@@ -167,21 +163,15 @@ def continue_run(
         on_epoch_end: called when the epoch, its evaluation and a due scoring pass are done.
     """
     spec, pruner = run.spec, run.pruner
-    device = next(run.model.parameters()).device
     total = total_steps(spec, training, pruner)
     loader = DataLoader(
         train, batch_size=training.batch_size, sampler=pruner.sampler, collate_fn=collator(pad_token_id)
     )
 
-    def forward(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
-            return run.model(batch), batch
-
     def train_epoch() -> float:
         losses: list[Tensor] = []
         for batch in loader:
-            logits, batch = forward(batch)
+            logits, batch = forward(run.model, batch, bf16=training.bf16)
             loss = joint_loss(logits, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
@@ -204,7 +194,7 @@ def continue_run(
         scores = score_dataset(
             run.model,
             train,
-            lambda batch: example_scores(*forward(batch), metric),
+            lambda batch: example_scores(*forward(run.model, batch, bf16=training.bf16), metric),
             indices=index,
             lengths=train.lengths,
             batch_size=SCORING_BATCH_FACTOR * training.batch_size,
@@ -235,7 +225,6 @@ def continue_run(
             with run.clock.part("score"):
                 pruner.rescore(scoring_pass)
         run.result.rows.append(_row(run, epoch, name, kept, loss_mean, evaluate(run.model)))
-        run.result.cpu_seconds = run.clock.cpu_seconds
         on_epoch_end(run)
     return run.result
 
