@@ -13,7 +13,7 @@ from setuptools.errors import CCompilerError, CompileError, ExecError
 
 # No -march=native: a wheel must run on every machine of its platform. No contraction to fused
 # multiply-adds, so that results do not depend on the compiler. -g0 keeps the wheel small.
-FLAGS = ["-std=c++17", "-O3", "-g0", "-pthread", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 
 NO_COMPILER = (
     "fastprune needs a C++17 compiler (g++ or clang++) to build its core, and none that works was "
@@ -48,7 +48,7 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "fastprune._core",
-            sources=["csrc/bindings.cpp", "csrc/row_scores.cpp", "csrc/select_topk.cpp"],
+            sources=[str(path) for path in sorted(Path("csrc").glob("*.cpp"))],
             depends=[str(path) for path in sorted(Path("csrc").glob("*.h"))],
             extra_compile_args=FLAGS,
             extra_link_args=["-pthread"] if sys.platform.startswith("linux") else [],

@@ -4,9 +4,12 @@
 // NumPy's, and one build serves every version of both. fastprune.scores.cpu and
 // fastprune.selection.topk are the only callers; they check and keep alive what they pass.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 
+#include "instruction_sets.h"
 #include "row_scores.h"
 #include "select_topk.h"
 
@@ -15,38 +18,75 @@ using namespace fastprune;
 
 namespace {
 
-template <class T>
-T* pointer(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
+using Address = std::uintptr_t;
 
-std::int64_t row_scores_binding(std::uintptr_t logits, DType dtype, std::int64_t batch,
-                                std::int64_t tokens, std::int64_t classes,
-                                std::int64_t logits_batch_stride, std::int64_t logits_token_stride,
-                                std::uintptr_t labels, std::int64_t labels_batch_stride,
-                                std::int64_t labels_token_stride, std::int64_t shift,
-                                std::int64_t ignore_index, std::uintptr_t el2n,
-                                std::uintptr_t loss, int threads) {
+template <class T>
+T* pointer(Address address) { return reinterpret_cast<T*>(address); }
+
+// One tuple instead of twelve arguments: for a small batch the conversion of arguments is the cost.
+// (logits, dtype, batch, tokens, classes, logits_batch_stride, logits_token_stride, labels,
+//  labels_batch_stride, labels_token_stride, shift, ignore_index, threads)
+Rows rows_of(const py::tuple& t) {
+  const auto dtype = t[1].cast<DType>();
   if (dtype == DType::kInt32 || dtype == DType::kInt64)
-    throw py::type_error("row_scores takes floating-point logits");
-  const RowScoresArgs args{pointer<const void>(logits), dtype, batch, tokens, classes,
-                           logits_batch_stride, logits_token_stride,
-                           pointer<const std::int64_t>(labels), labels_batch_stride,
-                           labels_token_stride, shift, ignore_index, pointer<float>(el2n),
-                           pointer<float>(loss), threads};
+    throw py::type_error("logits must be of a floating-point type");
+  const auto at = [&](std::size_t i) { return t[i].cast<std::int64_t>(); };
+  return {pointer<const void>(t[0].cast<Address>()), dtype, at(2), at(3), at(4), at(5), at(6),
+          pointer<const std::int64_t>(t[7].cast<Address>()), at(8), at(9), at(10), at(11),
+          static_cast<int>(at(12))};
+}
+
+std::int64_t row_scores_binding(const py::tuple& rows, const std::array<Address, kMetrics>& out) {
+  const Rows all = rows_of(rows);
+  RowScores scores;
+  for (int i = 0; i < kMetrics; ++i) scores.metric[i] = pointer<float>(out[i]);
   py::gil_scoped_release release;
-  const std::int64_t bad = first_bad_label(args);
-  if (bad < 0) row_scores(args);
+  return row_scores(all, scores);
+}
+
+LossRows loss_rows(const Rows& rows, Address losses, Address stats, Address weight, float smoothing) {
+  if (rows.dtype == DType::kFloat64) throw py::type_error("the loss takes float16, bfloat16 or float32");
+  float* at = pointer<float>(stats);
+  const std::int64_t n = rows.batch * rows.tokens;
+  return {pointer<float>(losses), at, at + n, at + 2 * n, pointer<const float>(weight), smoothing};
+}
+
+// `loss` and `factor` are null, or single floats: the sum of the losses, divided by the sum of the label
+// weights if `mean`, and what a row's loss counts in it.
+std::int64_t cross_entropy_forward_binding(const py::tuple& rows, const std::array<Address, kMetrics>& out,
+                                           Address losses, Address stats, Address weight,
+                                           float smoothing, bool mean, Address loss, Address factor) {
+  const Rows all = rows_of(rows);
+  const LossRows loss_of_rows = loss_rows(all, losses, stats, weight, smoothing);
+  RowScores scores;
+  for (int i = 0; i < kMetrics; ++i) scores.metric[i] = pointer<float>(out[i]);
+  py::gil_scoped_release release;
+  const std::int64_t bad = cross_entropy_forward(all, scores, loss_of_rows);
+  if (bad < 0 && loss != 0) {
+    const double total = mean ? label_weights(all, loss_of_rows.weight) : 1.0;
+    *pointer<float>(loss) = static_cast<float>(ordered_sum(loss_of_rows.losses, all.batch * all.tokens) / total);
+    *pointer<float>(factor) = static_cast<float>(1.0 / total);
+  }
   return bad;
 }
 
-std::int64_t select_topk_binding(std::uintptr_t scores, DType dtype, std::int64_t n,
-                                 std::int64_t stride, std::int64_t k, bool largest,
-                                 std::uintptr_t out) {
+void cross_entropy_backward_binding(const py::tuple& rows, Address stats, Address weight, float smoothing,
+                                    Address row_grad, std::int64_t grad_batch_stride,
+                                    std::int64_t grad_token_stride, Address factor, Address grad) {
+  const Rows all = rows_of(rows);
+  const LossRows loss = loss_rows(all, 0, stats, weight, smoothing);
+  py::gil_scoped_release release;
+  cross_entropy_backward(all, loss, pointer<const float>(row_grad), grad_batch_stride, grad_token_stride,
+                         factor != 0 ? *pointer<float>(factor) : 1.0f, pointer<void>(grad));
+}
+
+std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, std::int64_t stride,
+                                 std::int64_t k, bool largest, Address out) {
   if (k < 0 || k > n) throw py::value_error("select_topk needs 0 <= k <= n");
   py::gil_scoped_release release;
   const std::int64_t bad = first_nan(pointer<const void>(scores), dtype, n, stride);
   if (bad < 0)
-    select_topk(pointer<const void>(scores), dtype, n, stride, k, largest,
-                pointer<std::int64_t>(out));
+    select_topk(pointer<const void>(scores), dtype, n, stride, k, largest, pointer<std::int64_t>(out));
   return bad;
 }
 
@@ -63,12 +103,21 @@ PYBIND11_MODULE(_core, m) {
       .value("int32", DType::kInt32)
       .value("int64", DType::kInt64);
 
-  m.def("row_scores", &row_scores_binding, py::arg("logits"), py::arg("dtype"), py::arg("batch"),
-        py::arg("tokens"), py::arg("classes"), py::arg("logits_batch_stride"),
-        py::arg("logits_token_stride"), py::arg("labels"), py::arg("labels_batch_stride"),
-        py::arg("labels_token_stride"), py::arg("shift"), py::arg("ignore_index"), py::arg("el2n"),
-        py::arg("loss"), py::arg("threads"),
-        "Scores rows; returns -1, or the flat position of the first bad label and writes nothing.");
+  // Positional only: matching a dozen keywords takes as long as scoring a small batch.
+  m.def("row_scores", &row_scores_binding,
+        "(rows, outputs): scores rows; returns -1, or the flat position of the first bad label.");
+  m.def("cross_entropy_forward", &cross_entropy_forward_binding,
+        "(rows, outputs, losses, stats, weight, smoothing, mean, loss, factor): returns as row_scores.");
+  m.def("cross_entropy_backward", &cross_entropy_backward_binding,
+        "(rows, stats, weight, smoothing, row_grad, batch_stride, token_stride, factor, grad)");
+  m.def("instruction_set", [] { return name_of(instruction_set()); },
+        "The instruction set the row kernels run on.");
+  m.def("instruction_sets", [] {
+    py::list names;
+    for (const auto set : {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512})
+      if (has(set)) names.append(name_of(set));
+    return names;
+  }, "Those this build and this processor have.");
   m.def("select_topk", &select_topk_binding, py::arg("scores"), py::arg("dtype"), py::arg("n"),
         py::arg("stride"), py::arg("k"), py::arg("largest"), py::arg("out"),
         "Selects; returns -1, or the position of the first NaN and writes nothing.");

@@ -43,4 +43,31 @@ inline float to_compute(Half value) {
   return bit_cast<float>(bit_cast<std::uint32_t>(positive) | sign);
 }
 
+inline std::int16_t minus_infinity(Half) { return static_cast<std::int16_t>(0xfc00u); }
+inline std::int16_t minus_infinity(BFloat16) { return static_cast<std::int16_t>(0xff80u); }
+
+// To the nearest half-precision number, ties to even; overflow to infinity, NaN stays NaN. Integers
+// only, so that nothing depends on the thread's rounding or flushing of subnormals.
+inline Half to_half(float value) {
+  const std::uint32_t bits = bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  std::uint32_t half;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (magnitude >= 0x477ff000u) {  // 65520 and more round past the largest
+    half = 0x7c00u;
+  } else if (magnitude >= 0x38800000u) {  // normal: 2^-14 and more
+    half = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  } else if (magnitude > 0x33000000u) {  // subnormal: more than 2^-25
+    const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+    const std::uint32_t shift = 126u - (magnitude >> 23);  // 14 to 24
+    const std::uint32_t kept = mantissa >> shift, rest = mantissa & ((1u << shift) - 1u);
+    const std::uint32_t middle = 1u << (shift - 1u);
+    half = kept + (rest > middle || (rest == middle && (kept & 1u)) ? 1u : 0u);
+  } else {
+    half = 0;
+  }
+  return Half{static_cast<std::uint16_t>(sign | half)};
+}
+
 }  // namespace fastprune

@@ -1,169 +1,159 @@
-// The sums and the scores of one row; see row_scores.cpp for the algebra.
-//
-// Included once for each instruction set, after lanes.h and like it.
+// Scores ranges of rows, sixteen at a time. Included once for each instruction set.
 
-constexpr std::int64_t kBlock = 512;
+// Steps through rows in order; a division a row would take as long as a short row.
+template <class Element>
+class RowCursor {
+ public:
+  RowCursor(const Rows& rows, std::int64_t row) : rows_(rows), b_(row / rows.tokens), t_(row % rows.tokens) {}
 
-template <class T>
-constexpr T kInf = std::numeric_limits<T>::infinity();
-
-// The largest of `size` values (a multiple of kLanes); NaNs are passed over.
-inline float block_max(const float* block, std::int64_t size) {
-  Vector best[kRegisters];
-  for (int j = 0; j < kRegisters; ++j) best[j] = splat(-kInf<float>);
-  for (std::int64_t i = 0; i < size; i += kLanes)
-    for (int j = 0; j < kRegisters; ++j)
-      best[j] = max_lanes(load(block + i + j * kWidth), best[j]);
-  return max_of_lanes(best);
-}
-inline double block_max(const double* block, std::int64_t size) {
-  double best[kLanes];
-  for (int j = 0; j < kLanes; ++j) best[j] = -kInf<double>;
-  for (std::int64_t i = 0; i < size; i += kLanes)
-    for (int j = 0; j < kLanes; ++j) best[j] = block[i + j] > best[j] ? block[i + j] : best[j];
-  double top = best[0];
-  for (int j = 1; j < kLanes; ++j) top = best[j] > top ? best[j] : top;
-  return top;
-}
-
-// Running sums over the classes other than the label.
-struct Sums {
-  double max = -kInf<double>;
-  double s1 = 0.0;
-  double s2 = 0.0;
-
-  // Adds `size` values (a multiple of kLanes).
-  template <class T>
-  void add(const T* block, std::int64_t size) {
-    const double top = block_max(block, size);
-    if (top > max) {
-      if (s1 != 0.0) {
-        const double scale = std::exp(max - top);
-        s1 *= scale;
-        s2 *= scale * scale;
-      }
-      max = top;
-    }
-    // A block of only -inf (and NaN) at the start of a row has no reference yet: with 0 its terms
-    // vanish in the next rescaling, and a NaN stays.
-    const T reference = max == -kInf<double> ? T(0) : static_cast<T>(max);
-    Vector a1[kRegisters] = {}, a2[kRegisters] = {};
-    for (std::int64_t i = 0; i < size; i += kLanes) {
-      for (int j = 0; j < kRegisters; ++j) {
-        const Vector e = exp_nonpositive(load_difference(block + i + j * kWidth, reference));
-        a1[j] += e;
-        a2[j] += e * e;
+  // The next n rows, 1 <= n <= kLanes; the lanes after them are the last row once more, not counted.
+  // Labels out of range are reported, and their rows not counted.
+  FASTPRUNE_INLINE void next(int n, RowGroup<Element>& out, FirstBad& bad) {
+    for (int done = 0; done < n;) {
+      const std::int64_t left = rows_.tokens - t_;
+      const int here = left < n - done ? static_cast<int>(left) : n - done;
+      take(here, done, out, bad);
+      done += here;
+      t_ += here;
+      if (t_ == rows_.tokens) {
+        t_ = 0;
+        ++b_;
       }
     }
-    s1 += sum_lanes(a1);
-    s2 += sum_lanes(a2);
+    for (int i = n; i < kLanes; ++i) {
+      out.logits[i] = out.logits[n - 1];
+      out.label[i] = -1;
+    }
   }
+
+ private:
+  FASTPRUNE_INLINE void take(int n, int at, RowGroup<Element>& out, FirstBad& bad) const {
+    const Element* logits = static_cast<const Element*>(rows_.logits) + b_ * rows_.logits_batch_stride +
+                            t_ * rows_.logits_token_stride;
+    for (int i = 0; i < n; ++i) out.logits[at + i] = logits + i * rows_.logits_token_stride;
+
+    const std::int64_t first = t_ + rows_.shift, left = rows_.tokens - first;
+    const int labelled = left < 0 ? 0 : left < n ? static_cast<int>(left) : n;
+    const std::int64_t* labels = rows_.labels + b_ * rows_.labels_batch_stride + first * rows_.labels_token_stride;
+    bool wrong = false;
+    for (int i = 0; i < labelled; ++i) {
+      const std::int64_t label = labels[i * rows_.labels_token_stride];
+      const bool ignored = label == rows_.ignore_index;
+      const bool inside = static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(rows_.classes);
+      wrong |= !inside & !ignored;
+      out.label[at + i] = inside & !ignored ? label : -1;
+    }
+    for (int i = labelled; i < n; ++i) out.label[at + i] = -1;
+    if (__builtin_expect(wrong, false)) {
+      for (int i = 0; i < labelled; ++i) {
+        const std::int64_t label = labels[i * rows_.labels_token_stride];
+        if (label != rows_.ignore_index && (label < 0 || label >= rows_.classes))
+          return bad.report(b_ * rows_.tokens + first + i);
+      }
+    }
+  }
+
+  const Rows& rows_;
+  std::int64_t b_, t_;
 };
 
-// Rows whose elements are computed with as they are need no conversion.
-inline const float* in_place(const float* block) { return block; }
-inline const double* in_place(const double* block) { return block; }
-inline const float* in_place(const Half*) { return nullptr; }
-inline const float* in_place(const BFloat16*) { return nullptr; }
+template <Level kLevel, class Element>
+FASTPRUNE_INLINE void sum_group(const RowGroup<Element>& rows, std::int64_t classes, GroupSums& group) {
+  if (classes <= kFewClasses) {
+    sum_columns<kLevel>(rows, classes, group);
+  } else if (classes <= kShortRow) {
+    for (int i = 0; i < kLanes; i += kTogether) {
+      Sums sums[kTogether];
+      sum_short_rows<kLevel>(rows, i, classes, sums);
+      for (int j = 0; j < kTogether; ++j) group.put(i + j, rows.label_logit(i + j), sums[j]);
+    }
+  } else {
+    for (int i = 0; i < kLanes; ++i)
+      group.put(i, rows.label_logit(i),
+                rows.counted(i) ? sum_others<kLevel>(rows.logits[i], classes, rows.label[i]) : Sums{});
+  }
+}
 
+// sum_i w_i (z_i - z_y), from a block-wise second look at a row that is still in the cache.
 template <class Element>
-Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label) {
-  using Compute = decltype(to_compute(Element{}));
-  Compute buffer[kBlock];
-  Sums sums;
+double weighted_lead(const Element* row, float label_logit, std::int64_t classes, const float* weight) {
+  double total = 0.0;
   for (std::int64_t start = 0; start < classes; start += kBlock) {
-    const std::int64_t size = classes - start < kBlock ? classes - start : kBlock;
-    const bool holds_label = label >= start && label < start + size;
-    const Compute* block = in_place(row + start);
-    std::int64_t padded = size;
-    if (block == nullptr || holds_label || size % kLanes != 0) {
-      padded = (size + kLanes - 1) / kLanes * kLanes;
-      for (std::int64_t i = padded - kLanes; i < padded; ++i) buffer[i] = -kInf<Compute>;
-      for (std::int64_t i = 0; i < size; ++i) buffer[i] = to_compute(row[start + i]);
-      if (holds_label) buffer[label - start] = -kInf<Compute>;
-      block = buffer;
-    }
-    sums.add(block, padded);
-  }
-  return sums;
-}
-
-// Rows too short to fill vectors: in double, an exponential each but for label and maximum.
-constexpr std::int64_t kFewClasses = 5;
-
-template <class Element>
-Sums sum_few_others(const Element* row, std::int64_t classes, std::int64_t label) {
-  Sums sums;
-  for (std::int64_t i = 0; i < classes; ++i)
-    if (i != label && to_compute(row[i]) > sums.max) sums.max = to_compute(row[i]);
-  const double reference = sums.max == -kInf<double> ? 0.0 : sums.max;
-  for (std::int64_t i = 0; i < classes; ++i) {
-    if (i == label) continue;
-    const double z = to_compute(row[i]);
-    const double e = z == reference ? 1.0 : std::exp(z - reference);
-    sums.s1 += e;
-    sums.s2 += e * e;
-  }
-  return sums;
-}
-
-struct Scores {
-  float el2n = 0.0f;
-  float loss = 0.0f;
-};
-
-inline Scores close(const Sums& sums, double label_logit, bool want_loss) {
-  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
-  if (std::isnan(sums.s1) || std::isnan(label_logit) || label_logit == kInf<double> ||
-      sums.max == kInf<double>)
-    return {nan, nan};
-  if (sums.max == -kInf<double>) return label_logit == -kInf<double> ? Scores{nan, nan} : Scores{};
-
-  // Of w = e^(m - M) and p = e^(z_y - M) one is 1.
-  const double gap = label_logit - sums.max;
-  const bool confident = gap >= 0.0;
-  const double smaller = std::exp(confident ? -gap : gap);
-  const double w = confident ? smaller : 1.0, p = confident ? 1.0 : smaller;
-  Scores scores;
-  scores.el2n =
-      static_cast<float>(w * std::sqrt(sums.s1 * sums.s1 + sums.s2) / (w * sums.s1 + p));
-  if (want_loss)
-    scores.loss = static_cast<float>(confident ? std::log1p(w * sums.s1)
-                                               : std::log(sums.s1 + p) - gap);
-  return scores;
-}
-
-template <class Element>
-void score_rows(const RowScoresArgs& args, std::int64_t begin, std::int64_t end) {
-  const auto* logits = static_cast<const Element*>(args.logits);
-  std::int64_t b = begin / args.tokens, t = begin % args.tokens;
-  for (std::int64_t row = begin; row < end; ++row) {
-    Scores scores;
-    if (t + args.shift < args.tokens) {
-      const std::int64_t label =
-          args.labels[b * args.labels_batch_stride + (t + args.shift) * args.labels_token_stride];
-      if (label != args.ignore_index) {
-        const Element* z = logits + b * args.logits_batch_stride + t * args.logits_token_stride;
-        const Sums sums = args.classes <= kFewClasses ? sum_few_others(z, args.classes, label)
-                                                      : sum_others(z, args.classes, label);
-        scores = close(sums, to_compute(z[label]), args.loss);
+    const std::int64_t end = start + kBlock < classes ? start + kBlock : classes;
+    Vector sums[kRegisters] = {};
+    std::int64_t i = start;
+    for (; i + kLanes <= end; i += kLanes)
+      for (int j = 0; j < kRegisters; ++j) {
+        const Vector lead = load(row + i + j * kWidth) - splat(label_logit);
+        sums[j] = weight ? fma(load(weight + i + j * kWidth), lead, sums[j]) : sums[j] + lead;
       }
-    }
-    if (args.el2n) args.el2n[row] = scores.el2n;
-    if (args.loss) args.loss[row] = scores.loss;
-    if (++t == args.tokens) {
-      t = 0;
-      ++b;
-    }
+    total += sum_lanes(sums);
+    for (; i < end; ++i) total += (weight ? weight[i] : 1.0f) * (to_compute(row[i]) - label_logit);
+  }
+  return total;
+}
+
+template <class Element>
+void write_loss(const Job& job, std::int64_t row, int n, const RowGroup<Element>& rows,
+                const GroupSums& group, const Closed (&closed)[kRegisters]) {
+  const LossRows& loss = *job.loss;
+  // (1 - s) w_y hard + (s / C) (W hard - sum_i w_i (z_i - z_y)), as -log p_i = hard - (z_i - z_y).
+  const double each = loss.smoothing / static_cast<double>(job.rows.classes);
+  alignas(64) Floats by_hard, lead, largest;
+  for (int i = 0; i < kLanes; ++i) {
+    const double label_weight = rows.counted(i) && loss.weight ? loss.weight[rows.label[i]] : 1.0;
+    by_hard[i] = static_cast<float>((1.0 - loss.smoothing) * label_weight + each * job.weight_sum);
+    const double max = group.max[i], label = group.label_logit[i];
+    largest[i] = static_cast<float>(label > max ? label : max);
+    lead[i] = 0.0f;
+    if (rows.counted(i) && loss.smoothing > 0.0f)
+      lead[i] = static_cast<float>(each * weighted_lead(rows.logits[i], static_cast<float>(label),
+                                                        job.rows.classes, loss.weight));
+  }
+  write(loss.losses + row, n, closed, FASTPRUNE_FORMULA {
+    const Vector hard = loss_of(c);
+    // A masked label makes both terms infinite; so does, on its own, any other masked class.
+    const Vector smooth = select(hard == splat(kInf<float>), Vector{}, load(lead + j * kWidth));
+    return hard * load(by_hard + j * kWidth) - smooth;
+  });
+  write(loss.largest + row, n, closed, FASTPRUNE_FORMULA { (void)c; return load(largest + j * kWidth); });
+  write(loss.scale + row, n, closed, FASTPRUNE_FORMULA { return splat(1.0f) / c.total; });
+  write(loss.doubt + row, n, closed, FASTPRUNE_FORMULA { return c.others / c.total; });
+}
+
+template <Level kLevel, class Element>
+void score_rows(const Job& job, std::int64_t begin, std::int64_t end) {
+  RowCursor<Element> cursor(job.rows, begin);
+  for (std::int64_t row = begin; row < end; row += kLanes) {
+    const int n = end - row < kLanes ? static_cast<int>(end - row) : kLanes;
+    RowGroup<Element> rows;
+    cursor.next(n, rows, *job.bad);
+    GroupSums sums;
+    sum_group<kLevel>(rows, job.rows.classes, sums);
+    Closed closed[kRegisters];
+    close(rows, sums, closed);
+    write_scores<kLevel>(job.scores, row, n, closed);
+    if constexpr (!std::is_same_v<Element, double>)
+      if (job.loss) write_loss(job, row, n, rows, sums, closed);
   }
 }
 
-inline RowScorer scorer(DType dtype) {
+template <class Element>
+FASTPRUNE_INLINE RangeKernel scorer_of(Level level) {
+  switch (level) {
+    case kSum: return score_rows<kSum, Element>;
+    case kSquares: return score_rows<kSquares, Element>;
+    case kSpread: break;
+  }
+  return score_rows<kSpread, Element>;
+}
+
+inline RangeKernel scorer(DType dtype, Level level) {
   switch (dtype) {
-    case DType::kFloat16: return score_rows<Half>;
-    case DType::kBFloat16: return score_rows<BFloat16>;
-    case DType::kFloat32: return score_rows<float>;
-    case DType::kFloat64: return score_rows<double>;
+    case DType::kFloat16: return scorer_of<Half>(level);
+    case DType::kBFloat16: return scorer_of<BFloat16>(level);
+    case DType::kFloat32: return scorer_of<float>(level);
+    case DType::kFloat64: return scorer_of<double>(level);
     case DType::kInt32:
     case DType::kInt64: break;
   }

@@ -2,118 +2,241 @@
 //
 //   m  = max_{i != y} z_i
 //   S1 = sum_{i != y} e^(z_i - m),   S2 = sum_{i != y} (e^(z_i - m))^2
-//   M  = max(m, z_y),  w = e^(m - M)
-//   EL2N = w sqrt(S1^2 + S2) / (w S1 + e^(z_y - M))
-//   loss = log1p(S1 e^(m - z_y))                  if z_y >= m
-//          (m - z_y) + log(S1 + e^(z_y - m))      otherwise
+//   M  = max(m, z_y),  w = e^(m - M),  p~ = e^(z_y - M)
+//   EL2N = w sqrt(S1^2 + S2) / (w S1 + p~)
+//   loss = max(m - z_y, 0) + log1p(v),   v = w S1 if z_y >= m, else (S1 - 1) + p~
+//   confidence = p~ / (w S1 + p~),   margin = z_y - m,   correct = z_y >= m
 //
-// 1 - p_y is S1 over a sum of positive terms, never a difference of two numbers near one, so
+// 1 - p_y is w S1 over a sum of positive terms, never a difference of two numbers near one, so
 // confident rows keep their digits. The label's term is left out by putting -inf in its place in
-// the block that holds it.
+// the sixteen values that hold it. Entropy needs the sums without one of the largest, too:
 //
-// A row goes through in blocks of 512 classes that stay in the first-level cache: find the block's
-// maximum, rescale the sums if it is a new one, add the block's exponentials. The sums across blocks
-// are in double, and inside a block a lane adds at most 32 floats. The relative error of S1 is
-// below (32 adds) * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
-// exponential, 1.3e-7) = 2.6e-6 in the worst case, 4e-7 in practice; the closed forms are in double.
+//   R = sum_{i != top} e^(z_i - M),   T = sum_{i != top} e^(z_i - M) (M - z_i),   log1p(R) + T / (1 + R)
 //
-// Bytes: classes * sizeof(element) read and 4 or 8 written for a row.
+// A row goes through in blocks of 1024 classes that stay in the first-level cache: find the block's
+// maximum, rescale the sums if it is a new one, add the block's exponentials while the next block is
+// being fetched. Rows of up to 16 classes go through sixteen at a time, a row a lane. Either way the sums
+// of sixteen rows are closed together, so that the exponentials and logarithms of the closed forms,
+// which are in double, are vectors too.
+//
+// The sums across blocks are in double, and inside a block a lane adds at most 32 floats. The relative
+// error of S1 is below (32 adds) * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
+// exponential, 2.3e-7) = 2.7e-6 in the worst case, 4e-7 in practice.
+//
+// Bytes: classes * sizeof(element) read and 4 written a row and metric; the gradient reads and writes
+// classes * sizeof(element) a row.
 #include "row_scores.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <type_traits>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#ifndef __clang__
+// GCC 12 takes the undefined vectors of its own intrinsics for mistakes (its bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+#endif
+
+#include "instruction_sets.h"
 #include "parallel.h"
 
 namespace fastprune {
 namespace {
 
-// Scores rows [begin, end).
-using RowScorer = void (*)(const RowScoresArgs& args, std::int64_t begin, std::int64_t end);
+constexpr int kLanes = 16;
 
-// The kernel is compiled for each instruction set and picked at run time, so that one wheel serves
+// How much of a row's sums is wanted; each level holds those below it.
+enum Level { kSum, kSquares, kSpread };
+
+// The smallest position that any thread reports.
+class FirstBad {
+ public:
+  void report(std::int64_t position) {
+    std::int64_t seen = position_.load(std::memory_order_relaxed);
+    while (position < seen && !position_.compare_exchange_weak(seen, position, std::memory_order_relaxed)) {
+    }
+  }
+  std::int64_t position() const {
+    const std::int64_t at = position_.load(std::memory_order_relaxed);
+    return at == kNone ? -1 : at;
+  }
+
+ private:
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> position_{kNone};
+};
+
+struct Job {
+  const Rows& rows;
+  const RowScores& scores;
+  const LossRows* loss;  // null: only scores
+  double weight_sum;
+  FirstBad* bad;
+};
+
+struct GradientJob {
+  const Rows& rows;
+  const LossRows& loss;
+  double weight_sum;
+  const float* row_grad;
+  std::int64_t grad_batch_stride, grad_token_stride;
+  double scale;
+  void* grad;
+};
+
+// Each works on rows [begin, end).
+using RangeKernel = void (*)(const Job& job, std::int64_t begin, std::int64_t end);
+using GradientKernel = void (*)(const GradientJob& job, std::int64_t begin, std::int64_t end);
+
+// The kernels are compiled for each instruction set and picked at run time, so that one wheel serves
 // all machines of a platform. Four floats are SSE2 and NEON, the least x86-64 and aarch64 have.
 #define FASTPRUNE_WIDTH 4
-namespace baseline {
+namespace portable {
 #include "lanes.h"
+#include "row_sums.h"
+#include "row_closing.h"
 #include "row_kernel.h"
-}  // namespace baseline
+#include "gradient_kernel.h"
+}  // namespace portable
 #undef FASTPRUNE_WIDTH
+#undef FASTPRUNE_INLINE
+#undef FASTPRUNE_FORMULA
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define FASTPRUNE_WIDTH 8
 namespace avx2 {
 #include "lanes.h"
+#include "row_sums.h"
+#include "row_closing.h"
 #include "row_kernel.h"
+#include "gradient_kernel.h"
 }  // namespace avx2
 #undef FASTPRUNE_WIDTH
+#undef FASTPRUNE_INLINE
+#undef FASTPRUNE_FORMULA
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl"))), \
-                             apply_to = function)
 #else
 #pragma GCC pop_options
+#endif
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), \
+                             apply_to = function)
+#else
 #pragma GCC push_options
-#pragma GCC target("avx2,avx512f,avx512bw,avx512dq,avx512vl")
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #endif
 #define FASTPRUNE_WIDTH 16
 namespace avx512 {
 #include "lanes.h"
+#include "row_sums.h"
+#include "row_closing.h"
 #include "row_kernel.h"
+#include "gradient_kernel.h"
 }  // namespace avx512
 #undef FASTPRUNE_WIDTH
+#undef FASTPRUNE_INLINE
+#undef FASTPRUNE_FORMULA
 #ifdef __clang__
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #endif
 
-RowScorer best_scorer(DType dtype) {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    return avx512::scorer(dtype);
-  if (__builtin_cpu_supports("avx2")) return avx2::scorer(dtype);
-  return baseline::scorer(dtype);
-}
-
-#else
-
-RowScorer best_scorer(DType dtype) { return baseline::scorer(dtype); }
-
 #endif
 
-// About 30 us of exponentials: below this a thread costs more than it saves.
-constexpr std::int64_t kClassesPerThread = 1 << 16;
+struct Kernels {
+  RangeKernel (*scorer)(DType dtype, Level level);
+  GradientKernel (*gradient)(DType dtype);
+};
+
+Kernels kernels() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512: return {avx512::scorer, avx512::gradient};
+    case InstructionSet::kAvx2: return {avx2::scorer, avx2::gradient};
+    case InstructionSet::kPortable: break;
+  }
+#endif
+  return {portable::scorer, portable::gradient};
+}
+
+// About 10 us of exponentials: below this a thread costs more than it saves.
+constexpr std::int64_t kClassesPerThread = 1 << 17;
+
+std::int64_t min_rows(const Rows& rows) {
+  const std::int64_t enough = std::max<std::int64_t>(kClassesPerThread / (rows.classes + 8), 1);
+  return rows.classes < 4096 ? (enough + kLanes - 1) / kLanes * kLanes : enough;
+}
+
+double sum_of_weights(const Rows& rows, const LossRows& loss) {
+  if (loss.weight == nullptr) return static_cast<double>(rows.classes);
+  return std::accumulate(loss.weight, loss.weight + rows.classes, 0.0);
+}
+
+std::int64_t score(const Rows& rows, const RowScores& scores, const LossRows* loss) {
+  const Level level = scores.metric[kEntropy] ? kSpread : scores.metric[kEl2n] ? kSquares : kSum;
+  const RangeKernel kernel = kernels().scorer(rows.dtype, level);
+  FirstBad bad;
+  const Job job{rows, scores, loss, loss ? sum_of_weights(rows, *loss) : 0.0, &bad};
+  parallel_for(rows.batch * rows.tokens, rows.threads, min_rows(rows),
+               [&](std::int64_t begin, std::int64_t end) { kernel(job, begin, end); });
+  return bad.position();
+}
 
 }  // namespace
 
-std::int64_t first_bad_label(const RowScoresArgs& args) {
-  for (std::int64_t b = 0; b < args.batch; ++b) {
-    for (std::int64_t t = args.shift; t < args.tokens; ++t) {
-      const std::int64_t label =
-          args.labels[b * args.labels_batch_stride + t * args.labels_token_stride];
-      if ((label < 0 || label >= args.classes) && label != args.ignore_index)
-        return b * args.tokens + t;
-    }
-  }
-  return -1;
+std::int64_t row_scores(const Rows& rows, const RowScores& scores) { return score(rows, scores, nullptr); }
+
+std::int64_t cross_entropy_forward(const Rows& rows, const RowScores& scores, const LossRows& loss) {
+  return score(rows, scores, &loss);
 }
 
-void row_scores(const RowScoresArgs& args) {
-  const RowScorer score = best_scorer(args.dtype);
-  const std::int64_t min_rows = std::max<std::int64_t>(kClassesPerThread / args.classes, 1);
-  parallel_for(args.batch * args.tokens, args.threads, min_rows,
-               [&](std::int64_t begin, std::int64_t end) { score(args, begin, end); });
+void cross_entropy_backward(const Rows& rows, const LossRows& loss, const float* row_grad,
+                            std::int64_t grad_batch_stride, std::int64_t grad_token_stride,
+                            float scale, void* grad) {
+  const GradientKernel kernel = kernels().gradient(rows.dtype);
+  const GradientJob job{rows, loss, sum_of_weights(rows, loss), row_grad,
+                        grad_batch_stride, grad_token_stride, scale, grad};
+  parallel_for(rows.batch * rows.tokens, rows.threads, min_rows(rows),
+               [&](std::int64_t begin, std::int64_t end) { kernel(job, begin, end); });
+}
+
+double label_weights(const Rows& rows, const float* weight) {
+  double total = 0.0;
+  for (std::int64_t b = 0; b < rows.batch; ++b) {
+    for (std::int64_t t = rows.shift; t < rows.tokens; ++t) {
+      const std::int64_t label = rows.labels[b * rows.labels_batch_stride + t * rows.labels_token_stride];
+      if (label != rows.ignore_index) total += weight ? weight[label] : 1.0;
+    }
+  }
+  return total;
+}
+
+double ordered_sum(const float* values, std::int64_t n) {
+  double part[8] = {};
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; ++j) part[j] += values[i + j];
+  for (; i < n; ++i) part[0] += values[i];
+  return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
 }
 
 }  // namespace fastprune

@@ -1,11 +1,15 @@
-"""Row scores on the CPU: torch tensors to the C++ kernel (csrc/row_scores.h) and back."""
+"""Row scores and cross-entropy on the CPU: torch tensors to the C++ kernels (csrc/row_scores.h) and back."""
 
 from __future__ import annotations
+
+import os
+import warnings
 
 import torch
 from torch import Tensor
 
 import fastprune._core as _core
+from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import as_rows, unit_class_stride
 
 _DTYPES = {
@@ -14,6 +18,15 @@ _DTYPES = {
     torch.float32: _core.DType.float32,
     torch.float64: _core.DType.float64,
 }
+
+_wanted = os.environ.get("FASTPRUNE_ISA")
+if _wanted and _wanted not in _core.instruction_sets():
+    warnings.warn(
+        f"FASTPRUNE_ISA={_wanted} is not available here, using {_core.instruction_set()}; "
+        f"choose from {', '.join(_core.instruction_sets())}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def row_scores(
@@ -45,26 +58,120 @@ def row_scores(
     if labels.numel() == 0:
         return scores
     z, y = as_rows(unit_class_stride(logits), labels)
-    bad = _core.row_scores(
-        logits=z.data_ptr(),
-        dtype=_DTYPES[z.dtype],
-        batch=z.shape[0],
-        tokens=z.shape[1],
-        classes=z.shape[2],
-        logits_batch_stride=z.stride(0),
-        logits_token_stride=z.stride(1),
-        labels=y.data_ptr(),
-        labels_batch_stride=y.stride(0),
-        labels_token_stride=y.stride(1),
-        shift=shift,
-        ignore_index=ignore_index,
-        el2n=scores["el2n"].data_ptr() if "el2n" in scores else 0,
-        loss=scores["loss"].data_ptr() if "loss" in scores else 0,
-        threads=torch.get_num_threads() if threads is None else threads,
-    )
+    bad = _core.row_scores(_rows(z, y, ignore_index, shift, threads), _addresses(scores))
     if bad >= 0:
         raise IndexError(_bad_label(labels, bad, z.shape[2], ignore_index))
     return scores
+
+
+def loss_forward(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    metrics: tuple[str, ...],
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+    reduction: str,
+    *,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """Cross-entropy and scores of every row, in one read of the logits.
+
+    Args:
+        logits: (..., C) float16, bfloat16 or float32 on the CPU, any strides.
+        labels: (...) int64 on the CPU, any strides.
+        weight: (C,) contiguous fp32, or None.
+        reduction: "none", "mean" (over the weights of the labels) or "sum".
+        The rest as in `row_scores`.
+
+    Returns:
+        The loss in fp32: labels.shape or 0-dim. What `loss_backward` needs: a 0-dim factor (what a
+        row's loss counts in the loss) and (3, *labels.shape) statistics. The scores.
+
+    Raises: as `row_scores`.
+    """
+    losses = torch.empty(labels.shape, dtype=torch.float32)
+    loss = losses if reduction == "none" else torch.empty((), dtype=torch.float32)
+    factor = torch.empty((), dtype=torch.float32)
+    stats = torch.empty((3, *labels.shape), dtype=torch.float32)
+    scores = {metric: torch.empty(labels.shape, dtype=torch.float32) for metric in metrics}
+    if reduction == "none":
+        factor.fill_(1.0)
+    if labels.numel() == 0:
+        # As torch: the sum of nothing is 0, its mean 0 / 0.
+        if reduction != "none":
+            loss.fill_(float("nan") if reduction == "mean" else 0.0)
+            factor.fill_(1.0)
+        return loss, factor, stats, scores
+    z, y = as_rows(unit_class_stride(logits), labels)
+    bad = _core.cross_entropy_forward(
+        _rows(z, y, ignore_index, shift, threads),
+        _addresses(scores),
+        losses.data_ptr(),
+        stats.data_ptr(),
+        0 if weight is None else weight.data_ptr(),
+        label_smoothing,
+        reduction == "mean",
+        0 if reduction == "none" else loss.data_ptr(),
+        0 if reduction == "none" else factor.data_ptr(),
+    )
+    if bad >= 0:
+        raise IndexError(_bad_label(labels, bad, z.shape[2], ignore_index))
+    return loss, factor, stats, scores
+
+
+def loss_backward(
+    grad_loss: Tensor,
+    factor: Tensor,
+    stats: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> Tensor:
+    """The gradient of the loss with respect to the logits: one read of them, one write.
+
+    Args:
+        grad_loss: fp32, labels.shape or 0-dim: the gradient with respect to the loss.
+        factor, stats: as `loss_forward` returned them for the same arguments.
+
+    Returns:
+        A contiguous tensor like the logits, 0 in rows that are not scored.
+    """
+    grad = torch.empty(logits.shape, dtype=logits.dtype)
+    if labels.numel() == 0:
+        return grad
+    z, y = as_rows(unit_class_stride(logits), labels)
+    if grad_loss.ndim == 0:
+        strides = (0, 0)
+    else:
+        grad_loss = grad_loss if labels.ndim == 1 else grad_loss.flatten(0, -2)
+        strides = (0, grad_loss.stride(0)) if labels.ndim == 1 else grad_loss.stride()
+    _core.cross_entropy_backward(
+        _rows(z, y, ignore_index, shift, None),
+        stats.data_ptr(),
+        0 if weight is None else weight.data_ptr(),
+        label_smoothing,
+        grad_loss.data_ptr(),
+        *strides,
+        factor.data_ptr(),
+        grad.data_ptr(),
+    )
+    return grad
+
+
+def _rows(z: Tensor, y: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
+    """What csrc/bindings.cpp calls rows."""
+    threads = torch.get_num_threads() if threads is None else threads
+    dtype = _DTYPES[z.dtype]
+    return (z.data_ptr(), dtype, *z.shape, *z.stride()[:2], y.data_ptr(), *y.stride(), shift, ignore_index, threads)
+
+
+def _addresses(scores: dict[str, Tensor]) -> list[int]:
+    return [scores[metric].data_ptr() if metric in scores else 0 for metric in METRICS]
 
 
 def _bad_label(labels: Tensor, flat: int, classes: int, ignore_index: int) -> str:

@@ -1,18 +1,30 @@
 """The specification of the row scores, in plain PyTorch and double precision.
 
-For a row of logits z with label y (arXiv 2306.03208; EL2N of Paul et al. 2021, arXiv 2107.07075):
+For a row of logits z with label y and p = softmax(z):
 
-    EL2N = || softmax(z) - onehot(y) ||_2        loss = -log softmax(z)_y
+    el2n        || p - onehot(y) ||_2     Paul et al. 2021 (arXiv 2107.07075); arXiv 2306.03208
+    loss        -log p_y
+    confidence  p_y
+    margin      z_y - max_{i != y} z_i
+    entropy     -sum_i p_i log p_i        in nats
+    correct     1 if z_y >= max_{i != y} z_i, else 0
 
-Written that way both cancel where the model is confident, which is where "easy" examples are
+Written that way most of them cancel where the model is confident, which is where "easy" examples are
 ranked. With the label left out of the sums nothing is ever subtracted from a number close to it:
 
-    m  = max_{i != y} z_i
+    m  = max_{i != y} z_i,     M = max(m, z_y)
     S1 = sum_{i != y} e^(z_i - m),   S2 = sum_{i != y} (e^(z_i - m))^2
-    M  = max(m, z_y),  w = e^(m - M)
-    EL2N = w sqrt(S1^2 + S2) / (w S1 + e^(z_y - M))
-    loss = log1p(S1 e^(m - z_y))              if z_y >= m
-           (m - z_y) + log(S1 + e^(z_y - m))  otherwise
+    w  = e^(m - M),  p~ = e^(z_y - M)
+    EL2N       = w sqrt(S1^2 + S2) / (w S1 + p~)
+    loss       = max(m - z_y, 0) + log1p(v)     v = w S1 if z_y >= m, else (S1 - 1) + p~
+    confidence = p~ / (w S1 + p~)
+
+Entropy leaves out the largest logit of all, t, instead: with R = sum_{i != t} e^(z_i - M) and
+T = sum_{i != t} e^(z_i - M) (M - z_i) it is log1p(R) + T / (1 + R), where all terms are >= 0.
+
+The same holds with a target per class, q: EL2N = || p - q ||_2 and loss = -sum_i q_i log p_i for
+probabilities (soft labels); with independent labels p is the sigmoid, and
+loss = -sum_i q_i log p_i + (1 - q_i) log(1 - p_i).
 
 The kernels are tested against this file; devices with neither kernel run it.
 """
@@ -22,7 +34,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-METRICS = ("el2n", "loss")
+METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
+TARGET_METRICS = ("el2n", "loss")
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
@@ -53,13 +66,15 @@ def row_scores(
         logits: (..., C) floating point.
         labels: (...) int64 on the same device; 0-dim if logits is (C,), and then shift must be 0.
         metrics: which of METRICS to return.
-        ignore_index: rows with this label score 0 whatever their logits.
+        ignore_index: rows with this label score 0 in every metric, whatever their logits.
         shift: row t is scored against label t + shift; rows without one score 0.
 
     Returns:
         One fp32 tensor of labels.shape for each metric. NaN or +inf logits, a row of only -inf, and
-        labels that are neither ignore_index nor in [0, C) score NaN. Other -inf logits are left out
-        of the sums; if nothing but the label is left the row scores 0.
+        labels that are neither ignore_index nor in [0, C) score NaN in every metric. Other -inf logits
+        are left out of the sums. If nothing but the label is left, el2n, loss and entropy are 0,
+        confidence and correct 1, margin inf; if the label itself is -inf, loss is inf, margin -inf,
+        confidence and correct 0.
 
     Cost: several temporaries of the logits' shape in double precision.
     """
@@ -69,33 +84,111 @@ def row_scores(
     out_of_range = ((labels < 0) | (labels >= classes)) & ~ignored
     index = labels.clamp(0, classes - 1).unsqueeze(-1)
 
-    z = logits.to(accumulator_dtype(logits.device))
+    z = logits.detach().to(accumulator_dtype(logits.device))
     z_label = z.gather(-1, index).squeeze(-1)
     z_others = z.scatter(-1, index, -torch.inf)
     m = z_others.amax(-1)
+    top = torch.maximum(m, z_label)
     e = torch.exp(z_others - m.unsqueeze(-1))
-    s1 = e.sum(-1)
-    s2 = e.square().sum(-1)
+    w, p = torch.exp(m - top), torch.exp(z_label - top)
+    s1, s2 = e.sum(-1), e.square().sum(-1)
 
-    zero = ignored | ((m == -torch.inf) & z_label.isfinite() & ~out_of_range)
-    undefined = out_of_range | (z_label == torch.inf)  # the sums carry NaN for all other cases
+    alone = (m == -torch.inf) & z_label.isfinite()
+    undefined = out_of_range | z.isnan().any(-1) | (top == torch.inf) | (top == -torch.inf)
     scores = {}
     for metric in metrics:
-        closed_form = _el2n if metric == "el2n" else _loss
-        score = closed_form(m, s1, s2, z_label)
-        score = score.masked_fill(undefined, torch.nan).masked_fill(zero, 0.0)
+        if metric == "el2n":
+            score, if_alone = w * torch.sqrt(s1.square() + s2) / (w * s1 + p), 0.0
+        elif metric == "loss":
+            v = torch.where(z_label >= m, w * s1, (s1 - 1) + p)
+            score, if_alone = (m - z_label).clamp(min=0) + torch.log1p(v), 0.0
+        elif metric == "confidence":
+            score, if_alone = p / (w * s1 + p), 1.0
+        elif metric == "margin":
+            score, if_alone = z_label - m, torch.inf
+        elif metric == "entropy":
+            score, if_alone = _entropy(z, top), 0.0
+        else:
+            score, if_alone = (z_label >= m).to(z.dtype), 1.0
+        score = score.masked_fill(alone, if_alone).masked_fill(undefined, torch.nan).masked_fill(ignored, 0.0)
         scores[metric] = score.to(torch.float32)
     return scores
 
 
-def _el2n(m: Tensor, s1: Tensor, s2: Tensor, z_label: Tensor) -> Tensor:
-    top = torch.maximum(m, z_label)
-    w = torch.exp(m - top)
-    return w * torch.sqrt(s1.square() + s2) / (w * s1 + torch.exp(z_label - top))
+def _entropy(z: Tensor, top: Tensor) -> Tensor:
+    largest = z.argmax(-1, keepdim=True)
+    below = (top.unsqueeze(-1) - z).scatter(-1, largest, torch.inf)
+    e = torch.exp(-below)
+    r = e.sum(-1)
+    t = torch.where(e > 0, e * below, 0.0).sum(-1)
+    return torch.log1p(r) + t / (1 + r)
 
 
-def _loss(m: Tensor, s1: Tensor, s2: Tensor, z_label: Tensor) -> Tensor:
-    gap = z_label - m
-    confident = torch.log1p(s1 * torch.exp(-gap.clamp(min=0)))
-    unsure = torch.log(s1 + torch.exp(gap.clamp(max=0))) - gap
-    return torch.where(gap >= 0, confident, unsure)
+def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> dict[str, Tensor]:
+    """Scores against a probability for each class.
+
+    Args:
+        logits: (..., C) floating point.
+        targets: (..., C) floating point on the same device, rows that sum to 1.
+        metrics: which of TARGET_METRICS to return.
+
+    Returns:
+        One fp32 tensor of logits.shape[:-1] for each metric; NaN for rows with a NaN or +inf logit, a
+        NaN target or only -inf. A class of logit -inf and target 0 adds nothing.
+
+    The difference of the class with the largest target is taken between what the two leave to the
+    others, so that a one-hot row gives what its label gives.
+    """
+    z = logits.detach().to(accumulator_dtype(logits.device))
+    q = targets.detach().to(z.dtype)
+    top = z.amax(-1, keepdim=True)
+    e = torch.exp(z - top)
+    total = e.sum(-1, keepdim=True)
+    main = q.argmax(-1, keepdim=True)
+    others = e.scatter(-1, main, 0.0).sum(-1, keepdim=True)
+    scores = {}
+    for metric in metrics:
+        if metric == "el2n":
+            difference = (e / total - q).scatter(-1, main, (1 - q.gather(-1, main)) - others / total)
+            score = difference.norm(dim=-1)
+        else:
+            main_z = z.gather(-1, main)
+            # -sum q log p, around the class with the largest target: its own log p by log1p.
+            main_loss = torch.where(main_z >= top, torch.log1p(others), (top - main_z) + total.log())
+            lead = torch.where(q > 0, q * (main_z - z), 0.0).scatter(-1, main, 0.0)
+            score = (q.sum(-1, keepdim=True) * main_loss).squeeze(-1) + lead.sum(-1)
+        scores[metric] = score.to(torch.float32)
+    return scores
+
+
+def multi_label_scores(
+    logits: Tensor, targets: Tensor, metrics: tuple[str, ...], ignore_index: int
+) -> dict[str, Tensor]:
+    """Scores of rows of independent yes-or-no labels (sigmoid heads; a binary head has one).
+
+    Args:
+        logits: (..., L) floating point.
+        targets: (..., L) of 0 and 1, or probabilities, of any dtype.
+        metrics: which of TARGET_METRICS to return. The loss is the sum over labels, as -log of the
+            probability of all labels together.
+        ignore_index: labels equal to it add nothing.
+
+    Returns:
+        One fp32 tensor of logits.shape[:-1] for each metric; NaN for rows with a counted NaN. A logit
+        of +-inf is a probability of 1 or 0.
+    """
+    z = logits.detach().to(accumulator_dtype(logits.device))
+    q = targets.detach().to(z.dtype)
+    counted = targets != ignore_index
+    off, on = torch.sigmoid(-z), torch.sigmoid(z)  # 1 - p and p, neither by subtraction from 1
+    scores = {}
+    for metric in metrics:
+        if metric == "el2n":
+            difference = torch.where(q > 0.5, (1 - q) - off, on - q)
+            score = torch.where(counted, difference, 0.0).norm(dim=-1)
+        else:
+            absent, present = torch.nn.functional.softplus(z), torch.nn.functional.softplus(-z)
+            loss = torch.where(q == 0, 0.0, q * present) + torch.where(q == 1, 0.0, (1 - q) * absent)
+            score = torch.where(counted, loss, 0.0).sum(-1)
+        scores[metric] = score.to(torch.float32)
+    return scores

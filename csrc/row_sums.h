@@ -1,0 +1,363 @@
+// The sums of one row; row_scores.cpp has the algebra. Included once for each instruction set.
+
+constexpr std::int64_t kBlock = 1024;  // 4 KiB of floats: half of what a small first-level cache has
+
+template <class T>
+constexpr T kInf = std::numeric_limits<T>::infinity();
+
+// Sums over the classes other than the label, relative to the largest of them.
+struct Sums {
+  double max = -kInf<double>;
+  double s1 = 0.0;
+  double s2 = 0.0;
+  double rest = 0.0;    // as s1, but without one of the largest: S1 - 1, not cancelled
+  double spread = 0.0;  // sum of e^(z - max) (max - z)
+};
+
+// Full packs of kLanes values one after the other, of which up to two lie elsewhere: the pack that
+// holds the label, where -inf has its place, and an incomplete last one, padded with -inf.
+// Exchanging pointers costs nothing beside the arithmetic; a copy of every row would.
+template <class Compute>
+struct Packs {
+  const Compute* values;
+  std::int64_t size;
+  std::int64_t label_pack, last_pack;
+  const Compute* label_values;
+  const Compute* last_values;
+
+  FASTPRUNE_INLINE const Compute* operator[](std::int64_t i) const {
+    const Compute* at = values + i * kLanes;
+    at = i == label_pack ? label_values : at;
+    return i == last_pack ? last_values : at;
+  }
+};
+
+// The largest value; NaNs are passed over.
+FASTPRUNE_INLINE float largest(const Packs<float>& packs) {
+  Vector best[2][kRegisters];
+  for (int j = 0; j < kRegisters; ++j) best[0][j] = best[1][j] = splat(-kInf<float>);
+  std::int64_t i = 0;
+  for (; i + 2 <= packs.size; i += 2)
+    for (int half = 0; half < 2; ++half)
+      for (int j = 0; j < kRegisters; ++j)
+        best[half][j] = max_lanes(load(packs[i + half] + j * kWidth), best[half][j]);
+  if (i < packs.size)
+    for (int j = 0; j < kRegisters; ++j)
+      best[0][j] = max_lanes(load(packs[i] + j * kWidth), best[0][j]);
+  for (int j = 0; j < kRegisters; ++j) best[0][j] = max_lanes(best[0][j], best[1][j]);
+  return max_of_lanes(best[0]);
+}
+inline double largest(const Packs<double>& packs) {
+  double best[kLanes];
+  for (int j = 0; j < kLanes; ++j) best[j] = -kInf<double>;
+  for (std::int64_t i = 0; i < packs.size; ++i)
+    for (int j = 0; j < kLanes; ++j) best[j] = packs[i][j] > best[j] ? packs[i][j] : best[j];
+  double top = best[0];
+  for (int j = 1; j < kLanes; ++j) top = best[j] > top ? best[j] : top;
+  return top;
+}
+
+template <Level kLevel>
+struct LaneSums {
+  Vector s1[kRegisters] = {}, s2[kRegisters] = {};
+  Vector rest[kRegisters] = {}, spread[kRegisters] = {}, tops[kRegisters] = {};
+
+  template <class Compute>
+  FASTPRUNE_INLINE void add(const Compute* values, Compute reference) {
+    for (int j = 0; j < kRegisters; ++j) add(j, load_difference(values + j * kWidth, reference));
+  }
+  // x: logits less the largest.
+  FASTPRUNE_INLINE void add(int j, Vector x) {
+    Vector e = exp_nonpositive(x);
+    s1[j] += e;
+    if constexpr (kLevel >= kSquares) s2[j] = fma(e, e, s2[j]);
+    if constexpr (kLevel >= kSpread) {
+      // The entropy of a sure and wrong row is made of nothing but small terms, and none of masked ones.
+      e = exp_nonpositive(x, kSmallestNormal);
+      const IntVector is_top = x == Vector{};
+      e = is_top | (x < splat(kSmallestNormal)) ? Vector{} : e;
+      tops[j] += is_top ? splat(1.0f) : Vector{};
+      rest[j] += e;
+      spread[j] = fma(e, max_lanes(splat(kSmallestNormal), x), spread[j]);  // x may be -inf
+    }
+  }
+  FASTPRUNE_INLINE void add(const LaneSums& other) {
+    for (int j = 0; j < kRegisters; ++j) {
+      s1[j] += other.s1[j];
+      if constexpr (kLevel >= kSquares) s2[j] += other.s2[j];
+      if constexpr (kLevel >= kSpread) {
+        rest[j] += other.rest[j];
+        spread[j] += other.spread[j];
+        tops[j] += other.tops[j];
+      }
+    }
+  }
+};
+
+// Adds packs of values, of which `top` is the largest. `ahead` is where the next values will be read,
+// `ahead_step` bytes a pack.
+template <Level kLevel, class Compute>
+FASTPRUNE_INLINE void add(Sums& sums, const Packs<Compute>& packs, double top, const char* ahead,
+                          std::ptrdiff_t ahead_step) {
+  double newly_left_out = 0.0;
+  if (top > sums.max) {
+    if (sums.max != -kInf<double>) {
+      const double scale = std::exp(sums.max - top);
+      if constexpr (kLevel >= kSpread) {
+        sums.rest += 1.0;  // the one that was the largest
+        sums.spread = scale * (sums.spread + sums.rest * (top - sums.max));
+        sums.rest *= scale;
+      }
+      sums.s1 *= scale;
+      sums.s2 *= scale * scale;
+    }
+    sums.max = top;
+    newly_left_out = 1.0;
+  }
+  // A block of only -inf (and NaN) at the start of a row has no reference yet: with 0 its terms
+  // vanish in the next rescaling, and a NaN stays.
+  const bool nothing_yet = sums.max == -kInf<double>;
+  const Compute reference = nothing_yet ? Compute(0) : static_cast<Compute>(sums.max);
+
+  LaneSums<kLevel> even, odd;
+  std::int64_t i = 0;
+  for (; i + 2 <= packs.size; i += 2) {
+    __builtin_prefetch(ahead + i * ahead_step);
+    __builtin_prefetch(ahead + (i + 1) * ahead_step);
+    even.add(packs[i], reference);
+    odd.add(packs[i + 1], reference);
+  }
+  if (i < packs.size) even.add(packs[i], reference);
+  even.add(odd);
+  sums.s1 += sum_lanes(even.s1);
+  if constexpr (kLevel >= kSquares) sums.s2 += sum_lanes(even.s2);
+  if constexpr (kLevel >= kSpread) {
+    sums.rest += sum_lanes(even.rest) + (sum_lanes(even.tops) - newly_left_out);
+    sums.spread -= sum_lanes(even.spread);
+  }
+  if (nothing_yet && sums.s1 == sums.s1) sums = Sums{};
+}
+
+// A block of a row, in place if it holds floats and else converted into `buffer`.
+FASTPRUNE_INLINE Packs<float> block_of(const float* block, std::int64_t size, std::int64_t label,
+                                       float* buffer) {
+  const std::int64_t full = size / kLanes;
+  const int rest = static_cast<int>(size % kLanes);
+  Packs<float> packs{block, full + (rest > 0), -1, -1, buffer, buffer + kLanes};
+  if (rest > 0) {
+    copy_padded(buffer + kLanes, block + full * kLanes, rest);
+    packs.last_pack = full;
+  }
+  if (label >= 0 && label < size) {
+    if (label / kLanes == full) {
+      buffer[kLanes + label % kLanes] = -kInf<float>;
+    } else {
+      __builtin_memcpy(buffer, block + label / kLanes * kLanes, kLanes * sizeof(float));
+      buffer[label % kLanes] = -kInf<float>;
+      packs.label_pack = label / kLanes;
+    }
+  }
+  return packs;
+}
+template <class Element, class Compute>
+FASTPRUNE_INLINE Packs<Compute> block_of(const Element* block, std::int64_t size, std::int64_t label,
+                                         Compute* buffer) {
+  const std::int64_t full = size / kLanes * kLanes;
+  if constexpr (std::is_same_v<Compute, float>) {
+    for (std::int64_t i = 0; i < full; i += kWidth) store(buffer + i, load(block + i));
+  } else {
+    for (std::int64_t i = 0; i < full; ++i) buffer[i] = block[i];
+  }
+  const std::int64_t packs = (size + kLanes - 1) / kLanes;
+  for (std::int64_t i = full; i < packs * kLanes; ++i)
+    buffer[i] = i < size ? to_compute(block[i]) : -kInf<Compute>;
+  if (label >= 0 && label < size) buffer[label] = -kInf<Compute>;
+  return {buffer, packs, -1, -1, nullptr, nullptr};
+}
+
+template <class Element>
+using ComputeOf = decltype(to_compute(Element{}));
+
+// A row of any length, block by block.
+template <Level kLevel, class Element>
+Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label) {
+  alignas(64) ComputeOf<Element> buffer[kBlock];
+  Sums sums;
+  for (std::int64_t start = 0; start < classes; start += kBlock) {
+    const std::int64_t size = classes - start < kBlock ? classes - start : kBlock;
+    const auto packs = block_of(row + start, size, label - start, buffer);
+    add<kLevel>(sums, packs, largest(packs), reinterpret_cast<const char*>(row + start + kBlock),
+                kLanes * sizeof(Element));
+  }
+  return sums;
+}
+
+// kLanes rows.
+template <class Element>
+struct RowGroup {
+  const Element* logits[kLanes];
+  alignas(64) std::int64_t label[kLanes];  // -1: not counted
+
+  FASTPRUNE_INLINE bool counted(int i) const { return label[i] >= 0; }
+  FASTPRUNE_INLINE double label_logit(int i) const { return counted(i) ? to_compute(logits[i][label[i]]) : 0.0; }
+  // Those of register j; a column number is what they are compared with, so 32 bits do.
+  FASTPRUNE_INLINE IntVector labels(int j) const {
+    std::int32_t narrow[kWidth];
+    for (int i = 0; i < kWidth; ++i) narrow[i] = static_cast<std::int32_t>(label[j * kWidth + i]);
+    IntVector v;
+    __builtin_memcpy(&v, narrow, sizeof v);
+    return v;
+  }
+};
+
+// Rows of one block, a few at a time: finding a maximum and adding up sixteen lanes are long chains of
+// dependent operations, and the processor fills one row's with another's.
+constexpr int kTogether = 4;
+constexpr std::int64_t kShortRow = 512;
+
+template <Level kLevel, class Element>
+FASTPRUNE_INLINE void sum_short_rows(const RowGroup<Element>& rows, int first, std::int64_t classes,
+                                     Sums (&out)[kTogether]) {
+  using Compute = ComputeOf<Element>;
+  alignas(64) Compute buffer[kTogether][kShortRow];
+  Packs<Compute> packs[kTogether];
+  double top[kTogether];
+  for (int i = 0; i < kTogether; ++i)
+    if (rows.counted(first + i))
+      packs[i] = block_of(rows.logits[first + i], classes, rows.label[first + i], buffer[i]);
+  for (int i = 0; i < kTogether; ++i)
+    if (rows.counted(first + i)) top[i] = largest(packs[i]);
+  for (int i = 0; i < kTogether; ++i) {
+    out[i] = Sums{};
+    if (rows.counted(first + i))
+      add<kLevel>(out[i], packs[i], top[i], reinterpret_cast<const char*>(rows.logits[first + i] + kBlock),
+                  kLanes * sizeof(Element));
+  }
+}
+
+typedef double Doubles[kLanes];
+typedef float Floats[kLanes];
+
+// The sums of kLanes rows.
+struct GroupSums {
+  alignas(64) Doubles label_logit, max;
+  alignas(64) Floats s1, s2, rest, spread;
+
+  FASTPRUNE_INLINE void put(int i, double label, const Sums& sums) {
+    label_logit[i] = label;
+    max[i] = sums.max;
+    s1[i] = static_cast<float>(sums.s1);
+    s2[i] = static_cast<float>(sums.s2);
+    rest[i] = static_cast<float>(sums.rest);
+    spread[i] = static_cast<float>(sums.spread);
+  }
+};
+
+// Rows of few classes, a row a lane.
+constexpr std::int64_t kFewClasses = 192;
+
+// Value (c, row) at columns[c * kLanes + row], the label's -inf; the largest and the label's of each row.
+template <class Element>
+FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, float* columns, float* max,
+                           float* label_logit) {
+  for (int j = 0; j < kRegisters; ++j) {
+    const IntVector labels = rows.labels(j);
+    Vector top = splat(-kInf<float>), at_label = {};
+    for (std::int64_t c = 0; c < classes; c += kWidth) {
+      const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
+      Vector tile[kWidth];
+      if (here == kWidth) {
+        for (int i = 0; i < kWidth; ++i) tile[i] = load(rows.logits[j * kWidth + i] + c);
+      } else {
+        for (int i = 0; i < kWidth; ++i) tile[i] = load_first(rows.logits[j * kWidth + i] + c, here);
+      }
+      transpose(tile);
+      float* to = columns + c * kLanes + j * kWidth;
+      for (int i = 0; i < kWidth; ++i) {
+        if (i >= here) break;
+        const IntVector is_label = labels == static_cast<std::int32_t>(c) + i;
+        const Vector v = is_label ? splat(-kInf<float>) : tile[i];
+        at_label = is_label ? tile[i] : at_label;
+        top = max_lanes(v, top);
+        store(to + i * kLanes, v);
+      }
+    }
+    store(max + j * kWidth, top);
+    store(label_logit + j * kWidth, at_label);
+  }
+}
+inline void turn(const RowGroup<double>& rows, std::int64_t classes, double* columns, double* max,
+                 double* label_logit) {
+  for (int i = 0; i < kLanes; ++i) {
+    max[i] = -kInf<double>;
+    label_logit[i] = rows.label_logit(i);
+    for (std::int64_t c = 0; c < classes; ++c) {
+      const double value = rows.label[i] == c ? -kInf<double> : rows.logits[i][c];
+      columns[c * kLanes + i] = value;
+      max[i] = value > max[i] ? value : max[i];
+    }
+  }
+}
+
+// What differences are taken from, and where there is none: rows whose other classes are all masked.
+FASTPRUNE_INLINE void reference_of(const float* max, float* reference, float* alone) {
+  for (int j = 0; j < kRegisters; ++j) {
+    const Vector top = load(max + j * kWidth);
+    const IntVector none = top == splat(-kInf<float>);
+    store(reference + j * kWidth, none ? Vector{} : top);
+    store(alone + j * kWidth, none ? splat(1.0f) : Vector{});
+  }
+}
+inline void reference_of(const double* max, double* reference, float* alone) {
+  for (int i = 0; i < kLanes; ++i) {
+    const bool none = max[i] == -kInf<double>;
+    reference[i] = none ? 0.0 : max[i];
+    alone[i] = none ? 1.0f : 0.0f;
+  }
+}
+
+FASTPRUNE_INLINE Vector column_difference(const float* column, const float* reference) {
+  return load(column) - load(reference);
+}
+FASTPRUNE_INLINE Vector column_difference(const double* column, const double* reference) {
+  float x[kWidth];
+  for (int i = 0; i < kWidth; ++i) x[i] = static_cast<float>(column[i] - reference[i]);
+  return load(x);
+}
+
+template <Level kLevel, class Element>
+FASTPRUNE_INLINE void sum_columns(const RowGroup<Element>& rows, std::int64_t classes, GroupSums& out) {
+  using Compute = ComputeOf<Element>;
+  alignas(64) Compute columns[kFewClasses * kLanes];
+  alignas(64) Compute max[kLanes], label_logit[kLanes], reference[kLanes];
+  turn(rows, classes, columns, max, label_logit);
+  alignas(64) Floats alone;
+  reference_of(max, reference, alone);
+
+  // In runs of 32, as a longer sum would lose digits.
+  LaneSums<kLevel> sums;
+  for (std::int64_t start = 0; start < classes; start += 32) {
+    const std::int64_t end = start + 32 < classes ? start + 32 : classes;
+    LaneSums<kLevel> run;
+    for (std::int64_t c = start; c < end; ++c)
+      for (int j = 0; j < kRegisters; ++j)
+        run.add(j, column_difference(columns + c * kLanes + j * kWidth, reference + j * kWidth));
+    sums.add(run);
+  }
+  for (int j = 0; j < kRegisters; ++j) {
+    // Where every other class is masked the sums are empty, but for a NaN.
+    const Vector s1 = sums.s1[j];
+    const IntVector empty = (load(alone + j * kWidth) != Vector{}) & (s1 == s1);
+    const auto put = [&](float* to, Vector v) { store(to + j * kWidth, empty ? Vector{} : v); };
+    put(out.s1, s1);
+    if constexpr (kLevel >= kSquares) put(out.s2, sums.s2[j]);
+    if constexpr (kLevel >= kSpread) {
+      put(out.rest, sums.rest[j] + (sums.tops[j] - splat(1.0f)));
+      put(out.spread, -sums.spread[j]);
+    }
+  }
+  for (int i = 0; i < kLanes; ++i) {
+    out.max[i] = max[i];
+    out.label_logit[i] = label_logit[i];
+  }
+}
