@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "instruction_sets.h"
 #include "row_scores.h"
@@ -25,7 +26,7 @@ T* pointer(Address address) { return reinterpret_cast<T*>(address); }
 
 // One tuple instead of twelve arguments: for a small batch the conversion of arguments is the cost.
 // (logits, dtype, batch, tokens, classes, logits_batch_stride, logits_token_stride, labels,
-//  labels_batch_stride, labels_token_stride, shift, ignore_index, threads)
+//  labels_batch_stride, labels_token_stride, shift, ignore_index, threads); what follows is not looked at.
 Rows rows_of(const py::tuple& t) {
   const auto dtype = t[1].cast<DType>();
   if (dtype == DType::kInt32 || dtype == DType::kInt64)
@@ -44,40 +45,49 @@ std::int64_t row_scores_binding(const py::tuple& rows, const std::array<Address,
   return row_scores(all, scores);
 }
 
-LossRows loss_rows(const Rows& rows, Address losses, Address stats, Address weight, float smoothing) {
+// `state` has 3 floats a row, and one more: what a row's loss counts in the loss.
+struct State {
+  LossRows rows;
+  float* factor;
+};
+
+State state_of(const Rows& rows, Address state, Address weight, float smoothing) {
   if (rows.dtype == DType::kFloat64) throw py::type_error("the loss takes float16, bfloat16 or float32");
-  float* at = pointer<float>(stats);
+  float* at = pointer<float>(state);
   const std::int64_t n = rows.batch * rows.tokens;
-  return {pointer<float>(losses), at, at + n, at + 2 * n, pointer<const float>(weight), smoothing};
+  return {{nullptr, at, at + n, at + 2 * n, pointer<const float>(weight), smoothing}, at + 3 * n};
 }
 
-// `loss` and `factor` are null, or single floats: the sum of the losses, divided by the sum of the label
-// weights if `mean`, and what a row's loss counts in it.
+// reduction: 0 none, 1 mean over the weights of the labels, 2 sum. `loss` has a float a row, or one.
 std::int64_t cross_entropy_forward_binding(const py::tuple& rows, const std::array<Address, kMetrics>& out,
-                                           Address losses, Address stats, Address weight,
-                                           float smoothing, bool mean, Address loss, Address factor) {
+                                           Address loss, Address state, Address weight, float smoothing,
+                                           int reduction) {
   const Rows all = rows_of(rows);
-  const LossRows loss_of_rows = loss_rows(all, losses, stats, weight, smoothing);
+  State to = state_of(all, state, weight, smoothing);
   RowScores scores;
   for (int i = 0; i < kMetrics; ++i) scores.metric[i] = pointer<float>(out[i]);
   py::gil_scoped_release release;
-  const std::int64_t bad = cross_entropy_forward(all, scores, loss_of_rows);
-  if (bad < 0 && loss != 0) {
-    const double total = mean ? label_weights(all, loss_of_rows.weight) : 1.0;
-    *pointer<float>(loss) = static_cast<float>(ordered_sum(loss_of_rows.losses, all.batch * all.tokens) / total);
-    *pointer<float>(factor) = static_cast<float>(1.0 / total);
+  const std::int64_t n = all.batch * all.tokens;
+  const std::unique_ptr<float[]> scratch(reduction == 0 ? nullptr : new float[static_cast<std::size_t>(n)]);
+  to.rows.losses = scratch ? scratch.get() : pointer<float>(loss);
+  *to.factor = 1.0f;
+  const std::int64_t bad = cross_entropy_forward(all, scores, to.rows);
+  if (bad < 0 && reduction != 0) {
+    const double total = reduction == 1 ? label_weights(all, to.rows.weight) : 1.0;
+    *pointer<float>(loss) = static_cast<float>(ordered_sum(to.rows.losses, n) / total);
+    *to.factor = static_cast<float>(1.0 / total);
   }
   return bad;
 }
 
-void cross_entropy_backward_binding(const py::tuple& rows, Address stats, Address weight, float smoothing,
+void cross_entropy_backward_binding(const py::tuple& rows, Address state, Address weight, float smoothing,
                                     Address row_grad, std::int64_t grad_batch_stride,
-                                    std::int64_t grad_token_stride, Address factor, Address grad) {
+                                    std::int64_t grad_token_stride, Address grad) {
   const Rows all = rows_of(rows);
-  const LossRows loss = loss_rows(all, 0, stats, weight, smoothing);
+  const State from = state_of(all, state, weight, smoothing);
   py::gil_scoped_release release;
-  cross_entropy_backward(all, loss, pointer<const float>(row_grad), grad_batch_stride, grad_token_stride,
-                         factor != 0 ? *pointer<float>(factor) : 1.0f, pointer<void>(grad));
+  cross_entropy_backward(all, from.rows, pointer<const float>(row_grad), grad_batch_stride,
+                         grad_token_stride, *from.factor, pointer<void>(grad));
 }
 
 std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, std::int64_t stride,
@@ -107,9 +117,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("row_scores", &row_scores_binding,
         "(rows, outputs): scores rows; returns -1, or the flat position of the first bad label.");
   m.def("cross_entropy_forward", &cross_entropy_forward_binding,
-        "(rows, outputs, losses, stats, weight, smoothing, mean, loss, factor): returns as row_scores.");
+        "(rows, outputs, loss, state, weight, smoothing, reduction): returns as row_scores.");
   m.def("cross_entropy_backward", &cross_entropy_backward_binding,
-        "(rows, stats, weight, smoothing, row_grad, batch_stride, token_stride, factor, grad)");
+        "(rows, state, weight, smoothing, row_grad, batch_stride, token_stride, grad)");
   m.def("instruction_set", [] { return name_of(instruction_set()); },
         "The instruction set the row kernels run on.");
   m.def("instruction_sets", [] {

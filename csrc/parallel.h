@@ -20,6 +20,7 @@ namespace fastprune {
 // body       must not throw, and must give the same result for an item whatever the range.
 template <class Body>
 void parallel_for(std::int64_t items, int threads, std::int64_t min_items, const Body& body) {
+  if (items <= 0) return;
   const std::int64_t parts =
       std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(items / min_items, 1));
   const std::int64_t size = items / parts, extra = items % parts;

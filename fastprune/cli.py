@@ -185,6 +185,7 @@ def info_command(arguments: argparse.Namespace) -> None:
     import torch
 
     import fastprune
+    from fastprune import _core
 
     rows = {
         "fastprune": fastprune.__version__,
@@ -193,7 +194,7 @@ def info_command(arguments: argparse.Namespace) -> None:
         "numpy": numpy.__version__,
         "triton": _version("triton"),
         "transformers": _version("transformers"),
-        "CPU scores": "C++ extension",
+        "CPU scores": f"C++ kernels for {_core.instruction_set()}, of {', '.join(_core.instruction_sets())}",
         "CUDA": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
     for name, value in rows.items():

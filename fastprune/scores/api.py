@@ -1,23 +1,27 @@
 """The public scores: `score`, `el2n` and `joint_el2n`.
 
 EL2N is the L2 norm of (softmax(logits) - onehot(label)): Paul et al. 2021 (arXiv 2107.07075), for
-finetuning with several heads arXiv 2306.03208. Scores are fp32, grow with what is left to learn,
-never require grad, and are computed in one read of the logits: by the C++ kernel on the CPU, by the
-Triton kernel on CUDA (and ROCm) devices, by the definition elsewhere.
+finetuning with several heads arXiv 2306.03208; definition.py defines the others. Scores are fp32,
+never require grad, and are computed in one read of the logits (kernels.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.util import find_spec
 from typing import overload
 
 import torch
 from torch import Tensor
 
-from fastprune.scores import cpu, definition
-from fastprune.scores.checks import check_metrics, check_reduce, check_reduction, check_rows
+from fastprune.scores import definition, kernels, ops
+from fastprune.scores.checks import (
+    check_metrics,
+    check_multi_label,
+    check_reduce,
+    check_reduction,
+    check_rows,
+    check_soft,
+)
 from fastprune.scores.reduce import reduce_heads, reduce_tokens
 
 Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
@@ -29,6 +33,7 @@ def score(
     labels: Tensor,
     metrics: str,
     *,
+    multi_label: bool = False,
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
@@ -41,6 +46,7 @@ def score(
     labels: Tensor,
     metrics: tuple[str, ...] | list[str] = ("el2n", "loss"),
     *,
+    multi_label: bool = False,
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
@@ -52,6 +58,7 @@ def score(
     labels: Tensor,
     metrics: str | tuple[str, ...] | list[str] = ("el2n", "loss"),
     *,
+    multi_label: bool = False,
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
@@ -60,34 +67,55 @@ def score(
 
     Args:
         logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides.
-        labels: (...) of any integer dtype on the same device.
-        metrics: one of "el2n", "loss", or several. loss is -log softmax(logits)[label].
-        ignore_index: rows with this label score 0.
+        labels: on the same device, one of
+            (...) class indices of any integer dtype;
+            (..., C) floating point: a probability for each class (soft labels);
+            (..., C) of any dtype with multi_label=True: 0 or 1, or a probability, for each label.
+        metrics: one of these, or several; "el2n" and "loss" alone for a target per class.
+            "el2n" || p - onehot(y) ||, "loss" -log p_y: they grow with what is left to learn;
+            "confidence" p_y, "margin" z_y - the largest other logit, "correct" 1 or 0: they shrink;
+            "entropy" of p in nats: grows with doubt, whatever the label.
+        multi_label: the logits are independent yes-or-no answers (a binary head has C = 1): p is their
+            sigmoid, the loss is summed over the labels.
+        ignore_index: rows with this label score 0; with multi_label, labels equal to it add nothing.
         shift: row t is scored against label t + shift along the last dimension of labels (1 for causal
             language models), without a copy; the last `shift` rows score 0.
-        reduce: None for a score a row; or over the last dimension of labels, which then need two:
+        reduce: None for a score a row; or over the last dimension of rows, which then need two:
             "norm" sqrt(sum s^2), the paper's default, "mean" over valid tokens, "sum", "max". A sample
             with no valid token scores 0.
 
     Returns:
-        fp32 of labels.shape, or labels.shape[:-1] if reduced: a Tensor for a single string, otherwise
-        a dict by metric. A NaN or +inf logit, or a row of only -inf, scores NaN; other -inf logits
-        (masked classes) are left out.
+        fp32 of logits.shape[:-1], or of one dimension less if reduced: a Tensor for a single string,
+        otherwise a dict by metric. A NaN or +inf logit, or a row of only -inf, scores NaN; other -inf
+        logits (masked classes) are left out.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or value.
         IndexError: on the CPU, a label outside [0, C); on a GPU, where raising would synchronise, that
             row scores NaN.
 
-    Accuracy: relative error <= 4e-6 at any size of score down to 1e-12, any number of classes.
-    Cost: rows * C * itemsize bytes read once; no copy of the logits unless the classes are strided.
+    Accuracy: relative error <= 4e-6 in every metric, at any size of score down to 1e-12 and any number
+    of classes. Against a target per class, computed in double: the same down to 1e-9, and to 1e-12
+    where the target is one-hot.
+    Cost: rows * C * itemsize bytes read once, whatever the metrics; no copy of the logits unless the
+    classes are strided. Targets per class are not fused: several passes over pieces of bounded size.
     """
-    names = check_metrics(metrics)
-    check_rows(logits, labels, ignore_index, shift)
-    check_reduce(reduce, labels)
-    scores = row_scores(logits, labels, names, ignore_index, shift)
-    if reduce is not None:
-        valid = _valid(labels, ignore_index, shift)
+    if multi_label or is_soft(logits, labels):
+        names = check_metrics(metrics, definition.TARGET_METRICS)
+        if multi_label:
+            check_multi_label(logits, labels, ignore_index, shift)
+        else:
+            check_soft(logits, labels, shift)
+        check_reduce(reduce, logits.shape[:-1])
+        scores = _target_scores(logits, labels, names, multi_label, ignore_index)
+        valid = (labels != ignore_index).any(-1) if reduce else None
+    else:
+        names = check_metrics(metrics)
+        check_rows(logits, labels, ignore_index, shift)
+        check_reduce(reduce, labels.shape)
+        scores = _row_scores(logits, labels, names, ignore_index, shift)
+        valid = _valid(labels, ignore_index, shift) if reduce else None
+    if reduce and valid is not None:
         scores = {name: reduce_tokens(s, valid, reduce) for name, s in scores.items()}
     return scores[metrics] if isinstance(metrics, str) else scores
 
@@ -96,18 +124,16 @@ def el2n(
     logits: Tensor,
     labels: Tensor,
     *,
+    multi_label: bool = False,
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
 ) -> Tensor:
     """EL2N of each row: || softmax(logits) - onehot(label) ||, in [0, sqrt 2].
 
-    The arguments, result, errors and cost are those of `score(logits, labels, "el2n", ...)`.
-
-    Returns:
-        fp32 of labels.shape, or labels.shape[:-1] with reduce "norm", "mean", "sum" or "max".
+    The arguments, result, errors, accuracy and cost are those of `score(logits, labels, "el2n", ...)`.
     """
-    return score(logits, labels, "el2n", ignore_index=ignore_index, shift=shift, reduce=reduce)
+    return score(logits, labels, "el2n", multi_label=multi_label, ignore_index=ignore_index, shift=shift, reduce=reduce)
 
 
 def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "norm") -> Tensor:
@@ -139,7 +165,7 @@ def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "nor
         check_rows(logits, labels, ignore_index, 0)
         if labels.ndim not in (1, 2):
             raise ValueError(f"heads[{name}]: labels must be (B,) or (B, T), got {tuple(labels.shape)}")
-        s = row_scores(logits, labels, ("el2n",), ignore_index, 0)["el2n"]
+        s = _row_scores(logits, labels, ("el2n",), ignore_index, 0)["el2n"]
         valid = _valid(labels, ignore_index, 0)
         parts[name] = (s, valid) if labels.ndim == 2 else (s.unsqueeze(-1), valid.unsqueeze(-1))
     batches = {name: s.shape[0] for name, (s, _) in parts.items()}
@@ -148,24 +174,40 @@ def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "nor
     return reduce_heads(list(parts.values()), reduce)
 
 
-@torch.no_grad()
-def row_scores(
+def is_soft(logits: Tensor, labels: Tensor) -> bool:
+    """Whether the labels are a probability for each class."""
+    both = isinstance(logits, Tensor) and isinstance(labels, Tensor)
+    return both and labels.is_floating_point() and labels.shape == logits.shape
+
+
+def _row_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    """Scores by the kernel of the logits' device. The arguments have been checked."""
-    logits, labels = logits.detach(), labels.to(torch.int64)
-    if logits.device.type == "cpu":
-        return cpu.row_scores(logits, labels, metrics, ignore_index, shift)
-    if logits.device.type == "cuda" and _has_triton():
-        from fastprune.scores import triton_kernel
-
-        return triton_kernel.row_scores(logits, labels, metrics, ignore_index, shift)
-    return definition.row_scores(logits, labels, metrics, ignore_index, shift)
+    labels = labels.to(torch.int64)
+    if ops.direct(logits, labels):
+        return kernels.row_scores(logits, labels, metrics, ignore_index, shift)
+    rows = torch.ops.fastprune.row_scores(logits.detach(), labels, metrics, ignore_index, shift)
+    return dict(zip(metrics, rows, strict=True))
 
 
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+# So many logits are looked at together where the definition itself computes: about 50 MB of temporaries.
+_PIECE = 2**20
+
+
+def _target_scores(
+    logits: Tensor, targets: Tensor, metrics: tuple[str, ...], multi_label: bool, ignore_index: int
+) -> dict[str, Tensor]:
+    classes = logits.shape[-1]
+    z, q = logits.detach().reshape(-1, classes), targets.detach().reshape(-1, classes)
+    step = max(_PIECE // classes, 1)
+    pieces = []
+    for start in range(0, max(len(z), 1), step):
+        piece = z[start : start + step], q[start : start + step]
+        if multi_label:
+            pieces.append(definition.multi_label_scores(*piece, metrics, ignore_index))
+        else:
+            pieces.append(definition.soft_scores(*piece, metrics))
+    return {name: torch.cat([piece[name] for piece in pieces]).reshape(logits.shape[:-1]) for name in metrics}
 
 
 def _valid(labels: Tensor, ignore_index: int, shift: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastprune.scores.definition import METRICS
 
 REDUCTIONS = ("norm", "mean", "sum", "max")
+LOSS_REDUCTIONS = ("mean", "sum", "none")
 
 _LABEL_DTYPES = tuple(
     getattr(torch, name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -17,21 +18,14 @@ _LOGIT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> None:
     """Raises TypeError or ValueError unless logits are (..., C) and labels (...) that fit them."""
-    for name, tensor in (("logits", logits), ("labels", labels)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-        if tensor.layout != torch.strided:
-            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; use .to_dense()")
-    if logits.dtype not in _LOGIT_DTYPES:
-        raise TypeError(f"logits must be float16, bfloat16, float32 or float64, got {logits.dtype}; use .float()")
+    _check_tensors(logits, labels)
     if labels.dtype not in _LABEL_DTYPES:
         raise TypeError(
-            f"labels must be integer class indices, got {labels.dtype}; "
-            "use .argmax(-1) on one-hot or soft labels, .long() on others"
+            f"labels must be integer class indices {tuple(logits.shape[:-1])} or floating point probabilities "
+            f"{tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}; use .long() on class indices"
         )
-    if logits.device != labels.device:
-        raise ValueError(f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)")
-    _check_shapes(tuple(logits.shape), tuple(labels.shape))
+    if not logits.ndim or labels.shape != logits.shape[:-1] or not logits.shape[-1]:
+        _explain_shapes(tuple(logits.shape), tuple(labels.shape))
     _check_int("ignore_index", ignore_index)
     _check_int("shift", shift)
     if shift < 0:
@@ -40,13 +34,65 @@ def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) ->
         raise ValueError(f"shift={shift} moves along the last dimension of labels, but labels have none")
 
 
-def _check_shapes(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
+def check_soft(logits: Tensor, targets: Tensor, shift: int) -> None:
+    """Raises unless targets are a probability for each class of each row."""
+    _check_targets(logits, targets)
+    if not targets.is_floating_point():
+        raise TypeError(f"probabilities must be floating point, got {targets.dtype}; use .to(logits.dtype)")
+    if shift:
+        raise ValueError(f"shift={shift} needs class indices; move the probabilities yourself: targets[:, {shift}:]")
+
+
+def check_multi_label(logits: Tensor, targets: Tensor, ignore_index: int, shift: int) -> None:
+    """Raises unless targets are a yes or no for each label of each row."""
+    _check_targets(logits, targets)
+    _check_int("ignore_index", ignore_index)
+    if shift:
+        raise ValueError(f"shift={shift} needs class indices; with multi_label=True leave it 0")
+
+
+def check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float) -> None:
+    """Raises unless the options of the loss are what torch's cross_entropy takes."""
+    if reduction not in LOSS_REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; choose from {', '.join(LOSS_REDUCTIONS)}")
+    if not isinstance(label_smoothing, (int, float)) or not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
+    if weight is None or not isinstance(logits, Tensor) or not logits.ndim:
+        return
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        raise TypeError(f"weight must be a floating point torch.Tensor, got {getattr(weight, 'dtype', type(weight))}")
+    if weight.shape != logits.shape[-1:]:
+        raise ValueError(f"weight must have shape ({logits.shape[-1]},), one a class, got {tuple(weight.shape)}")
+    if weight.device != logits.device:
+        raise ValueError(f"weight is on {weight.device} and logits on {logits.device}; use weight.to(logits.device)")
+
+
+def _check_tensors(logits: Tensor, labels: Tensor) -> None:
+    for name, tensor in (("logits", logits), ("labels", labels)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; use .to_dense()")
+    if logits.dtype not in _LOGIT_DTYPES:
+        raise TypeError(f"logits must be float16, bfloat16, float32 or float64, got {logits.dtype}; use .float()")
+    if logits.device != labels.device:
+        raise ValueError(f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)")
+
+
+def _check_targets(logits: Tensor, targets: Tensor) -> None:
+    _check_tensors(logits, targets)
+    if not logits.ndim or targets.shape != logits.shape or not logits.shape[-1]:
+        raise ValueError(
+            f"targets must have the shape of the logits (..., C), C >= 1: got {tuple(targets.shape)} and "
+            f"{tuple(logits.shape)}; a binary head of shape (B,) needs .unsqueeze(-1) on both"
+        )
+
+
+def _explain_shapes(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
     if not logits:
         raise ValueError("logits must be (..., C), got a 0-dim tensor")
     if logits[-1] == 0:
         raise ValueError(f"logits must have at least one class in their last dimension, got shape {logits}")
-    if labels == logits[:-1]:
-        return
     if len(logits) > 2 and labels == logits[:1] + logits[2:]:
         raise ValueError(
             f"logits {logits} with labels {labels} look like torch's (N, C, d) layout; classes must be "
@@ -63,26 +109,30 @@ def _check_int(name: str, value: int) -> None:
         raise TypeError(f"{name} must be an int, got {value!r}")
 
 
-def check_metrics(metrics: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def check_metrics(
+    metrics: str | tuple[str, ...] | list[str], available: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
     """The metrics as a tuple without repeats; raises ValueError for an unknown one or none."""
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     for name in names:
         if name not in METRICS:
             raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
+        if available is not None and name not in available:
+            raise ValueError(f"metric {name!r} needs class indices; with a target per class: {', '.join(available)}")
     if not names:
         raise ValueError(f"metrics is empty; choose from {', '.join(METRICS)}")
     return names
 
 
-def check_reduce(reduce: str | None, labels: Tensor) -> None:
-    """Raises ValueError for an unknown reduction, or one over the tokens of labels that have none."""
+def check_reduce(reduce: str | None, rows: tuple[int, ...]) -> None:
+    """Raises ValueError for an unknown reduction, or one over the tokens of rows that have none."""
     if reduce is None:
         return
     check_reduction(reduce)
-    if labels.ndim < 2:
+    if len(rows) < 2:
         raise ValueError(
-            f"reduce={reduce!r} reduces over the last dimension of labels (B, T), got labels of shape "
-            f"{tuple(labels.shape)}; leave reduce=None"
+            f"reduce={reduce!r} reduces over the last dimension of rows (B, T), got rows of shape {tuple(rows)}; "
+            "leave reduce=None"
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fastprune._core as _core
 from fastprune.scores.definition import METRICS
-from fastprune.scores.layout import as_rows, unit_class_stride
+from fastprune.scores.layout import row_strides, unit_class_stride
 
 _DTYPES = {
     torch.float16: _core.DType.float16,
@@ -18,6 +18,8 @@ _DTYPES = {
     torch.float32: _core.DType.float32,
     torch.float64: _core.DType.float64,
 }
+
+_REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 _wanted = os.environ.get("FASTPRUNE_ISA")
 if _wanted and _wanted not in _core.instruction_sets():
@@ -54,13 +56,12 @@ def row_scores(
     Cost: one read of the logits, one exponential each. The logits are copied only if their class
     dimension is not contiguous or their leading dimensions do not collapse to one.
     """
-    scores = {metric: torch.empty(labels.shape, dtype=torch.float32) for metric in metrics}
+    scores = _empty_scores(labels, metrics)
     if labels.numel() == 0:
         return scores
-    z, y = as_rows(unit_class_stride(logits), labels)
-    bad = _core.row_scores(_rows(z, y, ignore_index, shift, threads), _addresses(scores))
+    bad = _core.row_scores(_rows(logits, labels, ignore_index, shift, threads), _addresses(scores))
     if bad >= 0:
-        raise IndexError(_bad_label(labels, bad, z.shape[2], ignore_index))
+        raise IndexError(_bad_label(labels, bad, logits.shape[-1], ignore_index))
     return scores
 
 
@@ -75,7 +76,7 @@ def loss_forward(
     reduction: str,
     *,
     threads: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Cross-entropy and scores of every row, in one read of the logits.
 
     Args:
@@ -86,45 +87,32 @@ def loss_forward(
         The rest as in `row_scores`.
 
     Returns:
-        The loss in fp32: labels.shape or 0-dim. What `loss_backward` needs: a 0-dim factor (what a
-        row's loss counts in the loss) and (3, *labels.shape) statistics. The scores.
+        The loss in fp32, labels.shape or 0-dim. The state that `loss_backward` needs: 3 floats a row and one
+        more. The scores.
 
     Raises: as `row_scores`.
     """
-    losses = torch.empty(labels.shape, dtype=torch.float32)
-    loss = losses if reduction == "none" else torch.empty((), dtype=torch.float32)
-    factor = torch.empty((), dtype=torch.float32)
-    stats = torch.empty((3, *labels.shape), dtype=torch.float32)
-    scores = {metric: torch.empty(labels.shape, dtype=torch.float32) for metric in metrics}
-    if reduction == "none":
-        factor.fill_(1.0)
-    if labels.numel() == 0:
-        # As torch: the sum of nothing is 0, its mean 0 / 0.
-        if reduction != "none":
-            loss.fill_(float("nan") if reduction == "mean" else 0.0)
-            factor.fill_(1.0)
-        return loss, factor, stats, scores
-    z, y = as_rows(unit_class_stride(logits), labels)
+    rows = labels.numel()
+    loss = torch.empty(labels.shape if reduction == "none" else (), dtype=torch.float32)
+    state = torch.empty(3 * rows + 1, dtype=torch.float32)
+    scores = _empty_scores(labels, metrics)
     bad = _core.cross_entropy_forward(
-        _rows(z, y, ignore_index, shift, threads),
+        _rows(logits, labels, ignore_index, shift, threads),
         _addresses(scores),
-        losses.data_ptr(),
-        stats.data_ptr(),
+        loss.data_ptr(),
+        state.data_ptr(),
         0 if weight is None else weight.data_ptr(),
         label_smoothing,
-        reduction == "mean",
-        0 if reduction == "none" else loss.data_ptr(),
-        0 if reduction == "none" else factor.data_ptr(),
+        _REDUCTIONS[reduction],
     )
     if bad >= 0:
-        raise IndexError(_bad_label(labels, bad, z.shape[2], ignore_index))
-    return loss, factor, stats, scores
+        raise IndexError(_bad_label(labels, bad, logits.shape[-1], ignore_index))
+    return loss, state, scores
 
 
 def loss_backward(
     grad_loss: Tensor,
-    factor: Tensor,
-    stats: Tensor,
+    state: Tensor,
     logits: Tensor,
     labels: Tensor,
     weight: Tensor | None,
@@ -136,38 +124,37 @@ def loss_backward(
 
     Args:
         grad_loss: fp32, labels.shape or 0-dim: the gradient with respect to the loss.
-        factor, stats: as `loss_forward` returned them for the same arguments.
+        state: as `loss_forward` returned it for the same arguments.
 
     Returns:
         A contiguous tensor like the logits, 0 in rows that are not scored.
     """
     grad = torch.empty(logits.shape, dtype=logits.dtype)
-    if labels.numel() == 0:
-        return grad
-    z, y = as_rows(unit_class_stride(logits), labels)
-    if grad_loss.ndim == 0:
-        strides = (0, 0)
-    else:
-        grad_loss = grad_loss if labels.ndim == 1 else grad_loss.flatten(0, -2)
-        strides = (0, grad_loss.stride(0)) if labels.ndim == 1 else grad_loss.stride()
+    if grad_loss.ndim > 2:
+        grad_loss = grad_loss.flatten(0, -2)
+    strides = {0: (0, 0), 1: (0, *grad_loss.stride()), 2: grad_loss.stride()}[grad_loss.ndim]
     _core.cross_entropy_backward(
-        _rows(z, y, ignore_index, shift, None),
-        stats.data_ptr(),
+        _rows(logits, labels, ignore_index, shift, None),
+        state.data_ptr(),
         0 if weight is None else weight.data_ptr(),
         label_smoothing,
         grad_loss.data_ptr(),
         *strides,
-        factor.data_ptr(),
         grad.data_ptr(),
     )
     return grad
 
 
-def _rows(z: Tensor, y: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
-    """What csrc/bindings.cpp calls rows."""
+def _empty_scores(labels: Tensor, metrics: tuple[str, ...]) -> dict[str, Tensor]:
+    return {metric: torch.empty(labels.shape, dtype=torch.float32) for metric in metrics}
+
+
+def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
+    """What csrc/bindings.cpp calls rows, with the tensors it points into, which must outlive the call."""
+    z, y, layout, label_strides = row_strides(unit_class_stride(logits), labels)
     threads = torch.get_num_threads() if threads is None else threads
     dtype = _DTYPES[z.dtype]
-    return (z.data_ptr(), dtype, *z.shape, *z.stride()[:2], y.data_ptr(), *y.stride(), shift, ignore_index, threads)
+    return (z.data_ptr(), dtype, *layout, y.data_ptr(), *label_strides, shift, ignore_index, threads, z, y)
 
 
 def _addresses(scores: dict[str, Tensor]) -> list[int]:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastprune.scores.api import row_scores
-from fastprune.scores.checks import check_metrics, check_rows
-from fastprune.scores.definition import shifted_labels
+from fastprune.scores import kernels, ops
+from fastprune.scores.api import is_soft, score
+from fastprune.scores.checks import check_loss, check_metrics, check_rows, check_soft
+from fastprune.scores.definition import TARGET_METRICS, shifted_labels
 
 
 @overload
@@ -66,40 +67,86 @@ def cross_entropy(
     shift: int = 0,
     return_scores: str | tuple[str, ...] | list[str] | None = None,
 ) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, dict[str, Tensor]]:
-    """torch.nn.functional.cross_entropy with classes last, and the rows' scores for the asking.
+    """torch.nn.functional.cross_entropy with classes last, and the rows' scores with it.
 
     Args:
         logits: (..., C), classes last; torch's (N, C, d) layout raises. Gradients flow to them.
-        labels: (...) integer class indices.
-        weight, ignore_index, reduction, label_smoothing: as torch's.
-        shift: row t is scored against label t + shift along the last dimension of labels; rows without
-            one are ignored. The logits are not copied for it.
-        return_scores: "el2n" or "loss", or several of them.
+        labels: (...) integer class indices, or (..., C) floating point probabilities.
+        weight: (C,) weights of the classes on the logits' device, or None.
+        ignore_index: rows with this label add nothing to the loss and score 0.
+        reduction: "mean" (over the weights of the labels), "sum" or "none".
+        label_smoothing: in [0, 1], as torch's.
+        shift: row t is scored against label t + shift along the last dimension of labels (1 for causal
+            language models); rows without one are ignored. The logits are not copied for it.
+        return_scores: a metric of `score`, or several of them.
 
     Returns:
-        The loss: value, dtype and gradients are torch's on the flattened rows; with reduction "none"
-        of labels.shape. With return_scores (loss, scores): fp32 scores of labels.shape on the detached
-        logits, as `score` gives them (without weight and smoothing): a Tensor for a single string,
-        otherwise a dict.
+        The loss: value, dtype and gradient as torch's on the flattened rows (fp32 under autocast); with
+        reduction "none" of labels.shape. With return_scores (loss, scores): fp32 scores of the
+        detached logits as `score` gives them (without weight and smoothing), a Tensor for a single
+        string, otherwise a dict. Scores never require grad.
 
-    Raises: as `score`, and what torch raises for weight, reduction and label_smoothing.
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or value.
+        IndexError: on the CPU, a label outside [0, C); on a GPU that row's loss and gradient are NaN.
+        RuntimeError: on differentiating the gradient again.
 
-    Cost: torch's, plus one read of the logits if scores are asked for.
+    Accuracy: each row's loss to 4e-6 relative; the gradient's error is no larger than torch's in the same
+    dtype.
+    Cost: the forward pass reads the logits once, the backward pass reads them once and writes the
+    gradient; 12 bytes a row are kept between. The logits are never copied to fp32 and never written.
+    float64 logits, probabilities and calls under torch.func go through torch, with one more read for the
+    scores.
     """
-    names = None if return_scores is None else check_metrics(return_scores)
-    check_rows(logits, labels, ignore_index, shift)
-    labels = labels.to(torch.int64)
+    check_loss(logits, weight, reduction, label_smoothing)
+    soft = is_soft(logits, labels)
+    if soft:
+        check_soft(logits, labels, shift)
+    else:
+        check_rows(logits, labels, ignore_index, shift)
+    names = () if return_scores is None else check_metrics(return_scores, TARGET_METRICS if soft else None)
+
+    if soft or not kernels.has_loss(logits) or ops.transformed():
+        loss = _by_torch(logits, labels, weight, ignore_index, reduction, label_smoothing, shift)
+        scores = score(logits, labels, names, ignore_index=ignore_index, shift=shift) if names else {}
+    else:
+        labels = labels.to(torch.int64)
+        if weight is not None:
+            weight = weight.detach().to(torch.float32).contiguous()
+        arguments = logits, labels, weight, names, ignore_index, label_smoothing, shift, reduction
+        if ops.direct(logits, labels, weight):
+            loss, *rows = ops.DirectCrossEntropy.apply(*arguments)
+        else:
+            loss, _, rows = torch.ops.fastprune.cross_entropy(*arguments)
+            rows = rows.detach()
+        scores = dict(zip(names, rows, strict=True))
+        if logits.dtype != torch.float32 and not torch.is_autocast_enabled(logits.device.type):
+            loss = loss.to(logits.dtype)
+    if return_scores is None:
+        return loss
+    return (loss, scores[return_scores]) if isinstance(return_scores, str) else (loss, scores)
+
+
+def _by_torch(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    shift: int,
+) -> Tensor:
+    rows = logits.shape[:-1]
+    if labels.is_floating_point():
+        target = labels.reshape(-1, labels.shape[-1])
+    else:
+        target = shifted_labels(labels.to(torch.int64), ignore_index, shift).reshape(-1)
     loss = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
-        shifted_labels(labels, ignore_index, shift).reshape(-1),
+        target,
         weight=weight,
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,
     )
-    if reduction == "none":
-        loss = loss.reshape(labels.shape)
-    if names is None:
-        return loss
-    scores = row_scores(logits, labels, names, ignore_index, shift)
-    return (loss, scores[return_scores]) if isinstance(return_scores, str) else (loss, scores)
+    return loss.reshape(rows) if reduction == "none" else loss

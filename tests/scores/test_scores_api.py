@@ -131,14 +131,14 @@ Z, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: score(Z, Y, "margin"), ValueError, "unknown metric 'margin'; choose from el2n, loss"),
+        (lambda: score(Z, Y, "error"), ValueError, "unknown metric 'error'; choose from el2n, loss, conf"),
         (lambda: score(Z, Y, ()), ValueError, "metrics is empty"),
         (lambda: el2n(Z.movedim(-1, 1), Y), ValueError, r"\(N, C, d\) layout.*movedim\(1, -1\)"),
         (lambda: el2n(Z, Y[0]), ValueError, r"labels must have shape \(2, 5\).*got \(5,\).*movedim"),
         (lambda: el2n(torch.zeros(2, 0), Y[:, 0]), ValueError, "at least one class"),
         (lambda: el2n(torch.zeros(()), torch.tensor(0)), ValueError, "0-dim"),
         (lambda: el2n(Z.long(), Y), TypeError, "logits must be float16.*int64"),
-        (lambda: el2n(Z, Y.float()), TypeError, r"labels must be integer.*float32.*argmax"),
+        (lambda: el2n(Z, Y.float()), TypeError, r"labels must be integer.*\(2, 5\).*float32.*long"),
         (lambda: el2n(Z, Y.bool()), TypeError, "labels must be integer.*bool"),
         (lambda: el2n(Z, Y.tolist()), TypeError, "labels must be a torch.Tensor, got list"),
         (lambda: el2n(Z, Y.to("meta")), ValueError, "logits are on cpu and labels on meta"),
@@ -155,8 +155,22 @@ Z, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.int64)
         (lambda: joint_el2n([Z]), TypeError, r"heads\[0\] must be"),  # type: ignore[list-item]
         (lambda: joint_el2n([(Z, Y)], reduce="all"), ValueError, "unknown reduce"),
         (lambda: cross_entropy(Z.movedim(-1, 1), Y), ValueError, "movedim"),
-        (lambda: cross_entropy(Z, Y, return_scores="entropy"), ValueError, "choose from el2n, loss"),
-        (lambda: cross_entropy(Z, Z), TypeError, "labels must be integer"),
+        (lambda: cross_entropy(Z, Y, return_scores="error"), ValueError, "choose from el2n, loss"),
+        (lambda: cross_entropy(Z, Y.float()), TypeError, "labels must be integer"),
+        (lambda: cross_entropy(Z, Y, reduction="max"), ValueError, "unknown reduction 'max'; choose from mean"),
+        (lambda: cross_entropy(Z, Y, label_smoothing=2), ValueError, "from 0 to 1, got 2"),
+        (lambda: cross_entropy(Z, Y, weight=torch.ones(4)), ValueError, r"weight must have shape \(3,\).*\(4,\)"),
+        (lambda: cross_entropy(Z, Y, weight=torch.ones(3).long()), TypeError, "weight must be.*int64"),
+        (lambda: cross_entropy(Z, Y, weight=torch.ones(3, device="meta")), ValueError, "weight is on meta"),
+        (lambda: cross_entropy(Z, Y + 3), IndexError, r"labels\[0, 0\] is 3"),
+        (lambda: score(Z, Z, "margin"), ValueError, "'margin' needs class indices.*el2n, loss"),
+        (lambda: score(Z, Z, shift=1), ValueError, "shift=1 needs class indices"),
+        (
+            lambda: score(Z, Y, multi_label=True),
+            ValueError,
+            r"shape of the logits.*got \(2, 5\).*unsqueeze",
+        ),
+        (lambda: score(Z, Z.long(), multi_label=True, shift=1), ValueError, "multi_label=True leave it 0"),
     ],
 )
 def test_errors_name_the_argument_and_the_fix(call, error, message: str) -> None:

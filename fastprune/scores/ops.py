@@ -1,0 +1,184 @@
+"""The scores and the loss as operators of PyTorch: what torch.compile, export and fake tensors see.
+
+Eager calls go to the kernels directly (`direct`): an operator of torch.library that does nothing costs
+about 9 us a call, as much as scoring a small batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastprune.scores import kernels
+
+NO_SECOND_DERIVATIVE = (
+    "fastprune.cross_entropy has no second derivative; use torch.nn.functional.cross_entropy where you need one"
+)
+
+
+def direct(*tensors: Tensor | None) -> bool:
+    """Whether plain tensors are computed with right now, rather than traced, faked or transformed."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return False
+    if transformed() or torch._C._is_tracing():
+        return False
+    return all(t is None or (type(t) in _PLAIN and not t.is_meta) for t in tensors)
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func (grad, vmap, ...) is active; operators of Python know none of them."""
+    return torch._C._are_functorch_transforms_active()
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+@torch.library.custom_op(
+    "fastprune::row_scores",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor labels, str[] metrics, int ignore_index, int shift) -> Tensor",
+)
+def row_scores(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
+    """(len(metrics), *labels.shape) fp32: the scores of `kernels.row_scores`, one after the other."""
+    scores = kernels.row_scores(logits, labels, tuple(metrics), ignore_index, shift)
+    return torch.stack([scores[metric] for metric in metrics])
+
+
+@row_scores.register_fake
+def _(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
+    return logits.new_empty((len(metrics), *labels.shape), dtype=torch.float32)
+
+
+@torch.library.custom_op(
+    "fastprune::cross_entropy",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor labels, Tensor? weight, str[] metrics, int ignore_index, float label_smoothing, "
+    "int shift, str reduction) -> (Tensor loss, Tensor state, Tensor scores)",
+)
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    metrics: Sequence[str],
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+    reduction: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `kernels.loss_forward` returns, the scores as (len(metrics), *labels.shape)."""
+    loss, state, scores = kernels.loss_forward(
+        logits, labels, weight, tuple(metrics), ignore_index, label_smoothing, shift, reduction
+    )
+    rows = [scores[metric] for metric in metrics]
+    return loss, state, torch.stack(rows) if rows else loss.new_empty((0, *labels.shape))
+
+
+@cross_entropy.register_fake
+def _(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    metrics: Sequence[str],
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+    reduction: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    def empty(*shape: int) -> Tensor:
+        return logits.new_empty(shape, dtype=torch.float32)
+
+    loss = empty(*labels.shape) if reduction == "none" else empty()
+    return loss, empty(3 * labels.numel() + 1), empty(len(metrics), *labels.shape)
+
+
+@torch.library.custom_op(
+    "fastprune::cross_entropy_backward",
+    mutates_args=(),
+    schema="(Tensor grad_loss, Tensor state, Tensor logits, Tensor labels, Tensor? weight, "
+    "int ignore_index, float label_smoothing, int shift) -> Tensor",
+)
+def cross_entropy_backward(
+    grad_loss: Tensor,
+    state: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> Tensor:
+    """`kernels.loss_backward`."""
+    return kernels.loss_backward(grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift)
+
+
+@cross_entropy_backward.register_fake
+def _(
+    grad_loss: Tensor,
+    state: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+def _save(ctx, inputs, output) -> None:
+    logits, labels, weight, _, ctx.ignore_index, ctx.label_smoothing, ctx.shift, _ = inputs
+    _, state, _ = output
+    ctx.save_for_backward(state, logits, labels, weight)
+
+
+def _differentiate(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
+    state, logits, labels, weight = ctx.saved_tensors
+    grad = torch.ops.fastprune.cross_entropy_backward(
+        grad_loss, state, logits, labels, weight, ctx.ignore_index, ctx.label_smoothing, ctx.shift
+    )
+    return grad, None, None, None, None, None, None, None
+
+
+def _refuse(ctx, *_) -> None:
+    raise RuntimeError(NO_SECOND_DERIVATIVE)
+
+
+torch.library.register_autograd("fastprune::cross_entropy", _differentiate, setup_context=_save)
+torch.library.register_autograd("fastprune::cross_entropy_backward", _refuse)
+
+
+class DirectCrossEntropy(torch.autograd.Function):
+    """`cross_entropy` without the dispatcher, as (loss, *scores)."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        metrics: tuple[str, ...],
+        ignore_index: int,
+        label_smoothing: float,
+        shift: int,
+        reduction: str,
+    ) -> tuple[Tensor, ...]:
+        loss, state, scores = kernels.loss_forward(
+            logits, labels, weight, metrics, ignore_index, label_smoothing, shift, reduction
+        )
+        ctx.save_for_backward(state, logits, labels, weight)
+        ctx.options = ignore_index, label_smoothing, shift
+        rows = tuple(scores[metric] for metric in metrics)
+        ctx.mark_non_differentiable(*rows)
+        return loss, *rows
+
+    @staticmethod
+    def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
+        state, logits, labels, weight = ctx.saved_tensors
+        arguments = grad_loss, state, logits, labels, weight, *ctx.options
+        if torch.is_grad_enabled():  # create_graph=True: the operator knows what to say to a second backward
+            grad = torch.ops.fastprune.cross_entropy_backward(*arguments)
+        else:
+            grad = kernels.loss_backward(*arguments)
+        return grad, None, None, None, None, None, None, None
