@@ -1,201 +1,197 @@
-"""el2n against textbook eager PyTorch and torch.compile of it: milliseconds and GB/s.
+"""The scores and the loss against PyTorch: milliseconds, GB/s, share of the roofline, peak memory.
 
+    python benchmarks/scores.py                    # this machine's CPU, about 15 minutes
     python benchmarks/scores.py --device cuda
-    python benchmarks/scores.py --device cpu --quick
+    python benchmarks/scores.py --quick            # fewer sizes
 
-Every provider is called in turn, round after round, and the median over rounds is reported, so that a
-machine that slows down slows all of them. On CUDA the time is the device's, between events, and the
-L2 cache is flushed before each call. GB/s counts the logits once for every provider: it is the useful
-rate, not the traffic, and comparable to the memory's bandwidth only for a kernel that reads once.
+GB/s counts the bytes that the task cannot do without (one read of the logits; for a training step that and one
+more, and one write of the gradient), so it compares providers and a roofline alike: on the CPU a plain sum of
+the same logits, timed in the same rounds, on CUDA a large copy. `moves` is what a provider moves by its formula
+(providers.py). Writes scores-DEVICE.json, .md and .png to --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import sys
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import measure
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from providers import Provider, el2n_providers, loss_providers, score_providers
 
-import fastprune
-
-Provider = Callable[[Tensor, Tensor], Tensor]
-CLASSES = (7, 150, 1000, 32_000, 128_256)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CLASSES = (2, 7, 50, 150, 1000, 32_000, 50_257, 128_256)
+QUICK = {"cpu": (7, 150, 1000, 32_000), "cuda": (7, 1000, 50_257, 128_256)}
+TASKS = ("el2n", "other scores", "training step")
+MINIMUM_BYTES = {"el2n": 1, "other scores": 1, "training step": 3}  # times a logit's
 
 
-def textbook(logits: Tensor, labels: Tensor) -> Tensor:
-    """|| softmax - onehot || in fp32, as it is usually written."""
-    p = torch.softmax(logits.float(), -1)
-    return (p - F.one_hot(labels, logits.shape[-1])).norm(dim=-1)
+def rows_for(classes: int, device: str, dtype: torch.dtype) -> int:
+    """100,000 rows of a small classifier; from 1,000 classes on, logits that no cache holds.
+
+    Those are 128 MiB on a CPU and 1 GiB on a GPU.
+    """
+    logits = (2**30 if device == "cuda" else 2**27) // dtype.itemsize
+    if classes < 1000:
+        return 2**21 if device == "cuda" else 100_000
+    return logits // classes
 
 
-def useful_bytes(logits: Tensor) -> int:
-    """One read of the logits: rows * C * itemsize."""
-    return logits.numel() * logits.element_size()
+def providers_of(task: str, device: str) -> list[Provider]:
+    if task == "el2n":
+        return el2n_providers()
+    return score_providers() if task == "other scores" else loss_providers(device)
 
 
-def rows_for(classes: int, device: str, quick: bool) -> int:
-    """Enough rows to fill the device: about 2^30 logits on a GPU, 2^23 on a CPU; less if quick."""
-    logits = {"cuda": 2**30, "cpu": 2**23}[device] >> (3 if quick else 0)
-    return min(max(logits // classes, 16), 2**21)
-
-
-def timer(device: str) -> Callable[[Callable[[], Any]], float]:
-    """A function that runs a call once and returns its milliseconds."""
-    if device == "cpu":
-
-        def on_cpu(call: Callable[[], Any]) -> float:
-            start = time.perf_counter()
-            call()
-            return (time.perf_counter() - start) * 1e3
-
-        return on_cpu
-
-    # Twice the L2 cache of the largest current devices.
-    flush = torch.empty(256 * 2**20, dtype=torch.int8, device=device)
-
-    def on_cuda(call: Callable[[], Any]) -> float:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        flush.zero_()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end)
-
-    return on_cuda
-
-
-def measure(
-    providers: dict[str, Provider], logits: Tensor, labels: Tensor, rounds: int, device: str
-) -> dict[str, float | None]:
-    """Median milliseconds of each provider; None for one that fails here (memory, no compiler)."""
-    times: dict[str, list[float]] = {name: [] for name in providers}
-    failed: set[str] = set()
-    run = timer(device)
-    for round in range(rounds + 2):
-        for name, provider in providers.items():
-            if name in failed:
-                continue
-            try:
-                ms = run(lambda provider=provider: provider(logits, labels))
-            except Exception as error:  # a provider that cannot run is a result too
-                print(f"{name} failed: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
-                failed.add(name)
-                continue
-            if round >= 2:  # the first two compile and warm up
-                times[name].append(ms)
-    return {name: None if name in failed else statistics.median(t) for name, t in times.items()}
-
-
-def benchmark(device: str, quick: bool, rounds: int) -> list[dict[str, Any]]:
+def benchmark(task: str, classes: int, rows: int, dtype_name: str, device: str, rounds: int) -> list[dict[str, Any]]:
+    dtype = DTYPES[dtype_name]
     generator = torch.Generator(device).manual_seed(0)
+    logits = torch.empty(rows, classes, dtype=dtype, device=device).normal_(0, 3, generator=generator)
+    labels = torch.randint(classes, (rows,), device=device, generator=generator)
+    logits.requires_grad_(task == "training step")
+    torch.compiler.reset()  # a fresh specialisation for each shape
+    providers = providers_of(task, device)
+
+    def bound(provider: Provider) -> Callable[[], Any]:
+        return lambda: provider.call(logits, labels)
+
+    calls = {p.name: bound(p) for p in providers}
+    read = logits.detach()
+    times = measure.interleaved(calls | {"read": lambda: read.sum()} if device == "cpu" else calls, rounds, device)
+    useful = MINIMUM_BYTES[task] * read.numel() * dtype.itemsize
+    roofline = measure.copy_bandwidth(rounds) if device == "cuda" else None
+    if device == "cpu" and times["read"]:
+        roofline = read.numel() * dtype.itemsize / times["read"] / 1e6
+    ours = times[providers[0].name]
     results = []
-    for classes in CLASSES:
-        for dtype_name, dtype in DTYPES.items():
-            rows = rows_for(classes, device, quick)
-            logits = torch.empty(rows, classes, dtype=dtype, device=device).normal_(0, 3, generator=generator)
-            labels = torch.randint(classes, (rows,), device=device, generator=generator)
-            torch.compiler.reset()  # a fresh specialisation for each shape, not a dynamic one
-            providers: dict[str, Provider] = {
-                "fastprune": fastprune.el2n,
-                "eager": textbook,
-                "compile": torch.compile(textbook),
+    for p in providers:
+        ms = times[p.name]
+        logits.grad = None
+        results.append(
+            {
+                "task": task,
+                "classes": classes,
+                "rows": rows,
+                "dtype": dtype_name,
+                "provider": p.name,
+                "ms": ms,
+                "times_fastprune": ms and ours and ms / ours,
+                "gb_per_s": ms and useful / ms / 1e6,
+                "roofline_gb_per_s": roofline,
+                "share_of_roofline": ms and roofline and useful / ms / 1e6 / roofline,
+                "moves_bytes_per_logit": p.bytes(dtype.itemsize),
+                "peak_extra_mb": ms and (measure.peak_memory(calls[p.name], device) or 0) / 1e6,
             }
-            medians = measure(providers, logits, labels, rounds, device)
-            ours = medians["fastprune"]
-            for name, ms in medians.items():
-                results.append(
-                    {
-                        "provider": name,
-                        "classes": classes,
-                        "rows": rows,
-                        "dtype": dtype_name,
-                        "ms": ms,
-                        "gb_per_s": ms and useful_bytes(logits) / ms / 1e6,
-                        "times_fastprune": ms and ours and ms / ours,
-                    }
-                )
-            print(table(results[-len(medians) :], header=len(results) == len(medians)), flush=True)
-            del logits, labels
+        )
     return results
 
 
+COLUMNS = (
+    "task",
+    "C",
+    "rows",
+    "dtype",
+    "provider",
+    "ms",
+    "time / first",
+    "GB/s",
+    "% of roofline",
+    "moves B",
+    "peak MB",
+)
+
+
 def table(results: list[dict[str, Any]], header: bool = True) -> str:
-    lines = []
-    if header:
-        lines += [
-            "| C | rows | dtype | provider | ms | GB/s (useful) | time / fastprune |",
-            "|--:|--:|---|---|--:|--:|--:|",
-        ]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|--:|--:|---|---|--:|--:|--:|--:|--:|--:|"] if header else []
     for r in results:
-        numbers = "failed | – | –"
+        case = f"{r['task']} | {r['classes']} | {r['rows']} | {r['dtype']} | {r['provider']}"
+        numbers = "failed | – | – | – | – | –"
         if r["ms"]:
-            numbers = f"{r['ms']:.3f} | {r['gb_per_s']:.1f} | {r['times_fastprune'] or 0:.2f}"
-        lines.append(f"| {r['classes']} | {r['rows']} | {r['dtype']} | {r['provider']} | {numbers} |")
+            share = f"{100 * r['share_of_roofline']:.0f}" if r["share_of_roofline"] else "–"
+            numbers = (
+                f"{r['ms']:.3f} | {r['times_fastprune'] or 0:.2f} | {r['gb_per_s']:.1f} | {share} | "
+                f"{r['moves_bytes_per_logit']} | {r['peak_extra_mb']:.1f}"
+            )
+        lines.append(f"| {case} | {numbers} |")
     return "\n".join(lines)
 
 
-def environment(device: str) -> dict[str, Any]:
-    try:
-        import triton
+def picture(results: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Share of the roofline over the number of classes, a panel for each task and dtype."""
+    import matplotlib
 
-        triton_version = triton.__version__
-    except ImportError:
-        triton_version = None
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": triton_version,
-        "fastprune": fastprune.__version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
 
-
-def processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    tasks = [task for task in TASKS if any(r["task"] == task for r in results)]
+    dtypes = [dtype for dtype in DTYPES if any(r["dtype"] == dtype for r in results)]
+    figure, axes = plt.subplots(
+        len(tasks), len(dtypes), figsize=(6.5 * len(dtypes), 3.6 * len(tasks)), squeeze=False, sharex=True
+    )
+    for row, task in zip(axes, tasks, strict=True):
+        for axis, dtype in zip(row, dtypes, strict=True):
+            here = [r for r in results if r["task"] == task and r["dtype"] == dtype and r["share_of_roofline"]]
+            for name in dict.fromkeys(r["provider"] for r in here):
+                points = [(r["classes"], 100 * r["share_of_roofline"]) for r in here if r["provider"] == name]
+                ours = name.startswith("fastprune")
+                axis.plot(*zip(*points, strict=True), "o-" if ours else "s--", label=name, linewidth=2 if ours else 1)
+            axis.set(xscale="log", yscale="log", title=f"{task}, {dtype}")
+            axis.axhline(100, color="black", linewidth=0.8)
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("classes")
+    for row in axes:
+        row[0].set_ylabel("% of the roofline")
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the rows, 5 rounds")
+    parser.add_argument("--quick", action="store_true", help="half the sizes, 5 rounds")
+    parser.add_argument("--task", choices=TASKS, action="append", help="only this one (can be repeated)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
 
-    rounds = 5 if args.quick else 15
-    where = environment(args.device)
+    rounds = 5 if args.quick else 11
+    where = measure.environment(args.device)
     print(", ".join(f"{key} {value}" for key, value in where.items()))
-    results = benchmark(args.device, args.quick, rounds)
+    results: list[dict[str, Any]] = []
+    for task in args.task or TASKS:
+        for classes in QUICK[args.device] if args.quick else CLASSES:
+            for dtype_name, dtype in DTYPES.items():
+                rows = rows_for(classes, args.device, dtype)
+                some = benchmark(task, classes, rows, dtype_name, args.device, rounds)
+                print(table(some, header=not results), flush=True)
+                results += some
+        if task != "other scores":  # a classifier's batch, where the calls themselves are what costs
+            some = benchmark(task, 7, 32, "fp32", args.device, 40 * rounds)
+            print(table(some, header=False), flush=True)
+            results += some
 
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / f"scores-{args.device}"
     run = {"environment": where, "rounds": rounds, "quick": args.quick, "results": results}
     stem.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n")
     facts = "\n".join(f"- {key}: {value}" for key, value in where.items())
-    stem.with_suffix(".md").write_text(
-        f"# el2n, median of {rounds} interleaved rounds\n\n{facts}\n\n{table(results)}\n"
-    )
-    print(f"wrote {stem}.json and {stem}.md")
+    title = f"# Scores and loss, median of {rounds} interleaved rounds"
+    written = f"{title}\n\n{facts}\n\n![share of the roofline]({stem.name}.png)\n\n{table(results)}\n"
+    stem.with_suffix(".md").write_text(written)
+    files = [".json", ".md"]
+    try:
+        large = [r for r in results if r["rows"] > 32]
+        picture(large, f"{where['device']}, {where['threads']} threads", stem.with_suffix(".png"))
+        files.append(".png")
+    except ImportError as error:  # a bare GPU machine; the picture can be made from the JSON
+        print(f"no picture: {error}")
+    print(f"wrote {stem}{', '.join(files)}")
 
 
 if __name__ == "__main__":

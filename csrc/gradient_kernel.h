@@ -30,13 +30,19 @@ FASTPRUNE_INLINE void gradient_row(Element* grad, const Element* logits, const f
     gradient_pack<kWeights>(grad + i, logits + i, weight + (kWeights ? i : 0), largest, by_p, by_weight);
   }
   if (i == classes) return;
+  if (classes >= kLanes) {
+    // The last pack once more, moved back to end with the row: the same values are written twice.
+    i = classes - kLanes;
+    gradient_pack<kWeights>(grad + i, logits + i, weight + (kWeights ? i : 0), largest, by_p, by_weight);
+    return;
+  }
   Element in[kLanes] = {}, out[kLanes];
   float w[kLanes] = {};
-  const auto rest = static_cast<std::size_t>(classes - i);
-  std::memcpy(in, logits + i, rest * sizeof(Element));
-  if (kWeights) std::memcpy(w, weight + i, rest * sizeof(float));
+  const auto size = static_cast<std::size_t>(classes);
+  std::memcpy(in, logits, size * sizeof(Element));
+  if (kWeights) std::memcpy(w, weight, size * sizeof(float));
   gradient_pack<kWeights>(out, in, w, largest, by_p, by_weight);
-  std::memcpy(grad + i, out, rest * sizeof(Element));
+  std::memcpy(grad, out, size * sizeof(Element));
 }
 
 template <class Element>

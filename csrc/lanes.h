@@ -251,3 +251,8 @@ FASTPRUNE_INLINE float max_of_lanes(const Vector (&v)[kRegisters]) {
   const float even = q[0] > q[2] ? q[0] : q[2], odd = q[1] > q[3] ? q[1] : q[3];
   return even > odd ? even : odd;
 }
+FASTPRUNE_INLINE float max_of_vector(Vector v) {
+  Vector lanes[kRegisters];
+  for (int j = 0; j < kRegisters; ++j) lanes[j] = v;
+  return max_of_lanes(lanes);
+}

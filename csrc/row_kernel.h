@@ -9,6 +9,7 @@ class RowCursor {
   // The next n rows, 1 <= n <= kLanes; the lanes after them are the last row once more, not counted.
   // Labels out of range are reported, and their rows not counted.
   FASTPRUNE_INLINE void next(int n, RowGroup<Element>& out, FirstBad& bad) {
+    out.ahead = kLanes * rows_.logits_token_stride * static_cast<std::ptrdiff_t>(sizeof(Element));
     for (int done = 0; done < n;) {
       const std::int64_t left = rows_.tokens - t_;
       const int here = left < n - done ? static_cast<int>(left) : n - done;

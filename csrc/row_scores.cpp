@@ -45,6 +45,7 @@
 #include <immintrin.h>
 #endif
 
+#include "huge_pages.h"
 #include "instruction_sets.h"
 #include "parallel.h"
 
@@ -215,6 +216,8 @@ void cross_entropy_backward(const Rows& rows, const LossRows& loss, const float*
   const GradientKernel kernel = kernels().gradient(rows.dtype);
   const GradientJob job{rows, loss, sum_of_weights(rows, loss), row_grad,
                         grad_batch_stride, grad_token_stride, scale, grad};
+  const std::int64_t width = rows.dtype == DType::kFloat32 ? 4 : 2;
+  prefer_huge_pages(grad, static_cast<std::size_t>(rows.batch * rows.tokens * rows.classes * width));
   parallel_for(rows.batch * rows.tokens, rows.threads, min_rows(rows),
                [&](std::int64_t begin, std::int64_t end) { kernel(job, begin, end); });
 }

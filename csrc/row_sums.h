@@ -14,26 +14,32 @@ struct Sums {
   double spread = 0.0;  // sum of e^(z - max) (max - z)
 };
 
-// Full packs of kLanes values one after the other, of which up to two lie elsewhere: the pack that
-// holds the label, where -inf has its place, and an incomplete last one, padded with -inf.
-// Exchanging pointers costs nothing beside the arithmetic; a copy of every row would.
+// Packs of kLanes values, one after the other.
 template <class Compute>
-struct Packs {
+struct Block {
   const Compute* values;
-  std::int64_t size;
-  std::int64_t label_pack, last_pack;
-  const Compute* label_values;
-  const Compute* last_values;
+  std::int64_t size;  // in packs
 
-  FASTPRUNE_INLINE const Compute* operator[](std::int64_t i) const {
-    const Compute* at = values + i * kLanes;
+  FASTPRUNE_INLINE const Compute* operator[](std::int64_t i) const { return values + i * kLanes; }
+};
+
+// The same, of which up to two lie elsewhere: the pack that holds the label, where -inf has its place, and an
+// incomplete last one, padded with -inf. Exchanging pointers costs little; a copy of every row would.
+struct PatchedBlock : Block<float> {
+  std::int64_t label_pack, last_pack;  // -1: none
+  const float* label_values;
+  const float* last_values;
+
+  FASTPRUNE_INLINE const float* operator[](std::int64_t i) const {
+    const float* at = values + i * kLanes;
     at = i == label_pack ? label_values : at;
     return i == last_pack ? last_values : at;
   }
 };
 
 // The largest value; NaNs are passed over.
-FASTPRUNE_INLINE float largest(const Packs<float>& packs) {
+template <class Packs>
+FASTPRUNE_INLINE float largest(const Packs& packs) {
   Vector best[2][kRegisters];
   for (int j = 0; j < kRegisters; ++j) best[0][j] = best[1][j] = splat(-kInf<float>);
   std::int64_t i = 0;
@@ -47,7 +53,7 @@ FASTPRUNE_INLINE float largest(const Packs<float>& packs) {
   for (int j = 0; j < kRegisters; ++j) best[0][j] = max_lanes(best[0][j], best[1][j]);
   return max_of_lanes(best[0]);
 }
-inline double largest(const Packs<double>& packs) {
+inline double largest(const Block<double>& packs) {
   double best[kLanes];
   for (int j = 0; j < kLanes; ++j) best[j] = -kInf<double>;
   for (std::int64_t i = 0; i < packs.size; ++i)
@@ -96,9 +102,10 @@ struct LaneSums {
 
 // Adds packs of values, of which `top` is the largest. `ahead` is where the next values will be read,
 // `ahead_step` bytes a pack.
-template <Level kLevel, class Compute>
-FASTPRUNE_INLINE void add(Sums& sums, const Packs<Compute>& packs, double top, const char* ahead,
+template <Level kLevel, class Packs>
+FASTPRUNE_INLINE void add(Sums& sums, const Packs& packs, double top, const char* ahead,
                           std::ptrdiff_t ahead_step) {
+  using Compute = std::remove_cv_t<std::remove_reference_t<decltype(packs[0][0])>>;
   double newly_left_out = 0.0;
   if (top > sums.max) {
     if (sums.max != -kInf<double>) {
@@ -138,12 +145,11 @@ FASTPRUNE_INLINE void add(Sums& sums, const Packs<Compute>& packs, double top, c
   if (nothing_yet && sums.s1 == sums.s1) sums = Sums{};
 }
 
-// A block of a row, in place if it holds floats and else converted into `buffer`.
-FASTPRUNE_INLINE Packs<float> block_of(const float* block, std::int64_t size, std::int64_t label,
-                                       float* buffer) {
+// A block of floats in place, its label and its incomplete end patched.
+FASTPRUNE_INLINE PatchedBlock patched(const float* block, std::int64_t size, std::int64_t label, float* buffer) {
   const std::int64_t full = size / kLanes;
   const int rest = static_cast<int>(size % kLanes);
-  Packs<float> packs{block, full + (rest > 0), -1, -1, buffer, buffer + kLanes};
+  PatchedBlock packs{{block, full + (rest > 0)}, -1, -1, buffer, buffer + kLanes};
   if (rest > 0) {
     copy_padded(buffer + kLanes, block + full * kLanes, rest);
     packs.last_pack = full;
@@ -159,20 +165,36 @@ FASTPRUNE_INLINE Packs<float> block_of(const float* block, std::int64_t size, st
   }
   return packs;
 }
+
+// A block of another type, converted into `buffer`; `top` is its largest value.
 template <class Element, class Compute>
-FASTPRUNE_INLINE Packs<Compute> block_of(const Element* block, std::int64_t size, std::int64_t label,
-                                         Compute* buffer) {
-  const std::int64_t full = size / kLanes * kLanes;
-  if constexpr (std::is_same_v<Compute, float>) {
-    for (std::int64_t i = 0; i < full; i += kWidth) store(buffer + i, load(block + i));
-  } else {
-    for (std::int64_t i = 0; i < full; ++i) buffer[i] = block[i];
-  }
-  const std::int64_t packs = (size + kLanes - 1) / kLanes;
+FASTPRUNE_INLINE Block<Compute> converted(const Element* block, std::int64_t size, std::int64_t label,
+                                          Compute* buffer, double& top) {
+  const std::int64_t full = size / kLanes * kLanes, packs = (size + kLanes - 1) / kLanes;
   for (std::int64_t i = full; i < packs * kLanes; ++i)
     buffer[i] = i < size ? to_compute(block[i]) : -kInf<Compute>;
-  if (label >= 0 && label < size) buffer[label] = -kInf<Compute>;
-  return {buffer, packs, -1, -1, nullptr, nullptr};
+  const Block<Compute> result{buffer, packs};
+  if constexpr (std::is_same_v<Compute, float>) {
+    Vector best[2] = {splat(-kInf<float>), splat(-kInf<float>)};
+    for (std::int64_t i = 0; i < full; i += kLanes) {
+      for (int j = 0; j < kRegisters; ++j) {
+        const Vector v = load(block + i + j * kWidth);
+        store(buffer + i + j * kWidth, v);
+        best[j % 2] = max_lanes(v, best[j % 2]);
+      }
+    }
+    for (std::int64_t i = full; i < packs * kLanes; i += kWidth) best[0] = max_lanes(load(buffer + i), best[0]);
+    top = max_of_vector(max_lanes(best[0], best[1]));
+  } else {
+    for (std::int64_t i = 0; i < full; ++i) buffer[i] = block[i];
+    top = largest(result);
+  }
+  if (label >= 0 && label < size) {
+    // It may have been the largest; one block of a row has the work twice.
+    buffer[label] = -kInf<Compute>;
+    top = largest(result);
+  }
+  return result;
 }
 
 template <class Element>
@@ -185,9 +207,19 @@ Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label) {
   Sums sums;
   for (std::int64_t start = 0; start < classes; start += kBlock) {
     const std::int64_t size = classes - start < kBlock ? classes - start : kBlock;
-    const auto packs = block_of(row + start, size, label - start, buffer);
-    add<kLevel>(sums, packs, largest(packs), reinterpret_cast<const char*>(row + start + kBlock),
-                kLanes * sizeof(Element));
+    const char* ahead = reinterpret_cast<const char*>(row + start + kBlock);
+    constexpr std::ptrdiff_t step = kLanes * sizeof(Element);
+    if constexpr (!std::is_same_v<Element, float>) {
+      double top;
+      const auto block = converted(row + start, size, label - start, buffer, top);
+      add<kLevel>(sums, block, top, ahead, step);
+    } else if (size == kBlock && (label < start || label >= start + kBlock)) {
+      const Block<float> block{row + start, kBlock / kLanes};
+      add<kLevel>(sums, block, largest(block), ahead, step);
+    } else {
+      const PatchedBlock block = patched(row + start, size, label - start, buffer);
+      add<kLevel>(sums, block, largest(block), ahead, step);
+    }
   }
   return sums;
 }
@@ -197,6 +229,7 @@ template <class Element>
 struct RowGroup {
   const Element* logits[kLanes];
   alignas(64) std::int64_t label[kLanes];  // -1: not counted
+  std::ptrdiff_t ahead;                    // bytes from a row to that of the next group, as a rule
 
   FASTPRUNE_INLINE bool counted(int i) const { return label[i] >= 0; }
   FASTPRUNE_INLINE double label_logit(int i) const { return counted(i) ? to_compute(logits[i][label[i]]) : 0.0; }
@@ -220,17 +253,23 @@ FASTPRUNE_INLINE void sum_short_rows(const RowGroup<Element>& rows, int first, s
                                      Sums (&out)[kTogether]) {
   using Compute = ComputeOf<Element>;
   alignas(64) Compute buffer[kTogether][kShortRow];
-  Packs<Compute> packs[kTogether];
+  std::conditional_t<std::is_same_v<Element, float>, PatchedBlock, Block<Compute>> block[kTogether];
   double top[kTogether];
-  for (int i = 0; i < kTogether; ++i)
-    if (rows.counted(first + i))
-      packs[i] = block_of(rows.logits[first + i], classes, rows.label[first + i], buffer[i]);
-  for (int i = 0; i < kTogether; ++i)
-    if (rows.counted(first + i)) top[i] = largest(packs[i]);
+  for (int i = 0; i < kTogether; ++i) {
+    if (!rows.counted(first + i)) continue;
+    const Element* row = rows.logits[first + i];
+    const std::int64_t label = rows.label[first + i];
+    if constexpr (std::is_same_v<Element, float>) {
+      block[i] = patched(row, classes, label, buffer[i]);
+      top[i] = largest(block[i]);
+    } else {
+      block[i] = converted(row, classes, label, buffer[i], top[i]);
+    }
+  }
   for (int i = 0; i < kTogether; ++i) {
     out[i] = Sums{};
     if (rows.counted(first + i))
-      add<kLevel>(out[i], packs[i], top[i], reinterpret_cast<const char*>(rows.logits[first + i] + kBlock),
+      add<kLevel>(out[i], block[i], top[i], reinterpret_cast<const char*>(rows.logits[first + i] + kBlock),
                   kLanes * sizeof(Element));
   }
 }
@@ -265,6 +304,9 @@ FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, 
     Vector top = splat(-kInf<float>), at_label = {};
     for (std::int64_t c = 0; c < classes; c += kWidth) {
       const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
+      // Sixteen rows side by side are more streams than a processor foresees by itself.
+      for (int i = 0; i < kWidth; ++i)
+        __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);
       Vector tile[kWidth];
       if (here == kWidth) {
         for (int i = 0; i < kWidth; ++i) tile[i] = load(rows.logits[j * kWidth + i] + c);

@@ -183,7 +183,7 @@ def is_soft(logits: Tensor, labels: Tensor) -> bool:
 def _row_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    labels = labels.to(torch.int64)
+    labels = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
     if ops.direct(logits, labels):
         return kernels.row_scores(logits, labels, metrics, ignore_index, shift)
     rows = torch.ops.fastprune.row_scores(logits.detach(), labels, metrics, ignore_index, shift)

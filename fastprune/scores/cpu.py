@@ -56,7 +56,7 @@ def row_scores(
     Cost: one read of the logits, one exponential each. The logits are copied only if their class
     dimension is not contiguous or their leading dimensions do not collapse to one.
     """
-    scores = _empty_scores(labels, metrics)
+    scores = {metric: _empty_row_values(labels) for metric in metrics}
     if labels.numel() == 0:
         return scores
     bad = _core.row_scores(_rows(logits, labels, ignore_index, shift, threads), _addresses(scores))
@@ -92,10 +92,9 @@ def loss_forward(
 
     Raises: as `row_scores`.
     """
-    rows = labels.numel()
-    loss = torch.empty(labels.shape if reduction == "none" else (), dtype=torch.float32)
-    state = torch.empty(3 * rows + 1, dtype=torch.float32)
-    scores = _empty_scores(labels, metrics)
+    state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32)
+    loss = _empty_row_values(labels) if reduction == "none" else state.new_empty(())
+    scores = {metric: _empty_row_values(labels) for metric in metrics}
     bad = _core.cross_entropy_forward(
         _rows(logits, labels, ignore_index, shift, threads),
         _addresses(scores),
@@ -129,24 +128,28 @@ def loss_backward(
     Returns:
         A contiguous tensor like the logits, 0 in rows that are not scored.
     """
-    grad = torch.empty(logits.shape, dtype=logits.dtype)
-    if grad_loss.ndim > 2:
-        grad_loss = grad_loss.flatten(0, -2)
-    strides = {0: (0, 0), 1: (0, *grad_loss.stride()), 2: grad_loss.stride()}[grad_loss.ndim]
+    grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    batch_stride = token_stride = 0
+    if grad_loss.ndim:
+        grad_loss = grad_loss if grad_loss.ndim <= 2 else grad_loss.flatten(0, -2)
+        token_stride = grad_loss.stride(-1)
+        batch_stride = grad_loss.stride(0) if grad_loss.ndim == 2 else 0
     _core.cross_entropy_backward(
         _rows(logits, labels, ignore_index, shift, None),
         state.data_ptr(),
         0 if weight is None else weight.data_ptr(),
         label_smoothing,
         grad_loss.data_ptr(),
-        *strides,
+        batch_stride,
+        token_stride,
         grad.data_ptr(),
     )
     return grad
 
 
-def _empty_scores(labels: Tensor, metrics: tuple[str, ...]) -> dict[str, Tensor]:
-    return {metric: torch.empty(labels.shape, dtype=torch.float32) for metric in metrics}
+def _empty_row_values(labels: Tensor) -> Tensor:
+    # Half the price of torch.empty(labels.shape, ...), which for a small batch counts.
+    return torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
 
 
 def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:

@@ -110,16 +110,18 @@ def cross_entropy(
         loss = _by_torch(logits, labels, weight, ignore_index, reduction, label_smoothing, shift)
         scores = score(logits, labels, names, ignore_index=ignore_index, shift=shift) if names else {}
     else:
-        labels = labels.to(torch.int64)
+        labels = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
         if weight is not None:
             weight = weight.detach().to(torch.float32).contiguous()
-        arguments = logits, labels, weight, names, ignore_index, label_smoothing, shift, reduction
-        if ops.direct(logits, labels, weight):
-            loss, *rows = ops.DirectCrossEntropy.apply(*arguments)
+        options = ops.LossOptions(names, ignore_index, label_smoothing, shift, reduction)
+        if not ops.direct(logits, labels, weight):
+            loss, _, rows = torch.ops.fastprune.cross_entropy(logits, labels, weight, *options)
+            scores = dict(zip(names, rows.detach(), strict=True))
+        elif logits.requires_grad and torch.is_grad_enabled():
+            loss, *rows = ops.DirectCrossEntropy.apply(logits, labels, weight, options)
+            scores = dict(zip(names, rows, strict=True))
         else:
-            loss, _, rows = torch.ops.fastprune.cross_entropy(*arguments)
-            rows = rows.detach()
-        scores = dict(zip(names, rows, strict=True))
+            loss, _, scores = kernels.loss_forward(logits, labels, weight, *options)
         if logits.dtype != torch.float32 and not torch.is_autocast_enabled(logits.device.type):
             loss = loss.to(logits.dtype)
     if return_scores is None:

@@ -7,6 +7,7 @@ about 9 us a call, as much as scoring a small batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +19,12 @@ NO_SECOND_DERIVATIVE = (
 )
 
 
-def direct(*tensors: Tensor | None) -> bool:
+def direct(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> bool:
     """Whether plain tensors are computed with right now, rather than traced, faked or transformed."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
         return False
-    if transformed() or torch._C._is_tracing():
-        return False
-    return all(t is None or (type(t) in _PLAIN and not t.is_meta) for t in tensors)
+    plain = type(logits) in _PLAIN and type(labels) is Tensor and (weight is None or type(weight) in _PLAIN)
+    return plain and not (logits.is_meta or transformed() or torch._C._is_tracing())
 
 
 def transformed() -> bool:
@@ -149,36 +149,33 @@ torch.library.register_autograd("fastprune::cross_entropy", _differentiate, setu
 torch.library.register_autograd("fastprune::cross_entropy_backward", _refuse)
 
 
+class LossOptions(NamedTuple):
+    """The arguments of `cross_entropy` that are no tensors, as one: autograd looks at each of a function's."""
+
+    metrics: tuple[str, ...]
+    ignore_index: int
+    label_smoothing: float
+    shift: int
+    reduction: str
+
+
 class DirectCrossEntropy(torch.autograd.Function):
     """`cross_entropy` without the dispatcher, as (loss, *scores)."""
 
     @staticmethod
-    def forward(
-        ctx,
-        logits: Tensor,
-        labels: Tensor,
-        weight: Tensor | None,
-        metrics: tuple[str, ...],
-        ignore_index: int,
-        label_smoothing: float,
-        shift: int,
-        reduction: str,
-    ) -> tuple[Tensor, ...]:
-        loss, state, scores = kernels.loss_forward(
-            logits, labels, weight, metrics, ignore_index, label_smoothing, shift, reduction
-        )
+    def forward(ctx, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> tuple[Tensor, ...]:
+        loss, state, scores = kernels.loss_forward(logits, labels, weight, *options)
         ctx.save_for_backward(state, logits, labels, weight)
-        ctx.options = ignore_index, label_smoothing, shift
-        rows = tuple(scores[metric] for metric in metrics)
+        ctx.options = options
+        rows = tuple(scores.values())
         ctx.mark_non_differentiable(*rows)
         return loss, *rows
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
         state, logits, labels, weight = ctx.saved_tensors
-        arguments = grad_loss, state, logits, labels, weight, *ctx.options
+        _, ignore_index, label_smoothing, shift, _ = ctx.options
+        arguments = grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift
         if torch.is_grad_enabled():  # create_graph=True: the operator knows what to say to a second backward
-            grad = torch.ops.fastprune.cross_entropy_backward(*arguments)
-        else:
-            grad = kernels.loss_backward(*arguments)
-        return grad, None, None, None, None, None, None, None
+            return torch.ops.fastprune.cross_entropy_backward(*arguments), None, None, None
+        return kernels.loss_backward(*arguments), None, None, None

@@ -1,0 +1,137 @@
+"""Timing, memory and machine, for the benchmarks.
+
+Providers are called in turn, round after round, and the median over rounds is reported: a machine that slows
+down slows all of them. On CUDA the time is the device's, between events, and the L2 cache is flushed before
+each call.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fastprune
+from fastprune import _core
+
+
+def timer(device: str) -> Callable[[Callable[[], Any]], float]:
+    """A function that runs a call once and returns its milliseconds."""
+    if device == "cpu":
+
+        def on_cpu(call: Callable[[], Any]) -> float:
+            start = time.perf_counter()
+            call()
+            return (time.perf_counter() - start) * 1e3
+
+        return on_cpu
+
+    # Twice the L2 cache of the largest current devices.
+    flush = torch.empty(256 * 2**20, dtype=torch.int8, device=device)
+
+    def on_cuda(call: Callable[[], Any]) -> float:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        flush.zero_()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+
+    return on_cuda
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float | None]:
+    """Median milliseconds of each call; None for one that fails here (memory, no compiler)."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    failed: set[str] = set()
+    run = timer(device)
+    for round in range(rounds + 2):
+        for name, call in calls.items():
+            if name in failed:
+                continue
+            try:
+                ms = run(call)
+            except Exception as error:  # a provider that cannot run is a result too
+                print(f"{name} failed: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+                failed.add(name)
+                continue
+            if round >= 2:  # the first two compile and warm up
+                times[name].append(ms)
+    return {name: None if name in failed else statistics.median(t) for name, t in times.items()}
+
+
+def peak_memory(call: Callable[[], Any], device: str) -> int | None:
+    """Bytes that the call needs at its peak beyond what was there before; None where it cannot be seen."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        before = _status("VmRSS")
+        call()
+        return max(_status("VmHWM") - before, 0)
+    except OSError:
+        return None
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(field)
+
+
+def copy_bandwidth(rounds: int) -> float:
+    """GB/s of a large copy on the CUDA device, bytes read plus bytes written."""
+    source = torch.empty(2**30, dtype=torch.int8, device="cuda").zero_()
+    target = torch.empty_like(source)
+    ms = interleaved({"copy": lambda: target.copy_(source)}, rounds, "cuda")["copy"]
+    assert ms is not None
+    return 2 * source.numel() / ms / 1e6
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The machine and the versions, which every results file names."""
+    facts = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
+        "threads": torch.get_num_threads(),
+        "instruction set": _core.instruction_set(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    for package in ("triton", "liger_kernel"):
+        facts[package] = _version(package)
+    return facts | {"fastprune": fastprune.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor_name() -> str:
+    try:
+        facts = {}
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+        return f"{facts['model name']} family {facts['cpu family']} model {facts['model']}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()

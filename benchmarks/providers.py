@@ -1,0 +1,111 @@
+"""What the scores and the loss are measured against, with the bytes that each must move.
+
+A provider's `bytes` are the bytes it moves for one logit, b being the bytes of a logit: what it reads and
+writes if nothing stays in a cache between two operations, and O(rows) left out. The fewest possible are b for a
+score, and 3 b for a loss with its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import fastprune
+
+
+@dataclass(frozen=True)
+class Provider:
+    name: str
+    call: Callable[[Tensor, Tensor], Any]
+    bytes: Callable[[int], int]
+
+
+def textbook_el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """|| softmax - onehot || in fp32, as it is usually written."""
+    p = torch.softmax(logits.float(), -1)
+    return (p - F.one_hot(labels, logits.shape[-1])).norm(dim=-1)
+
+
+def textbook_bytes(b: int) -> int:
+    cast = 0 if b == 4 else b + 4
+    softmax, one_hot, subtract, norm = 4 + 4, 8, 4 + 8 + 4, 4
+    return cast + softmax + one_hot + subtract + norm
+
+
+def lean_el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same with one temporary: the softmax, from which the one-hot is taken in place."""
+    p = torch.softmax(logits, -1, dtype=torch.float32)
+    p.scatter_add_(-1, labels[:, None], p.new_full((1, 1), -1.0).expand(len(labels), 1))
+    return p.norm(dim=-1)
+
+
+def forward_and_backward(loss_fn: Callable[[Tensor, Tensor], Any]) -> Callable[[Tensor, Tensor], Any]:
+    """A training step of the loss alone: the gradient is made and dropped."""
+
+    def step(logits: Tensor, labels: Tensor) -> None:
+        logits.grad = None
+        loss = loss_fn(logits, labels)
+        (loss[0] if isinstance(loss, tuple) else loss).backward()
+
+    return step
+
+
+def el2n_providers() -> list[Provider]:
+    return [
+        Provider("fastprune", fastprune.el2n, lambda b: b),
+        Provider("textbook eager", textbook_el2n, textbook_bytes),
+        Provider("lean eager", lean_el2n, lambda b: b + 4 + 4),
+        # A compiler that fuses all of it reads the row once for the sum and once for the norm.
+        Provider("compile(textbook)", torch.compile(textbook_el2n, dynamic=False), lambda b: 2 * b),
+        Provider("compile(lean)", torch.compile(lean_el2n, dynamic=False), lambda b: 2 * b),
+    ]
+
+
+def score_providers() -> list[Provider]:
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def several(*metrics: str) -> Callable[[Tensor, Tensor], Any]:
+        return lambda logits, labels: fastprune.score(logits, labels, metrics)
+
+    return [
+        Provider("fastprune loss", several("loss"), lambda b: b),
+        Provider("fastprune el2n + loss", several("el2n", "loss"), lambda b: b),
+        Provider(
+            "fastprune all six",
+            several("el2n", "loss", "confidence", "margin", "entropy", "correct"),
+            lambda b: b,
+        ),
+        Provider("torch loss", loss, lambda b: 2 * b),  # log_softmax: one read, one write
+    ]
+
+
+def loss_providers(device: str) -> list[Provider]:
+    def with_scores(logits: Tensor, labels: Tensor) -> Any:
+        return fastprune.cross_entropy(logits, labels, return_scores="el2n")
+
+    providers = [
+        Provider("fastprune with el2n", forward_and_backward(with_scores), lambda b: 3 * b),
+        Provider("fastprune", forward_and_backward(fastprune.cross_entropy), lambda b: 3 * b),
+        # log_softmax 2, its gradient: the zeros and the label's 1, then two reads and a write.
+        Provider("torch", forward_and_backward(F.cross_entropy), lambda b: 6 * b),
+        Provider(
+            "compile(torch)",
+            forward_and_backward(torch.compile(lambda z, y: F.cross_entropy(z, y), dynamic=False)),
+            lambda b: 4 * b,
+        ),
+    ]
+    if device == "cuda":
+        try:
+            from liger_kernel.transformers.functional import liger_cross_entropy
+        except ImportError:
+            return providers
+        # It writes the gradient over the logits, so every call has another row's worth of logits: a copy of them,
+        # timed with it, would be unfair; the values drift, the work does not.
+        providers.append(Provider("liger", forward_and_backward(liger_cross_entropy), lambda b: 3 * b))
+    return providers
