@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both make their own virtual environment first.
+# `make demo`, `make test` and, for work on csrc, `make sanitize`. Each makes its own virtual environment first.
 # TORCH picks another build, e.g. `make test TORCH=torch==2.13.0+cu130`.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sanitize clean
 
 demo: $(STAMP)-demo
 	$(BIN)/fastprune finetune --epochs 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -19,6 +19,20 @@ lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The C++ core under AddressSanitizer and UndefinedBehaviorSanitizer: the tests that call it, and a longer
+# random search, on every instruction set this processor has. In a copy, so that the ordinary build stays.
+SANITIZED := build/sanitize
+SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_cross_entropy.py scores/test_scores_api.py selection
+sanitize: $(STAMP)-test
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r fastprune tests $(SANITIZED) && rm -f $(SANITIZED)/fastprune/*.so
+	FASTPRUNE_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
+	for isa in $$($(BIN)/python -c 'from fastprune import _core; print(*_core.instruction_sets())'); do \
+	    echo "== $$isa"; \
+	    (cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 FASTPRUNE_FUZZ=1000 FASTPRUNE_ISA=$$isa \
+	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
+	done
 
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files.
 $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)

@@ -141,6 +141,10 @@ FASTPRUNE_INLINE void transpose(Vector (&v)[8]) {
 #else
 
 FASTPRUNE_INLINE Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }
+FASTPRUNE_INLINE Vector less_multiple_of_ln2(Vector x, Vector n) {
+  // Without a fused operation ln 2 goes in two parts, of which the first is exact times n.
+  return (x - n * 0.693359375f) + n * 2.1219444e-4f;
+}
 FASTPRUNE_INLINE Vector square_root(Vector a) {
   for (int i = 0; i < kWidth; ++i) a[i] = __builtin_sqrtf(a[i]);
   return a;
@@ -181,6 +185,13 @@ FASTPRUNE_INLINE void copy_padded(float* to, const float* from, int n) {
   }
 }
 
+#if FASTPRUNE_WIDTH != 4
+// x - n ln 2. ln 2 rounded to a float is off by 2.8e-9 of itself, so that one fused constant does.
+FASTPRUNE_INLINE Vector less_multiple_of_ln2(Vector x, Vector n) {
+  return fma(n, splat(-0.693147182f), x);
+}
+#endif
+
 // To the nearest bfloat16, ties to even; NaN stays NaN.
 FASTPRUNE_INLINE void store(BFloat16* to, Vector v) {
   const IntVector bits = (IntVector)v;
@@ -216,12 +227,12 @@ FASTPRUNE_INLINE Vector exp_reduced(Vector r) {
 // e^x for smallest <= x <= 0 with smallest >= -87, e^smallest below that, NaN for NaN. Relative error
 // below 2.3e-7.
 //
-// x = n ln 2 + r. ln 2 rounded to a float is off by 2.8e-9 of itself, so that one fused constant does.
+// x = n ln 2 + r.
 FASTPRUNE_INLINE Vector exp_nonpositive(Vector x, float smallest = kSmallestExponent) {
   x = max_lanes(splat(smallest), x);
   const Vector magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vector shifted = fma(x, splat(1.44269504f), magic);
-  const Vector e = exp_reduced(fma(shifted - magic, splat(-0.693147182f), x));
+  const Vector e = exp_reduced(less_multiple_of_ln2(x, shifted - magic));
   // The low bits of `shifted` hold n; moved into the exponent field they multiply e by 2^n.
   return (Vector)((IntVector)e + ((IntVector)shifted << 23));
 }

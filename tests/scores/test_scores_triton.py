@@ -1,11 +1,14 @@
-"""The Triton kernel: in the interpreter, compiled ahead of time, and on a GPU where there is one."""
+"""The Triton kernels in the interpreter, and on a GPU where there is one.
+
+What compiles to what is in test_triton_compiled.py. A GPU machine may have nothing but torch, triton and
+pytest, so nothing else is imported here.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,15 +17,12 @@ import torch
 
 pytest.importorskip("triton")
 
-TRITON = tuple(int(part) for part in version("triton").split(".")[:2])
-HERE = Path(__file__).parent
+import triton_cases
+from triton_cases import poisoned
 
-TARGETS = {
-    "sm80": (("cuda", 80, 32), "cubin"),
-    "sm90": (("cuda", 90, 32), "cubin"),
-    "sm100": (("cuda", 100, 32), "cubin"),
-    "gfx942": (("hip", "gfx942", 64), "hsaco"),
-}
+from fastprune.scores import triton_gradient, triton_rows
+
+HERE = Path(__file__).parent
 
 
 def test_interpreted() -> None:
@@ -33,64 +33,31 @@ def test_interpreted() -> None:
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert " passed" in run.stdout and "skipped" not in run.stdout, run.stdout
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.skipif(TRITON < (3, 3), reason="compiling ahead of time has another interface before Triton 3.3")
-def test_compiles_ahead_of_time(target: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from fastprune.scores import triton_kernel
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # or an older build would be found
-    kernel = triton_kernel.row_scores_kernel
-    config = triton_kernel.launch_config(32_000, torch.float64 if dtype == "fp64" else torch.float32)
-    constants = {"EL2N": True, "LOSS": True, "DOUBLE": dtype == "fp64", "BLOCK": config["BLOCK"]}
-    pointers = {"logits": f"*{dtype}", "labels": "*i64", "el2n": "*fp32", "loss": "*fp32"}
-    signature = {
-        name: pointers.get(name, "constexpr" if name in constants else "i64" if "stride" in name else "i32")
-        for name in kernel.arg_names
-    }
-    (backend, arch, warp), binary = TARGETS[target]
-    compiled = triton.compile(
-        ASTSource(kernel, signature=signature, constexprs=constants),
-        target=GPUTarget(backend, arch, warp),
-        options={"num_warps": config["num_warps"], "enable_fp_fusion": True},
-    )
-    assert len(compiled.asm[binary]) > 1000
-    # One exponential a logit: a second one would halve the speed on 16-bit logits.
-    if backend == "cuda":
-        per_thread = config["BLOCK"] // (32 * config["num_warps"])
-        assert per_thread <= compiled.asm["ptx"].count("ex2.approx") <= per_thread + 3
-
-
 gpu = pytest.mark.gpu
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def poisoned(
-    logits: torch.Tensor, labels: torch.Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
-) -> dict[str, torch.Tensor]:
-    from fastprune.scores import triton_kernel
-
-    out = {metric: torch.full(labels.shape, -torch.inf, device=logits.device) for metric in metrics}
-    triton_kernel.launch(logits, labels, out, ignore_index, shift)
-    return out
+LOSS_DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 @gpu
 @on_gpu
-@pytest.mark.parametrize("classes", (*cases.CLASSES, 128_256, 50_257))
+@pytest.mark.parametrize("classes", (*cases.CLASSES, 2048, 2049, 128_256, 50_257))
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_accuracy_on_gpu(classes: int, dtype: torch.dtype) -> None:
     cases.check_accuracy(poisoned, classes, dtype, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("classes", [7, 1000, 5000, 150_000])
+@pytest.mark.parametrize("dtype", LOSS_DTYPES)
+def test_entropy_where_the_model_is_sure_and_wrong_on_gpu(classes: int, dtype: torch.dtype) -> None:
+    triton_cases.check_sure_and_wrong(classes, dtype, "cuda")
 
 
 @gpu
@@ -102,10 +69,74 @@ def test_strides_and_shift_on_gpu(dtype: torch.dtype) -> None:
 
 @gpu
 @on_gpu
-@pytest.mark.parametrize("classes", [3, 16, 5000, 9000])
+@pytest.mark.parametrize("classes", [3, 16, 2040, 5000, 9001, 140_000])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_special_rows_on_gpu(classes: int, dtype: torch.dtype) -> None:
     cases.check_special_rows(poisoned, dtype, classes, "cuda")
+    if dtype in (torch.bfloat16, torch.float32):
+        triton_cases.check_finfo_min(classes, dtype, "cuda")
+    triton_cases.check_labels_out_of_range(classes, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("classes", [151, 152, 2049, 4096, 50_257, 128_256, 140_001])
+@pytest.mark.parametrize("dtype", LOSS_DTYPES)
+def test_bits_depend_on_the_row_alone_on_gpu(classes: int, dtype: torch.dtype) -> None:
+    """Neither on its address, nor on the batch, nor on what else is asked for."""
+    triton_cases.check_every_misalignment(classes, dtype, "cuda")
+    logits, labels = (x.cuda() for x in cases.rows(classes, dtype))
+    whole = poisoned(logits, labels, cases.METRICS, -100, 0)
+    part = poisoned(logits[3:5], labels[3:5], cases.METRICS, -100, 0)
+    for metric in cases.METRICS:
+        assert torch.equal(part[metric], whole[metric][3:5])
+        assert torch.equal(poisoned(logits, labels, (metric,), -100, 0)[metric], whole[metric])
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("dtype", LOSS_DTYPES)
+@pytest.mark.parametrize("classes", [1, 3, 150, 1000, 2049, 6000, 50_257, 128_256])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_and_gradient_on_gpu(classes: int, dtype: torch.dtype, weighted: bool, smoothing: float) -> None:
+    triton_cases.check_loss(classes, dtype, weighted, smoothing, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("classes", [20, 2500, 70_001])
+def test_loss_layouts_and_special_rows_on_gpu(classes: int) -> None:
+    triton_cases.check_loss_layouts(classes, torch.bfloat16, "cuda")
+    for smoothing in (0.0, 0.1):
+        triton_cases.check_loss_special_rows(classes, torch.float32, smoothing, "cuda")
+
+
+@gpu
+@on_gpu
+def test_capture_in_a_cuda_graph_on_gpu() -> None:
+    """No synchronisation, and no memory but what the graph keeps, also where segments are merged."""
+    logits, labels = (x.cuda() for x in cases.rows(128_256, torch.bfloat16))
+    row_grads = torch.ones(len(labels), device="cuda")
+
+    def step() -> tuple[torch.Tensor, ...]:
+        scores = triton_rows.row_scores(logits, labels, ("el2n",), -100, 0)
+        losses, stats, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+        grad = triton_gradient.loss_backward(row_grads, logits, labels, None, stats, -100, 0.0, 0)
+        return scores["el2n"], losses, grad
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()  # compiles
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    logits.copy_(logits.flip(0))
+    labels.copy_(labels.flip(0))
+    graph.replay()
+    for replayed, fresh in zip(captured, step(), strict=True):
+        assert torch.equal(replayed, fresh)
 
 
 @gpu
@@ -120,6 +151,12 @@ def test_offsets_beyond_32_bits_on_gpu() -> None:
     expected = cases.definition.row_scores(logits[tail].cpu(), labels[tail].cpu(), cases.METRICS, -100, 0)
     for metric in cases.METRICS:
         assert cases.worst_error(scores[metric][tail], expected[metric]) <= cases.BOUND
+    losses, stats, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+    assert torch.equal(losses[tail], scores["loss"][tail])
+    grad = triton_gradient.loss_backward(torch.ones_like(losses), logits, labels, None, stats, -100, 0.0, 0)
+    z = logits[tail].double().requires_grad_()
+    torch.nn.functional.cross_entropy(z, labels[tail], reduction="sum").backward()
+    torch.testing.assert_close(grad[tail].double(), z.grad, rtol=2.0**-8, atol=1e-12)
 
 
 @gpu

@@ -1,4 +1,4 @@
-"""The Triton kernel's own source in Triton's interpreter, on the CPU.
+"""The Triton kernels' own source in Triton's interpreter, on the CPU.
 
 Triton reads TRITON_INTERPRET when it is imported, so an ordinary run skips this file, and
 test_scores_triton.py runs it in a process of its own.
@@ -6,69 +6,171 @@ test_scores_triton.py runs it in a process of its own.
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
 import row_score_cases as cases
 import torch
+import triton_cases
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("run with TRITON_INTERPRET=1, as test_scores_triton.py does", allow_module_level=True)
 
-from fastprune.scores import triton_kernel
-
-
-def poisoned(
-    logits: torch.Tensor, labels: torch.Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
-) -> dict[str, torch.Tensor]:
-    """The launcher with outputs that show an unwritten row as infinity of the wrong sign."""
-    out = {metric: torch.full(labels.shape, -torch.inf) for metric in metrics}
-    triton_kernel.launch(logits, labels, out, ignore_index, shift)
-    return out
+from fastprune.scores import triton_rows, triton_segment
 
 
 @pytest.mark.parametrize("classes", cases.CLASSES)
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_accuracy(classes: int, dtype: torch.dtype) -> None:
-    cases.check_accuracy(poisoned, classes, dtype)
-
-
-def test_strides_and_shift() -> None:
-    cases.check_strides_and_shift(poisoned, torch.bfloat16, shifts=(0, 3))
+    cases.check_accuracy(triton_cases.poisoned, classes, dtype)
 
 
 @pytest.mark.parametrize(
     ("classes", "dtype"),
-    [(3, torch.float32), (16, torch.float16), (9000, torch.bfloat16), (5000, torch.float64)],
+    [(7, torch.bfloat16), (40, torch.float32), (2500, torch.bfloat16), (2500, torch.float16), (2500, torch.float32)],
+)
+def test_accuracy_of_entropy_where_the_model_is_sure_and_wrong(classes: int, dtype: torch.dtype) -> None:
+    """All but one logit far below it: what is left of S1 lies below its last digit."""
+    triton_cases.check_sure_and_wrong(classes, dtype)
+
+
+def test_strides_and_shift() -> None:
+    cases.check_strides_and_shift(triton_cases.poisoned, torch.bfloat16, shifts=(0, 3))
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype"),
+    [
+        (3, torch.float32),
+        (16, torch.float16),
+        (2040, torch.float64),
+        (9000, torch.bfloat16),
+        (5001, torch.float16),
+        (5000, torch.float32),
+        (5000, torch.float64),
+    ],
 )
 def test_special_rows(classes: int, dtype: torch.dtype) -> None:
-    cases.check_special_rows(poisoned, dtype, classes)
+    cases.check_special_rows(triton_cases.poisoned, dtype, classes)
 
 
-def test_labels_out_of_range_score_nan() -> None:
-    logits = torch.zeros(4, 3)
-    scores = poisoned(logits, torch.tensor([0, 3, -1, -100]), ("el2n", "loss"), -100, 0)
-    for metric in cases.METRICS:
-        assert scores[metric].isnan().tolist() == [False, True, True, False]
-        assert scores[metric][3] == 0
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("classes", [5, 3000])
+def test_masks_of_the_largest_negative_number(classes: int, dtype: torch.dtype) -> None:
+    """Times log2(e) they overflow; rows of nothing else are uniform."""
+    triton_cases.check_finfo_min(classes, dtype)
+
+
+@pytest.mark.parametrize("classes", [3, 3000])
+def test_labels_out_of_range_score_nan(classes: int) -> None:
+    triton_cases.check_labels_out_of_range(classes)
 
 
 @pytest.mark.parametrize("metric", cases.METRICS)
-def test_each_metric_alone(metric: str) -> None:
-    logits, labels = cases.rows(150, torch.float32)
-    both = poisoned(logits, labels, cases.METRICS, -100, 0)
-    assert torch.equal(poisoned(logits, labels, (metric,), -100, 0)[metric], both[metric])
+@pytest.mark.parametrize(("classes", "dtype"), [(150, torch.float32), (3000, torch.bfloat16)])
+def test_each_metric_alone(metric: str, classes: int, dtype: torch.dtype) -> None:
+    logits, labels = cases.rows(classes, dtype)
+    together = triton_cases.poisoned(logits, labels, cases.METRICS, -100, 0)
+    assert torch.equal(triton_cases.poisoned(logits, labels, (metric,), -100, 0)[metric], together[metric])
 
 
-def test_bits_depend_on_the_row_alone() -> None:
-    logits, labels = cases.rows(5000, torch.float32)
-    whole = poisoned(logits, labels, cases.METRICS, -100, 0)
-    part = poisoned(logits[3:5], labels[3:5], cases.METRICS, -100, 0)
+@pytest.mark.parametrize(("classes", "dtype"), [(150, torch.bfloat16), (5000, torch.float32), (2049, torch.float16)])
+def test_bits_do_not_depend_on_the_batch(classes: int, dtype: torch.dtype) -> None:
+    logits, labels = cases.rows(classes, dtype)
+    whole = triton_cases.poisoned(logits, labels, cases.METRICS, -100, 0)
+    part = triton_cases.poisoned(logits[3:5], labels[3:5], cases.METRICS, -100, 0)
     for metric in cases.METRICS:
         assert torch.equal(part[metric], whole[metric][3:5])
 
 
-def test_no_rows() -> None:
-    assert triton_kernel.row_scores(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), ("el2n",), -100, 0)[
-        "el2n"
-    ].shape == (0,)
+@pytest.mark.parametrize(
+    ("classes", "dtype"),
+    [
+        (152, torch.bfloat16),
+        (151, torch.bfloat16),
+        (2049, torch.bfloat16),
+        (4096, torch.bfloat16),
+        (3001, torch.float32),
+        (2051, torch.float64),
+    ],
+)
+def test_bits_do_not_depend_on_the_address(classes: int, dtype: torch.dtype) -> None:
+    triton_cases.check_every_misalignment(classes, dtype)
+
+
+def test_bits_do_not_depend_on_what_lies_around_a_row() -> None:
+    """The kernels load up to 15 bytes of a row's neighbours."""
+    logits, labels = cases.rows(2049, torch.bfloat16)
+    scores = triton_cases.poisoned(logits, labels, cases.METRICS, -100, 0)
+    for noise in (float("nan"), float("inf"), -float("inf"), 1e4):
+        around = torch.full((len(labels), 2049 + 22), noise, dtype=torch.bfloat16)
+        around[:, 11:-11] = logits
+        again = triton_cases.poisoned(around[:, 11:-11], labels, cases.METRICS, -100, 0)
+        for metric in cases.METRICS:
+            assert torch.equal(again[metric], scores[metric])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_segments_merge(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments small enough for some to hold no label, no large logit, or one class."""
+    monkeypatch.setattr(triton_rows, "SEGMENT_BYTES", 1024 * dtype.itemsize)
+    for classes in (3073, 4096):
+        cases.check(triton_cases.poisoned, *cases.rows(classes, dtype))
+    cases.check_special_rows(triton_cases.poisoned, dtype, 4100)
+    triton_cases.check_sure_and_wrong(3000, dtype)
+
+
+def test_a_guess_far_off_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the second reading, a spike behind the first block would overflow."""
+    logits, labels = cases.rows(3000, torch.bfloat16)
+    logits[:, 2000] = logits[:, :1500].amax(1) + torch.tensor([15.0, 17, 25, 50, 100, 200, 1000, 3, 0, 40, 60])
+    labels[labels == 2000] = 7
+    cases.check(triton_cases.poisoned, logits, labels)
+    monkeypatch.setattr(triton_segment, "LAG", triton_segment.tl.constexpr(1e9))
+    with pytest.raises(AssertionError):
+        cases.check(triton_cases.poisoned, logits, labels)
+
+
+def test_no_rows_and_no_metrics() -> None:
+    empty = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
+    assert triton_rows.row_scores(*empty, ("el2n",), -100, 0)["el2n"].shape == (0,)
+    assert triton_rows.row_scores(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), (), -100, 0) == {}
+    losses, stats, scores = triton_rows.loss_forward(*empty, None, (), -100, 0.0, 0)
+    assert losses.shape == (0,) and stats.shape == (3, 0) and scores == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("classes", [1, 3, 150, 1000, 2049, 6000])
+def test_loss_and_gradient(classes: int, dtype: torch.dtype) -> None:
+    for weighted, smoothing in itertools.product((False, True), (0.0, 0.1)):
+        triton_cases.check_loss(classes, dtype, weighted, smoothing)
+
+
+def test_loss_of_several_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_rows, "SEGMENT_BYTES", 2048)
+    for weighted in (False, True):
+        triton_cases.check_loss(3333, torch.bfloat16, weighted, 0.2)
+
+
+@pytest.mark.parametrize("classes", [20, 2500])
+def test_loss_strides_shift_and_ignored_rows(classes: int) -> None:
+    triton_cases.check_loss_layouts(classes, torch.bfloat16)
+
+
+@pytest.mark.parametrize("classes", [5, 2500])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_special_rows(classes: int, smoothing: float) -> None:
+    triton_cases.check_loss_special_rows(classes, torch.float32, smoothing)
+
+
+def test_scores_with_the_loss_are_those_without() -> None:
+    for classes in (150, 3000):
+        logits, labels = cases.rows(classes, torch.bfloat16)
+        alone = triton_rows.row_scores(logits, labels, cases.METRICS, -100, 0)
+        _, _, scores = triton_rows.loss_forward(logits, labels, torch.rand(classes), cases.METRICS, -100, 0.1, 0)
+        losses, _, none = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+        assert none == {}
+        assert torch.equal(losses, alone["loss"])
+        for metric in cases.METRICS:
+            assert torch.equal(scores[metric], alone[metric])

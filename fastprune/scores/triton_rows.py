@@ -1,0 +1,571 @@
+"""Row scores and the cross-entropy forward on the GPU: Triton kernels that read each row of logits once.
+
+Algebra: `triton_math`. What a row's sums turn into is in `_store_row`, which all kernels end with.
+
+Three kernels. Short rows: one program takes several, as a tile in registers. Long rows are cut into
+segments of SEGMENT_BYTES, a program each (`triton_segment`), and if there is more than one segment a
+last small kernel merges a row's sums in the order of its segments. So a few long rows already keep
+many multiprocessors busy and the last wave of programs is short; and since the cut depends on the
+number of classes and the dtype alone, so do a row's bits: on no batch, address or set of metrics. Rows
+that are not scored are not read, but all their outputs are written.
+
+Bytes: rows * C * itemsize read, 8 a row and segment for the label, 4 a row and output written; where
+there are several segments, 12 to 24 for each (twice that for fp64) written and read, 0.02 % of it.
+Second readings, of one segment at a time, are rare and explained in `triton_segment`.
+
+Accuracy. fp64 logits are subtracted from the reference in fp64; everything else is fp32. Of a term,
+the rounding of its exponent costs at most 2^-19 ln 2 = 1.3e-6 and the hardware exponential 2^-22; the sums, C / 1024
+roundings of numbers of one sign. Relative error <= 4e-6 for every metric, el2n from 1.41 down to 1e-12.
+
+Every kernel is compiled without automatic contraction to fma (`tl.fma` stands where one is wanted), so
+that a sum has the same bits wherever it is inlined.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastprune.scores.definition import METRICS
+from fastprune.scores.layout import as_rows, unit_class_stride
+from fastprune.scores.triton_math import FAR, LOG2_E, entropy_of, exp, log1p, merge
+from fastprune.scores.triton_segment import segment_sums
+
+# Longer rows take the segment loop, whose fixed cost they outweigh from about here on.
+SHORT = 2048
+# Of one program. Its fixed cost (label, first load, final sums: some 480 instructions a thread) is
+# then 1 issue slot a 16-bit logit, next to 7.5 in the loop.
+SEGMENT_BYTES = 128 * 1024
+# Threads of a program for long rows, and rows of one that merges.
+_THREADS = 128
+# What one segment leaves to the merge: m, S1, S2, R, T, D.
+_SUMS = tl.constexpr(6)
+
+
+@triton.jit
+def labels_of(row, labels, rows, tokens, classes, batch_stride, token_stride, shift, ignore_index):
+    """(b, t, label, counted, valid) of rows: scored at all, and with a label in [0, classes).
+
+    Of fewer than 2^31 rows, which a grid could not have either: a division of 64 bits is slow.
+    """
+    b = (row.to(tl.int32) // tokens).to(tl.int64)
+    t = row - b * tokens
+    has_label = (row < rows) & (t + shift < tokens)
+    label = tl.load(labels + b * batch_stride + (t + shift) * token_stride, mask=has_label, other=0)
+    counted = has_label & (label != ignore_index)
+    valid = counted & (label >= 0) & (label < classes)
+    return b, t, label, counted, valid
+
+
+@triton.jit
+def _store_row(
+    row,  # int64, a scalar or a vector, as all values
+    rows,
+    counted,
+    valid,
+    label,
+    z_label,
+    m,
+    s1,
+    s2,
+    r,
+    t,
+    d,
+    el2n,  # OUT (rows,) fp32, as the next five; each not touched unless its flag is set
+    loss,
+    confidence,
+    margin,
+    entropy,
+    correct,
+    losses,  # OUT (rows,) fp32, the criterion's loss; not touched unless TRAIN, as the next
+    stats,  # OUT (3, rows) fp32: M, 1 / Z, 1 - p_y
+    weight,  # IN (classes,) fp32, not touched unless WEIGHTED
+    weight_sum,  # IN (1,) fp32, not touched unless WEIGHTED and SMOOTH
+    classes,
+    label_smoothing,
+    EL2N: tl.constexpr,
+    LOSS: tl.constexpr,
+    CONFIDENCE: tl.constexpr,
+    MARGIN: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    CORRECT: tl.constexpr,
+    TRAIN: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SMOOTH: tl.constexpr,
+):
+    """Everything a row's sums determine, closed forms first, then the exceptions."""
+    stored = row < rows
+    inf: tl.constexpr = float("inf")
+    nan: tl.constexpr = float("nan")
+    # NaN, or +inf times 0, among the others has made s1 NaN.
+    undefined = (s1 != s1) | (z_label != z_label) | (m == inf) | (z_label == inf) | (counted != valid)
+    undefined = undefined | ((m == -inf) & (z_label == -inf))
+    alone = m == -inf
+
+    gap = (z_label - m).to(tl.float32)
+    w = exp(tl.minimum(-gap, 0.0))
+    p = exp(tl.minimum(gap, 0.0))
+    others = w * s1
+    z_sum = others + p
+    if EL2N:
+        score = w * tl.sqrt(s1 * s1 + s2) / z_sum
+        score = tl.where(undefined, nan, tl.where(alone, 0.0, score))
+        tl.store(el2n + row, tl.where(counted, score, 0.0), mask=stored)
+    if LOSS or TRAIN:
+        hard = tl.where(gap >= 0.0, log1p(others), log1p((s1 - 1.0) + p) - gap)
+        hard = tl.where(undefined, nan, tl.where(alone, 0.0, hard))
+    if LOSS:
+        tl.store(loss + row, tl.where(counted, hard, 0.0), mask=stored)
+    if CONFIDENCE:
+        score = tl.where(undefined, nan, tl.where(alone, 1.0, p / z_sum))
+        tl.store(confidence + row, tl.where(counted, score, 0.0), mask=stored)
+    if MARGIN:
+        score = tl.where(undefined, nan, gap)
+        tl.store(margin + row, tl.where(counted, score, 0.0), mask=stored)
+    if ENTROPY:
+        score = entropy_of(gap, w, p, s1, r, t)
+        score = tl.where(undefined, nan, tl.where(alone, 0.0, score))
+        tl.store(entropy + row, tl.where(counted, score, 0.0), mask=stored)
+    if CORRECT:
+        score = tl.where(undefined, nan, tl.where(gap >= 0.0, 1.0, 0.0))
+        tl.store(correct + row, tl.where(counted, score, 0.0), mask=stored)
+    if TRAIN:
+        if WEIGHTED:
+            w_label = tl.load(weight + label, mask=valid & stored, other=0.0)
+        else:
+            w_label = 1.0
+        value = w_label * hard
+        if SMOOTH:
+            if WEIGHTED:
+                w_all = tl.load(weight_sum)
+            else:
+                w_all = classes * 1.0
+            # sum w_i (lse - z_i); where the label itself is masked all of it is infinite.
+            spread = w_all * hard - tl.where(hard == inf, 0.0, d)
+            value = (1.0 - label_smoothing) * value + (label_smoothing / classes) * spread
+        tl.store(losses + row, tl.where(counted, value, 0.0), mask=stored)
+        inverse = tl.where(undefined, nan, 1.0 / z_sum)
+        missing = tl.where(undefined, nan, others / z_sum)
+        tl.store(stats + row, tl.where(counted, tl.maximum(m, z_label), 0.0), mask=stored)
+        tl.store(stats + (row + rows), tl.where(counted, inverse, 0.0), mask=stored)
+        tl.store(stats + (row + rows + rows), tl.where(counted, missing, 0.0), mask=stored)
+
+
+# Arguments that all kernels take in this order and hand on; see `_store_row` and `labels_of`.
+_UNSPECIALISED = ["logits", "logits_batch_stride", "logits_token_stride"]
+
+
+@triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
+def short_rows_kernel(
+    logits,  # IN  (B, T, C) fp16/bf16/fp32/fp64, class stride 1
+    labels,  # IN  (B, T) int64
+    weight,  # IN  (C,) fp32; not touched unless WEIGHTED
+    weight_sum,  # IN  () fp32; not touched unless WEIGHTED and SMOOTH
+    el2n,  # OUT (B, T) fp32 contiguous, as the next six; each not touched unless its flag is set
+    loss,
+    confidence,
+    margin,
+    entropy,
+    correct,
+    losses,  # not touched unless TRAIN, as the next
+    stats,  # OUT (3, B, T) fp32 contiguous: M, 1 / Z, 1 - p_y
+    rows,  # B * T
+    tokens,  # T
+    classes,  # C
+    logits_batch_stride,  # in elements, as the next three
+    logits_token_stride,
+    labels_batch_stride,
+    labels_token_stride,
+    shift,  # row (b, t) is scored against label (b, t + shift)
+    ignore_index,
+    label_smoothing,
+    EL2N: tl.constexpr,
+    LOSS: tl.constexpr,
+    CONFIDENCE: tl.constexpr,
+    MARGIN: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    CORRECT: tl.constexpr,
+    TRAIN: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    ALIGNED: tl.constexpr,  # every row starts at a multiple of 16 bytes
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,  # a power of two, at least C
+):
+    """ROWS rows a program, each held whole in registers, so that m is known before anything is summed."""
+    DOUBLE: tl.constexpr = logits.dtype.element_ty == tl.float64
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    b, t, label, counted, valid = labels_of(
+        row, labels, rows, tokens, classes, labels_batch_stride, labels_token_stride, shift, ignore_index
+    )
+    z_row = logits + (b * logits_batch_stride + t * logits_token_stride)
+    z_label = tl.load(z_row + label, mask=valid, other=0.0)
+    if ALIGNED:
+        z_row = tl.multiple_of((z_row.to(tl.int64) // 16 * 16).to(z_row.dtype), 16)
+    column = tl.arange(0, COLUMNS)[None, :]
+    inside = column < classes
+    if ALIGNED:
+        # The same, but seen to be constant over 16 bytes, or it would split the loads.
+        per_load: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
+        inside = column // per_load * per_load < classes
+    z = tl.load(z_row[:, None] + column, mask=valid[:, None] & inside)
+    if not DOUBLE:
+        z = z.to(tl.float32)
+        z_label = z_label.to(tl.float32)
+
+    other = inside & (column != label.to(tl.int32)[:, None])
+    d = tl.zeros((ROWS,), tl.float32)
+    if SMOOTH:
+        lead = tl.where(other, z - z_label[:, None], 0.0).to(tl.float32)
+        if WEIGHTED:
+            lead = lead * tl.load(weight + column, mask=inside, other=0.0)
+        d = tl.sum(lead, axis=1)
+    z = tl.where(other, z, float("-inf"))
+    m = tl.max(z, axis=1)
+    below = (tl.where(m == float("-inf"), 0.0, m)[:, None] - z).to(tl.float32)
+    e = tl.exp2(below * -LOG2_E)
+    s1 = tl.sum(e, axis=1)
+    s2 = tl.sum(e * e, axis=1)
+    r = s1
+    t_sum = s1
+    if ENTROPY:
+        largest = z == m[:, None]
+        e = tl.where(largest, 0.0, e)
+        r = tl.sum(e, axis=1) + (tl.sum(largest.to(tl.int32), axis=1) - 1).to(tl.float32)
+        t_sum = tl.sum(e * tl.minimum(below, FAR), axis=1)
+    _store_row(
+        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+        el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
+        EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
+def long_rows_kernel(
+    logits,  # as in short_rows_kernel, up to SMOOTH, except for `partial`
+    labels,
+    weight,
+    weight_sum,
+    el2n,
+    loss,
+    confidence,
+    margin,
+    entropy,
+    correct,
+    losses,
+    stats,
+    rows,
+    tokens,
+    classes,
+    logits_batch_stride,
+    logits_token_stride,
+    labels_batch_stride,
+    labels_token_stride,
+    shift,
+    ignore_index,
+    label_smoothing,
+    partial,  # OUT (segments, _SUMS, rows) fp32, fp64 for fp64 logits; not touched unless SPLIT
+    segments,
+    EL2N: tl.constexpr,
+    LOSS: tl.constexpr,
+    CONFIDENCE: tl.constexpr,
+    MARGIN: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    CORRECT: tl.constexpr,
+    TRAIN: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    SPLIT: tl.constexpr,  # there is more than one segment, and `merge_kernel` follows
+    SEGMENT: tl.constexpr,
+):
+    """One segment of a row a program."""
+    DOUBLE: tl.constexpr = logits.dtype.element_ty == tl.float64
+    row = tl.program_id(0).to(tl.int64)
+    segment = tl.program_id(1)
+    b, t, label, counted, valid = labels_of(
+        row, labels, rows, tokens, classes, labels_batch_stride, labels_token_stride, shift, ignore_index
+    )
+    z_row = logits + (b * logits_batch_stride + t * logits_token_stride)
+    z_label = tl.load(z_row + label, mask=valid, other=0.0)
+    if not DOUBLE:
+        z_label = z_label.to(tl.float32)
+    start = segment * SEGMENT
+    size = tl.where(valid, tl.minimum(classes - start, SEGMENT), 0)
+    m, s1, s2, r, t_sum, d = segment_sums(
+        z_row + start, weight + start, size, (label - start).to(tl.int32), z_label, ENTROPY, SMOOTH, WEIGHTED
+    )
+    if SPLIT:
+        to = partial + segment.to(tl.int64) * rows * _SUMS + row
+        tl.store(to, m)
+        tl.store(to + rows, s1)
+        tl.store(to + 2 * rows, s2)
+        if ENTROPY:
+            tl.store(to + 3 * rows, r)
+            tl.store(to + 4 * rows, t_sum)
+        if SMOOTH:
+            tl.store(to + 5 * rows, d)
+    else:
+        _store_row(
+            row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+            el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes,
+            label_smoothing,
+            EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
+def merge_kernel(
+    logits,  # as in long_rows_kernel; of the logits only the labels' are read
+    labels,
+    weight,
+    weight_sum,
+    el2n,
+    loss,
+    confidence,
+    margin,
+    entropy,
+    correct,
+    losses,
+    stats,
+    rows,
+    tokens,
+    classes,
+    logits_batch_stride,
+    logits_token_stride,
+    labels_batch_stride,
+    labels_token_stride,
+    shift,
+    ignore_index,
+    label_smoothing,
+    partial,  # IN  (segments, _SUMS, rows), what long_rows_kernel wrote
+    segments,
+    EL2N: tl.constexpr,
+    LOSS: tl.constexpr,
+    CONFIDENCE: tl.constexpr,
+    MARGIN: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    CORRECT: tl.constexpr,
+    TRAIN: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """ROWS rows a program: merges each one's segments in their order."""
+    DOUBLE: tl.constexpr = logits.dtype.element_ty == tl.float64
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    b, t, label, counted, valid = labels_of(
+        row, labels, rows, tokens, classes, labels_batch_stride, labels_token_stride, shift, ignore_index
+    )
+    z_label = tl.load(logits + (b * logits_batch_stride + t * logits_token_stride + label), mask=valid, other=0.0)
+    if not DOUBLE:
+        z_label = z_label.to(tl.float32)
+    m = tl.full((ROWS,), float("-inf"), z_label.dtype)
+    s1 = tl.zeros((ROWS,), tl.float32)
+    s2 = s1
+    r = s1
+    t_sum = s1
+    d = s1
+    at = partial + row
+    for _ in range(segments):
+        m_b = tl.load(at, mask=valid, other=float("-inf"))
+        s1_b = tl.load(at + rows, mask=valid, other=0.0).to(tl.float32)
+        s2_b = tl.load(at + 2 * rows, mask=valid, other=0.0).to(tl.float32)
+        r_b = s1_b
+        t_b = s1_b
+        if ENTROPY:
+            r_b = tl.load(at + 3 * rows, mask=valid, other=0.0).to(tl.float32)
+            t_b = tl.load(at + 4 * rows, mask=valid, other=0.0).to(tl.float32)
+        m, s1, s2, r, t_sum = merge(m, s1, s2, r, t_sum, m_b, s1_b, s2_b, r_b, t_b, ENTROPY)
+        if SMOOTH:
+            d += tl.load(at + 5 * rows, mask=valid, other=0.0).to(tl.float32)
+        at += _SUMS * rows
+    _store_row(
+        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+        el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
+        EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
+    )  # fmt: skip
+
+
+def num_warps(threads: int) -> int:
+    """Warps of that many threads; AMD's data centre GPUs have 64 threads a warp."""
+    return max(1, threads // (64 if torch.version.hip else 32))
+
+
+def short_tile(classes: int, itemsize: int) -> dict[str, int]:
+    """Rows and columns of a short-row program, for `short_threads`.
+
+    A row is reduced within one warp up to 1024 classes: no barriers, and the closed forms, which every
+    thread of a row repeats, are repeated least.
+    """
+    columns = triton.next_power_of_2(classes)
+    logits = 1024 if itemsize <= 4 else 512
+    return {"ROWS": max(1, min(32, logits // columns)), "COLUMNS": columns}
+
+
+def short_threads(columns: int, itemsize: int) -> int:
+    """32 logits a thread, 16 of fp64, which keeps the tile in registers."""
+    return max(32, columns // (32 if itemsize <= 4 else 16))
+
+
+def long_row_limit(entropy: bool, smooth: bool, itemsize: int) -> dict[str, int]:
+    """The limit on registers a thread for long rows, as a launch option.
+
+    Without one the compiler takes up to 96, to move more loads and exponentials ahead. Bytes in flight
+    hide the memory's latency better: each thread has 32 of them under way, so 7 programs of 128 threads
+    a multiprocessor, which 72 registers allow, keep 28 KB in flight. An H200 needs some 20, a B200 some
+    29. The entropy carries 8 sums more a thread and would spill: 80 registers, 6 programs. Smoothing and
+    fp64 would still spill, and are left alone.
+    """
+    if smooth or itemsize == 8 or torch.version.hip:
+        return {}
+    return {"maxnreg": 80 if entropy else 72}
+
+
+def segment_classes(itemsize: int) -> int:
+    """Classes in a segment, of the element size alone."""
+    return SEGMENT_BYTES // itemsize
+
+
+def row_scores(
+    logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
+) -> dict[str, Tensor]:
+    """Scores of every row by the Triton kernels; the contract of `definition.row_scores`, and:
+
+    Args:
+        logits: (..., C) float16, bfloat16, float32 or float64 on a GPU, any strides.
+        labels: (...) int64 on the same GPU, any strides. Labels outside [0, C) score NaN: to raise
+            would need a synchronisation.
+
+    Returns:
+        One contiguous fp32 tensor of labels.shape for each metric, relative error <= 4e-6. Every
+        row is written.
+
+    Cost: one read of the logits; no synchronisation. The logits are copied only if their class
+    dimension is not contiguous, their leading dimensions do not collapse to one, or rows of at most
+    SHORT classes whose size is a multiple of 16 bytes do not start at one.
+    """
+    scores = {metric: torch.empty(labels.shape, dtype=torch.float32, device=logits.device) for metric in metrics}
+    launch(logits, labels, scores, ignore_index, shift)
+    return scores
+
+
+def launch(logits: Tensor, labels: Tensor, out: dict[str, Tensor], ignore_index: int, shift: int) -> None:
+    """Runs the kernels into `out`: contiguous fp32 tensors of labels.shape under names of metrics."""
+    if out:
+        _launch(logits, labels, out, None, None, None, ignore_index, 0.0, shift)
+
+
+def loss_forward(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    metrics: tuple[str, ...],
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The unreduced cross-entropy and row scores from one read of the logits.
+
+    Args:
+        logits, labels, metrics, ignore_index, shift: as `row_scores`, without float64.
+        weight: (C,) fp32 on the same GPU, or None for ones.
+        label_smoothing: in [0, 1].
+
+    Returns:
+        losses: fp32 labels.shape, as F.cross_entropy(reduction="none"): with hard = -log p_y,
+            (1 - s) w_y hard + (s / C) sum_i w_i (-log p_i). 0 for ignored rows, NaN where `row_scores`
+            gives NaN.
+        stats: fp32 (3, *labels.shape) contiguous, for `triton_gradient.loss_backward`: M, the largest
+            logit; 1 / Z with Z = sum_i e^(z_i - M); 1 - p_y. 0 for ignored rows.
+        scores: as `row_scores`.
+
+    Cost: as `row_scores`; smoothing with a weight reads the weight once a row, which the L2 cache holds.
+    """
+    losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
+    stats = torch.empty((3, *labels.shape), dtype=torch.float32, device=logits.device)
+    scores = {metric: torch.empty_like(losses) for metric in metrics}
+    _launch(logits, labels, scores, losses, stats, weight, ignore_index, label_smoothing, shift)
+    return losses, stats, scores
+
+
+def _launch(
+    logits: Tensor,
+    labels: Tensor,
+    out: dict[str, Tensor],
+    losses: Tensor | None,
+    stats: Tensor | None,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> None:
+    rows = labels.numel()
+    if rows == 0:
+        return
+    z, y = as_rows(unit_class_stride(logits), labels)
+    classes, itemsize = z.shape[-1], z.element_size()
+    aligned = classes * itemsize % 16 == 0
+    if classes <= SHORT and aligned and not _starts_aligned(z):
+        z = z.clone(memory_format=torch.contiguous_format)
+
+    # A pointer that is not wanted must still be one; the kernels have no code that uses it.
+    unused = losses if losses is not None else next(iter(out.values()))
+    smooth = label_smoothing > 0
+    weighted = weight is not None
+    flags = {metric.upper(): metric in out for metric in METRICS}
+    with torch.cuda.device_of(logits):
+        arguments = (
+            z,
+            y,
+            unused if weight is None else weight.contiguous(),
+            unused if weight is None or not smooth else weight.sum(),
+            *(out.get(metric, unused) for metric in METRICS),
+            losses if losses is not None else unused,
+            stats if stats is not None else unused,
+            rows,
+            y.shape[1],
+            classes,
+            z.stride(0),
+            z.stride(1),
+            y.stride(0),
+            y.stride(1),
+            shift,
+            ignore_index,
+            label_smoothing,
+        )
+        options: dict[str, int] = {
+            **flags,
+            "TRAIN": losses is not None,
+            "WEIGHTED": weighted,
+            "SMOOTH": smooth,
+            "enable_fp_fusion": False,
+        }
+        if classes <= SHORT:
+            tile = short_tile(classes, itemsize)
+            warps = num_warps(short_threads(tile["COLUMNS"], itemsize))
+            short_rows_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
+                *arguments, ALIGNED=aligned, num_warps=warps, **tile, **options
+            )
+            return
+        options["num_warps"] = num_warps(_THREADS)
+        segment = segment_classes(itemsize)
+        segments = triton.cdiv(classes, segment)
+        split = segments > 1
+        partial = unused
+        if split:
+            sums_dtype = torch.float64 if itemsize == 8 else torch.float32
+            partial = torch.empty((segments, _SUMS.value, rows), dtype=sums_dtype, device=z.device)
+        limit = long_row_limit("entropy" in out, smooth, itemsize)
+        long_rows_kernel[(rows, segments)](
+            *arguments, partial, segments, SPLIT=split, SEGMENT=segment, **limit, **options
+        )
+        if split:
+            merge_kernel[(triton.cdiv(rows, _THREADS),)](*arguments, partial, segments, ROWS=_THREADS, **options)
+
+
+def _starts_aligned(z: Tensor) -> bool:
+    """Whether every row of (B, T, C) starts at a multiple of 16 bytes."""
+    steps = [stride * z.element_size() for size, stride in zip(z.shape[:2], z.stride()[:2], strict=True) if size > 1]
+    return all(step % 16 == 0 for step in (z.data_ptr(), *steps))

@@ -1,0 +1,323 @@
+"""The sums over one segment of a long row, as a Triton function: every logit is read once, into registers.
+
+The reference. `triton_math` wants the sums relative to the largest logit m, which is known only at the
+end. So they are taken relative to a guess r, the largest of the segment's first ~1000 logits, and
+scaled by e^(r - m) once at the end; the terms are at most e^(m - r). If m turns out more than LAG above
+r (a first part that was masked, a lone spike), the segment is read again with r = m: 128 KB that the
+L2 cache still holds. Moving a reference along inside the loop, as online softmax does, would need the
+maximum of every block in all threads: two barriers and some 40 instructions a block, and a lost
+overlap of loads. A guess needs none, so the loop is, for each logit of 16 bits,
+
+    unpack, max, x = fma(z, log2 e, -c), e = 2^x, S1 += e, S2 = fma(e, e, S2)
+
+six instructions, one of them an exponential, and 1 to 2 of bookkeeping. (At 4.8 TB/s an H200 has 12
+issue slots and 1.5 exponentials a 16-bit logit, at 8 TB/s a B200 has 9 and 1.1.)
+
+c is the rounded product of r and log2 e, so the sums are exactly those relative to c / log2 e, and
+the rounding error of c, which an fma gives exactly, goes into the scaling at the end. Only the rounding
+of x itself is left, at most 2^-19 where a term counts. Logits of other widths are subtracted first.
+
+Lanes. The sums are kept in LANES lanes: class i is added to lane i % LANES, each lane in order; the
+lanes are added at the end. Loads are of 16 bytes a thread, from the aligned address at or below the
+first class, whatever the row's own alignment (rows of 50,257 classes of 16 bits have eight different
+ones). This puts class i of a row that starts s elements above such an address in lane i + s; before
+they are added the lanes are rotated back by s. So a row's bits depend on neither its address nor the
+batch. Up to 15 bytes before the row or after it are loaded with it and dropped; they lie within the same
+16 aligned bytes as a class of the row, thus on the same page.
+
+The entropy needs R and T (see `triton_math`) to full accuracy where the segment's largest logit is both
+above the label's and most of S1. Such a segment is read again too, if the entropy is asked for.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from fastprune.scores.triton_math import FAR, LN_2, LOG2_E, exp
+
+LANES = tl.constexpr(1024)
+# Words loaded at once: two tensors of them fill the lanes, or one where a word holds two logits.
+_PIECE = tl.constexpr(512)
+# Bounds x by 44, hence its rounding by 2^-19, 1.3e-6 of a term, and keeps the squares of the terms below
+# e^60. The logits of a language model that is sure of a word do lead a thousand others by more than 16.
+LAG = tl.constexpr(30.0)
+# From about 2.3e38 on, which bfloat16 masks exceed, a logit times log2(e) overflows.
+_HUGE = tl.constexpr(1e37)
+# Triton before 3.3 has no gather to rotate lanes with. There every load is of one element.
+_ROTATE = tl.constexpr(hasattr(tl, "gather"))
+
+if _ROTATE.value:
+
+    @triton.jit
+    def _rotated_back(lanes, s):
+        return tl.gather(lanes, (tl.arange(0, LANES) + s) % LANES, 0)
+
+else:
+
+    @triton.jit
+    def _rotated_back(lanes, s):
+        return lanes
+
+
+@triton.jit
+def _load(at, left, lane, PACKED: tl.constexpr):
+    """_PIECE words from `at` on; those that hold none of the next `left` elements are undefined.
+
+    The mask is the same for all words of 16 bytes, or it would split the loads.
+    """
+    if _ROTATE:
+        words: tl.constexpr = 128 // at.dtype.element_ty.primitive_bitwidth
+        mask = lane // words * (2 * words if PACKED else words) < left
+    else:
+        mask = lane < left
+    return tl.load(at + lane, mask=mask)
+
+
+@triton.jit
+def _unpack(words, F16: tl.constexpr):
+    """Words of two 16-bit logits each as fp32 (_PIECE, 2).
+
+    They are loaded as words because a loop that carries 16-bit values has them taken apart where they
+    arrive, which waits for the load at once.
+    """
+    if F16:
+        first = words.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+        second = (words >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+    else:
+        first = (words << 16).to(tl.float32, bitcast=True)
+        second = (words & -0x10000).to(tl.float32, bitcast=True)
+    return tl.join(first, second)
+
+
+@triton.jit
+def _lane_logits(at, left, lane, PACKED: tl.constexpr, F16: tl.constexpr, DOUBLE: tl.constexpr):
+    """The next logit of every lane."""
+    if PACKED:
+        z = _unpack(_load(at, left, lane, PACKED), F16)
+    else:
+        z = tl.join(_load(at, left, lane, PACKED), _load(at + _PIECE, left - _PIECE, lane, PACKED))
+        if not DOUBLE:
+            z = z.to(tl.float32)
+    return z
+
+
+@triton.jit
+def _is_other(place, classes, label):
+    """Whether a place counted from the segment's first class holds one of its classes other than the label."""
+    return (place.to(tl.uint32, bitcast=True) < classes.to(tl.uint32)) & (place != label)
+
+
+@triton.jit
+def _step(
+    z,  # one logit a lane
+    position,
+    start,  # the position of lane 0
+    special,  # the next block in which some lane may hold something else than one of the other classes
+    label_block,
+    last_block,
+    s,
+    classes,
+    label,
+    z_label,
+    weight,
+    r,
+    slope,
+    c,
+    top,
+    s1,
+    s2,
+    t,
+    d,
+    PACKED: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+):
+    """Adds one logit to every lane."""
+    if SMOOTH:
+        lead = z
+    if start >= special:  # the same in all threads, so the other blocks pay for one comparison
+        other = _is_other(position + (start - s), classes, label)
+        if SMOOTH:
+            lead = tl.where(other, z, z_label)
+        z = tl.where(other, z, float("-inf"))
+        special = tl.where(start < label_block, label_block, last_block)
+    if PACKED:
+        x = tl.fma(z, slope, -c)
+    else:
+        x = (z - r).to(tl.float32) * slope
+    e = tl.exp2(x)
+    top = tl.maximum(top, z)
+    s1 += e
+    s2 = tl.fma(e, e, s2)
+    if ENTROPY:
+        # 0 * -inf would be NaN. A NaN is in s1.
+        t = tl.fma(e, tl.maximum(x, -FAR), t)
+    if SMOOTH:
+        lead = (lead - z_label).to(tl.float32)
+        if WEIGHTED:
+            place = position + (start - s)
+            w = tl.load(weight + place, mask=(place >= 0) & (place < classes), other=0.0)
+            d = tl.fma(w, lead, d)
+        else:
+            d += lead
+    return special, top, s1, s2, t, d
+
+
+@triton.jit
+def _lane_sum(lanes, s, PACKED: tl.constexpr):
+    """The sum over the lanes in an order that does not depend on s, by which they are rotated."""
+    if not PACKED:
+        lanes = tl.trans(lanes)
+    return tl.sum(_rotated_back(tl.reshape(lanes, (LANES,)), s), axis=0)
+
+
+@triton.jit
+def _without_largest(
+    first, lane, position, s, classes, label, m, PACKED: tl.constexpr, F16: tl.constexpr, DOUBLE: tl.constexpr
+):
+    """(R, T) of the segment relative to its largest logit m, read once more."""
+    r = tl.zeros((_PIECE, 2), tl.float32)
+    t = tl.zeros((_PIECE, 2), tl.float32)
+    equal = tl.zeros((_PIECE, 2), tl.int32)
+    at = first
+    end = classes + s
+    for start in range(0, end, LANES):
+        z = _lane_logits(at, end - start, lane, PACKED, F16, DOUBLE)
+        at += LANES // 2 if PACKED else LANES
+        other = _is_other(position + (start - s), classes, label)
+        equal += (other & (z == m)).to(tl.int32)
+        below = tl.where(other & (z < m), (m - z).to(tl.float32), float("inf"))
+        e = tl.exp2(below * -LOG2_E)
+        r += e
+        t = tl.fma(e, tl.minimum(below, FAR), t)
+    ties = tl.sum(tl.sum(equal, axis=1), axis=0) - 1
+    return ties.to(tl.float32) + _lane_sum(r, s, PACKED), _lane_sum(t, s, PACKED)
+
+
+@triton.jit
+def segment_sums(
+    logits,  # IN  the segment's first class, of any of the four dtypes
+    weight,  # IN  fp32, that class's weight; not touched unless SMOOTH and WEIGHTED
+    classes,  # how many classes the segment has; with 0 nothing is read
+    label,  # the label's place among them, or anything outside [0, classes)
+    z_label,  # the label's logit, fp64 for fp64 logits, else fp32
+    ENTROPY: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+):
+    """(m, S1, S2, R, T, D) over the segment's classes other than the label; -inf and zeros if there are none.
+
+    D = sum w_i (z_i - z_label) if SMOOTH. R and T mean something if ENTROPY. m has z_label's dtype.
+    """
+    BITS: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth
+    F16: tl.constexpr = logits.dtype.element_ty == tl.float16
+    DOUBLE: tl.constexpr = BITS == 64
+    PACKED: tl.constexpr = _ROTATE and BITS == 16
+
+    # Positions count elements from `first`, which is s of them below the first class.
+    zero = tl.full((), 0, tl.int32)
+    s = zero
+    first = logits
+    if _ROTATE:
+        address = logits.to(tl.int64)
+        s = (address % 16 // (BITS // 8)).to(tl.int32)
+        element: tl.constexpr = tl.int32 if PACKED else logits.dtype.element_ty
+        first = tl.multiple_of((address // 16 * 16).to(tl.pointer_type(element)), 16)
+    end = tl.where(classes > 0, classes + s, 0)
+
+    lane = tl.arange(0, _PIECE)
+    half = tl.arange(0, 2)
+    position = 2 * lane[:, None] + half[None, :] if PACKED else lane[:, None] + _PIECE * half[None, :]
+
+    # Blocks of LANES positions with something else in them: before the first class, the label, the end.
+    last_block = (end - 1) // LANES * LANES
+    label_block = tl.where((label >= 0) & (label < classes), (label + s) // LANES * LANES, last_block)
+    first_special = tl.where(s > 0, 0, label_block)
+
+    words0 = _load(first, end, lane, PACKED)
+    words1 = _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
+
+    # The guess: over classes that are in the first block wherever the row lies, so s does not change it.
+    if PACKED:
+        head = _unpack(words0, F16)
+    else:
+        head = tl.join(words0, words1).to(z_label.dtype)
+    known = _is_other(position - s, tl.minimum(classes, LANES - 128 // BITS), label)
+    r = tl.max(tl.max(tl.where(known, head, float("-inf")), axis=1), axis=0)
+    r = tl.where(r == float("-inf"), 0.0, r).to(z_label.dtype)
+
+    zeros = tl.zeros((_PIECE, 2), tl.float32)
+    s1 = zeros
+    s2 = zeros
+    t = zeros
+    d = zeros
+    m = r
+    c = tl.full((), 0.0, tl.float32)
+    slope = tl.full((), LOG2_E, tl.float32)
+    unread = end >= 0
+    while unread:
+        if PACKED:
+            # Logits that differ from a huge one are so far from it that any slope makes their terms 0.
+            slope = tl.where(tl.abs(r) < _HUGE, LOG2_E, 2.0**-80).to(tl.float32)
+            c = r * slope
+        s1 = zeros
+        s2 = zeros
+        t = zeros
+        d = zeros
+        top = tl.full((_PIECE, 2), float("-inf"), z_label.dtype)
+        special = first_special
+        at = first
+        for offset in range(0, end, 2 * LANES if PACKED else LANES):
+            at += LANES
+            start = zero + offset  # a tensor in the interpreter too
+            if PACKED:
+                left = end - start - 2 * LANES
+                z = _unpack(words0, F16)
+                words0 = _load(at, left, lane, PACKED)
+                special, top, s1, s2, t, d = _step(
+                    z, position, start, special, label_block, last_block, s, classes, label, z_label, weight,
+                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                )  # fmt: skip
+                z = _unpack(words1, F16)
+                words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
+                special, top, s1, s2, t, d = _step(
+                    z, position, start + LANES, special, label_block, last_block, s, classes, label, z_label, weight,
+                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                )  # fmt: skip
+            else:
+                left = end - start - LANES
+                z = tl.join(words0, words1).to(z_label.dtype)
+                words0 = _load(at, left, lane, PACKED)
+                words1 = _load(at + _PIECE, left - _PIECE, lane, PACKED)
+                special, top, s1, s2, t, d = _step(
+                    z, position, start, special, label_block, last_block, s, classes, label, z_label, weight,
+                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                )  # fmt: skip
+        m = tl.max(tl.max(top, axis=1), axis=0)
+        unread = (m > float("-inf")) & (tl.abs(m - r) > LAG)
+        if unread:
+            r = m
+            words0 = _load(first, end, lane, PACKED)
+            words1 = _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
+
+    s1_r = _lane_sum(s1, s, PACKED)
+    back = tl.where(m == float("-inf"), 0.0, r - m).to(tl.float32)
+    if PACKED:
+        back -= tl.fma(r, slope, -c) / slope
+    scale = exp(back)
+    s1_m = s1_r * scale
+    s2_m = _lane_sum(s2, s, PACKED) * (scale * scale)
+    r_m = s1_m - 1.0
+    t_m = s1_m
+    if ENTROPY:
+        t_m = tl.maximum((s1_r * -back - _lane_sum(t, s, PACKED) * LN_2) * scale, 0.0)
+        # Else R is at least a fifth of S1, and no difference from m was taken by way of a far r.
+        if (z_label < m) & ((s1_m < 1.25) | (back < -4.0)):
+            r_m, t_m = _without_largest(first, lane, position, s, classes, label, m, PACKED, F16, DOUBLE)
+    if SMOOTH:
+        d_all = _lane_sum(d, s, PACKED)
+    else:
+        d_all = s1_m
+    return m, s1_m, s2_m, r_m, t_m, d_all

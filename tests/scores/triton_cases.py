@@ -1,0 +1,207 @@
+"""What the Triton kernels are held to beyond row_score_cases, in the interpreter and on a GPU alike."""
+
+from __future__ import annotations
+
+import row_score_cases as cases
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastprune.scores import definition, triton_gradient, triton_rows
+
+# Rounding to the nearest is 1/2 of these; the interpreter cuts bfloat16 off.
+ULP = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+
+
+def poisoned(
+    logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
+) -> dict[str, Tensor]:
+    """The launcher with outputs that show a row it does not write: no score has this value."""
+    poison = -12345.0
+    out = {metric: torch.full(labels.shape, poison, device=logits.device) for metric in metrics}
+    triton_rows.launch(logits, labels, out, ignore_index, shift)
+    return out
+
+
+def check_sure_and_wrong(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
+    generator = torch.Generator().manual_seed(3)
+    leads = torch.tensor([1.0, 3.0, 6.0, 9.0, 12.0, 15.0, 17.0, 20.0, 24.0, 27.0])
+    logits = torch.randn(len(leads), classes, generator=generator)
+    spike = torch.arange(len(leads)) * 37 % classes
+    labels = (spike + 1) % classes
+    logits[torch.arange(len(leads)), spike] = logits.amax(1) + leads
+    scores = cases.check(poisoned, logits.to(dtype).to(device), labels.to(device))
+    assert 0 < scores["entropy"].min() < 1e-6
+
+
+def check_finfo_min(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
+    lowest = torch.finfo(dtype).min
+    logits = torch.full((6, classes), lowest)
+    logits[1, 1:3] = torch.tensor([1.0, 2.0])
+    logits[2, -2:] = torch.tensor([1.0, 2.0])
+    logits[3] = torch.linspace(-3, 3, classes)
+    logits[3, : classes // 2] = lowest
+    logits[4] = -lowest
+    logits[5, 2] = -lowest
+    labels = torch.tensor([0, 1, classes - 1, classes - 2, 1, 2])
+    scores = cases.check(poisoned, logits.to(dtype).to(device), labels.to(device))
+    torch.testing.assert_close(scores["confidence"][0].item(), 1 / classes)
+
+
+def check_labels_out_of_range(classes: int, device: str = "cpu") -> None:
+    logits = torch.zeros(5, classes, device=device)
+    labels = torch.tensor([0, classes, -1, -100, 2**40], device=device)
+    scores = poisoned(logits, labels, cases.METRICS, -100, 0)
+    losses, stats, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+    grad = triton_gradient.loss_backward(torch.ones(5, device=device), logits, labels, None, stats, -100, 0.0, 0)
+    for values in (*scores.values(), losses, *grad.T):
+        assert values.isnan().tolist() == [False, True, True, False, True]
+        assert values[3] == 0
+
+
+def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
+    """The same rows at every distance from a multiple of 16 bytes."""
+    logits, labels = (x.to(device) for x in cases.rows(classes, dtype))
+    weight = torch.linspace(0.5, 1.5, classes, device=device)
+    row_grads = torch.linspace(-1, 1, len(labels), device=device)
+    expected = None
+    for offset in range(16 // dtype.itemsize):
+        # The distance from one row to the next varies too.
+        stride = classes + offset + (16 if offset % 2 else 3)
+        moved = torch.zeros(len(labels), stride, dtype=dtype, device=device)[:, offset : offset + classes]
+        moved.copy_(logits)
+        scores = poisoned(moved, labels, cases.METRICS, -100, 0)
+        losses, stats, _ = triton_rows.loss_forward(moved, labels, weight, (), -100, 0.1, 0)
+        grad = triton_gradient.loss_backward(row_grads, moved, labels, weight, stats, -100, 0.1, 0)
+        actual = [*scores.values(), losses, stats, grad]
+        expected = expected or actual
+        assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True)), offset
+
+
+def check_loss(classes: int, dtype: torch.dtype, weighted: bool, smoothing: float, device: str = "cpu") -> None:
+    """Against F.cross_entropy in double precision on the same logits.
+
+    Losses: relative error <= 4e-6 (the smoothing term is a sum of that many logits, of both signs, so
+    there of its largest summand). Gradients: each entry, however small, within one rounding to the
+    logits' dtype and 2e-6 + 2^-22 |z_i - M| (the rounding of fp32's exponent) of the sizes of what the
+    smoothing adds up and of itself, so nothing else cancels.
+    """
+    logits, labels = cases.rows(classes, dtype)
+    labels[2] = -100
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.rand(classes, generator=generator) + 0.1 if weighted else None
+    row_grads = torch.randn(len(labels), generator=generator)
+    on_device = [None if x is None else x.to(device) for x in (logits, labels, weight)]
+    before = logits.clone()
+    losses, stats, _ = triton_rows.loss_forward(*on_device, (), -100, smoothing, 0)
+    grad = triton_gradient.loss_backward(
+        row_grads.to(device), on_device[0], on_device[1], on_device[2], stats, -100, smoothing, 0
+    )
+    assert torch.equal(on_device[0].cpu(), before)
+    assert grad.dtype == dtype and grad.is_contiguous()
+    assert losses.dtype == stats.dtype == torch.float32
+
+    expected = _losses_in_double(logits, labels, weight, smoothing)
+    scale = expected.abs() + smoothing * logits.double().abs().amax(1)
+    assert ((losses.cpu().double() - expected).abs() <= 4e-6 * scale).all()
+
+    z = logits.double().requires_grad_()
+    loss = F.cross_entropy(
+        z, labels, None if weight is None else weight.double(), label_smoothing=smoothing, reduction="none"
+    )
+    (expected,) = torch.autograd.grad(loss, z, row_grads.double())
+    error = (grad.cpu().double() - expected).abs()
+    # The reference's own p_y - 1 is good to a few roundings of 1 (times M); and fp16 has a smallest number.
+    smallest = torch.finfo(dtype).smallest_normal * ULP[dtype]
+    # With smoothing W p_i and w_i cancel somewhere.
+    w = torch.ones(classes, dtype=torch.float64) if weight is None else weight.double()
+    smoothed = smoothing / classes * (w.sum() * z.detach().softmax(-1) + w)
+    terms = expected.abs() + row_grads.double().abs()[:, None] * smoothed
+    below = logits.double().amax(1, keepdim=True) - logits.double()
+    assert (error <= (2e-6 + 2.0**-22 * below + ULP[dtype]) * terms + 1e-14 + smallest).all(), (error / terms).max()
+
+
+def _losses_in_double(logits: Tensor, labels: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    """F.cross_entropy, with the loss of the label itself from the definition: it does not cancel at 1e-12."""
+    z = logits.double()
+    classes = z.shape[-1]
+    w = torch.ones(classes, dtype=torch.float64) if weight is None else weight.double()
+    hard = definition.row_scores(logits, labels, ("loss",), -100, 0)["loss"].double()
+    at = labels.clamp(min=0)
+    spread = (w * (z.logsumexp(-1, keepdim=True) - z)).sum(-1)
+    expected = (1 - smoothing) * w[at] * hard + smoothing / classes * spread
+    expected = expected.masked_fill(labels == -100, 0.0)
+    theirs = F.cross_entropy(z, labels, w, label_smoothing=smoothing, reduction="none")
+    torch.testing.assert_close(expected, theirs, atol=1e-6, rtol=1e-6)
+    return expected
+
+
+def check_loss_layouts(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
+    """Views, shifted labels and ignored rows give what their contiguous copies give; what is not scored is 0."""
+    generator = torch.Generator().manual_seed(1)
+    whole = torch.randn(4, 5, 2 * classes, generator=generator).to(dtype).to(device)
+    labels = torch.randint(0, classes, (4, 5), generator=generator).to(device)
+    labels[1, 3] = labels[2, 4] = labels[3, 0] = -100
+    row_grads = torch.randn(4, 5, generator=generator).to(device)
+    weight = torch.rand(classes, generator=generator).to(device)
+    views = {
+        "contiguous": (whole[..., :classes].contiguous(), labels, row_grads),
+        "offset": (whole[..., 3 : 3 + classes], labels, row_grads),
+        "batch step": (whole[::2, :, :classes], labels[::2], row_grads[::2]),
+        "transposed rows": (whole[..., :classes].transpose(0, 1), labels.T, row_grads.T),
+        "expanded": (whole[:1, :, :classes].expand(4, 5, classes), labels, row_grads),
+        "strided classes": (whole[..., ::2], labels, row_grads),
+        "one dimension": (whole[1, :, :classes], labels[1], row_grads[1]),
+        "single row": (whole[0, 0, :classes], labels[0, 0], row_grads[0, 0]),
+    }
+    for name, (z, y, g) in views.items():
+        for shift in (0, 1, 5, 6) if y.ndim else (0,):
+            moved = definition.shifted_labels(y, -100, shift)
+            results = []
+            for logits, targets, by in ((z, y, shift), (z.contiguous(), moved.contiguous(), 0)):
+                losses, stats, scores = triton_rows.loss_forward(logits, targets, weight, ("el2n",), -100, 0.1, by)
+                grad = triton_gradient.loss_backward(g, logits, targets, weight, stats, -100, 0.1, by)
+                results.append((losses, stats, scores["el2n"], grad))
+            for ours, contiguous in zip(*results, strict=True):
+                assert torch.equal(ours, contiguous), (name, shift)
+            losses, stats, _, grad = results[0]
+            unscored = moved == -100
+            assert grad.shape == z.shape and grad.is_contiguous()
+            assert (losses[unscored] == 0).all() and (grad[unscored] == 0).all() and (stats[:, unscored] == 0).all()
+            assert losses[~unscored].isfinite().all() and grad[~unscored].isfinite().all()
+
+
+def check_loss_special_rows(classes: int, dtype: torch.dtype, smoothing: float, device: str = "cpu") -> None:
+    """-inf, +inf and NaN logits, each with what torch answers."""
+    inf, nan = float("inf"), float("nan")
+    ordinary = torch.linspace(-3, 3, classes)
+    rows = [
+        (ordinary, 1),
+        (_put(ordinary, 2, -inf), 1),  # masked class: with smoothing the loss is inf
+        (_put(ordinary, 1, -inf), 1),  # masked label: inf
+        (torch.full((classes,), -inf), 1),
+        (_put(torch.full((classes,), -inf), 1, 2.0), 1),  # only the label is left
+        (_put(ordinary, 0, nan), 1),
+        (_put(ordinary, 1, nan), 1),
+        (_put(ordinary, classes - 1, inf), 1),
+        (torch.full((classes,), nan), -100),
+    ]
+    logits = torch.stack([z for z, _ in rows]).to(dtype)
+    labels = torch.tensor([y for _, y in rows])
+    losses, stats, _ = triton_rows.loss_forward(logits.to(device), labels.to(device), None, (), -100, smoothing, 0)
+    ones = torch.ones(len(rows), device=device)
+    grad = triton_gradient.loss_backward(ones, logits.to(device), labels.to(device), None, stats, -100, smoothing, 0)
+    z = logits.double().requires_grad_()
+    expected = F.cross_entropy(z, labels, label_smoothing=smoothing, reduction="none")
+    (expected_grad,) = torch.autograd.grad(expected.sum(), z)
+    undefined = expected_grad.isnan().any(1) & (labels != -100)
+    expected_grad[labels == -100] = 0.0
+    torch.testing.assert_close(losses.cpu().double(), expected.detach(), equal_nan=True, rtol=1e-6, atol=1e-6)
+    assert grad.cpu()[undefined].isnan().all()
+    torch.testing.assert_close(grad.cpu().double()[~undefined], expected_grad[~undefined], rtol=1e-5, atol=1e-6)
+
+
+def _put(row: Tensor, index: int, value: float) -> Tensor:
+    row = row.clone()
+    row[index] = value
+    return row
