@@ -1,7 +1,8 @@
 """Timing, memory and machine, for the benchmarks.
 
-Providers are called in turn, round after round, and the median over rounds is reported: a machine that slows
-down slows all of them. On CUDA the time is the device's, between events, and the L2 cache is flushed before
+Providers are called in turn, round after round, each round beginning with another one, and the median over
+rounds is reported: a machine that slows down slows all of them, and nobody always comes after the one that
+leaves the memory in disorder. On CUDA the time is the device's, between events, and the L2 cache is flushed before
 each call.
 """
 
@@ -22,14 +23,15 @@ import fastprune
 from fastprune import _core
 
 
-def timer(device: str) -> Callable[[Callable[[], Any]], float]:
-    """A function that runs a call once and returns its milliseconds."""
+def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
+    """A function that runs a call and returns its milliseconds; on the CPU the mean of `repeat` in a row."""
     if device == "cpu":
 
         def on_cpu(call: Callable[[], Any]) -> float:
             start = time.perf_counter()
-            call()
-            return (time.perf_counter() - start) * 1e3
+            for _ in range(repeat):
+                call()
+            return (time.perf_counter() - start) * 1e3 / repeat
 
         return on_cpu
 
@@ -48,13 +50,18 @@ def timer(device: str) -> Callable[[Callable[[], Any]], float]:
     return on_cuda
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float | None]:
+def interleaved(
+    calls: dict[str, Callable[[], Any]], rounds: int, device: str, repeat: int = 1
+) -> dict[str, float | None]:
     """Median milliseconds of each call; None for one that fails here (memory, no compiler)."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     failed: set[str] = set()
-    run = timer(device)
+    run = timer(device, repeat)
+    names = list(calls)
     for round in range(rounds + 2):
-        for name, call in calls.items():
+        first = round % len(names)
+        for name in names[first:] + names[:first]:
+            call = calls[name]
             if name in failed:
                 continue
             try:

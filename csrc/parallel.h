@@ -1,17 +1,18 @@
 // Splits a range of independent items over threads.
-//
-// The threads live for one call: a pool that outlives the call would be dead in a child after
-// fork(), and PyTorch's DataLoader forks its workers. Starting a thread costs about 20 us, so
-// callers give each one enough work (`min_items`) to hide that.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 namespace fastprune {
+
+// Calls run(job, part) for every part in [0, parts), on up to `parts` threads. `run` must not throw.
+//
+// The threads are those of the OpenMP runtime that is loaded, which with PyTorch is PyTorch's own: after an
+// operator of PyTorch they still wait in a loop for the next one, ready at once and in the way of any
+// others. Where there is no such runtime, or in a child after fork(), in which its threads are dead,
+// they live for one call; starting one takes about 20 us.
+void run_parts(std::int64_t parts, void (*run)(void* job, std::int64_t part), void* job);
 
 // Calls body(begin, end) on disjoint ranges that cover [0, items).
 //
@@ -23,22 +24,20 @@ void parallel_for(std::int64_t items, int threads, std::int64_t min_items, const
   if (items <= 0) return;
   const std::int64_t parts =
       std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(items / min_items, 1));
-  const std::int64_t size = items / parts, extra = items % parts;
-  const auto begin_of = [=](std::int64_t part) { return part * size + std::min(part, extra); };
+  if (parts == 1) return body(0, items);
 
-  std::vector<std::thread> workers;
-  workers.reserve(static_cast<std::size_t>(parts - 1));
-  std::int64_t part = 1;
-  for (; part < parts; ++part) {
-    try {
-      workers.emplace_back([&body, begin_of, part] { body(begin_of(part), begin_of(part + 1)); });
-    } catch (const std::system_error&) {
-      break;  // no thread to be had: the caller does the rest itself
-    }
-  }
-  body(begin_of(0), begin_of(1));
-  if (part < parts) body(begin_of(part), items);
-  for (auto& worker : workers) worker.join();
+  struct Job {
+    const Body& body;
+    std::int64_t size, extra;
+    std::int64_t begin_of(std::int64_t part) const { return part * size + std::min(part, extra); }
+  } job{body, items / parts, items % parts};
+  run_parts(
+      parts,
+      [](void* context, std::int64_t part) {
+        const Job& own = *static_cast<const Job*>(context);
+        own.body(own.begin_of(part), own.begin_of(part + 1));
+      },
+      &job);
 }
 
 }  // namespace fastprune

@@ -24,8 +24,9 @@ def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) ->
             f"labels must be integer class indices {tuple(logits.shape[:-1])} or floating point probabilities "
             f"{tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}; use .long() on class indices"
         )
-    if not logits.ndim or labels.shape != logits.shape[:-1] or not logits.shape[-1]:
-        _explain_shapes(tuple(logits.shape), tuple(labels.shape))
+    shape = tuple(logits.shape)
+    if not shape or tuple(labels.shape) != shape[:-1] or not shape[-1]:
+        _explain_shapes(shape, tuple(labels.shape))
     _check_int("ignore_index", ignore_index)
     _check_int("shift", shift)
     if shift < 0:
@@ -105,7 +106,7 @@ def _explain_shapes(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
 
 
 def _check_int(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if type(value) is not int and (not isinstance(value, int) or isinstance(value, bool)):
         raise TypeError(f"{name} must be an int, got {value!r}")
 
 

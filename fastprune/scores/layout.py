@@ -34,5 +34,7 @@ def row_strides(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 def unit_class_stride(logits: Tensor) -> Tensor:
     """The logits, copied only if the class dimension is not contiguous in memory."""
+    if logits.is_contiguous() and not logits.is_neg():  # first, as it is the rule
+        return logits
     logits = logits.resolve_neg()
     return logits if logits.stride(-1) == 1 or logits.shape[-1] == 1 else logits.contiguous()

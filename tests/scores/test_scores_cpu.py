@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -210,3 +211,25 @@ def test_more_threads_than_torch_has_are_not_started() -> None:
     kernel = functools.partial(cpu.row_scores, threads=0)
     logits, labels = cases.rows(7, torch.float32)
     cases.check(kernel, logits, labels)
+
+
+def _score_in_child(logits: torch.Tensor, labels: torch.Tensor, queue) -> None:
+    queue.put(cpu.row_scores(logits, labels, ("el2n",), -100, 0, threads=3)["el2n"].tolist())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_threads_in_a_forked_child() -> None:
+    """The parent's OpenMP threads do not live on in it; a DataLoader's workers are such children."""
+    logits = torch.randn(3000, 300, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(3000, dtype=torch.int64)
+    expected = cpu.row_scores(logits, labels, ("el2n",), -100, 0, threads=3)["el2n"]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_score_in_child, args=(logits, labels, queue))
+    child.start()
+    try:
+        assert queue.get(timeout=60) == expected.tolist()
+    finally:
+        child.kill()
+        child.join()
