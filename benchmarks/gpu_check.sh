@@ -18,14 +18,14 @@ step() {  # step NAME SECONDS COMMAND...: run it with a bound, keep its log, go 
     if timeout "$bound" "$@" 2>&1 | tee "$OUT/gpu_$name.log"; then echo "== $name: ok"; else echo "== $name: FAILED"; failed=1; fi
 }
 
-step machine 30 "$PYTHON" -c '
+step machine 15 "$PYTHON" -c '
 import torch, triton, transformers, platform
 print("python", platform.python_version(), "torch", torch.__version__, "triton", triton.__version__,
       "transformers", transformers.__version__)
 print(torch.cuda.get_device_name(), "capability", torch.cuda.get_device_capability(), "CUDA", torch.version.cuda)'
-step build 90 "$PYTHON" setup.py build_ext --inplace
-step tests 130 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
+step build 60 "$PYTHON" setup.py build_ext --inplace
+step tests 180 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
     tests/scores/test_scores_triton.py tests/selection/test_select_topk_gpu.py
-step scores 90 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
-step end_to_end 120 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
+step scores 140 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
+step end_to_end 80 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
 exit "$failed"

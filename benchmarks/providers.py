@@ -45,12 +45,12 @@ def lean_el2n(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def forward_and_backward(loss_fn: Callable[[Tensor, Tensor], Any]) -> Callable[[Tensor, Tensor], Any]:
-    """A training step of the loss alone: the gradient is made and dropped."""
+    """A training step of the loss alone: the gradient is made and, at its own expense, dropped."""
 
     def step(logits: Tensor, labels: Tensor) -> None:
-        logits.grad = None
         loss = loss_fn(logits, labels)
         (loss[0] if isinstance(loss, tuple) else loss).backward()
+        logits.grad = None
 
     return step
 

@@ -72,7 +72,6 @@ def benchmark(task: str, classes: int, rows: int, dtype_name: str, device: str, 
     results = []
     for p in providers:
         ms = times[p.name]
-        logits.grad = None
         results.append(
             {
                 "task": task,

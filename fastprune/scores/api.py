@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastprune.scores import definition, kernels, ops
 from fastprune.scores.checks import (
+    check_labels,
     check_metrics,
     check_multi_label,
     check_reduce,
@@ -37,6 +38,7 @@ def score(
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
+    validate_labels: bool = False,
 ) -> Tensor: ...
 
 
@@ -50,6 +52,7 @@ def score(
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
+    validate_labels: bool = False,
 ) -> dict[str, Tensor]: ...
 
 
@@ -62,6 +65,7 @@ def score(
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
+    validate_labels: bool = False,
 ) -> Tensor | dict[str, Tensor]:
     """Several scores of each row from one read of its logits.
 
@@ -83,6 +87,7 @@ def score(
         reduce: None for a score a row; or over the last dimension of rows, which then need two:
             "norm" sqrt(sum s^2), the paper's default, "mean" over valid tokens, "sum", "max". A sample
             with no valid token scores 0.
+        validate_labels: look for labels out of range on a GPU too, which waits for the device.
 
     Returns:
         fp32 of logits.shape[:-1], or of one dimension less if reduced: a Tensor for a single string,
@@ -91,8 +96,8 @@ def score(
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or value.
-        IndexError: on the CPU, a label outside [0, C); on a GPU, where raising would synchronise, that
-            row scores NaN.
+        IndexError: a label outside [0, C), on the CPU always; on a GPU, where it takes a synchronisation,
+            if validate_labels, and else that row scores NaN.
 
     Accuracy: relative error <= 4e-6 in every metric, at any size of score down to 1e-12 and any number
     of classes. Against a target per class, computed in double: the same down to 1e-9, and to 1e-12
@@ -113,6 +118,8 @@ def score(
         names = check_metrics(metrics)
         check_rows(logits, labels, ignore_index, shift)
         check_reduce(reduce, labels.shape)
+        if validate_labels and not logits.is_cpu:  # there the kernel looks at each label anyway
+            check_labels(labels, logits.shape[-1], ignore_index, shift)
         scores = _row_scores(logits, labels, names, ignore_index, shift)
         valid = _valid(labels, ignore_index, shift) if reduce else None
     if reduce and valid is not None:
@@ -128,6 +135,7 @@ def el2n(
     ignore_index: int = -100,
     shift: int = 0,
     reduce: str | None = None,
+    validate_labels: bool = False,
 ) -> Tensor:
     """EL2N of each row: || softmax(logits) - onehot(label) ||, in [0, sqrt 2].
 

@@ -110,6 +110,26 @@ def _check_int(name: str, value: int) -> None:
         raise TypeError(f"{name} must be an int, got {value!r}")
 
 
+def check_labels(labels: Tensor, classes: int, ignore_index: int, shift: int) -> None:
+    """Raises IndexError for the first label that is used and out of range. Waits for the labels' device."""
+    used = labels if not shift else labels[..., shift:]
+    bad = ((used < 0) | (used >= classes)) & (used != ignore_index)
+    if not bool(bad.any()):
+        return
+    position = bad.nonzero()[0].tolist()
+    if position:
+        position[-1] += shift
+    raise IndexError(bad_label(labels, position, classes, ignore_index))
+
+
+def bad_label(labels: Tensor, position: list[int], classes: int, ignore_index: int) -> str:
+    """What is said of a label out of range."""
+    return (
+        f"labels{position or ''} is {int(labels[tuple(position)])}, but logits have {classes} classes: "
+        f"labels must lie in [0, {classes - 1}] or equal ignore_index={ignore_index}"
+    )
+
+
 def check_metrics(
     metrics: str | tuple[str, ...] | list[str], available: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:

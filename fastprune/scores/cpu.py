@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import fastprune._core as _core
+from fastprune.scores.checks import bad_label
 from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import row_strides, unit_class_stride
 
@@ -166,7 +167,4 @@ def _addresses(scores: dict[str, Tensor]) -> list[int]:
 
 def _bad_label(labels: Tensor, flat: int, classes: int, ignore_index: int) -> str:
     position = [int(i) for i in torch.unravel_index(torch.tensor(flat), labels.shape)] if labels.ndim else []
-    return (
-        f"labels{position or ''} is {int(labels[tuple(position)])}, but logits have {classes} classes: "
-        f"labels must lie in [0, {classes - 1}] or equal ignore_index={ignore_index}"
-    )
+    return bad_label(labels, position, classes, ignore_index)

@@ -88,7 +88,8 @@ def cross_entropy(
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or value.
-        IndexError: on the CPU, a label outside [0, C); on a GPU that row's loss and gradient are NaN.
+        IndexError: on the CPU, a label outside [0, C); on a GPU that row's loss and gradient are NaN, and
+            `score(..., validate_labels=True)` finds it.
         RuntimeError: on differentiating the gradient again.
 
     Accuracy: each row's loss to 4e-6 relative; the gradient's error is no larger than torch's in the same
@@ -118,7 +119,7 @@ def cross_entropy(
             loss, _, rows = torch.ops.fastprune.cross_entropy(logits, labels, weight, *options)
             scores = dict(zip(names, rows.detach(), strict=True))
         elif logits.requires_grad and torch.is_grad_enabled():
-            loss, *rows = ops.DirectCrossEntropy.apply(logits, labels, weight, options)
+            loss, *rows = ops.differentiable_cross_entropy(logits, labels, weight, options)
             scores = dict(zip(names, rows, strict=True))
         else:
             loss, _, scores = kernels.loss_forward(logits, labels, weight, *options)

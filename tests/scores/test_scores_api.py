@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastprune.scores import cross_entropy, definition, el2n, joint_el2n, score
+from fastprune.scores.checks import check_labels
 
 
 @pytest.fixture
@@ -176,3 +177,16 @@ Z, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.int64)
 def test_errors_name_the_argument_and_the_fix(call, error, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_labels_are_looked_for_where_the_kernel_does_not() -> None:
+    labels = torch.zeros(2, 5, dtype=torch.int64)
+    check_labels(labels, 3, -100, 0)
+    labels[1, 0], labels[1, 3], labels[0, 2] = 7, -1, -100
+    with pytest.raises(IndexError, match=r"labels\[1, 0\] is 7, but logits have 3 classes"):
+        check_labels(labels, 3, -100, 0)
+    with pytest.raises(IndexError, match=r"labels\[1, 3\] is -1"):
+        check_labels(labels, 3, -100, 2)
+    check_labels(labels, 3, -100, 4)
+    with pytest.raises(IndexError, match="labels is 3"):
+        check_labels(torch.tensor(3), 3, -100, 0)

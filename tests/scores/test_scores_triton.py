@@ -167,13 +167,59 @@ def test_public_functions_do_not_synchronise_on_gpu() -> None:
     logits = torch.randn(8, 16, 100, device="cuda", requires_grad=True)
     labels = torch.randint(100, (8, 16), device="cuda")
     labels[0] = -100
-    fastprune.el2n(logits, labels, shift=1)  # compiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+
+    def step() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         scores = fastprune.score(logits, labels, shift=1, reduce="norm")
         loss, el2n = fastprune.cross_entropy(logits, labels, shift=1, return_scores="el2n")
+        loss.backward()
+        return scores, el2n
+
+    step()  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        scores, el2n = step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert scores["el2n"].device.type == "cuda" and not scores["el2n"].requires_grad
     torch.testing.assert_close(scores["el2n"], el2n.double().square().sum(-1).sqrt().float())
-    assert loss.requires_grad
+    assert logits.grad is not None
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_public_loss_on_gpu(reduction: str, weighted: bool, compiled: bool) -> None:
+    import fastprune
+
+    generator = torch.Generator("cuda").manual_seed(0)
+    logits = torch.randn(6, 10, 3000, device="cuda", generator=generator)
+    labels = torch.randint(3000, (6, 10), device="cuda", generator=generator)
+    labels[1, 3:] = -100
+    weight = torch.rand(3000, device="cuda", generator=generator) + 0.1 if weighted else None
+    loss_fn = torch.compile(fastprune.cross_entropy, fullgraph=True) if compiled else fastprune.cross_entropy
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    loss = loss_fn(ours, labels, weight=weight, reduction=reduction, label_smoothing=0.1)
+    expected = torch.nn.functional.cross_entropy(
+        theirs.view(60, 3000),
+        labels.view(60),
+        weight=None if weight is None else weight.double(),
+        reduction=reduction,
+        label_smoothing=0.1,
+    )
+    torch.testing.assert_close(loss.double().view(-1), expected.view(-1), rtol=1e-5, atol=0)
+    loss.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-7)
+
+
+@gpu
+@on_gpu
+def test_labels_out_of_range_on_gpu() -> None:
+    import fastprune
+
+    logits, labels = torch.randn(4, 50, device="cuda"), torch.tensor([0, 50, -1, -100], device="cuda")
+    assert fastprune.el2n(logits, labels).isnan().tolist() == [False, True, True, False]
+    with pytest.raises(IndexError, match=r"labels\[1\] is 50, but logits have 50 classes"):
+        fastprune.el2n(logits, labels, validate_labels=True)
