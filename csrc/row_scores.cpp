@@ -15,9 +15,8 @@
 //
 // A row goes through in blocks of 1024 classes that stay in the first-level cache: find the block's
 // maximum, rescale the sums if it is a new one, add the block's exponentials while the next block is
-// being fetched. Rows of up to 16 classes go through sixteen at a time, a row a lane. Either way the sums
-// of sixteen rows are closed together, so that the exponentials and logarithms of the closed forms,
-// which are in double, are vectors too.
+// being fetched. Rows of up to 192 classes go through sixteen at a time, a row a lane. Either way the sums
+// of sixteen rows are closed together, so that the closed forms work on vectors too.
 //
 // The sums across blocks are in double, and inside a block a lane adds at most 32 floats. The relative
 // error of S1 is below (32 adds) * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
@@ -103,6 +102,7 @@ using GradientKernel = void (*)(const GradientJob& job, std::int64_t begin, std:
 namespace portable {
 #include "lanes.h"
 #include "row_sums.h"
+#include "few_classes.h"
 #include "row_closing.h"
 #include "row_kernel.h"
 #include "gradient_kernel.h"
@@ -124,6 +124,7 @@ namespace portable {
 namespace avx2 {
 #include "lanes.h"
 #include "row_sums.h"
+#include "few_classes.h"
 #include "row_closing.h"
 #include "row_kernel.h"
 #include "gradient_kernel.h"
@@ -148,6 +149,7 @@ namespace avx2 {
 namespace avx512 {
 #include "lanes.h"
 #include "row_sums.h"
+#include "few_classes.h"
 #include "row_closing.h"
 #include "row_kernel.h"
 #include "gradient_kernel.h"

@@ -46,7 +46,7 @@ struct LossRows {
 // Accuracy: relative error <= 4e-6 against exact arithmetic on the given logits, in every metric.
 // Determinism: a row's bits depend on that row alone, not on the batch or the number of threads, and
 // are the same on AVX-512 and AVX2 processors.
-// Cost: one read of the logits, one exponential each; 10 KiB of stack a thread at most, no other memory.
+// Cost: one read of the logits, one exponential each; 40 KiB of stack a thread at most, no other memory.
 // Thread safety: reentrant; the caller keeps the arrays alive and unchanged during the call.
 std::int64_t row_scores(const Rows& rows, const RowScores& scores);
 
