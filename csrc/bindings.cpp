@@ -91,13 +91,11 @@ void cross_entropy_backward_binding(const py::tuple& rows, Address state, Addres
 }
 
 std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, std::int64_t stride,
-                                 std::int64_t k, bool largest, Address out) {
+                                 std::int64_t k, bool largest, int threads, Address out) {
   if (k < 0 || k > n) throw py::value_error("select_topk needs 0 <= k <= n");
   py::gil_scoped_release release;
-  const std::int64_t bad = first_nan(pointer<const void>(scores), dtype, n, stride);
-  if (bad < 0)
-    select_topk(pointer<const void>(scores), dtype, n, stride, k, largest, pointer<std::int64_t>(out));
-  return bad;
+  return select_topk(pointer<const void>(scores), dtype, n, stride, k, largest, threads,
+                     pointer<std::int64_t>(out));
 }
 
 }  // namespace
@@ -129,6 +127,6 @@ PYBIND11_MODULE(_core, m) {
     return names;
   }, "Those this build and this processor have.");
   m.def("select_topk", &select_topk_binding, py::arg("scores"), py::arg("dtype"), py::arg("n"),
-        py::arg("stride"), py::arg("k"), py::arg("largest"), py::arg("out"),
-        "Selects; returns -1, or the position of the first NaN and writes nothing.");
+        py::arg("stride"), py::arg("k"), py::arg("largest"), py::arg("threads"), py::arg("out"),
+        "Selects; returns -1, or the position of the first NaN.");
 }

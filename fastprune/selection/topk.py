@@ -104,6 +104,7 @@ def _select(address: int, dtype: str, n: int, stride: int, k: int, largest: bool
         stride=stride,
         k=out.shape[0],
         largest=bool(largest),
+        threads=torch.get_num_threads(),
         out=out.data_ptr(),
     )
     if nan_at >= 0:

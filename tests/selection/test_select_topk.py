@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastprune import _core
 from fastprune.selection import select_topk
 
 TORCH_DTYPES = (
@@ -134,3 +136,65 @@ def test_input_is_not_written_and_threads_do_not_meet() -> None:
         thread.join()
     assert len(results) == 4 and all(np.array_equal(r, expected) for r in results)
     assert np.array_equal(scores, before)
+
+
+def _values(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    x = rng.standard_normal(n).astype(np.float32)
+    if kind == "few values":
+        x = np.round(x * 2) / 2
+    elif kind == "mostly the smallest":
+        x = np.where(rng.random(n) < 0.6, 0.0, np.abs(x)).astype(np.float32)
+    elif kind == "mostly the largest":
+        x = np.where(rng.random(n) < 0.6, 9.0, x).astype(np.float32)
+    elif kind == "sorted":
+        x.sort()
+    elif kind == "reversed":
+        x = np.sort(x)[::-1].copy()
+    elif kind == "all equal":
+        x[:] = -0.0
+        x[::3] = 0.0
+    elif kind == "infinities":
+        x[rng.random(n) < 0.3] = np.inf
+        x[rng.random(n) < 0.3] = -np.inf
+    elif kind == "a period":  # one that a sample at equal steps would fall into
+        x = np.resize(x[: max(n // 1265, 1)], n)
+    elif kind == "two clusters":
+        x = np.where(np.arange(n) < n // 2, x * 1e-6, 1e6 + x).astype(np.float32)
+    return x
+
+
+KINDS = [
+    "normal", "few values", "mostly the smallest", "mostly the largest", "sorted", "reversed", "all equal",
+    "infinities", "a period", "two clusters",
+]  # fmt: skip
+
+
+@settings(max_examples=int(os.environ.get("FASTPRUNE_FUZZ", "200")), deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.one_of(st.integers(1, 70), st.integers(2040, 2070), st.integers(4000, 140_000)),
+    share=st.one_of(st.floats(0, 1), st.sampled_from([0.001, 0.01, 0.2, 0.4, 0.5, 0.6, 0.8, 0.999])),
+    largest=st.booleans(),
+    threads=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+def test_many_scores_of_any_shape(kind: str, n: int, share: float, largest: bool, threads: int, seed: int) -> None:
+    scores = _values(kind, n, np.random.default_rng(seed))
+    k = min(round(share * n), n)
+    out = np.full(k + 1, -7, dtype=np.int64)
+    core = {"dtype": _core.DType.float32, "n": n, "stride": 1, "k": k, "largest": largest, "threads": threads}
+    assert _core.select_topk(scores=scores.ctypes.data, out=out.ctypes.data, **core) == -1
+    order = np.lexsort((np.arange(n), -scores if largest else scores))
+    assert np.array_equal(out[:-1], np.sort(order[:k]))
+    assert out[-1] == -7
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2048, 80_000), where=st.floats(0, 0.999), share=st.floats(0, 1), threads=st.integers(1, 4))
+def test_a_nan_anywhere_is_found(n: int, where: float, share: float, threads: int) -> None:
+    scores = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    first = int(where * n)
+    scores[first] = scores[-1] = np.nan
+    out = np.empty(n, dtype=np.int64)
+    core = {"dtype": _core.DType.float32, "n": n, "stride": 1, "k": int(share * n), "largest": True}
+    assert _core.select_topk(scores=scores.ctypes.data, out=out.ctypes.data, threads=threads, **core) == first
