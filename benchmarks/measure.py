@@ -76,7 +76,11 @@ def interleaved(
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> int | None:
-    """Bytes that the call needs at its peak beyond what was there before; None where it cannot be seen."""
+    """Bytes that the call needs at its peak beyond what was there before; None where it cannot be seen.
+
+    On the CPU that is the process's resident memory, which shows what is allocated from 32 MiB on: smaller
+    blocks glibc may have kept from earlier calls.
+    """
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

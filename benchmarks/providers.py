@@ -105,7 +105,7 @@ def loss_providers(device: str) -> list[Provider]:
             from liger_kernel.transformers.functional import liger_cross_entropy
         except ImportError:
             return providers
-        # It writes the gradient over the logits, so every call has another row's worth of logits: a copy of them,
-        # timed with it, would be unfair; the values drift, the work does not.
+        # It writes the gradient over the logits, so each call finds other values there, which cost the same; a
+        # copy beforehand would be timed with it.
         providers.append(Provider("liger", forward_and_backward(liger_cross_entropy), lambda b: 3 * b))
     return providers

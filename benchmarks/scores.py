@@ -87,10 +87,18 @@ def benchmark(task: str, classes: int, rows: int, dtype_name: str, device: str, 
                 "roofline_gb_per_s": roofline,
                 "share_of_roofline": ms and roofline and useful / ms / 1e6 / roofline,
                 "moves_bytes_per_logit": p.bytes(dtype.itemsize),
-                "peak_extra_mb": ms and (measure.peak_memory(calls[p.name], device) or 0) / 1e6,
+                "peak_extra_mb": ms and peak_mb(calls[p.name], read, device),
             }
         )
     return results
+
+
+def peak_mb(call: Callable[[], Any], logits: torch.Tensor, device: str) -> float | None:
+    """Megabytes; None on a CPU for logits so small that it would not show a temporary of their size."""
+    if device == "cpu" and logits.numel() * logits.element_size() < 2**25:
+        return None
+    peak = measure.peak_memory(call, device)
+    return None if peak is None else peak / 1e6
 
 
 COLUMNS = (
@@ -115,9 +123,10 @@ def table(results: list[dict[str, Any]], header: bool = True) -> str:
         numbers = "failed | – | – | – | – | –"
         if r["ms"]:
             share = f"{100 * r['share_of_roofline']:.0f}" if r["share_of_roofline"] else "–"
+            peak = "–" if r["peak_extra_mb"] is None else f"{r['peak_extra_mb']:.1f}"
             numbers = (
                 f"{r['ms']:.3f} | {r['times_fastprune'] or 0:.2f} | {r['gb_per_s']:.1f} | {share} | "
-                f"{r['moves_bytes_per_logit']} | {r['peak_extra_mb']:.1f}"
+                f"{r['moves_bytes_per_logit']} | {peak}"
             )
         lines.append(f"| {case} | {numbers} |")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ using Address = std::uintptr_t;
 template <class T>
 T* pointer(Address address) { return reinterpret_cast<T*>(address); }
 
-// One tuple instead of twelve arguments: for a small batch the conversion of arguments is the cost.
+// One tuple instead of many arguments: for a small batch the conversion of arguments is the cost.
 // (logits, dtype, batch, tokens, classes, logits_batch_stride, logits_token_stride, labels,
 //  labels_batch_stride, labels_token_stride, shift, ignore_index, threads); what follows is not looked at.
 Rows rows_of(const py::tuple& t) {
@@ -45,7 +45,8 @@ std::int64_t row_scores_binding(const py::tuple& rows, const std::array<Address,
   return row_scores(all, scores);
 }
 
-// `state` has 3 floats a row, and one more: what a row's loss counts in the loss.
+// `state` has for all rows M, 1 / Z and 1 - p_y (see LossRows), and one float more: what a row's loss counts
+// in the loss.
 struct State {
   LossRows rows;
   float* factor;

@@ -36,11 +36,13 @@ FASTPRUNE_INLINE void store(float* to, DoubleVector v) {
   __builtin_memcpy(to, &narrow, sizeof narrow);
 }
 
+// max_lanes: the larger of each pair of lanes, and b where either is NaN. So the running maximum goes second to
+// pass NaNs over, and a bound goes first to let them through.
+
 #if FASTPRUNE_WIDTH == 16
 
 FASTPRUNE_INLINE Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
 FASTPRUNE_INLINE Vector square_root(Vector a) { return _mm512_sqrt_ps(a); }
-// The larger of each pair of lanes; b where either is NaN.
 FASTPRUNE_INLINE Vector max_lanes(Vector a, Vector b) { return _mm512_max_ps(a, b); }
 FASTPRUNE_INLINE Vector load(const Half* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

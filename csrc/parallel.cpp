@@ -35,12 +35,13 @@ using OpenMp = void (*)(void (*work)(void*), void* context, unsigned threads, un
 
 std::atomic<bool> forked{false};
 
+// From loading on: PyTorch may have used its threads, and the process fork, before we use any.
+[[maybe_unused]] const int kWatching =
+    pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+
 OpenMp openmp() {
   // PyTorch has put its runtime into the global scope; nothing is linked, so no second one is loaded.
-  static const OpenMp found = [] {
-    pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
-    return reinterpret_cast<OpenMp>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  }();
+  static const auto found = reinterpret_cast<OpenMp>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   return forked.load(std::memory_order_relaxed) ? nullptr : found;
 }
 

@@ -75,9 +75,10 @@ FASTPRUNE_INLINE void sum_group(const RowGroup<Element>& rows, std::int64_t clas
   }
 }
 
-// sum_i w_i (z_i - z_y), from a block-wise second look at a row that is still in the cache.
+// sum_i w_i (M - z_i): with weights >= 0 all terms are. A second look at the row, which up to some
+// thousand classes is still in the cache.
 template <class Element>
-double weighted_lead(const Element* row, float label_logit, std::int64_t classes, const float* weight) {
+double weighted_depth(const Element* row, float largest, std::int64_t classes, const float* weight) {
   double total = 0.0;
   for (std::int64_t start = 0; start < classes; start += kBlock) {
     const std::int64_t end = start + kBlock < classes ? start + kBlock : classes;
@@ -85,11 +86,11 @@ double weighted_lead(const Element* row, float label_logit, std::int64_t classes
     std::int64_t i = start;
     for (; i + kLanes <= end; i += kLanes)
       for (int j = 0; j < kRegisters; ++j) {
-        const Vector lead = load(row + i + j * kWidth) - splat(label_logit);
-        sums[j] = weight ? fma(load(weight + i + j * kWidth), lead, sums[j]) : sums[j] + lead;
+        const Vector depth = splat(largest) - load(row + i + j * kWidth);
+        sums[j] = weight ? fma(load(weight + i + j * kWidth), depth, sums[j]) : sums[j] + depth;
       }
     total += sum_lanes(sums);
-    for (; i < end; ++i) total += (weight ? weight[i] : 1.0f) * (to_compute(row[i]) - label_logit);
+    for (; i < end; ++i) total += (weight ? weight[i] : 1.0f) * (largest - to_compute(row[i]));
   }
   return total;
 }
@@ -98,24 +99,25 @@ template <class Element>
 void write_loss(const Job& job, std::int64_t row, int n, const RowGroup<Element>& rows,
                 const GroupSums& group, const Closed (&closed)[kRegisters]) {
   const LossRows& loss = *job.loss;
-  // (1 - s) w_y hard + (s / C) (W hard - sum_i w_i (z_i - z_y)), as -log p_i = hard - (z_i - z_y).
+  // (1 - s) w_y hard + (s / C) (W log Z + sum_i w_i (M - z_i)), as -log p_i = log Z + (M - z_i).
   const double each = loss.smoothing / static_cast<double>(job.rows.classes);
-  alignas(64) Floats by_hard, lead, largest;
+  const auto by_log_z = static_cast<float>(each * job.weight_sum);
+  alignas(64) Floats by_hard, depth, largest;
   for (int i = 0; i < kLanes; ++i) {
     const double label_weight = rows.counted(i) && loss.weight ? loss.weight[rows.label[i]] : 1.0;
-    by_hard[i] = static_cast<float>((1.0 - loss.smoothing) * label_weight + each * job.weight_sum);
+    by_hard[i] = static_cast<float>((1.0 - loss.smoothing) * label_weight);
     const double max = group.max[i], label = group.label_logit[i];
     largest[i] = static_cast<float>(label > max ? label : max);
-    lead[i] = 0.0f;
+    depth[i] = 0.0f;
     if (rows.counted(i) && loss.smoothing > 0.0f)
-      lead[i] = static_cast<float>(each * weighted_lead(rows.logits[i], static_cast<float>(label),
-                                                        job.rows.classes, loss.weight));
+      depth[i] = static_cast<float>(each * weighted_depth(rows.logits[i], largest[i], job.rows.classes,
+                                                          loss.weight));
   }
   write(loss.losses + row, n, closed, FASTPRUNE_FORMULA {
-    const Vector hard = loss_of(c);
-    // A masked label makes both terms infinite; so does, on its own, any other masked class.
-    const Vector smooth = select(hard == splat(kInf<float>), Vector{}, load(lead + j * kWidth));
-    return hard * load(by_hard + j * kWidth) - smooth;
+    const Vector hard = loss_of(c), share = load(by_hard + j * kWidth);
+    // With all of it smoothed away the loss of a masked label, infinite, has a share of 0.
+    const Vector own = select((share == Vector{}) & (loss.smoothing == 1.0f ? -1 : 0), Vector{}, hard * share);
+    return own + fma(splat(by_log_z), log1p_nonnegative(c.v), load(depth + j * kWidth));
   });
   write(loss.largest + row, n, closed, FASTPRUNE_FORMULA { (void)c; return load(largest + j * kWidth); });
   write(loss.scale + row, n, closed, FASTPRUNE_FORMULA { return splat(1.0f) / c.total; });

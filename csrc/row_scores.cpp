@@ -15,12 +15,13 @@
 //
 // A row goes through in blocks of 1024 classes that stay in the first-level cache: find the block's
 // maximum, rescale the sums if it is a new one, add the block's exponentials while the next block is
-// being fetched. Rows of up to 192 classes go through sixteen at a time, a row a lane. Either way the sums
-// of sixteen rows are closed together, so that the closed forms work on vectors too.
+// being fetched. Rows of up to 512 classes are looked at four at a time, and rows of up to 192 sixteen at a
+// time, a row a lane. In any case the sums of sixteen rows are closed together, so that the closed forms
+// work on vectors too.
 //
-// The sums across blocks are in double, and inside a block a lane adds at most 32 floats. The relative
-// error of S1 is below (32 adds) * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
-// exponential, 2.3e-7) = 2.7e-6 in the worst case, 4e-7 in practice.
+// The sums across blocks are in double; inside a block a float goes through at most 35 adds. The relative
+// error of S1 is below 35 * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
+// exponential, 2.3e-7) = 2.8e-6 in the worst case, 4e-7 in practice.
 //
 // Bytes: classes * sizeof(element) read and 4 written a row and metric; the gradient reads and writes
 // classes * sizeof(element) a row.

@@ -233,7 +233,7 @@ struct RowGroup {
 
   FASTPRUNE_INLINE bool counted(int i) const { return label[i] >= 0; }
   FASTPRUNE_INLINE double label_logit(int i) const { return counted(i) ? to_compute(logits[i][label[i]]) : 0.0; }
-  // Those of register j; a column number is what they are compared with, so 32 bits do.
+  // Those of register j. There are fewer than 2^31 classes (fastprune/scores/checks.py).
   FASTPRUNE_INLINE IntVector labels(int j) const {
     std::int32_t narrow[kWidth];
     for (int i = 0; i < kWidth; ++i) narrow[i] = static_cast<std::int32_t>(label[j * kWidth + i]);

@@ -100,10 +100,11 @@ def score(
             if validate_labels, and else that row scores NaN.
 
     Accuracy: relative error <= 4e-6 in every metric, at any size of score down to 1e-12 and any number
-    of classes. Against a target per class, computed in double: the same down to 1e-9, and to 1e-12
-    where the target is one-hot.
+    of classes; el2n, confidence and loss below 1e-37 may be 0. Against a target per class, computed in
+    double: the same down to 1e-9, and to 1e-12 where the target is one-hot.
     Cost: rows * C * itemsize bytes read once, whatever the metrics; no copy of the logits unless the
-    classes are strided. Targets per class are not fused: several passes over pieces of bounded size.
+    classes are strided or the row dimensions before the last do not collapse to one. Targets per class
+    are not fused: several passes over pieces of bounded size.
     """
     if multi_label or is_soft(logits, labels):
         names = check_metrics(metrics, definition.TARGET_METRICS)
@@ -113,7 +114,8 @@ def score(
             check_soft(logits, labels, shift)
         check_reduce(reduce, logits.shape[:-1])
         scores = _target_scores(logits, labels, names, multi_label, ignore_index)
-        valid = (labels != ignore_index).any(-1) if reduce else None
+        counted = labels != ignore_index if multi_label else torch.ones_like(labels, dtype=torch.bool)
+        valid = counted.any(-1) if reduce else None
     else:
         names = check_metrics(metrics)
         check_rows(logits, labels, ignore_index, shift)
@@ -141,7 +143,16 @@ def el2n(
 
     The arguments, result, errors, accuracy and cost are those of `score(logits, labels, "el2n", ...)`.
     """
-    return score(logits, labels, "el2n", multi_label=multi_label, ignore_index=ignore_index, shift=shift, reduce=reduce)
+    return score(
+        logits,
+        labels,
+        "el2n",
+        multi_label=multi_label,
+        ignore_index=ignore_index,
+        shift=shift,
+        reduce=reduce,
+        validate_labels=validate_labels,
+    )
 
 
 def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "norm") -> Tensor:

@@ -25,7 +25,7 @@ def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) ->
             f"{tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}; use .long() on class indices"
         )
     shape = tuple(logits.shape)
-    if not shape or tuple(labels.shape) != shape[:-1] or not shape[-1]:
+    if not shape or tuple(labels.shape) != shape[:-1] or not 0 < shape[-1] < 2**31:
         _explain_shapes(shape, tuple(labels.shape))
     _check_int("ignore_index", ignore_index)
     _check_int("shift", shift)
@@ -47,6 +47,8 @@ def check_soft(logits: Tensor, targets: Tensor, shift: int) -> None:
 def check_multi_label(logits: Tensor, targets: Tensor, ignore_index: int, shift: int) -> None:
     """Raises unless targets are a yes or no for each label of each row."""
     _check_targets(logits, targets)
+    if targets.is_complex():
+        raise TypeError(f"labels must be real, got {targets.dtype}")
     _check_int("ignore_index", ignore_index)
     if shift:
         raise ValueError(f"shift={shift} needs class indices; with multi_label=True leave it 0")
@@ -62,6 +64,8 @@ def check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoo
         return
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         raise TypeError(f"weight must be a floating point torch.Tensor, got {getattr(weight, 'dtype', type(weight))}")
+    if weight.requires_grad:
+        raise ValueError("the loss has no gradient with respect to weight, as torch's; pass weight.detach()")
     if weight.shape != logits.shape[-1:]:
         raise ValueError(f"weight must have shape ({logits.shape[-1]},), one a class, got {tuple(weight.shape)}")
     if weight.device != logits.device:
@@ -94,6 +98,8 @@ def _explain_shapes(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
         raise ValueError("logits must be (..., C), got a 0-dim tensor")
     if logits[-1] == 0:
         raise ValueError(f"logits must have at least one class in their last dimension, got shape {logits}")
+    if logits[-1] >= 2**31:
+        raise ValueError(f"logits must have fewer than 2^31 classes, got {logits[-1]}")
     if len(logits) > 2 and labels == logits[:1] + logits[2:]:
         raise ValueError(
             f"logits {logits} with labels {labels} look like torch's (N, C, d) layout; classes must be "
@@ -108,10 +114,13 @@ def _explain_shapes(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
 def _check_int(name: str, value: int) -> None:
     if type(value) is not int and (not isinstance(value, int) or isinstance(value, bool)):
         raise TypeError(f"{name} must be an int, got {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit 64 bits, got {value}")
 
 
 def check_labels(labels: Tensor, classes: int, ignore_index: int, shift: int) -> None:
     """Raises IndexError for the first label that is used and out of range. Waits for the labels' device."""
+    labels = labels.to(torch.int64)
     used = labels if not shift else labels[..., shift:]
     bad = ((used < 0) | (used >= classes)) & (used != ignore_index)
     if not bool(bad.any()):
@@ -134,6 +143,10 @@ def check_metrics(
     metrics: str | tuple[str, ...] | list[str], available: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
     """The metrics as a tuple without repeats; raises ValueError for an unknown one or none."""
+    if not isinstance(metrics, (str, tuple, list)):
+        raise TypeError(
+            f"metrics must be a name or a tuple of names, got {metrics!r}; choose from {', '.join(METRICS)}"
+        )
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     for name in names:
         if name not in METRICS:

@@ -54,8 +54,8 @@ def row_scores(
     Raises:
         IndexError: a label that is used is neither ignore_index nor in [0, C).
 
-    Cost: one read of the logits, one exponential each. The logits are copied only if their class
-    dimension is not contiguous or their leading dimensions do not collapse to one.
+    Cost: one read of the logits, one exponential each, two with entropy. The logits are copied only if their
+    class dimension is not contiguous or the row dimensions before the last do not collapse to one.
     """
     scores = {metric: _empty_row_values(labels) for metric in metrics}
     if labels.numel() == 0:
@@ -93,7 +93,7 @@ def loss_forward(
 
     Raises: as `row_scores`.
     """
-    state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32)
+    state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32, device="cpu")
     loss = _empty_row_values(labels) if reduction == "none" else state.new_empty(())
     scores = {metric: _empty_row_values(labels) for metric in metrics}
     bad = _core.cross_entropy_forward(
@@ -131,6 +131,7 @@ def loss_backward(
     """
     grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
     batch_stride = token_stride = 0
+    grad_loss = grad_loss.resolve_neg()
     if grad_loss.ndim:
         grad_loss = grad_loss if grad_loss.ndim <= 2 else grad_loss.flatten(0, -2)
         token_stride = grad_loss.stride(-1)
@@ -155,16 +156,31 @@ def _empty_row_values(labels: Tensor) -> Tensor:
 
 def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
     """What csrc/bindings.cpp calls rows, with the tensors it points into, which must outlive the call."""
-    z, y, layout, label_strides = row_strides(unit_class_stride(logits), labels)
+    z, y, layout, label_strides = row_strides(unit_class_stride(logits), labels.resolve_neg())
     threads = torch.get_num_threads() if threads is None else threads
     dtype = _DTYPES[z.dtype]
-    return (z.data_ptr(), dtype, *layout, y.data_ptr(), *label_strides, shift, ignore_index, threads, z, y)
+    return (
+        z.data_ptr(),
+        dtype,
+        *layout,
+        y.data_ptr(),
+        *label_strides,
+        min(shift, layout[1]),
+        ignore_index,
+        threads,
+        z,
+        y,
+    )
 
 
 def _addresses(scores: dict[str, Tensor]) -> list[int]:
+    # In the order of `Metric` in csrc/row_scores.h.
     return [scores[metric].data_ptr() if metric in scores else 0 for metric in METRICS]
 
 
 def _bad_label(labels: Tensor, flat: int, classes: int, ignore_index: int) -> str:
-    position = [int(i) for i in torch.unravel_index(torch.tensor(flat), labels.shape)] if labels.ndim else []
+    position: list[int] = []
+    for size in reversed(labels.shape):
+        position.insert(0, flat % size)
+        flat //= size
     return bad_label(labels, position, classes, ignore_index)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastprune.scores import kernels, ops
 from fastprune.scores.api import is_soft, score
-from fastprune.scores.checks import check_loss, check_metrics, check_rows, check_soft
+from fastprune.scores.checks import check_labels, check_loss, check_metrics, check_rows, check_soft
 from fastprune.scores.definition import TARGET_METRICS, shifted_labels
 
 
@@ -90,14 +90,14 @@ def cross_entropy(
         TypeError, ValueError: an argument of the wrong type, shape, device or value.
         IndexError: on the CPU, a label outside [0, C); on a GPU that row's loss and gradient are NaN, and
             `score(..., validate_labels=True)` finds it.
-        RuntimeError: on differentiating the gradient again.
+        RuntimeError: on differentiating the gradient again (where torch does not compute it).
 
-    Accuracy: each row's loss to 4e-6 relative; the gradient's error is no larger than torch's in the same
-    dtype.
-    Cost: the forward pass reads the logits once, the backward pass reads them once and writes the
-    gradient; 12 bytes a row are kept between. The logits are never copied to fp32 and never written.
-    float64 logits, probabilities and calls under torch.func go through torch, with one more read for the
-    scores.
+    Accuracy: each row's loss to 4e-6 relative (with label smoothing on a GPU, relative to the largest
+    |logit| where that is more); the gradient's error is no larger than torch's in the same dtype.
+    Cost: the forward pass reads the logits once (with label smoothing on the CPU twice), the backward pass
+    reads them once and writes the gradient; 12 bytes a row are kept between. The logits are never copied
+    to fp32 and never written. They are copied as `score` says. float64 logits, probabilities, torch.func
+    and forward-mode differentiation go through torch, with one more read for the scores.
     """
     check_loss(logits, weight, reduction, label_smoothing)
     soft = is_soft(logits, labels)
@@ -113,7 +113,7 @@ def cross_entropy(
     else:
         labels = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
         if weight is not None:
-            weight = weight.detach().to(torch.float32).contiguous()
+            weight = weight.detach().to(torch.float32).resolve_neg().contiguous()
         options = ops.LossOptions(names, ignore_index, label_smoothing, shift, reduction)
         if not ops.direct(logits, labels, weight):
             loss, _, rows = torch.ops.fastprune.cross_entropy(logits, labels, weight, *options)
@@ -139,15 +139,17 @@ def _by_torch(
     label_smoothing: float,
     shift: int,
 ) -> Tensor:
-    rows = logits.shape[:-1]
+    rows, classes = logits.shape[:-1], logits.shape[-1]
     if labels.is_floating_point():
-        target = labels.reshape(-1, labels.shape[-1])
+        target, ignore_index = labels.reshape(-1, classes), -100  # which torch refuses to change here
     else:
+        if logits.is_cpu and ops.direct(logits, labels):  # as the kernel does, with the position
+            check_labels(labels, classes, ignore_index, shift)
         target = shifted_labels(labels.to(torch.int64), ignore_index, shift).reshape(-1)
     loss = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]),
+        logits.reshape(-1, classes),
         target,
-        weight=weight,
+        weight=None if weight is None else weight.to(logits.dtype),
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,

@@ -34,6 +34,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# In the order of `Metric` in csrc/row_scores.h.
 METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
 TARGET_METRICS = ("el2n", "loss")
 
@@ -134,7 +135,8 @@ def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> di
 
     Returns:
         One fp32 tensor of logits.shape[:-1] for each metric; NaN for rows with a NaN or +inf logit, a
-        NaN target or only -inf. A class of logit -inf and target 0 adds nothing.
+        NaN target or only -inf. A class of logit -inf and target 0 adds nothing; one of a larger target
+        makes the loss inf.
 
     The difference of the class with the largest target is taken between what the two leave to the
     others, so that a one-hot row gives what its label gives.
@@ -146,18 +148,21 @@ def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> di
     total = e.sum(-1, keepdim=True)
     main = q.argmax(-1, keepdim=True)
     others = e.scatter(-1, main, 0.0).sum(-1, keepdim=True)
+    undefined = z.isnan().any(-1) | q.isnan().any(-1) | top.isinf().squeeze(-1)
     scores = {}
     for metric in metrics:
         if metric == "el2n":
             difference = (e / total - q).scatter(-1, main, (1 - q.gather(-1, main)) - others / total)
             score = difference.norm(dim=-1)
         else:
-            main_z = z.gather(-1, main)
+            main_z, main_q = z.gather(-1, main), q.gather(-1, main)
             # -sum q log p, around the class with the largest target: its own log p by log1p.
             main_loss = torch.where(main_z >= top, torch.log1p(others), (top - main_z) + total.log())
             lead = torch.where(q > 0, q * (main_z - z), 0.0).scatter(-1, main, 0.0)
             score = (q.sum(-1, keepdim=True) * main_loss).squeeze(-1) + lead.sum(-1)
-        scores[metric] = score.to(torch.float32)
+            masked = (main_z == -torch.inf).squeeze(-1)
+            score = torch.where(masked, torch.where(main_q.squeeze(-1) > 0, torch.inf, 0.0), score)
+        scores[metric] = score.masked_fill(undefined, torch.nan).to(torch.float32)
     return scores
 
 

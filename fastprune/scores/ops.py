@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastprune.scores import kernels
 
@@ -28,8 +29,8 @@ def direct(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> bool
 
 
 def transformed() -> bool:
-    """Whether a transform of torch.func (grad, vmap, ...) is active; operators of Python know none of them."""
-    return torch._C._are_functorch_transforms_active()
+    """Whether torch.func (grad, vmap, ...) or forward-mode differentiation is active: our gradients know neither."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -176,7 +177,9 @@ class DirectCrossEntropy(torch.autograd.Function):
         state, logits, labels, weight = ctx.saved_tensors
         _, ignore_index, label_smoothing, shift, _ = ctx.options
         arguments = grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift
-        if torch.is_grad_enabled():  # create_graph=True: the operator knows what to say to a second backward
+        # With create_graph=True the operator knows what to say to a second backward, and under vmap
+        # (is_grads_batched=True) how to go through a batch.
+        if torch.is_grad_enabled() or not torch._C._has_storage(grad_loss):
             return torch.ops.fastprune.cross_entropy_backward(*arguments), None, None, None
         return kernels.loss_backward(*arguments), None, None, None
 

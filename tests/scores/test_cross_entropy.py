@@ -292,3 +292,77 @@ def test_kernels_are_used_where_they_exist() -> None:
     assert kernels.has_loss(torch.zeros(1, 2)) and kernels.has_loss(torch.zeros(1, 2).bfloat16())
     assert not kernels.has_loss(torch.zeros(1, 2).double())
     assert not kernels.has_loss(torch.zeros(1, 2, device="meta"))
+
+
+def test_another_default_device() -> None:
+    logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
+    expected = with_gradient(lambda z: cross_entropy(z, labels), logits)
+    with torch.device("meta"):
+        leaf = logits.clone().requires_grad_()
+        loss, scores = cross_entropy(leaf, labels, return_scores="el2n")
+        loss.backward()
+        with pytest.raises(IndexError, match=r"labels\[0\] is 7"):
+            el2n(logits, labels + 7)
+    assert torch.equal(loss.detach(), expected[0]) and leaf.grad is not None
+    assert torch.equal(scores, el2n(logits, labels))
+
+
+def test_tensors_with_the_negative_bit() -> None:
+    logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
+    minus = torch.complex(torch.zeros(4), torch.ones(4)).conj().imag  # -1, by a bit of its own
+    assert minus.is_neg()
+    gradients = []
+    for loss_fn in (cross_entropy, F.cross_entropy):
+        leaf = logits.clone().requires_grad_()
+        loss_fn(leaf, labels, reduction="none").backward(minus)
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+    weight = torch._neg_view(torch.full((7,), -0.5))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, weight=weight), F.cross_entropy(logits, labels, weight=weight)
+    )
+    assert torch.equal(el2n(torch._neg_view(-logits), torch._neg_view(-labels)), el2n(logits, labels))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("lead", [-1e5, -1e3, 1e3])
+def test_smoothing_keeps_its_digits(lead: float, smoothing: float, weighted: bool) -> None:
+    logits = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))
+    logits[:, 5] = lead
+    weight = torch.rand(1000, generator=torch.Generator().manual_seed(1)) if weighted else None
+    if weight is not None:
+        weight[5] = 0.0
+    labels = torch.full((3,), 5)
+    options = {"label_smoothing": smoothing, "reduction": "none"}
+    ours = cross_entropy(logits, labels, weight=weight, **options)
+    wide = None if weight is None else weight.double()
+    exact = F.cross_entropy(logits.double(), labels, weight=wide, **options)
+    torch.testing.assert_close(ours.double(), exact, rtol=4e-6, atol=0)
+
+
+def test_what_goes_through_torch() -> None:
+    logits, labels = torch.randn(4, 7, requires_grad=True), torch.tensor([0, 1, 2, 3])
+    with pytest.raises(IndexError, match=r"labels\[0\] is 7, but logits have 7"):
+        cross_entropy(logits.double(), labels + 7)
+    cross_entropy(logits.double(), labels, weight=torch.rand(7))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits.detach(), torch.ones(4, 7))
+        tangents = [
+            torch.autograd.forward_ad.unpack_dual(f(dual, labels)).tangent for f in (cross_entropy, F.cross_entropy)
+        ]
+    torch.testing.assert_close(*tangents)
+    jacobian = torch.autograd.functional.jacobian
+    for vectorize in (False, True):
+        ours = jacobian(lambda z: cross_entropy(z, labels, reduction="none"), logits.detach(), vectorize=vectorize)
+        theirs = jacobian(lambda z: F.cross_entropy(z, labels, reduction="none"), logits.detach(), vectorize=vectorize)
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_any_shift() -> None:
+    logits, labels = torch.randn(2, 3, 7), torch.zeros(2, 3, dtype=torch.int64)
+    for shift in (3, 2**40, 2**63 - 1):
+        assert (cross_entropy(logits, labels, shift=shift, reduction="none") == 0).all()
+    for name in ("shift", "ignore_index"):
+        with pytest.raises(ValueError, match=f"{name} must fit 64 bits, got 9223372036854775808"):
+            cross_entropy(logits, labels, **{name: 2**63})

@@ -154,7 +154,10 @@ class TestTargetsPerClass:
         expected = score(logits[:, :2], target[:, :2])
         for name, s in score(logits, target).items():
             torch.testing.assert_close(s, expected[name])
-        assert score(logits, torch.tensor([[0.0, 0.5, 0.5]]), "loss").item() == torch.inf
+        for target in ([0.0, 0.5, 0.5], [0.0, 0.4, 0.6]):
+            assert score(logits, torch.tensor([target]), "loss").item() == torch.inf
+        assert score(logits, torch.tensor([[0.0, 0.0, 0.0]]), "loss").item() == 0
+        assert score(torch.full((1, 3), -torch.inf), torch.tensor([[1.0, 0.0, 0.0]]), "loss").isnan()
 
     def test_independent_labels(self) -> None:
         generator = torch.Generator().manual_seed(0)

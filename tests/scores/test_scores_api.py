@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -134,6 +135,8 @@ Z, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.int64)
     [
         (lambda: score(Z, Y, "error"), ValueError, "unknown metric 'error'; choose from el2n, loss, conf"),
         (lambda: score(Z, Y, ()), ValueError, "metrics is empty"),
+        (lambda: score(Z, Y, None), TypeError, "metrics must be a name or a tuple of names, got None"),
+        (lambda: score(Z, Z.to(torch.complex64), multi_label=True), TypeError, "labels must be real"),
         (lambda: el2n(Z.movedim(-1, 1), Y), ValueError, r"\(N, C, d\) layout.*movedim\(1, -1\)"),
         (lambda: el2n(Z, Y[0]), ValueError, r"labels must have shape \(2, 5\).*got \(5,\).*movedim"),
         (lambda: el2n(torch.zeros(2, 0), Y[:, 0]), ValueError, "at least one class"),
@@ -160,6 +163,7 @@ Z, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.int64)
         (lambda: cross_entropy(Z, Y.float()), TypeError, "labels must be integer"),
         (lambda: cross_entropy(Z, Y, reduction="max"), ValueError, "unknown reduction 'max'; choose from mean"),
         (lambda: cross_entropy(Z, Y, label_smoothing=2), ValueError, "from 0 to 1, got 2"),
+        (lambda: cross_entropy(Z, Y, weight=torch.ones(3).requires_grad_()), ValueError, "weight.detach"),
         (lambda: cross_entropy(Z, Y, weight=torch.ones(4)), ValueError, r"weight must have shape \(3,\).*\(4,\)"),
         (lambda: cross_entropy(Z, Y, weight=torch.ones(3).long()), TypeError, "weight must be.*int64"),
         (lambda: cross_entropy(Z, Y, weight=torch.ones(3, device="meta")), ValueError, "weight is on meta"),
@@ -190,3 +194,20 @@ def test_labels_are_looked_for_where_the_kernel_does_not() -> None:
     check_labels(labels, 3, -100, 4)
     with pytest.raises(IndexError, match="labels is 3"):
         check_labels(torch.tensor(3), 3, -100, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.uint16, torch.uint8])
+def test_labels_are_compared_as_they_are(dtype: torch.dtype) -> None:
+    check_labels(torch.tensor([4, 3, 127]).to(dtype), 50_257, -100, 0)
+    with pytest.raises(IndexError, match=r"labels\[2\] is 127"):
+        check_labels(torch.tensor([4, 3, 127]).to(dtype), 100, -100, 1)
+
+
+def test_el2n_is_score_with_one_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict] = []
+    monkeypatch.setattr("fastprune.scores.api.score", lambda *_, **options: given.append(options))
+    options = {
+        name: object() for name in inspect.signature(score).parameters if name not in ("logits", "labels", "metrics")
+    }
+    el2n(Z, Y, **options)  # type: ignore[arg-type]
+    assert given == [options]
