@@ -386,8 +386,6 @@ auto with_type(DType dtype, const Body& body) {
   return body(std::int64_t{});
 }
 
-}  // namespace
-
 std::int64_t first_nan(const void* scores, DType dtype, std::int64_t n, std::int64_t stride) {
   return with_type(dtype, [=](auto element) -> std::int64_t {
     using T = decltype(element);
@@ -397,6 +395,8 @@ std::int64_t first_nan(const void* scores, DType dtype, std::int64_t n, std::int
     return -1;
   });
 }
+
+}  // namespace
 
 std::int64_t select_topk(const void* scores, DType dtype, std::int64_t n, std::int64_t stride,
                          std::int64_t k, bool largest, int threads, std::int64_t* out) {

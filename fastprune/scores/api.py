@@ -114,8 +114,7 @@ def score(
             check_soft(logits, labels, shift)
         check_reduce(reduce, logits.shape[:-1])
         scores = _target_scores(logits, labels, names, multi_label, ignore_index)
-        counted = labels != ignore_index if multi_label else torch.ones_like(labels, dtype=torch.bool)
-        valid = counted.any(-1) if reduce else None
+        valid = _valid_targets(labels, multi_label, ignore_index) if reduce else None
     else:
         names = check_metrics(metrics)
         check_rows(logits, labels, ignore_index, shift)
@@ -231,3 +230,9 @@ def _target_scores(
 
 def _valid(labels: Tensor, ignore_index: int, shift: int) -> Tensor:
     return definition.shifted_labels(labels.to(torch.int64), ignore_index, shift) != ignore_index
+
+
+def _valid_targets(targets: Tensor, multi_label: bool, ignore_index: int) -> Tensor:
+    if multi_label:
+        return (targets != ignore_index).any(-1)
+    return torch.ones(targets.shape[:-1], dtype=torch.bool, device=targets.device)
