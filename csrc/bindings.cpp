@@ -29,7 +29,7 @@ T* pointer(Address address) { return reinterpret_cast<T*>(address); }
 //  labels_batch_stride, labels_token_stride, shift, ignore_index, threads); what follows is not looked at.
 Rows rows_of(const py::tuple& t) {
   const auto dtype = t[1].cast<DType>();
-  if (dtype == DType::kInt32 || dtype == DType::kInt64)
+  if (dtype > DType::kFloat64)
     throw py::type_error("logits must be of a floating-point type");
   const auto at = [&](std::size_t i) { return t[i].cast<std::int64_t>(); };
   return {pointer<const void>(t[0].cast<Address>()), dtype, at(2), at(3), at(4), at(5), at(6),
@@ -92,10 +92,10 @@ void cross_entropy_backward_binding(const py::tuple& rows, Address state, Addres
 }
 
 std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, std::int64_t stride,
-                                 std::int64_t k, bool largest, int threads, Address out) {
+                                 std::int64_t k, bool largest, NanPolicy nan, int threads, Address out) {
   if (k < 0 || k > n) throw py::value_error("select_topk needs 0 <= k <= n");
   py::gil_scoped_release release;
-  return select_topk(pointer<const void>(scores), dtype, n, stride, k, largest, threads,
+  return select_topk(pointer<const void>(scores), dtype, n, stride, k, largest, nan, threads,
                      pointer<std::int64_t>(out));
 }
 
@@ -109,8 +109,19 @@ PYBIND11_MODULE(_core, m) {
       .value("bfloat16", DType::kBFloat16)
       .value("float32", DType::kFloat32)
       .value("float64", DType::kFloat64)
+      .value("int8", DType::kInt8)
+      .value("uint8", DType::kUInt8)
+      .value("int16", DType::kInt16)
+      .value("uint16", DType::kUInt16)
       .value("int32", DType::kInt32)
-      .value("int64", DType::kInt64);
+      .value("uint32", DType::kUInt32)
+      .value("int64", DType::kInt64)
+      .value("uint64", DType::kUInt64);
+
+  py::enum_<NanPolicy>(m, "NanPolicy")
+      .value("raise", NanPolicy::kRaise)
+      .value("first", NanPolicy::kFirst)
+      .value("last", NanPolicy::kLast);
 
   // Positional only: matching a dozen keywords takes as long as scoring a small batch.
   m.def("row_scores", &row_scores_binding,
@@ -127,7 +138,7 @@ PYBIND11_MODULE(_core, m) {
       if (has(set)) names.append(name_of(set));
     return names;
   }, "Those this build and this processor have.");
-  m.def("select_topk", &select_topk_binding, py::arg("scores"), py::arg("dtype"), py::arg("n"),
-        py::arg("stride"), py::arg("k"), py::arg("largest"), py::arg("threads"), py::arg("out"),
-        "Selects; returns -1, or the position of the first NaN.");
+  m.def("select_topk", &select_topk_binding,
+        "(scores, dtype, n, stride, k, largest, nan, threads, out): selects; returns -1, or the position of the "
+        "first NaN.");
 }

@@ -7,7 +7,10 @@
 namespace fastprune {
 
 // Python passes these as `_core.DType`, under torch's names for them (see bindings.cpp).
-enum class DType : int { kFloat16, kBFloat16, kFloat32, kFloat64, kInt32, kInt64 };
+enum class DType : int {
+  kFloat16, kBFloat16, kFloat32, kFloat64,
+  kInt8, kUInt8, kInt16, kUInt16, kInt32, kUInt32, kInt64, kUInt64,
+};
 
 // Storage types for the 16-bit formats, so that overloads can tell them apart.
 struct Half { std::uint16_t bits; };

@@ -157,8 +157,7 @@ inline RangeKernel scorer(DType dtype, Level level) {
     case DType::kBFloat16: return scorer_of<BFloat16>(level);
     case DType::kFloat32: return scorer_of<float>(level);
     case DType::kFloat64: return scorer_of<double>(level);
-    case DType::kInt32:
-    case DType::kInt64: break;
+    default: break;
   }
   return nullptr;  // the binding refuses these
 }

@@ -36,17 +36,9 @@
 #include <numeric>
 #include <type_traits>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#ifndef __clang__
-// GCC 12 takes the undefined vectors of its own intrinsics for mistakes (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
-
 #include "huge_pages.h"
 #include "instruction_sets.h"
+#include "intrinsics.h"
 #include "parallel.h"
 
 namespace fastprune {
@@ -97,74 +89,10 @@ struct GradientJob {
 using RangeKernel = void (*)(const Job& job, std::int64_t begin, std::int64_t end);
 using GradientKernel = void (*)(const GradientJob& job, std::int64_t begin, std::int64_t end);
 
-// The kernels are compiled for each instruction set and picked at run time, so that one wheel serves
-// all machines of a platform. Four floats are SSE2 and NEON, the least x86-64 and aarch64 have.
-#define FASTPRUNE_WIDTH 4
-namespace portable {
-#include "lanes.h"
-#include "row_sums.h"
-#include "few_classes.h"
-#include "row_closing.h"
-#include "row_kernel.h"
-#include "gradient_kernel.h"
-}  // namespace portable
-#undef FASTPRUNE_WIDTH
-#undef FASTPRUNE_INLINE
-#undef FASTPRUNE_FORMULA
-
-#if defined(__x86_64__) && defined(__GNUC__)
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
-#define FASTPRUNE_WIDTH 8
-namespace avx2 {
-#include "lanes.h"
-#include "row_sums.h"
-#include "few_classes.h"
-#include "row_closing.h"
-#include "row_kernel.h"
-#include "gradient_kernel.h"
-}  // namespace avx2
-#undef FASTPRUNE_WIDTH
-#undef FASTPRUNE_INLINE
-#undef FASTPRUNE_FORMULA
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
-#endif
-#define FASTPRUNE_WIDTH 16
-namespace avx512 {
-#include "lanes.h"
-#include "row_sums.h"
-#include "few_classes.h"
-#include "row_closing.h"
-#include "row_kernel.h"
-#include "gradient_kernel.h"
-}  // namespace avx512
-#undef FASTPRUNE_WIDTH
-#undef FASTPRUNE_INLINE
-#undef FASTPRUNE_FORMULA
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#endif
+// Four floats are SSE2 and NEON, the least x86-64 and aarch64 have.
+#define FASTPRUNE_PORTABLE_WIDTH 4
+#define FASTPRUNE_KERNELS "row_kernels.h"
+#include "each_instruction_set.h"
 
 struct Kernels {
   RangeKernel (*scorer)(DType dtype, Level level);
@@ -172,7 +100,7 @@ struct Kernels {
 };
 
 Kernels kernels() {
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef FASTPRUNE_X86
   switch (instruction_set()) {
     case InstructionSet::kAvx512: return {avx512::scorer, avx512::gradient};
     case InstructionSet::kAvx2: return {avx2::scorer, avx2::gradient};

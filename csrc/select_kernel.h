@@ -1,148 +1,328 @@
-// The two passes of a selection over a range of floats. Included once for each instruction set, with
-// FASTPRUNE_WIDTH set to the floats in a register.
+// The passes of a selection over a block of scores or keys. Included once for each instruction set, with
+// FASTPRUNE_WIDTH set to the 32-bit keys in a register.
 //
-// Both keep values or indices by moving the wanted lanes of a register to its front and storing all of it: a
+// Keys or indices are kept by moving the wanted lanes of a register to its front and storing all of it: a
 // store of selected lanes alone (vpcompress to memory) is slow on Zen 4.
 
 #define FASTPRUNE_INLINE inline __attribute__((always_inline))
 
+#if FASTPRUNE_WIDTH == 1
+typedef std::int32_t Int32s;
+typedef std::int64_t Int64s;
+#else
+typedef std::int32_t Int32s __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));
+typedef std::int64_t Int64s __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));
+#endif
+
+template <class Key>
+struct VectorOf { using Type = Int32s; };
+template <>
+struct VectorOf<std::int64_t> { using Type = Int64s; };
+template <class Key>
+using Vector = typename VectorOf<Key>::Type;
+template <class Key>
+constexpr int kLanes = static_cast<int>(sizeof(Vector<Key>) / sizeof(Key));
+
+// A mask has a type of its own: predicate registers (AVX-512), or lanes of all ones.
+//   counted(sum, mask)   sum + 1 in the lanes of the mask
+//   where(mask, a, b)    a in the lanes of the mask, b elsewhere
+//   bits(mask)           a bit a lane
+// store_wanted and store_indices store kLanes keys, or first + lane, those of the set bits first.
+
 #if FASTPRUNE_WIDTH == 16
 
-constexpr int kWidth = 16;
-using Vector = __m512;
-FASTPRUNE_INLINE Vector load(const float* from) { return _mm512_loadu_ps(from); }
-FASTPRUNE_INLINE Vector negated(Vector v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
-FASTPRUNE_INLINE Vector splat(float x) { return _mm512_set1_ps(x); }
-FASTPRUNE_INLINE unsigned above(Vector a, Vector b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
-FASTPRUNE_INLINE unsigned equal(Vector a, Vector b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-FASTPRUNE_INLINE unsigned nan(Vector a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-// Stores kWidth values, those of `mask` first.
-FASTPRUNE_INLINE void store_wanted(float* to, Vector v, unsigned mask) {
-  _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(mask), v));
+FASTPRUNE_INLINE __mmask16 above(Int32s a, Int32s b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
+FASTPRUNE_INLINE __mmask8 above(Int64s a, Int64s b) { return _mm512_cmpgt_epi64_mask((__m512i)a, (__m512i)b); }
+FASTPRUNE_INLINE __mmask16 equal(Int32s a, Int32s b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
+FASTPRUNE_INLINE __mmask8 equal(Int64s a, Int64s b) { return _mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b); }
+FASTPRUNE_INLINE Int32s counted(Int32s sum, __mmask16 mask) {
+  return (Int32s)_mm512_mask_sub_epi32((__m512i)sum, mask, (__m512i)sum, _mm512_set1_epi32(-1));
 }
-// Stores kWidth indices, first + lane for the lanes of `mask` before all others.
+FASTPRUNE_INLINE Int64s counted(Int64s sum, __mmask8 mask) {
+  return (Int64s)_mm512_mask_sub_epi64((__m512i)sum, mask, (__m512i)sum, _mm512_set1_epi64(-1));
+}
+FASTPRUNE_INLINE Int32s where(__mmask16 mask, Int32s a, Int32s b) {
+  return (Int32s)_mm512_mask_mov_epi32((__m512i)b, mask, (__m512i)a);
+}
+FASTPRUNE_INLINE Int64s where(__mmask8 mask, Int64s a, Int64s b) {
+  return (Int64s)_mm512_mask_mov_epi64((__m512i)b, mask, (__m512i)a);
+}
+FASTPRUNE_INLINE unsigned bits(unsigned mask) { return mask; }
+
+FASTPRUNE_INLINE void store_wanted(std::int32_t* to, Int32s v, unsigned mask) {
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), (__m512i)v));
+}
+FASTPRUNE_INLINE void store_wanted(std::int64_t* to, Int64s v, unsigned mask) {
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(static_cast<__mmask8>(mask), (__m512i)v));
+}
+template <int lanes>
 FASTPRUNE_INLINE void store_indices(std::int64_t* to, std::int64_t first, unsigned mask) {
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i wanted = _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), lanes);
   const __m512i base = _mm512_set1_epi64(first);
-  const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(wanted));
-  const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti32x8_epi32(wanted, 1));
-  _mm512_storeu_si512(to, _mm512_add_epi64(base, low));
-  _mm512_storeu_si512(to + 8, _mm512_add_epi64(base, high));
+  if constexpr (lanes == 16) {
+    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i wanted = _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), all);
+    const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(wanted));
+    const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti32x8_epi32(wanted, 1));
+    _mm512_storeu_si512(to, _mm512_add_epi64(base, low));
+    _mm512_storeu_si512(to + 8, _mm512_add_epi64(base, high));
+  } else {
+    const __m512i all = _mm512_add_epi64(base, _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(static_cast<__mmask8>(mask), all));
+  }
 }
 
 #elif FASTPRUNE_WIDTH == 8
 
-constexpr int kWidth = 8;
-using Vector = __m256;
-FASTPRUNE_INLINE Vector load(const float* from) { return _mm256_loadu_ps(from); }
-FASTPRUNE_INLINE Vector negated(Vector v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
-FASTPRUNE_INLINE Vector splat(float x) { return _mm256_set1_ps(x); }
-FASTPRUNE_INLINE unsigned above(Vector a, Vector b) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+FASTPRUNE_INLINE unsigned bits(Int32s mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps((__m256i)mask)));
 }
-FASTPRUNE_INLINE unsigned equal(Vector a, Vector b) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
+FASTPRUNE_INLINE unsigned bits(Int64s mask) {
+  return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd((__m256i)mask)));
 }
-FASTPRUNE_INLINE unsigned nan(Vector a) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)));
+FASTPRUNE_INLINE __m128i wanted_lanes(unsigned mask) {
+  return _mm_cvtsi64_si128(static_cast<long long>(kLanesOfMask.word[mask]));
 }
-// The lanes of a mask in order, as bytes of a word.
-FASTPRUNE_INLINE __m256i wanted_lanes(unsigned mask) {
-  const __m128i bytes = _mm_cvtsi64_si128(static_cast<long long>(kLanesOfMask.word[mask]));
-  return _mm256_cvtepu8_epi32(bytes);
+FASTPRUNE_INLINE void store_wanted(std::int32_t* to, Int32s v, unsigned mask) {
+  const __m256i front = _mm256_permutevar8x32_epi32((__m256i)v, _mm256_cvtepu8_epi32(wanted_lanes(mask)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), front);
 }
-FASTPRUNE_INLINE void store_wanted(float* to, Vector v, unsigned mask) {
-  _mm256_storeu_ps(to, _mm256_permutevar8x32_ps(v, wanted_lanes(mask)));
+FASTPRUNE_INLINE void store_wanted(std::int64_t* to, Int64s v, unsigned mask) {
+  const __m256i halves = _mm256_slli_epi64(_mm256_cvtepu8_epi64(wanted_lanes(mask)), 1);
+  const __m256i both = _mm256_or_si256(halves, _mm256_slli_epi64(halves, 32));
+  const __m256i places = _mm256_add_epi64(both, _mm256_set1_epi64x(1ll << 32));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permutevar8x32_epi32((__m256i)v, places));
 }
+template <int lanes>
 FASTPRUNE_INLINE void store_indices(std::int64_t* to, std::int64_t first, unsigned mask) {
-  const __m256i lanes = wanted_lanes(mask), base = _mm256_set1_epi64x(first);
-  const __m256i low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(lanes));
-  const __m256i high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256(lanes, 1));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_add_epi64(base, low));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 4), _mm256_add_epi64(base, high));
+  const __m128i wanted = wanted_lanes(mask);
+  const __m256i base = _mm256_set1_epi64x(first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_add_epi64(base, _mm256_cvtepu8_epi64(wanted)));
+  if constexpr (lanes == 8) {
+    const __m256i high = _mm256_cvtepu8_epi64(_mm_srli_si128(wanted, 4));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 4), _mm256_add_epi64(base, high));
+  }
 }
 
 #else
 
-constexpr int kWidth = 1;
-using Vector = float;
-FASTPRUNE_INLINE Vector load(const float* from) { return *from; }
-FASTPRUNE_INLINE Vector negated(Vector v) { return -v; }
-FASTPRUNE_INLINE Vector splat(float x) { return x; }
-FASTPRUNE_INLINE unsigned above(Vector a, Vector b) { return a > b; }
-FASTPRUNE_INLINE unsigned equal(Vector a, Vector b) { return a == b; }
-FASTPRUNE_INLINE unsigned nan(Vector a) { return a != a; }
-FASTPRUNE_INLINE void store_wanted(float* to, Vector v, unsigned) { *to = v; }
+template <class Key>
+FASTPRUNE_INLINE Key above(Key a, Key b) { return -static_cast<Key>(a > b); }
+template <class Key>
+FASTPRUNE_INLINE Key equal(Key a, Key b) { return -static_cast<Key>(a == b); }
+template <class Key>
+FASTPRUNE_INLINE unsigned bits(Key mask) { return static_cast<unsigned>(mask & 1); }
+template <class Key>
+FASTPRUNE_INLINE void store_wanted(Key* to, Key v, unsigned) { *to = v; }
+template <int lanes>
 FASTPRUNE_INLINE void store_indices(std::int64_t* to, std::int64_t first, unsigned) { *to = first; }
 
 #endif
 
-FASTPRUNE_INLINE int bits(unsigned mask) { return __builtin_popcount(mask); }
+#if FASTPRUNE_WIDTH == 8
+template <class V>
+FASTPRUNE_INLINE V above(V a, V b) { return (V)(a > b); }
+template <class V>
+FASTPRUNE_INLINE V equal(V a, V b) { return (V)(a == b); }
+#endif
+#if FASTPRUNE_WIDTH <= 8
+template <class V>
+FASTPRUNE_INLINE V counted(V sum, V mask) { return sum - mask; }
+template <class V>
+FASTPRUNE_INLINE V where(V mask, V a, V b) { return (mask & a) | (~mask & b); }
+#endif
 
-template <bool kSmallest>
-FASTPRUNE_INLINE Vector value_at(const float* at) {
-  return kSmallest ? negated(load(at)) : load(at);
+FASTPRUNE_INLINE int count_bits(unsigned mask) { return __builtin_popcount(mask); }
+
+template <class Key>
+FASTPRUNE_INLINE Vector<Key> splat(Key x) { return x - Vector<Key>{}; }
+
+template <class Key>
+FASTPRUNE_INLINE std::int64_t sum_of_lanes(Vector<Key> v) {
+  Key lane[kLanes<Key>];
+  __builtin_memcpy(lane, &v, sizeof v);
+  std::int64_t sum = 0;
+  for (const Key x : lane) sum += x;
+  return sum;
 }
 
-// Sorts [scores, scores + n) by the bracket, and copies what is inside. In place if `inside` is `scores`.
-template <bool kSmallest>
-Counts count(const float* scores, std::int64_t n, float low, float high, float* inside, std::int64_t capacity) {
-  const Vector top = splat(high), bottom = splat(low);
-  Counts counts;
-  unsigned any_nan = 0;
-  std::int64_t kept = 0;
-  const auto add = [&](Vector v, unsigned counted) __attribute__((always_inline)) {
-    const unsigned over = above(v, top) & counted, at_top = equal(v, top) & counted;
-    const unsigned over_bottom = above(v, bottom) & counted;
-    const unsigned within = over_bottom & ~(over | at_top);
-    any_nan |= nan(v) & counted;
-    counts.above += bits(over);
-    counts.at_high += bits(at_top);
-    counts.at_low += bits(equal(v, bottom) & counted & ~at_top);  // the ends may be one value
-    store_wanted(inside + kept, v, within);
-    kept += bits(within);
-  };
-  constexpr unsigned all = kWidth == 1 ? 1u : (1u << kWidth) - 1u;
-  std::int64_t i = 0;
-  for (; i + kWidth <= n && kept <= capacity; i += kWidth) add(value_at<kSmallest>(scores + i), all);
-  if (i < n && kept <= capacity) {
-    float rest[kWidth] = {};
-    for (std::int64_t j = i; j < n; ++j) rest[j - i] = scores[j];
-    add(value_at<kSmallest>(rest), (1u << (n - i)) - 1u);
+template <class Key>
+FASTPRUNE_INLINE Vector<Key> load(const Key* from) {
+  Vector<Key> v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class K>
+FASTPRUNE_INLINE Vector<typename K::Key> widened(const char* from) {
+  using Key = typename K::Key;
+#if FASTPRUNE_WIDTH == 1
+  typename K::Stored x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return static_cast<Key>(x);
+#else
+  typedef typename K::Stored Narrow __attribute__((vector_size(kLanes<Key> * K::kSize)));
+  Narrow narrow;
+  __builtin_memcpy(&narrow, from, sizeof narrow);
+  return __builtin_convertvector(narrow, Vector<Key>);
+#endif
+}
+
+// The keys of kLanes scores; adds to `nans`, lane by lane, those that are NaN.
+template <class K>
+FASTPRUNE_INLINE Vector<typename K::Key> keys_at(const char* from, Order<typename K::Key> order,
+                                                 Vector<typename K::Key>& nans) {
+  using Key = typename K::Key;
+  const Vector<Key> raw = widened<K>(from);
+  if constexpr (!K::kIsFloat) return raw ^ splat(order.flip);
+  const Vector<Key> magnitude = raw & splat(K::kMagnitude), sign = raw >> (8 * static_cast<int>(sizeof(Key)) - 1);
+  const auto nan = above(magnitude, splat(K::kInfinity));
+  nans = counted(nans, nan);
+  return where(nan, splat(order.nan), ((magnitude ^ sign) - sign) ^ splat(order.flip));
+}
+
+// Writes the n keys of a block; returns how many are NaN.
+template <class K>
+std::int64_t write_keys(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key* out) {
+  using Key = typename K::Key;
+  Vector<Key> nans{};
+  std::int64_t i = 0, rest = 0;
+  for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
+    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    __builtin_memcpy(out + i, &keys, sizeof keys);
   }
-  counts.inside = kept;
-  counts.overflow = kept > capacity;
-  counts.nan = any_nan != 0;
+#if FASTPRUNE_WIDTH > 1
+  if (i < n) rest = portable::write_keys<K>(block + i * K::kSize, n - i, order, out + i);
+#endif
+  return sum_of_lanes<Key>(nans) + rest;
+}
+
+// Sorts a block of at most 2^30 scores by the bracket, and copies the keys strictly inside it.
+template <class K>
+Counts count(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key low,
+             typename K::Key high, typename K::Key* inside) {
+  using Key = typename K::Key;
+  const Vector<Key> top = splat(high), bottom = splat(low);
+  Vector<Key> over{}, at_top{}, at_bottom{}, nans{};
+  std::int64_t i = 0, kept = 0;
+  for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
+    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    const auto above_top = above(keys, top), is_top = equal(keys, top);
+    over = counted(over, above_top);
+    at_top = counted(at_top, is_top);
+    at_bottom = counted(at_bottom, equal(keys, bottom));
+    const unsigned within = bits(above(keys, bottom)) & ~(bits(above_top) | bits(is_top));
+    store_wanted(inside + kept, keys, within);
+    kept += count_bits(within);
+  }
+  Counts counts{sum_of_lanes<Key>(over), sum_of_lanes<Key>(at_top), kept, sum_of_lanes<Key>(at_bottom),
+                sum_of_lanes<Key>(nans)};
+#if FASTPRUNE_WIDTH > 1
+  if (i < n) counts += portable::count<K>(block + i * K::kSize, n - i, order, low, high, inside + kept);
+#endif
   return counts;
 }
 
-// Writes the indices of the values above `threshold` and of the first `ties` equal to it, `size` in all.
-template <bool kSmallest>
-void write(const float* scores, std::int64_t begin, std::int64_t end, float threshold, std::int64_t ties,
-           std::int64_t* out, std::int64_t size) {
-  const Vector limit = splat(threshold);
-  std::int64_t written = 0, i = begin;
+// Writes `first` + i for the keys of a block above `threshold` and, as long as `ties` lasts, equal to it; at most
+// `room`. Returns how many.
+template <class K>
+std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::Key> order,
+                           typename K::Key threshold, std::int64_t& ties, std::int64_t first, std::int64_t* out,
+                           std::int64_t room) {
+  using Key = typename K::Key;
+  constexpr int lanes = kLanes<Key>;
+  const Vector<Key> limit = splat(threshold);
+  Vector<Key> nans{};
+  std::int64_t written = 0, i = 0;
   const auto keep = [&](unsigned mask) __attribute__((always_inline)) {
-    store_indices(out + written, i, mask);
-    written += bits(mask);
+    store_indices<lanes>(out + written, first + i, mask);
+    written += count_bits(mask);
   };
   // As long as a whole register fits; what is stored too much is overwritten. First with ties, then without.
-  for (; i + kWidth <= end && written + kWidth <= size && ties > 0; i += kWidth) {
-    const Vector v = value_at<kSmallest>(scores + i);
-    unsigned same = equal(v, limit);
-    while (bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
-    ties -= bits(same);
-    keep(above(v, limit) | same);
+  for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) {
+    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    unsigned same = bits(equal(keys, limit));
+    while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
+    ties -= count_bits(same);
+    keep(bits(above(keys, limit)) | same);
   }
-  for (; i + kWidth <= end && written + kWidth <= size; i += kWidth)
-    keep(above(value_at<kSmallest>(scores + i), limit));
-  for (; i < end && written < size; ++i) {
-    const float value = kSmallest ? -scores[i] : scores[i];
-    const bool tie = value == threshold && ties > 0;
-    ties -= tie;
-    if (value > threshold || tie) out[written++] = i;
+  for (; i + lanes <= n && written + lanes <= room; i += lanes)
+    keep(bits(above(keys_at<K>(block + i * K::kSize, order, nans), limit)));
+#if FASTPRUNE_WIDTH > 1
+  if (i < n && written < room)
+    written += portable::write_indices<K>(block + i * K::kSize, n - i, order, threshold, ties, first + i,
+                                          out + written, room - written);
+#endif
+  return written;
+}
+
+template <class Key>
+Tally tally(const Key* keys, std::int64_t n, Key pivot) {
+  const Vector<Key> middle = splat(pivot);
+  Tally total;
+  constexpr std::int64_t most = std::int64_t{1} << 30;  // a lane counts no further than 2^31
+  std::int64_t i = 0;
+  while (i + kLanes<Key> <= n) {
+    Vector<Key> over{}, same{};
+    for (const std::int64_t end = std::min(n, i + most); i + kLanes<Key> <= end; i += kLanes<Key>) {
+      over = counted(over, above(load(keys + i), middle));
+      same = counted(same, equal(load(keys + i), middle));
+    }
+    total.above += sum_of_lanes<Key>(over);
+    total.equal += sum_of_lanes<Key>(same);
+  }
+  for (; i < n; ++i) {
+    total.above += keys[i] > pivot;
+    total.equal += keys[i] == pivot;
+  }
+  return total;
+}
+
+// Moves the keys above (or below) the pivot to the front, in order; n is a multiple of kLanes. Returns how many.
+template <bool kAbove, class Key>
+std::int64_t keep(Key* keys, std::int64_t n, Key pivot) {
+  const Vector<Key> middle = splat(pivot);
+  std::int64_t kept = 0;
+  for (std::int64_t i = 0; i < n; i += kLanes<Key>) {
+    const Vector<Key> v = load(keys + i);
+    const unsigned wanted = bits(kAbove ? above(v, middle) : above(middle, v));
+    store_wanted(keys + kept, v, wanted);
+    kept += count_bits(wanted);
+  }
+  return kept;
+}
+
+// The k-th largest of n keys, 1 <= k <= n, which it overwrites; there is room for kRegister more. A quickselect
+// whose pivots are taken at places that no pattern in the keys meets.
+template <class Key>
+Threshold<Key> kth_largest(Key* keys, std::int64_t n, std::int64_t k) {
+  std::uint64_t state = 0x9e3779b97f4a7c15u;
+  const auto any = [&] {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return keys[static_cast<std::int64_t>((state >> 20) % static_cast<std::uint64_t>(n))];
+  };
+  for (;;) {
+    // Filled up with the lowest key, which changes no k-th largest.
+    const std::int64_t whole = (n + kLanes<Key> - 1) / kLanes<Key> * kLanes<Key>;
+    std::fill(keys + n, keys + whole, kLowest<Key>);
+    const Key a = any(), b = any(), c = any();
+    const Key pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
+    const Tally t = tally(keys, whole, pivot);
+    if (k <= t.above) {
+      n = keep<true>(keys, whole, pivot);
+    } else if (k <= t.above + t.equal) {
+      return {pivot, k - t.above};
+    } else {
+      keep<false>(keys, whole, pivot);
+      k -= t.above + t.equal;
+      n -= t.above + t.equal;
+    }
   }
 }
+
+template <class K>
+Passes<K> passes() { return {write_keys<K>, count<K>, write_indices<K>}; }
+
+template <class Key>
+KeyPasses<Key> key_passes() { return {tally<Key>, kth_largest<Key>}; }
 
 #undef FASTPRUNE_INLINE

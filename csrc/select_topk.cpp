@@ -1,420 +1,495 @@
-// Floats that lie next to each other take the fast way, everything else the digits.
+// Selection by two passes. A sample of the scores brackets the k-th largest; the first pass counts the scores
+// above the bracket and at its ends and copies the keys inside (a few percent), among which the threshold is
+// then found exactly, the same way again; the second writes the indices in order. Unlike a quickselect of the whole,
+// both read memory in order and leave the input alone, and ties cost nothing: a bracket that ends in a mass of
+// equal scores counts them at its end.
 //
-// The fast way reads the scores twice. A sample of them brackets the k-th largest score; the first pass
-// counts the scores above the bracket and at its ends and copies those inside (a few percent), among which
-// the threshold is then found exactly, the same way again; the second writes the indices in order. Should
-// the bracket miss, or hold too much because of ties inside it, the digits decide. The sample is a function
-// of n alone and the result one of the scores alone.
+// The sample is as large as makes the copies cheap and few: with s of n sampled, the rank of a quantile q is off
+// by sqrt(s q (1 - q)), and a bracket of three times that on either side holds n * 6 sqrt(q (1 - q) / s) keys. If it
+// misses, the next one begins where it ended, on the side that the counts name. Should that miss too, or a bracket
+// hold too much, the threshold is found digit by digit, from histograms of 11-bit digits of the keys, and
+// counted once more.
 //
-// The digits: a score is mapped to an unsigned key of the same order; the key of the k-th selected score is
-// found digit by digit from the top with histograms of 11-bit digits, and one more pass writes the
-// indices in order. Unlike a quickselect both read memory in order and leave the input alone.
-//
-// Bytes: 8 n read and 8 k written the fast way, at most n / 4 of copies; by digits at most
-// (ceil(bits / 11) + 1) * n * sizeof(element) read and 8 k written.
+// Bytes: 2 n sizeof(score) read, 8 k written, and the copies.
 #include "select_topk.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <type_traits>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#ifndef __clang__
-// GCC 12 takes the undefined vectors of its own intrinsics for mistakes (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
-
 #include "huge_pages.h"
 #include "instruction_sets.h"
+#include "intrinsics.h"
 #include "parallel.h"
+#include "select_keys.h"
 
 namespace fastprune {
 namespace {
 
-constexpr int kDigitBits = 11;
-constexpr int kBins = 1 << kDigitBits;
-
-// Keys: the unsigned integer whose order is the score's.
-// Floats: flip all bits of negatives and the sign of the rest, -0.0 taken as 0.0.
-template <class Bits>
-inline Bits float_key(Bits bits) {
-  const Bits sign = Bits(1) << (sizeof(Bits) * 8 - 1);
-  if (bits == sign) bits = 0;
-  return bits & sign ? static_cast<Bits>(~bits) : static_cast<Bits>(bits | sign);
-}
-inline std::uint16_t key_of(Half x) { return float_key(x.bits); }
-inline std::uint16_t key_of(BFloat16 x) { return float_key(x.bits); }
-inline std::uint32_t key_of(float x) { return float_key(bit_cast<std::uint32_t>(x)); }
-inline std::uint64_t key_of(double x) { return float_key(bit_cast<std::uint64_t>(x)); }
-inline std::uint32_t key_of(std::int32_t x) { return static_cast<std::uint32_t>(x) ^ 0x80000000u; }
-inline std::uint64_t key_of(std::int64_t x) {
-  return static_cast<std::uint64_t>(x) ^ 0x8000000000000000u;
-}
-
-inline bool is_nan(Half x) { return (x.bits & 0x7fffu) > 0x7c00u; }
-inline bool is_nan(BFloat16 x) { return (x.bits & 0x7fffu) > 0x7f80u; }
-inline bool is_nan(float x) { return x != x; }
-inline bool is_nan(double x) { return x != x; }
-inline bool is_nan(std::int32_t) { return false; }
-inline bool is_nan(std::int64_t) { return false; }
-
-template <class T>
-struct Strided {
-  const T* data;
-  std::int64_t stride;
-  T operator[](std::int64_t i) const { return data[i * stride]; }
-};
-
-// The scores as keys whose largest are selected.
-template <class T>
-struct Keys {
-  using Key = decltype(key_of(T{}));
-  Strided<T> scores;
-  Key flip;  // all ones to select the smallest
-  Key operator[](std::int64_t i) const { return static_cast<Key>(key_of(scores[i]) ^ flip); }
-};
-
-// Where the selection ends: every key above `key`, and the first `ties` of those equal to it.
-template <class Key>
-struct Threshold {
-  Key key;
-  std::int64_t ties;
-};
-
-// Requires 1 <= k < n.
-template <class T>
-auto find_threshold(const Keys<T>& keys, std::int64_t n, std::int64_t k) {
-  using Key = typename Keys<T>::Key;
-  constexpr int kBits = sizeof(Key) * 8;
-  Key prefix = 0, known = 0;  // the bits found so far, and a mask of them
-  std::int64_t wanted = k;
-  for (int top = kBits; top > 0;) {
-    const int shift = top > kDigitBits ? top - kDigitBits : 0;
-    const Key digit_mask = static_cast<Key>((Key(1) << (top - shift)) - 1);
-    // Two histograms in turn: equal neighbours do not wait for each other's counter.
-    std::int64_t count[2][kBins] = {};
-    for (std::int64_t i = 0; i < n; ++i) {
-      const Key key = keys[i];
-      if ((key & known) == prefix) ++count[i & 1][(key >> shift) & digit_mask];
-    }
-    int digit = static_cast<int>(digit_mask);
-    std::int64_t here = count[0][digit] + count[1][digit];
-    while (wanted > here) {
-      wanted -= here;
-      --digit;
-      here = count[0][digit] + count[1][digit];
-    }
-    prefix = static_cast<Key>(prefix | (static_cast<Key>(digit) << shift));
-    known = static_cast<Key>(known | (digit_mask << shift));
-    if (wanted == here) {
-      // All of this bin is selected: everything not below its smallest key. That key is not 0, or
-      // all n would be selected.
-      return Threshold<Key>{static_cast<Key>(prefix - 1), 0};
-    }
-    top = shift;
-  }
-  return Threshold<Key>{prefix, wanted};
-}
-
-template <class T>
-void select(const Keys<T>& keys, std::int64_t n, std::int64_t k, std::int64_t* out) {
-  if (k == 0) return;
-  if (k == n) {
-    for (std::int64_t i = 0; i < n; ++i) out[i] = i;
-    return;
-  }
-  auto [threshold, ties] = find_threshold(keys, n, k);
-  // Branch-free: the index is always written, and kept by moving on. It fits, as written < k.
-  for (std::int64_t i = 0, written = 0; written < k; ++i) {
-    const auto key = keys[i];
-    const bool tie = key == threshold && ties > 0;
-    ties -= tie;
-    out[written] = i;
-    written += key > threshold || tie;
-  }
-}
-
-// How a range of scores lies to a bracket [low, high].
-struct Counts {
-  std::int64_t above = 0, at_high = 0, inside = 0, at_low = 0;
-  bool nan = false, overflow = false;
-};
-
-// For every mask of eight lanes, the numbers of its lanes in order, a byte each.
-struct LanesOfMask {
-  std::uint64_t word[256];
-  constexpr LanesOfMask() : word() {
-    for (unsigned mask = 0; mask < 256; ++mask) {
-      int at = 0;
-      for (unsigned lane = 0; lane < 8; ++lane)
-        if (mask >> lane & 1u) word[mask] |= std::uint64_t(lane) << (8 * at++);
-    }
-  }
-};
-[[maybe_unused]] constexpr LanesOfMask kLanesOfMask;
-
-#define FASTPRUNE_WIDTH 1
-namespace portable {
-#include "select_kernel.h"
-}  // namespace portable
-#undef FASTPRUNE_WIDTH
-
-#if defined(__x86_64__) && defined(__GNUC__)
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,popcnt"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,popcnt")
-#endif
-#define FASTPRUNE_WIDTH 8
-namespace avx2 {
-#include "select_kernel.h"
-}  // namespace avx2
-#undef FASTPRUNE_WIDTH
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,popcnt,avx512f,avx512bw,avx512dq,avx512vl"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")
-#endif
-#define FASTPRUNE_WIDTH 16
-namespace avx512 {
-#include "select_kernel.h"
-}  // namespace avx512
-#undef FASTPRUNE_WIDTH
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#endif
-
+// The passes of select_kernel.h as compiled for one instruction set.
+template <class K, class Key = typename K::Key>
 struct Passes {
-  Counts (*count)(const float* scores, std::int64_t n, float low, float high, float* inside,
-                  std::int64_t capacity);
-  void (*write)(const float* scores, std::int64_t begin, std::int64_t end, float threshold, std::int64_t ties,
-                std::int64_t* out, std::int64_t size);
+  std::int64_t (*write_keys)(const char* block, std::int64_t n, Order<Key> order, Key* out);
+  Counts (*count)(const char* block, std::int64_t n, Order<Key> order, Key low, Key high, Key* inside);
+  std::int64_t (*write_indices)(const char* block, std::int64_t n, Order<Key> order, Key threshold,
+                                std::int64_t& ties, std::int64_t first, std::int64_t* out, std::int64_t room);
+};
+template <class Key>
+struct KeyPasses {
+  Tally (*tally)(const Key* keys, std::int64_t n, Key pivot);
+  Threshold<Key> (*kth_largest)(Key* keys, std::int64_t n, std::int64_t k);
 };
 
-Passes passes(bool largest) {
-#if defined(__x86_64__) && defined(__GNUC__)
+#define FASTPRUNE_PORTABLE_WIDTH 1
+#define FASTPRUNE_KERNELS "select_kernel.h"
+#include "each_instruction_set.h"
+
+template <class K>
+Passes<K> passes() {
+#ifdef FASTPRUNE_X86
   switch (instruction_set()) {
-    case InstructionSet::kAvx512:
-      if (largest) return {avx512::count<false>, avx512::write<false>};
-      return {avx512::count<true>, avx512::write<true>};
-    case InstructionSet::kAvx2:
-      if (largest) return {avx2::count<false>, avx2::write<false>};
-      return {avx2::count<true>, avx2::write<true>};
+    case InstructionSet::kAvx512: return avx512::passes<K>();
+    case InstructionSet::kAvx2: return avx2::passes<K>();
     case InstructionSet::kPortable: break;
   }
 #endif
-  if (largest) return {portable::count<false>, portable::write<false>};
-  return {portable::count<true>, portable::write<true>};
+  return portable::passes<K>();
 }
 
-struct Bracket {
-  float low, high;
+template <class Key>
+KeyPasses<Key> key_passes() {
+#ifdef FASTPRUNE_X86
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512: return avx512::key_passes<Key>();
+    case InstructionSet::kAvx2: return avx2::key_passes<Key>();
+    case InstructionSet::kPortable: break;
+  }
+#endif
+  return portable::key_passes<Key>();
+}
+
+constexpr std::int64_t kBlock = 512;            // scores in a block, which a pass works on at once
+constexpr std::int64_t kChunk = 4096;           // keys in a chunk, the piece that a pool of copies is given out in
+constexpr std::int64_t kFew = 16384;            // up to here all are copied, without a sample
+constexpr std::int64_t kScoresPerPart = 32768;  // fewest that are worth a thread
+
+template <class Key>
+using Buffer = std::unique_ptr<Key[]>;
+
+template <class Key>
+Buffer<Key> buffer_of(std::int64_t size) { return Buffer<Key>(new Key[static_cast<std::size_t>(size)]); }
+
+// Scores in memory, as blocks next to each other.
+template <class KindOfScore>
+struct Scores {
+  using K = KindOfScore;
+  using Key = typename K::Key;
+  const char* data;
+  std::int64_t n, stride;
+  Order<Key> order;
+
+  Key key_at(std::int64_t i) const {
+    Key key;
+    portable::write_keys<K>(data + i * stride, 1, order, &key);
+    return key;
+  }
+
+  // Calls body(block, first, size) for scores [first, first + size) and so on over [begin, end), until it
+  // returns false.
+  template <class Body>
+  void for_each_block(std::int64_t begin, std::int64_t end, const Body& body) const {
+    if (stride == K::kSize) {
+      for (std::int64_t i = begin; i < end; i += kBlock)
+        if (!body(data + i * stride, i, std::min(kBlock, end - i))) return;
+      return;
+    }
+    char block[kBlock * K::kSize];
+    for (std::int64_t i = begin; i < end; i += kBlock) {
+      const std::int64_t size = std::min(kBlock, end - i);
+      for (std::int64_t j = 0; j < size; ++j) std::memcpy(block + j * K::kSize, data + (i + j) * stride, K::kSize);
+      if (!body(block, i, size)) return;
+    }
+  }
 };
 
-// Two values of which the k-th largest of n lies between, as good as surely.
-Bracket bracket(const float* scores, std::int64_t n, std::int64_t k, float sign) {
-  const auto wanted = static_cast<std::int64_t>(4.0 * std::sqrt(static_cast<double>(n)));
-  const std::int64_t size = std::min<std::int64_t>(std::max<std::int64_t>(wanted, 512), 16384);
-  std::vector<float> sample(static_cast<std::size_t>(size));
-  // One score out of each of `size` equal stretches, at a place that no period of the scores meets.
+// Copies of keys in chunks, which threads take one by one.
+template <class KeyType>
+class Pool {
+ public:
+  using Key = KeyType;
+  using K = std::conditional_t<sizeof(Key) == 8, Int64, Int32>;
+  static constexpr Order<Key> order{};
+
+  explicit Pool(std::int64_t chunks) : keys_(buffer_of<Key>(chunks * kChunk)), chunks_(chunks) {}
+
+  // A place for a block's keys, a register's more, in the caller's chunk or a new one; null if there is none left.
+  Key* room(std::int64_t& chunk, std::int64_t part) {
+    if (chunk < 0 || chunks_[chunk].size + kBlock + kRegister > kChunk) {
+      chunk = taken_.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= static_cast<std::int64_t>(chunks_.size())) return nullptr;
+      chunks_[chunk].part = part;
+    }
+    return keys(chunk) + chunks_[chunk].size;
+  }
+  void add(std::int64_t chunk, std::int64_t size) { chunks_[chunk].size += size; }
+
+  // Once all is there: where each chunk begins among all keys.
+  void close() {
+    chunks_.resize(std::min(chunks_.size(), static_cast<std::size_t>(taken_.load())));
+    for (Chunk& c : chunks_) {
+      c.first = n;
+      n += c.size;
+    }
+  }
+
+  Key key_at(std::int64_t i) const {
+    const auto after = std::upper_bound(chunks_.begin(), chunks_.end(), i,
+                                        [](std::int64_t at, const Chunk& c) { return at < c.first; });
+    const auto chunk = after - chunks_.begin() - 1;
+    return keys(chunk)[i - chunks_[chunk].first];
+  }
+  // All of them, whatever the range: copies are not worth several threads.
+  template <class Body>
+  void for_each_block(std::int64_t, std::int64_t, const Body& body) const {
+    for (std::size_t c = 0; c < chunks_.size(); ++c)
+      for (std::int64_t i = 0; i < chunks_[c].size; i += kBlock)
+        if (!body(reinterpret_cast<const char*>(keys(c) + i), chunks_[c].first + i,
+                  std::min(kBlock, chunks_[c].size - i)))
+          return;
+  }
+  // Calls body(part, keys, size) for each chunk.
+  template <class Body>
+  void for_each_chunk(const Body& body) const {
+    for (std::size_t c = 0; c < chunks_.size(); ++c) body(chunks_[c].part, keys(c), chunks_[c].size);
+  }
+
+  std::int64_t n = 0;
+
+ private:
+  struct Chunk {
+    std::int64_t part = 0, size = 0, first = 0;
+  };
+  Key* keys(std::int64_t chunk) const { return keys_.get() + chunk * kChunk; }
+
+  Buffer<Key> keys_;
+  std::vector<Chunk> chunks_;
+  std::atomic<std::int64_t> taken_{0};
+};
+
+template <class Source>
+Buffer<typename Source::Key> all_keys(const Source& source, std::int64_t* nans = nullptr) {
+  using K = typename Source::K;
+  const auto write_keys = passes<K>().write_keys;
+  auto keys = buffer_of<typename Source::Key>(source.n + kRegister);
+  source.for_each_block(0, source.n, [&](const char* block, std::int64_t first, std::int64_t size) {
+    const std::int64_t found = write_keys(block, size, source.order, keys.get() + first);
+    if (nans != nullptr) *nans += found;
+    return true;
+  });
+  return keys;
+}
+
+// The k-th largest key, digit by digit from the top. 1 <= k <= n.
+template <class Source>
+typename Source::Key kth_by_digits(const Source& source, std::int64_t k) {
+  using Key = typename Source::Key;
+  using Bits = std::make_unsigned_t<Key>;
+  constexpr int kDigit = 11, kBins = 1 << kDigit;
+  constexpr Bits kSign = Bits(1) << (8 * sizeof(Key) - 1);
+  const auto write_keys = passes<typename Source::K>().write_keys;
+  std::vector<std::int64_t> count(2 * kBins);
+  Bits prefix = 0, known = 0;  // the bits found so far, and a mask of them
+  for (int top = 8 * sizeof(Key); top > 0;) {
+    const int shift = std::max(top - kDigit, 0);
+    const Bits digit_mask = static_cast<Bits>((Bits(1) << (top - shift)) - 1);
+    std::fill(count.begin(), count.end(), 0);
+    source.for_each_block(0, source.n, [&](const char* block, std::int64_t, std::int64_t size) {
+      Key keys[kBlock + kRegister];
+      write_keys(block, size, source.order, keys);
+      // Two histograms in turn: equal neighbours do not wait for each other's counter.
+      for (std::int64_t i = 0; i < size; ++i) {
+        const Bits bits = static_cast<Bits>(keys[i]) ^ kSign;
+        if ((bits & known) == prefix) ++count[2 * ((bits >> shift) & digit_mask) + (i & 1)];
+      }
+      return true;
+    });
+    Bits digit = digit_mask;
+    for (;; --digit) {
+      const std::int64_t here = count[2 * digit] + count[2 * digit + 1];
+      if (k <= here) break;
+      k -= here;
+    }
+    prefix |= static_cast<Bits>(digit << shift);
+    known |= static_cast<Bits>(digit_mask << shift);
+    top = shift;
+  }
+  return static_cast<Key>(prefix ^ kSign);
+}
+
+template <class Key>
+struct Bracket {
+  Key low = kLowest<Key>, high = kHighest<Key>;
+  std::int64_t inside = 0;  // keys to expect in it
+};
+
+// One key out of each of `size` equal stretches, at a place that no period of the scores meets.
+template <class Source>
+Buffer<typename Source::Key> sample(const Source& source, std::int64_t size) {
+  auto keys = buffer_of<typename Source::Key>(size + kRegister);
+  const double stretch = static_cast<double>(source.n) / static_cast<double>(size);
   std::uint64_t state = 0x9e3779b97f4a7c15u;
-  const double stretch = static_cast<double>(n) / static_cast<double>(size);
   for (std::int64_t i = 0; i < size; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     const double place = (static_cast<double>(i) + static_cast<double>(state >> 40) * 0x1p-24) * stretch;
-    const float value = sign * scores[std::min(static_cast<std::int64_t>(place), n - 1)];
-    sample[static_cast<std::size_t>(i)] = value == value ? value : 0.0f;  // a NaN is reported later
+    keys[i] = source.key_at(std::min(static_cast<std::int64_t>(place), source.n - 1));
   }
-  const double share = static_cast<double>(k) / static_cast<double>(n);
-  const double rank = share * static_cast<double>(size);
-  const double margin = 3.5 * std::sqrt(rank * (1.0 - share)) + 3.0;
-  const auto first = static_cast<std::int64_t>(rank - margin), last = static_cast<std::int64_t>(rank + margin);
-  const auto descending = [](float a, float b) { return a > b; };
-  Bracket result{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
-  if (first > 0) {
-    std::nth_element(sample.begin(), sample.begin() + first, sample.end(), descending);
-    result.high = sample[static_cast<std::size_t>(first)];
+  return keys;
+}
+
+// The keys of a sample between which the k-th largest should lie: those `from` and `to` deviations behind the
+// rank that it has in the mean. `memory`: bytes that copies may take.
+template <class Source>
+Bracket<typename Source::Key> bracket(const Source& source, std::int64_t k, std::int64_t memory, double from,
+                                      double to) {
+  using Key = typename Source::Key;
+  const double n = static_cast<double>(source.n), share = static_cast<double>(k) / n;
+  const double deviation = std::sqrt(share * (1.0 - share));
+  // A sampled key costs about three times as much as a copied one.
+  const double quick = std::pow(n / 3.0, 2.0 / 3.0);
+  // The copies of (to - from) deviations, and a third more for what stays free in the chunks.
+  const double slim = 1.3 * (to - from) * deviation * n * sizeof(Key) / static_cast<double>(memory);
+  const auto size = static_cast<std::int64_t>(std::min(std::max({quick, slim * slim, 256.0}), n / 4.0));
+  const auto keys = sample(source, size);
+  const double s = static_cast<double>(size), spread = std::sqrt(s) * deviation + 1.0;
+  const auto first = static_cast<std::int64_t>(std::floor(share * s + from * spread));
+  const auto last = static_cast<std::int64_t>(std::ceil(share * s + to * spread));
+  Bracket<Key> result;
+  const auto kth_largest = key_passes<Key>().kth_largest;
+  if (first >= 1) {
+    const auto copy = buffer_of<Key>(size + kRegister);
+    std::copy_n(keys.get(), size, copy.get());
+    result.high = kth_largest(copy.get(), size, std::min(first, size)).key;
   }
-  if (last < size) {
-    std::nth_element(sample.begin() + std::max<std::int64_t>(first, 0), sample.begin() + last, sample.end(),
-                     descending);
-    result.low = sample[static_cast<std::size_t>(last)];
-  }
+  if (last <= size) result.low = kth_largest(keys.get(), size, std::max<std::int64_t>(last, 1)).key;
+  const auto ranks = std::min(last, size) - std::max<std::int64_t>(first, 0) + 1;
+  result.inside = std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(ranks) * n / s), 0);
   return result;
 }
 
-// The k-th largest of n values, which it moves about. 1 <= k <= n.
-float kth_largest(float* values, std::int64_t n, std::int64_t k) {
-  const Passes pass = passes(true);
-  while (n > 4096) {
-    const Bracket b = bracket(values, n, k, 1.0f);
-    // A register's worth more than n may be stored; there is room for that.
-    const Counts c = pass.count(values, n, b.low, b.high, values, n);
-    if (k <= c.above || k > c.above + c.at_high + c.inside + c.at_low) break;
-    if (k <= c.above + c.at_high) return b.high;
-    if (k > c.above + c.at_high + c.inside) return b.low;
-    k -= c.above + c.at_high;
-    if (c.inside == n) break;
-    n = c.inside;
-  }
-  std::nth_element(values, values + (k - 1), values + n, [](float a, float b) { return a > b; });
-  return values[k - 1];
-}
+// A range of the scores, which one thread works on.
+struct Part {
+  std::int64_t begin, end;
+  Counts counts;
+  bool overflow = false;
+  std::int64_t size = 0, ties = 0, first_out = 0;  // what of it is selected, `ties` of that equal to the threshold
+};
 
-enum class Outcome { kDone, kNan, kUndecided };
-
-constexpr std::int64_t kFewScores = 2048;
-constexpr std::int64_t kScoresPerThread = 1 << 15;
-constexpr int kRegister = 16;
-
-// Requires 1 <= k < n.
-Outcome select_fast(const float* scores, std::int64_t n, std::int64_t k, bool largest, int threads,
-                    std::int64_t* out) {
-  const Passes pass = passes(largest);
-  const float sign = largest ? 1.0f : -1.0f;
-  const Bracket b = bracket(scores, n, k, sign);
-
-  struct Part {
-    std::int64_t begin, end, first_out, size, ties;
-    float* inside;
-    Counts counts;
-  };
-  const std::int64_t most = std::max<std::int64_t>(n / kScoresPerThread, 1);
-  const std::int64_t parts = std::min<std::int64_t>(std::max(threads, 1), most);
-  // For each part as much as all of it should be, for sorted scores have it all in one place; memory that
-  // is not written to is not used.
-  const std::int64_t capacity = n / 16 + 4096;
-  const std::int64_t room = capacity + 2 * kRegister;
-  const std::unique_ptr<float[]> inside(new float[static_cast<std::size_t>(parts * room)]);
-  std::vector<Part> part(static_cast<std::size_t>(parts));
-  for (std::int64_t i = 0; i < parts; ++i) {
-    Part& p = part[static_cast<std::size_t>(i)];
-    p = {n / parts * i + std::min(i, n % parts), 0, 0, 0, 0, inside.get() + i * room, {}};
-    if (i > 0) part[static_cast<std::size_t>(i - 1)].end = p.begin;
-  }
-  part.back().end = n;
-  parallel_for(parts, threads, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t i = first; i < last; ++i) {
-      Part& p = part[static_cast<std::size_t>(i)];
-      p.counts = pass.count(scores + p.begin, p.end - p.begin, b.low, b.high, p.inside, capacity);
-    }
-  });
-
-  Counts all;
-  for (const Part& p : part) {
-    if (p.counts.overflow) return Outcome::kUndecided;
-    if (p.counts.nan) return Outcome::kNan;
-    all.above += p.counts.above;
-    all.at_high += p.counts.at_high;
-    all.inside += p.counts.inside;
-    all.at_low += p.counts.at_low;
-  }
-  if (k <= all.above || k > all.above + all.at_high + all.inside + all.at_low) return Outcome::kUndecided;
-
-  float threshold;
-  if (k <= all.above + all.at_high) {
-    threshold = b.high;
-  } else if (k > all.above + all.at_high + all.inside) {
-    threshold = b.low;
-  } else {
-    const std::unique_ptr<float[]> copy(new float[static_cast<std::size_t>(all.inside + kRegister)]);
-    float* end = copy.get();
-    for (const Part& p : part) end = std::copy(p.inside, p.inside + p.counts.inside, end);
-    threshold = kth_largest(copy.get(), all.inside, k - all.above - all.at_high);
-  }
-
-  std::int64_t over = 0;
-  for (Part& p : part) {
-    const Counts& c = p.counts;
-    const auto count = [&](const auto& condition) { return std::count_if(p.inside, p.inside + c.inside, condition); };
-    p.size = c.above;
-    if (b.high > threshold) p.size += c.at_high;
-    p.size += count([=](float x) { return x > threshold; });
-    p.ties = count([=](float x) { return x == threshold; });
-    if (b.high == threshold) p.ties += c.at_high;
-    else if (b.low == threshold) p.ties += c.at_low;
-    over += p.size;
-  }
-  std::int64_t ties = k - over, written = 0;
-  for (Part& p : part) {
-    p.ties = std::min(p.ties, ties);
-    ties -= p.ties;
-    p.size += p.ties;
-    p.first_out = written;
-    written += p.size;
-  }
-  parallel_for(parts, threads, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t i = first; i < last; ++i) {
-      const Part& p = part[static_cast<std::size_t>(i)];
-      pass.write(scores, p.begin, p.end, threshold, p.ties, out + p.first_out, p.size);
-    }
-  });
-  return Outcome::kDone;
+std::vector<Part> parts_of(std::int64_t n, int threads) {
+  const std::int64_t count = std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(n / kScoresPerPart, 1));
+  std::vector<Part> parts(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i)
+    parts[i] = {n / count * i + std::min(i, n % count), n / count * (i + 1) + std::min(i + 1, n % count), {}};
+  return parts;
 }
 
 template <class Body>
-auto with_type(DType dtype, const Body& body) {
-  switch (dtype) {
-    case DType::kFloat16: return body(Half{});
-    case DType::kBFloat16: return body(BFloat16{});
-    case DType::kFloat32: return body(float{});
-    case DType::kFloat64: return body(double{});
-    case DType::kInt32: return body(std::int32_t{});
-    case DType::kInt64: break;
-  }
-  return body(std::int64_t{});
+void for_each_part(std::vector<Part>& parts, const Body& body) {
+  parallel_for(parts.size(), static_cast<int>(parts.size()), 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) body(parts[i], i);
+  });
 }
 
-std::int64_t first_nan(const void* scores, DType dtype, std::int64_t n, std::int64_t stride) {
-  return with_type(dtype, [=](auto element) -> std::int64_t {
-    using T = decltype(element);
-    const Strided<T> values{static_cast<const T*>(scores), stride};
-    for (std::int64_t i = 0; i < n; ++i)
-      if (is_nan(values[i])) return i;
-    return -1;
+// Counts by the bracket, in every part, and copies what is inside it to the pool.
+template <class Source, class Key = typename Source::Key>
+Counts count_parts(const Source& source, const Bracket<Key>& bracket, std::vector<Part>& parts, Pool<Key>& pool) {
+  const auto count = passes<typename Source::K>().count;
+  for_each_part(parts, [&](Part& part, std::int64_t number) {
+    std::int64_t chunk = -1;
+    part.counts = {};
+    source.for_each_block(part.begin, part.end, [&](const char* block, std::int64_t, std::int64_t size) {
+      Key* const room = pool.room(chunk, number);
+      part.overflow = room == nullptr;
+      if (part.overflow) return false;
+      const Counts counts = count(block, size, source.order, bracket.low, bracket.high, room);
+      pool.add(chunk, counts.inside);
+      part.counts += counts;
+      return true;
+    });
   });
+  pool.close();
+  Counts all;
+  for (const Part& part : parts) all += part.counts;
+  if (bracket.low == bracket.high) all.at_low = 0;  // counted at the high end
+  return all;
+}
+
+template <class Source>
+typename Source::Key kth_largest(const Source& source, std::int64_t k);
+
+enum class Hit { kInside, kAbove, kBelow, kTooMuch };
+
+// Finds the threshold, with what is above it and equal to it in every part, if it lies in the bracket.
+template <class Key>
+Hit find_threshold(const Counts& all, const Bracket<Key>& bracket, std::int64_t k, const Pool<Key>& pool,
+                   std::vector<Part>& parts, Key& threshold) {
+  for (const Part& part : parts)
+    if (part.overflow) return Hit::kTooMuch;
+  const std::int64_t k_inside = k - all.above - all.at_high;
+  if (k <= all.above) return Hit::kAbove;
+  if (k_inside > all.inside + all.at_low) return Hit::kBelow;
+  threshold = k_inside <= 0 ? bracket.high : k_inside > all.inside ? bracket.low : kth_largest(pool, k_inside);
+  for (Part& part : parts) {
+    part.size = part.counts.above + (bracket.high > threshold ? part.counts.at_high : 0);
+    part.ties = bracket.high == threshold ? part.counts.at_high : bracket.low == threshold ? part.counts.at_low : 0;
+  }
+  if (k_inside <= 0) return Hit::kInside;
+  const auto tally = key_passes<Key>().tally;
+  pool.for_each_chunk([&](std::int64_t part, const Key* keys, std::int64_t size) {
+    const Tally t = tally(keys, size, threshold);
+    parts[part].size += t.above;
+    parts[part].ties += t.equal;
+  });
+  return Hit::kInside;
+}
+
+// Bytes that copies of n keys may take.
+template <class Key>
+std::int64_t memory_for(std::int64_t n, std::size_t parts) {
+  return n / 10 + static_cast<std::int64_t>(parts) * 4 * kChunk * static_cast<std::int64_t>(sizeof(Key));
+}
+
+// Finds the threshold and what each part has of it. Returns whether a NaN that `raise` forbids was met.
+template <class Source, class Key = typename Source::Key>
+bool split(const Source& source, std::int64_t k, bool raise, std::vector<Part>& parts, Key& threshold) {
+  const std::int64_t memory = memory_for<Key>(source.n, parts.size());
+  Bracket<Key> tried = bracket(source, k, memory, -3.0, 3.0);
+  for (bool again = false;; again = true) {
+    const std::int64_t wanted = tried.inside + tried.inside / 8 + 2 * kBlock;
+    Pool<Key> pool(wanted / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts.size()));
+    const Counts all = count_parts(source, tried, parts, pool);
+    if (raise && all.nan > 0) return true;
+    const Hit hit = find_threshold(all, tried, k, pool, parts, threshold);
+    if (hit == Hit::kInside) return false;
+    if (again || hit == Hit::kTooMuch) {
+      tried = {kth_by_digits(source, k), 0, 0};
+      tried.high = tried.low;
+    } else {
+      tried = hit == Hit::kAbove ? bracket(source, k, memory, -9.0, -3.0) : bracket(source, k, memory, 3.0, 9.0);
+    }
+  }
+}
+
+// The k-th largest key. 1 <= k <= n.
+template <class Source>
+typename Source::Key kth_largest(const Source& source, std::int64_t k) {
+  using Key = typename Source::Key;
+  if (source.n <= kFew) return key_passes<Key>().kth_largest(all_keys(source).get(), source.n, k).key;
+  std::vector<Part> one{{0, source.n, {}}};
+  Key threshold;
+  split(source, k, false, one, threshold);
+  return threshold;
+}
+
+template <class K>
+std::int64_t first_nan(const Scores<K>& scores) {
+  using Key = typename K::Key;
+  const auto write_keys = passes<K>().write_keys;
+  std::int64_t found = -1;
+  if (!K::kIsFloat) return found;
+  scores.for_each_block(0, scores.n, [&](const char* block, std::int64_t first, std::int64_t size) {
+    Key keys[kBlock + kRegister];
+    if (write_keys(block, size, scores.order, keys) > 0) found = first + (std::find(keys, keys + size, scores.order.nan) - keys);
+    return found < 0;
+  });
+  return found;
+}
+
+// Writes the indices of [begin, end) that the threshold selects, `size` in all.
+template <class K>
+void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typename K::Key threshold,
+           std::int64_t ties, std::int64_t* out, std::int64_t size) {
+  const auto write_indices = passes<K>().write_indices;
+  std::int64_t written = 0;
+  scores.for_each_block(begin, end, [&](const char* block, std::int64_t first, std::int64_t n) {
+    written += write_indices(block, n, scores.order, threshold, ties, first, out + written, size - written);
+    return written < size;
+  });
+}
+
+// Few enough scores that all keys are copied. 1 <= k < n. Returns whether a NaN that `raise` forbids was met.
+template <class K>
+bool select_few(const Scores<K>& scores, std::int64_t k, bool raise, std::int64_t* out) {
+  std::int64_t nans = 0;
+  const auto keys = all_keys(scores, &nans);
+  if (raise && nans > 0) return true;
+  auto [threshold, ties] = key_passes<typename K::Key>().kth_largest(keys.get(), scores.n, k);
+  write(scores, 0, scores.n, threshold, ties, out, k);
+  return false;
+}
+
+template <class K>
+bool select_many(const Scores<K>& scores, std::int64_t k, bool raise, int threads, std::int64_t* out) {
+  std::vector<Part> parts = parts_of(scores.n, threads);
+  typename K::Key threshold;
+  if (split(scores, k, raise, parts, threshold)) return true;
+  std::int64_t ties = k, written = 0;
+  for (const Part& part : parts) ties -= part.size;
+  for (Part& part : parts) {
+    part.ties = std::min(part.ties, ties);
+    ties -= part.ties;
+    part.size += part.ties;
+    part.first_out = written;
+    written += part.size;
+  }
+  for_each_part(parts, [&](const Part& part, std::int64_t) {
+    write(scores, part.begin, part.end, threshold, part.ties, out + part.first_out, part.size);
+  });
+  return false;
+}
+
+template <class K>
+std::int64_t select(const Scores<K>& scores, std::int64_t k, bool raise, int threads, std::int64_t* out) {
+  if (k == 0 || k == scores.n) {
+    std::iota(out, out + k, std::int64_t{0});
+    return raise ? first_nan(scores) : -1;
+  }
+  const bool nan = scores.n <= kFew ? select_few(scores, k, raise, out) : select_many(scores, k, raise, threads, out);
+  return nan ? first_nan(scores) : -1;
 }
 
 }  // namespace
 
-std::int64_t select_topk(const void* scores, DType dtype, std::int64_t n, std::int64_t stride,
-                         std::int64_t k, bool largest, int threads, std::int64_t* out) {
+std::int64_t select_topk(const void* scores, DType dtype, std::int64_t n, std::int64_t stride, std::int64_t k,
+                         bool largest, NanPolicy nan, int threads, std::int64_t* out) {
   prefer_huge_pages(out, static_cast<std::size_t>(k) * sizeof *out);
-  const bool fast = dtype == DType::kFloat32 && stride == 1 && n >= kFewScores && k > 0 && k < n;
-  if (fast) {
-    const auto outcome = select_fast(static_cast<const float*>(scores), n, k, largest, threads, out);
-    if (outcome == Outcome::kDone) return -1;
+  const auto as = [&](auto kind, bool is_unsigned = false) {
+    using K = decltype(kind);
+    using Key = typename K::Key;
+    const Key flip = static_cast<Key>((largest ? 0 : -1) ^ (is_unsigned ? kLowest<Key> : 0));
+    const Order<Key> order{flip, nan == NanPolicy::kFirst ? kHighest<Key> : kLowest<Key>};
+    return select(Scores<K>{static_cast<const char*>(scores), n, stride, order}, k, nan == NanPolicy::kRaise,
+                  threads, out);
+  };
+  switch (dtype) {
+    case DType::kFloat16: return as(Float16{});
+    case DType::kBFloat16: return as(BrainFloat16{});
+    case DType::kFloat32: return as(Float32{});
+    case DType::kFloat64: return as(Float64{});
+    case DType::kInt8: return as(Int8{});
+    case DType::kUInt8: return as(UInt8{});
+    case DType::kInt16: return as(Int16{});
+    case DType::kUInt16: return as(UInt16{});
+    case DType::kInt32: return as(Int32{});
+    case DType::kUInt32: return as(Int32{}, true);
+    case DType::kInt64: return as(Int64{});
+    case DType::kUInt64: break;
   }
-  const std::int64_t nan_at = first_nan(scores, dtype, n, stride);
-  if (nan_at >= 0) return nan_at;
-  with_type(dtype, [=](auto element) {
-    using T = decltype(element);
-    using Key = typename Keys<T>::Key;
-    const Key flip = largest ? Key(0) : static_cast<Key>(~Key(0));
-    select(Keys<T>{{static_cast<const T*>(scores), stride}, flip}, n, k, out);
-  });
-  return -1;
+  return as(Int64{}, true);
 }
 
 }  // namespace fastprune

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -11,34 +11,32 @@ from torch import Tensor
 
 import fastprune._core as _core
 
-# Narrower integers are widened to int32; anything else is refused.
-_DTYPES = {
-    "float16": _core.DType.float16,
-    "bfloat16": _core.DType.bfloat16,
-    "float32": _core.DType.float32,
-    "float64": _core.DType.float64,
-    "int32": _core.DType.int32,
-    "int64": _core.DType.int64,
-}
-_WIDENED = ("int8", "int16", "uint8")
+NanPolicy = Literal["raise", "first", "last"]
+
+_DTYPES = _core.DType.__members__
+_NAN_POLICIES = _core.NanPolicy.__members__
 
 
 @overload
-def select_topk(scores: Tensor, k: int, *, largest: bool = True) -> Tensor: ...
+def select_topk(scores: Tensor, k: int, *, largest: bool = True, nan: NanPolicy = "raise") -> Tensor: ...
 
 
 @overload
-def select_topk(scores: np.ndarray, k: int, *, largest: bool = True) -> np.ndarray: ...
+def select_topk(scores: np.ndarray, k: int, *, largest: bool = True, nan: NanPolicy = "raise") -> np.ndarray: ...
 
 
-def select_topk(scores: Tensor | np.ndarray, k: int, *, largest: bool = True) -> Tensor | np.ndarray:
+def select_topk(
+    scores: Tensor | np.ndarray, k: int, *, largest: bool = True, nan: NanPolicy = "raise"
+) -> Tensor | np.ndarray:
     """The indices of the k largest scores, ascending.
 
     Args:
         scores: (n,) torch tensor or NumPy array, any stride, read-only too: float16, bfloat16, float32,
-            float64, int8, int16, int32, int64 or uint8. It is not written to.
+            float64, and signed or unsigned integers of 8 to 64 bits. It is not written to.
         k: how many, 0 <= k <= n.
         largest: False selects the k smallest.
+        nan: what a NaN score means. "raise" refuses it, "first" selects it before every number (it may
+            be what a broken example looks like), "last" after every number, whatever `largest` says.
 
     Returns:
         (k,) int64, strictly ascending; an array for an array, a tensor on the scores' device for a
@@ -49,41 +47,47 @@ def select_topk(scores: Tensor | np.ndarray, k: int, *, largest: bool = True) ->
         ValueError: a score is NaN (the first position is named), scores are not 1-D, k is out of range.
         TypeError: scores or k are of another type.
 
-    Cost: O(n) whatever the values; no copy of 32- and 64-bit scores (csrc/select_topk.h). Scores on
-    another device go through the CPU.
+    Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
+    and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
+    selected there (`triton_topk`); "raise" waits for the device. Those on other devices go through the CPU.
     """
+    if nan not in _NAN_POLICIES:
+        raise ValueError(f"nan must be 'raise', 'first' or 'last', got {nan!r}")
     if isinstance(scores, np.ndarray):
-        return _select_numpy(scores, k, largest).numpy()
+        return _select_numpy(scores, k, largest, nan).numpy()
     if isinstance(scores, Tensor):
-        return _select_torch(scores, k, largest).to(scores.device)
+        return _select_torch(scores.detach().resolve_neg(), k, largest, nan)
     raise TypeError(f"scores must be a torch.Tensor or numpy.ndarray, got {type(scores).__name__}; use numpy.asarray")
 
 
-def _select_numpy(scores: np.ndarray, k: int, largest: bool) -> Tensor:
-    dtype = _check_scores(scores.dtype.name, scores.shape)
-    itemsize = scores.dtype.itemsize
-    if dtype in _WIDENED:
-        scores, dtype, itemsize = scores.astype(np.int32), "int32", 4
-    elif not (scores.dtype.isnative and scores.flags.aligned and scores.strides[0] % itemsize == 0):
-        scores = scores.astype(dtype)
+def _select_numpy(scores: np.ndarray, k: int, largest: bool, nan: str) -> Tensor:
+    _check_scores(scores.dtype.name, scores.shape)
+    if not scores.dtype.isnative:
+        scores = scores.astype(scores.dtype.newbyteorder("="))
     address = scores.__array_interface__["data"][0]
-    return _select(address, dtype, scores.shape[0], scores.strides[0] // itemsize, k, largest)
+    return _select(address, scores.dtype.name, scores.shape[0], scores.strides[0], k, largest, nan)
 
 
-def _select_torch(scores: Tensor, k: int, largest: bool) -> Tensor:
-    dtype = _check_scores(str(scores.dtype).removeprefix("torch."), tuple(scores.shape))
-    if dtype in _WIDENED:
-        scores, dtype = scores.to(torch.int32), "int32"
-    scores = scores.detach().cpu().resolve_neg()
-    return _select(scores.data_ptr(), dtype, scores.shape[0], scores.stride(0), k, largest)
+def _select_torch(scores: Tensor, k: int, largest: bool, nan: str) -> Tensor:
+    dtype = str(scores.dtype).removeprefix("torch.")
+    _check_scores(dtype, tuple(scores.shape))
+    if scores.is_cuda:
+        from fastprune.selection import triton_topk
+
+        kept, first_nan = triton_topk.select_topk(scores, _check_k(k, len(scores)), largest=largest, nan=nan)
+        if nan == "raise" and scores.is_floating_point():
+            _refuse_nan(int(first_nan))
+        return kept
+    here = scores.cpu()
+    stride = here.stride(0) * here.element_size()
+    return _select(here.data_ptr(), dtype, here.shape[0], stride, k, largest, nan).to(scores.device)
 
 
-def _check_scores(dtype: str, shape: tuple[int, ...]) -> str:
+def _check_scores(dtype: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 1:
         raise ValueError(f"scores must be 1-D, got shape {shape}; use .reshape(-1)")
-    if dtype not in _DTYPES and dtype not in _WIDENED:
+    if dtype not in _DTYPES:
         raise TypeError(f"scores of dtype {dtype} are not supported; convert them to float32 or int64")
-    return dtype
 
 
 def _check_k(k: int, n: int) -> int:
@@ -95,18 +99,21 @@ def _check_k(k: int, n: int) -> int:
     return k
 
 
-def _select(address: int, dtype: str, n: int, stride: int, k: int, largest: bool) -> Tensor:
-    out = torch.empty(_check_k(k, n), dtype=torch.int64)
-    nan_at = _core.select_topk(
-        scores=address,
-        dtype=_DTYPES[dtype],
-        n=n,
-        stride=stride,
-        k=out.shape[0],
-        largest=bool(largest),
-        threads=torch.get_num_threads(),
-        out=out.data_ptr(),
+def _refuse_nan(position: int) -> None:
+    if position >= 0:
+        raise ValueError(
+            f"scores[{position}] is NaN; drop or replace NaN scores, or say where they belong with nan='first' or 'last'"
+        )
+
+
+def _select(address: int, dtype: str, n: int, stride: int, k: int, largest: bool, nan: str) -> Tensor:
+    k = _check_k(k, n)
+    # On the CPU whatever the default device.
+    out = torch.empty(k, dtype=torch.int64, device="cpu")
+    threads = torch.get_num_threads()
+    _refuse_nan(
+        _core.select_topk(
+            address, _DTYPES[dtype], n, stride, k, bool(largest), _NAN_POLICIES[nan], threads, out.data_ptr()
+        )
     )
-    if nan_at >= 0:
-        raise ValueError(f"scores[{nan_at}] is NaN; drop or replace NaN scores before selecting")
     return out

@@ -182,8 +182,9 @@ def test_many_scores_of_any_shape(kind: str, n: int, share: float, largest: bool
     scores = _values(kind, n, np.random.default_rng(seed))
     k = min(round(share * n), n)
     out = np.full(k + 1, -7, dtype=np.int64)
-    core = {"dtype": _core.DType.float32, "n": n, "stride": 1, "k": k, "largest": largest, "threads": threads}
-    assert _core.select_topk(scores=scores.ctypes.data, out=out.ctypes.data, **core) == -1
+    nan = _core.NanPolicy.__members__["raise"]
+    core = (scores.ctypes.data, _core.DType.float32, n, 4, k, largest, nan, threads, out.ctypes.data)
+    assert _core.select_topk(*core) == -1
     order = np.lexsort((np.arange(n), -scores if largest else scores))
     assert np.array_equal(out[:-1], np.sort(order[:k]))
     assert out[-1] == -7
@@ -196,5 +197,6 @@ def test_a_nan_anywhere_is_found(n: int, where: float, share: float, threads: in
     first = int(where * n)
     scores[first] = scores[-1] = np.nan
     out = np.empty(n, dtype=np.int64)
-    core = {"dtype": _core.DType.float32, "n": n, "stride": 1, "k": int(share * n), "largest": True}
-    assert _core.select_topk(scores=scores.ctypes.data, out=out.ctypes.data, threads=threads, **core) == first
+    nan = _core.NanPolicy.__members__["raise"]
+    core = (scores.ctypes.data, _core.DType.float32, n, 4, int(share * n), True, nan, threads, out.ctypes.data)
+    assert _core.select_topk(*core) == first
