@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "draws.h"
 #include "instruction_sets.h"
 #include "row_scores.h"
 #include "select_topk.h"
@@ -99,10 +100,27 @@ std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, st
                      pointer<std::int64_t>(out));
 }
 
+void uniforms_binding(std::uint64_t seed, std::uint64_t round, std::uint64_t first, std::int64_t n, int threads,
+                      Address out) {
+  py::gil_scoped_release release;
+  uniforms({seed, round}, first, n, threads, pointer<double>(out));
+}
+
+void gumbel_keys_binding(std::uint64_t seed, std::uint64_t round, Address log_weights, std::int64_t n, int threads,
+                         Address out) {
+  py::gil_scoped_release release;
+  gumbel_keys({seed, round}, pointer<const double>(log_weights), n, threads, pointer<double>(out));
+}
+
+void logarithms_binding(Address x, std::int64_t n, int threads, Address out) {
+  py::gil_scoped_release release;
+  logarithms(pointer<const double>(x), n, threads, pointer<double>(out));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "C++ core of fastprune; see csrc/row_scores.h and csrc/select_topk.h.";
+  m.doc() = "C++ core of fastprune; see csrc/row_scores.h, csrc/select_topk.h and csrc/draws.h.";
 
   py::enum_<DType>(m, "DType")
       .value("float16", DType::kFloat16)
@@ -141,4 +159,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("select_topk", &select_topk_binding,
         "(scores, dtype, n, stride, k, largest, nan, threads, out): selects; returns -1, or the position of the "
         "first NaN.");
+  m.def("uniforms", &uniforms_binding, "(seed, round, first, n, threads, out)");
+  m.def("gumbel_keys", &gumbel_keys_binding, "(seed, round, log_weights, n, threads, out)");
+  m.def("logarithms", &logarithms_binding, "(x, n, threads, out)");
 }

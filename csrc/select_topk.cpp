@@ -75,7 +75,7 @@ KeyPasses<Key> key_passes() {
 
 constexpr std::int64_t kBlock = 512;            // scores in a block, which a pass works on at once
 constexpr std::int64_t kChunk = 4096;           // keys in a chunk, the piece that a pool of copies is given out in
-constexpr std::int64_t kFew = 16384;            // up to here all are copied, without a sample
+constexpr std::int64_t kFew = 4096;            // up to here all are copied, without a sample
 constexpr std::int64_t kScoresPerPart = 32768;  // fewest that are worth a thread
 
 template <class Key>

@@ -1,7 +1,22 @@
 """Which examples are kept: pure functions from scores to indices."""
 
-from fastprune.selection.strategies import hardest, random, window
+from fastprune.selection.accumulator import TopK
+from fastprune.selection.by_chance import probabilistic, random, threshold_random
+from fastprune.selection.by_group import class_balanced, stratified
+from fastprune.selection.by_rank import easiest, hardest, window
 from fastprune.selection.topk import select_topk
 from fastprune.selection.types import Selection
 
-__all__ = ["Selection", "hardest", "random", "select_topk", "window"]
+__all__ = [
+    "Selection",
+    "TopK",
+    "class_balanced",
+    "easiest",
+    "hardest",
+    "probabilistic",
+    "random",
+    "select_topk",
+    "stratified",
+    "threshold_random",
+    "window",
+]

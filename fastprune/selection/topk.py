@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import operator
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import fastprune._core as _core
+from fastprune.selection.checks import NanPolicy, check_count, check_nan_policy, check_scores, refuse_nan
 
-NanPolicy = Literal["raise", "first", "last"]
-
-_DTYPES = _core.DType.__members__
 _NAN_POLICIES = _core.NanPolicy.__members__
 
 
@@ -51,8 +49,7 @@ def select_topk(
     and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
     selected there (`triton_topk`); "raise" waits for the device. Those on other devices go through the CPU.
     """
-    if nan not in _NAN_POLICIES:
-        raise ValueError(f"nan must be 'raise', 'first' or 'last', got {nan!r}")
+    check_nan_policy(nan)
     if isinstance(scores, np.ndarray):
         return _select_numpy(scores, k, largest, nan).numpy()
     if isinstance(scores, Tensor):
@@ -60,60 +57,40 @@ def select_topk(
     raise TypeError(f"scores must be a torch.Tensor or numpy.ndarray, got {type(scores).__name__}; use numpy.asarray")
 
 
-def _select_numpy(scores: np.ndarray, k: int, largest: bool, nan: str) -> Tensor:
-    _check_scores(scores.dtype.name, scores.shape)
+def _check_k(k: int, n: int) -> int:
+    if check_count(k) > n:
+        raise ValueError(f"k must be in [0, {n}] for {n} scores, got {k}")
+    return operator.index(k)
+
+
+def _select_numpy(scores: np.ndarray, k: int, largest: bool, nan: NanPolicy) -> Tensor:
     if not scores.dtype.isnative:
         scores = scores.astype(scores.dtype.newbyteorder("="))
-    address = scores.__array_interface__["data"][0]
-    return _select(address, scores.dtype.name, scores.shape[0], scores.strides[0], k, largest, nan)
+    dtype = check_scores(scores)
+    return _select(scores.ctypes.data, dtype, scores.shape[0], scores.strides[0], k, largest, nan)
 
 
-def _select_torch(scores: Tensor, k: int, largest: bool, nan: str) -> Tensor:
-    dtype = str(scores.dtype).removeprefix("torch.")
-    _check_scores(dtype, tuple(scores.shape))
+def _select_torch(scores: Tensor, k: int, largest: bool, nan: NanPolicy) -> Tensor:
+    dtype = check_scores(scores)
     if scores.is_cuda:
         from fastprune.selection import triton_topk
 
         kept, first_nan = triton_topk.select_topk(scores, _check_k(k, len(scores)), largest=largest, nan=nan)
         if nan == "raise" and scores.is_floating_point():
-            _refuse_nan(int(first_nan))
+            refuse_nan(int(first_nan))
         return kept
     here = scores.cpu()
     stride = here.stride(0) * here.element_size()
-    return _select(here.data_ptr(), dtype, here.shape[0], stride, k, largest, nan).to(scores.device)
+    kept = _select(here.data_ptr(), dtype, here.shape[0], stride, k, largest, nan)
+    return kept if scores.is_cpu else kept.to(scores.device)
 
 
-def _check_scores(dtype: str, shape: tuple[int, ...]) -> None:
-    if len(shape) != 1:
-        raise ValueError(f"scores must be 1-D, got shape {shape}; use .reshape(-1)")
-    if dtype not in _DTYPES:
-        raise TypeError(f"scores of dtype {dtype} are not supported; convert them to float32 or int64")
-
-
-def _check_k(k: int, n: int) -> int:
-    if isinstance(k, (bool, np.bool_)) or not hasattr(k, "__index__"):
-        raise TypeError(f"k must be an int, got {k!r}; round a fraction of n to a count")
-    k = operator.index(k)
-    if not 0 <= k <= n:
-        raise ValueError(f"k must be in [0, {n}] for {n} scores, got {k}")
-    return k
-
-
-def _refuse_nan(position: int) -> None:
-    if position >= 0:
-        raise ValueError(
-            f"scores[{position}] is NaN; drop or replace NaN scores, or say where they belong with nan='first' or 'last'"
-        )
-
-
-def _select(address: int, dtype: str, n: int, stride: int, k: int, largest: bool, nan: str) -> Tensor:
+def _select(address: int, dtype: _core.DType, n: int, stride: int, k: int, largest: bool, nan: NanPolicy) -> Tensor:
     k = _check_k(k, n)
     # On the CPU whatever the default device.
     out = torch.empty(k, dtype=torch.int64, device="cpu")
     threads = torch.get_num_threads()
-    _refuse_nan(
-        _core.select_topk(
-            address, _DTYPES[dtype], n, stride, k, bool(largest), _NAN_POLICIES[nan], threads, out.data_ptr()
-        )
+    refuse_nan(
+        _core.select_topk(address, dtype, n, stride, k, bool(largest), _NAN_POLICIES[nan], threads, out.data_ptr())
     )
     return out

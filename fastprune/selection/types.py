@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -19,6 +20,10 @@ class Selection:
 
     indices: Tensor
     weights: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Selection:
+        """The same selection on a device."""
+        return Selection(self.indices.to(device), None if self.weights is None else self.weights.to(device))
 
     def __len__(self) -> int:
         return self.indices.shape[0]

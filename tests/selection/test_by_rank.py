@@ -1,4 +1,4 @@
-"""The strategies, against what they say."""
+"""Strategies by the order of the scores, against a stable sort."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastprune.selection import Selection, hardest, random, window
+from fastprune.selection import Selection, easiest, hardest, window
 
 SCORES = torch.tensor([0.1, 0.9, 0.5, 0.9, 0.3, 0.7, 0.0, 0.2, 0.4, 0.6])
 
@@ -59,26 +59,16 @@ def test_window_errors() -> None:
             window(SCORES, 1, offset)
 
 
-def test_random_is_a_function_of_seed_and_round() -> None:
-    state = torch.get_rng_state()
-    draws = {(s, r): tuple(random(100, 30, s, r).indices.tolist()) for s in range(4) for r in range(4)}
-    assert len(set(draws.values())) == 16
-    assert random(100, 30, 2, 3).indices.tolist() == list(draws[2, 3])
-    assert torch.equal(torch.get_rng_state(), state)
-    for draw in draws.values():
-        assert len(draw) == 30 and sorted(set(draw)) == list(draw) and 0 <= draw[0] and draw[-1] < 100
-    assert random(5, 5, 0, 0).indices.tolist() == [0, 1, 2, 3, 4]
-    assert len(random(5, 0, 0, 0)) == 0
-    with pytest.raises(ValueError, match=r"\[0, 5\]"):
-        random(5, 6, 0, 0)
+def test_easiest() -> None:
+    assert easiest(SCORES, 3).indices.tolist() == [0, 6, 7]
+    assert easiest(torch.tensor([1.0, 0.0, 0.0]), 1).indices.tolist() == [1]
 
 
-def test_random_is_uniform() -> None:
-    counts = torch.zeros(20)
-    for round in range(400):
-        counts[random(20, 5, 0, round).indices] += 1
-    # Each count is binomial(400, 1/4): mean 100, deviation 8.7.
-    assert counts.min() > 60 and counts.max() < 140
+@pytest.mark.parametrize("array", [np.arange(5.0)[::-1], np.arange(5.0).astype(">f4"), np.broadcast_to(2.0, 5)])
+def test_arrays_that_tensors_cannot_share(array: np.ndarray) -> None:
+    array.flags.writeable = False
+    assert hardest(array, 2).indices.tolist() == sorted(np.argsort(-array, kind="stable")[:2].tolist())
+    assert len(window(array, 2, 0.2)) == 2
 
 
 def test_selection_is_frozen() -> None:

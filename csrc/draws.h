@@ -1,0 +1,25 @@
+// Random numbers by counter: the draw of example i depends on (seed, round, i) alone.
+#pragma once
+
+#include <cstdint>
+
+namespace fastprune {
+
+// Names a stream of draws.
+struct Stream {
+  std::uint64_t seed, round;
+};
+
+// Writes uniform numbers of (0, 1), 52 random bits each, for examples first, first + 1, … to out[0..n): the first two
+// words of Philox4x32-10 (Salmon et al. 2011) of the counter (i, round) under the key `seed`.
+void uniforms(Stream stream, std::uint64_t first, std::int64_t n, int threads, double* out);
+
+// Writes log_weights[i] + G_i, where G_i = -log(-log(u_i)) is the Gumbel draw of example i: the k largest
+// are a draw of k without replacement, with chances in proportion to the weights (Kool et al. 2019). The
+// logarithms are ours, of IEEE operations in one order, so that the bits do not depend on the machine.
+void gumbel_keys(Stream stream, const double* log_weights, std::int64_t n, int threads, double* out);
+
+// log(x) for finite x > 0, to within 2 units in the last place; of the same construction.
+void logarithms(const double* x, std::int64_t n, int threads, double* out);
+
+}  // namespace fastprune

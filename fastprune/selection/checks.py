@@ -1,0 +1,74 @@
+"""What every selection checks of its arguments: one error that names the argument, its value and the fix."""
+
+from __future__ import annotations
+
+import operator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fastprune._core as _core
+
+NanPolicy = Literal["raise", "first", "last"]
+
+# By dtype objects: their names take as long to form as a small selection.
+_OF_TORCH = {getattr(torch, name): dtype for name, dtype in _core.DType.__members__.items()}
+_OF_NUMPY = {np.dtype(name): dtype for name, dtype in _core.DType.__members__.items() if name != "bfloat16"}
+
+
+def as_tensor(values: Tensor | np.ndarray) -> Tensor:
+    """Values as a tensor, detached; an array that tensors cannot share (read-only, reversed, foreign) is copied."""
+    if isinstance(values, np.ndarray) and not (
+        values.flags.writeable and values.dtype.isnative and all(stride >= 0 for stride in values.strides)
+    ):
+        values = values.astype(values.dtype.newbyteorder("="))
+    return torch.as_tensor(values, device=None if isinstance(values, Tensor) else "cpu").detach()
+
+
+def check_scores(scores: Tensor | np.ndarray) -> _core.DType:
+    """The core's name for the scores' dtype; raises if they are not (n,) of one that it takes."""
+    if scores.ndim != 1:
+        raise ValueError(f"scores must be 1-D, got shape {tuple(scores.shape)}; use .reshape(-1)")
+    dtype = (_OF_TORCH if isinstance(scores, Tensor) else _OF_NUMPY).get(scores.dtype)
+    if dtype is None:
+        raise TypeError(f"scores of dtype {scores.dtype} are not supported; convert them to float32 or int64")
+    return dtype
+
+
+def check_count(k: int) -> int:
+    """k as an int; raises if it is not one, or negative."""
+    if isinstance(k, (bool, np.bool_)) or not hasattr(k, "__index__"):
+        raise TypeError(f"k must be an int, got {k!r}; round a fraction of n to a count")
+    if (count := operator.index(k)) < 0:
+        raise ValueError(f"k must be at least 0, got {k}")
+    return count
+
+
+def check_nan_policy(nan: NanPolicy) -> NanPolicy:
+    """nan; raises if it is no policy."""
+    if nan not in _core.NanPolicy.__members__:
+        raise ValueError(f"nan must be 'raise', 'first' or 'last', got {nan!r}")
+    return nan
+
+
+def refuse_nan(position: int, name: str | None = None) -> None:
+    """Raises for the NaN at a position, if that is not negative."""
+    if position >= 0:
+        raise ValueError(
+            f"{name or f'scores[{position}]'} is NaN; drop or replace NaN scores, or say where they belong with "
+            "nan='first' or nan='last'"
+        )
+
+
+def finite(scores: Tensor, strategy: str, lowest: float = -float("inf")) -> Tensor:
+    """(n,) float64 on the CPU; raises unless all are finite and at least `lowest`."""
+    check_scores(scores)
+    values = scores.to("cpu", torch.float64)
+    bad = ~torch.isfinite(values) | (values < lowest)
+    if bool(bad.any()):
+        at = int(bad.to(torch.uint8).argmax())
+        wanted = "finite" if lowest < 0 else f"finite and at least {lowest:g}"
+        raise ValueError(f"scores[{at}] is {values[at].item()}, and {strategy} needs {wanted} scores; drop or clamp it")
+    return values

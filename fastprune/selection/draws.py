@@ -1,0 +1,43 @@
+"""Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/draws.h).
+
+Nothing else moves them: not how many examples there are, not the threads, not the machine. The global random
+state is neither read nor moved. Seeds and rounds are taken modulo 2^64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import fastprune._core as _core
+
+
+def uniforms(n: int, seed: int, round: int) -> Tensor:
+    """(n,) float64 on the CPU, uniform in (0, 1): Philox4x32-10 of the counter (i, round) under the key seed."""
+    out = _empty(n)
+    _core.uniforms(seed % 2**64, round % 2**64, 0, n, torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+def gumbel_keys(log_weights: Tensor, seed: int, round: int) -> Tensor:
+    """(n,) float64: each log weight plus a standard Gumbel draw.
+
+    The k largest are k draws without replacement, each in proportion to the weights that are left.
+    """
+    log_weights = log_weights.to("cpu", torch.float64).contiguous()
+    out = _empty(len(log_weights))
+    threads = torch.get_num_threads()
+    _core.gumbel_keys(seed % 2**64, round % 2**64, log_weights.data_ptr(), len(out), threads, out.data_ptr())
+    return out
+
+
+def logarithms(x: Tensor) -> Tensor:
+    """(n,) float64: log x of finite x > 0, the same bits on every machine, which torch.log does not promise."""
+    x = x.to("cpu", torch.float64).contiguous()
+    out = _empty(len(x))
+    _core.logarithms(x.data_ptr(), len(x), torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+def _empty(n: int) -> Tensor:
+    return torch.empty(n, dtype=torch.float64, device="cpu")
