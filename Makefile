@@ -20,19 +20,30 @@ lint: $(STAMP)-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The C++ core under AddressSanitizer and UndefinedBehaviorSanitizer: the tests that call it, and a longer
-# random search, on every instruction set this processor has. In a copy, so that the ordinary build stays.
+# The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
+# on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without
+# Python, whose OpenMP runtime it would not see into.
 SANITIZED := build/sanitize
 SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_cross_entropy.py scores/test_scores_api.py selection
 sanitize: $(STAMP)-test
-	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r fastprune tests $(SANITIZED) && rm -f $(SANITIZED)/fastprune/*.so
+	rm -rf $(SANITIZED)
+	$(MAKE) $(SANITIZED)/fuzz-address,undefined $(SANITIZED)/fuzz-thread
+	mkdir -p $(SANITIZED) && cp -r fastprune tests $(SANITIZED) && rm -f $(SANITIZED)/fastprune/*.so
 	FASTPRUNE_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	for isa in $$($(BIN)/python -c 'from fastprune import _core; print(*_core.instruction_sets())'); do \
 	    echo "== $$isa"; \
 	    (cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 FASTPRUNE_FUZZ=1000 FASTPRUNE_ISA=$$isa \
 	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
+	    for sanitizer in address,undefined thread; do \
+	        FASTPRUNE_ISA=$$isa $(SANITIZED)/fuzz-$$sanitizer 1000 || exit 1; \
+	    done; \
 	done
+
+$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
+	mkdir -p $(SANITIZED)
+	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
+	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
 
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files.
 $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)

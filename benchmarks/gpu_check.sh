@@ -23,9 +23,10 @@ import torch, triton, transformers, platform
 print("python", platform.python_version(), "torch", torch.__version__, "triton", triton.__version__,
       "transformers", transformers.__version__)
 print(torch.cuda.get_device_name(), "capability", torch.cuda.get_device_capability(), "CUDA", torch.version.cuda)'
-step build 60 "$PYTHON" setup.py build_ext --inplace
-step tests 180 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
+step build 80 "$PYTHON" setup.py build_ext --inplace
+step tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
     tests/scores/test_scores_triton.py tests/selection/test_select_topk_gpu.py
-step scores 140 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
-step end_to_end 80 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
+step scores 120 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
+step selection 40 "$PYTHON" benchmarks/selection.py --device cuda --rounds 5 --out "$OUT"
+step end_to_end 70 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
 exit "$failed"

@@ -22,6 +22,8 @@ import torch
 import fastprune
 from fastprune import _core
 
+WARMUP = 2  # rounds
+
 
 def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
     """A function that runs a call and returns its milliseconds; on the CPU the mean of `repeat` in a row."""
@@ -54,25 +56,36 @@ def interleaved(
     calls: dict[str, Callable[[], Any]], rounds: int, device: str, repeat: int = 1
 ) -> dict[str, float | None]:
     """Median milliseconds of each call; None for one that fails here (memory, no compiler)."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    failed: set[str] = set()
     run = timer(device, repeat)
-    names = list(calls)
-    for round in range(rounds + 2):
+
+    def timed(call: Callable[[], Any]) -> Callable[[], float]:
+        return lambda: run(call)
+
+    return medians({name: timed(call) for name, call in calls.items()}, rounds)
+
+
+def medians(
+    timed: dict[str, Callable[[], float]], rounds: int, patience: float = float("inf")
+) -> dict[str, float | None]:
+    """Median of what each function returns, the milliseconds of a call; None for one that fails.
+
+    One that has taken `patience` seconds is not called again; if that is before the first rounds, which compile and
+    warm up, are over, they count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    failed: set[str] = set()
+    names = list(timed)
+    for round in range(rounds + WARMUP):
         first = round % len(names)
         for name in names[first:] + names[:first]:
-            call = calls[name]
-            if name in failed:
+            if name in failed or sum(times[name]) > patience * 1e3:
                 continue
             try:
-                ms = run(call)
+                times[name].append(timed[name]())
             except Exception as error:  # a provider that cannot run is a result too
                 print(f"{name} failed: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
                 failed.add(name)
-                continue
-            if round >= 2:  # the first two compile and warm up
-                times[name].append(ms)
-    return {name: None if name in failed else statistics.median(t) for name, t in times.items()}
+    return {name: None if name in failed else statistics.median(t[WARMUP:] or t) for name, t in times.items()}
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> int | None:

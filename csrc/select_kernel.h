@@ -26,6 +26,7 @@ constexpr int kLanes = static_cast<int>(sizeof(Vector<Key>) / sizeof(Key));
 // A mask has a type of its own: predicate registers (AVX-512), or lanes of all ones.
 //   counted(sum, mask)   sum + 1 in the lanes of the mask
 //   where(mask, a, b)    a in the lanes of the mask, b elsewhere
+//   larger(a, b)         the larger of each pair of lanes
 //   bits(mask)           a bit a lane
 // store_wanted and store_indices store kLanes keys, or first + lane, those of the set bits first.
 
@@ -47,6 +48,8 @@ FASTPRUNE_INLINE Int32s where(__mmask16 mask, Int32s a, Int32s b) {
 FASTPRUNE_INLINE Int64s where(__mmask8 mask, Int64s a, Int64s b) {
   return (Int64s)_mm512_mask_mov_epi64((__m512i)b, mask, (__m512i)a);
 }
+FASTPRUNE_INLINE Int32s larger(Int32s a, Int32s b) { return (Int32s)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+FASTPRUNE_INLINE Int64s larger(Int64s a, Int64s b) { return (Int64s)_mm512_max_epi64((__m512i)a, (__m512i)b); }
 FASTPRUNE_INLINE unsigned bits(unsigned mask) { return mask; }
 
 FASTPRUNE_INLINE void store_wanted(std::int32_t* to, Int32s v, unsigned mask) {
@@ -129,6 +132,8 @@ template <class V>
 FASTPRUNE_INLINE V counted(V sum, V mask) { return sum - mask; }
 template <class V>
 FASTPRUNE_INLINE V where(V mask, V a, V b) { return (mask & a) | (~mask & b); }
+template <class V>
+FASTPRUNE_INLINE V larger(V a, V b) { return where(above(a, b), a, b); }
 #endif
 
 FASTPRUNE_INLINE int count_bits(unsigned mask) { return __builtin_popcount(mask); }
@@ -167,71 +172,80 @@ FASTPRUNE_INLINE Vector<typename K::Key> widened(const char* from) {
 #endif
 }
 
-// The keys of kLanes scores; adds to `nans`, lane by lane, those that are NaN.
+// Finds out whether any score is NaN: of floats the largest magnitude tells.
 template <class K>
-FASTPRUNE_INLINE Vector<typename K::Key> keys_at(const char* from, Order<typename K::Key> order,
-                                                 Vector<typename K::Key>& nans) {
+struct NanWatch {
+  using Key = typename K::Key;
+  Vector<Key> magnitude{};
+  bool seen() const { return K::kIsFloat && bits(above(magnitude, splat(K::kInfinity))) != 0; }
+};
+
+// The keys of kLanes scores. Without kNan the keys of NaN are none: it is for scores that have not been seen to
+// hold any, which takes a third off the work.
+template <class K, bool kNan>
+FASTPRUNE_INLINE Vector<typename K::Key> keys_at(const char* from, Order<typename K::Key> order, NanWatch<K>& watch) {
   using Key = typename K::Key;
   const Vector<Key> raw = widened<K>(from);
   if constexpr (!K::kIsFloat) return raw ^ splat(order.flip);
   const Vector<Key> magnitude = raw & splat(K::kMagnitude), sign = raw >> (8 * static_cast<int>(sizeof(Key)) - 1);
-  const auto nan = above(magnitude, splat(K::kInfinity));
-  nans = counted(nans, nan);
-  return where(nan, splat(order.nan), ((magnitude ^ sign) - sign) ^ splat(order.flip));
+  watch.magnitude = larger(magnitude, watch.magnitude);
+  const Vector<Key> keys = ((magnitude ^ sign) - sign) ^ splat(order.flip);
+  if constexpr (!kNan) return keys;
+  return where(above(magnitude, splat(K::kInfinity)), splat(order.nan), keys);
 }
 
-// Writes the n keys of a block; returns how many are NaN.
+// Writes the n keys of a block; returns whether there is a NaN.
 template <class K>
-std::int64_t write_keys(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key* out) {
+bool write_keys(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key* out) {
   using Key = typename K::Key;
-  Vector<Key> nans{};
-  std::int64_t i = 0, rest = 0;
+  NanWatch<K> watch;
+  std::int64_t i = 0;
+  bool rest = false;
   for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
-    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    const Vector<Key> keys = keys_at<K, true>(block + i * K::kSize, order, watch);
     __builtin_memcpy(out + i, &keys, sizeof keys);
   }
 #if FASTPRUNE_WIDTH > 1
   if (i < n) rest = portable::write_keys<K>(block + i * K::kSize, n - i, order, out + i);
 #endif
-  return sum_of_lanes<Key>(nans) + rest;
+  return watch.seen() || rest;
 }
 
 // Sorts a block of at most 2^30 scores by the bracket, and copies the keys strictly inside it.
-template <class K>
+template <class K, bool kNan>
 Counts count(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key low,
              typename K::Key high, typename K::Key* inside) {
   using Key = typename K::Key;
   const Vector<Key> top = splat(high), bottom = splat(low);
-  Vector<Key> over{}, at_top{}, at_bottom{}, nans{};
+  Vector<Key> over{}, at_top{};
+  NanWatch<K> watch;
   std::int64_t i = 0, kept = 0;
   for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
-    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    const Vector<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
     const auto above_top = above(keys, top), is_top = equal(keys, top);
     over = counted(over, above_top);
     at_top = counted(at_top, is_top);
-    at_bottom = counted(at_bottom, equal(keys, bottom));
     const unsigned within = bits(above(keys, bottom)) & ~(bits(above_top) | bits(is_top));
     store_wanted(inside + kept, keys, within);
     kept += count_bits(within);
   }
-  Counts counts{sum_of_lanes<Key>(over), sum_of_lanes<Key>(at_top), kept, sum_of_lanes<Key>(at_bottom),
-                sum_of_lanes<Key>(nans)};
+  Counts counts{sum_of_lanes<Key>(over), sum_of_lanes<Key>(at_top), kept, watch.seen()};
 #if FASTPRUNE_WIDTH > 1
-  if (i < n) counts += portable::count<K>(block + i * K::kSize, n - i, order, low, high, inside + kept);
+  if (i < n) counts += portable::count<K, kNan>(block + i * K::kSize, n - i, order, low, high, inside + kept);
 #endif
   return counts;
 }
 
 // Writes `first` + i for the keys of a block above `threshold` and, as long as `ties` lasts, equal to it; at most
-// `room`. Returns how many.
-template <class K>
+// `room`. Returns how many. `sparse`: most registers hold no such key.
+template <class K, bool kNan>
 std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::Key> order,
-                           typename K::Key threshold, std::int64_t& ties, std::int64_t first, std::int64_t* out,
-                           std::int64_t room) {
+                           typename K::Key threshold, std::int64_t& ties, bool sparse, std::int64_t first,
+                           std::int64_t* out, std::int64_t room) {
   using Key = typename K::Key;
   constexpr int lanes = kLanes<Key>;
   const Vector<Key> limit = splat(threshold);
-  Vector<Key> nans{};
+  NanWatch<K> watch;
   std::int64_t written = 0, i = 0;
   const auto keep = [&](unsigned mask) __attribute__((always_inline)) {
     store_indices<lanes>(out + written, first + i, mask);
@@ -239,18 +253,20 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
   };
   // As long as a whole register fits; what is stored too much is overwritten. First with ties, then without.
   for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) {
-    const Vector<Key> keys = keys_at<K>(block + i * K::kSize, order, nans);
+    const Vector<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
     unsigned same = bits(equal(keys, limit));
     while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
     ties -= count_bits(same);
     keep(bits(above(keys, limit)) | same);
   }
-  for (; i + lanes <= n && written + lanes <= room; i += lanes)
-    keep(bits(above(keys_at<K>(block + i * K::kSize, order, nans), limit)));
+  for (; i + lanes <= n && written + lanes <= room; i += lanes) {
+    const unsigned mask = bits(above(keys_at<K, kNan>(block + i * K::kSize, order, watch), limit));
+    if (!sparse || mask != 0) keep(mask);
+  }
 #if FASTPRUNE_WIDTH > 1
   if (i < n && written < room)
-    written += portable::write_indices<K>(block + i * K::kSize, n - i, order, threshold, ties, first + i,
-                                          out + written, room - written);
+    written += portable::write_indices<K, kNan>(block + i * K::kSize, n - i, order, threshold, ties, sparse,
+                                                first + i, out + written, room - written);
 #endif
   return written;
 }
@@ -320,7 +336,10 @@ Threshold<Key> kth_largest(Key* keys, std::int64_t n, std::int64_t k) {
 }
 
 template <class K>
-Passes<K> passes() { return {write_keys<K>, count<K>, write_indices<K>}; }
+Passes<K> passes(bool nan) {
+  if (nan && K::kIsFloat) return {write_keys<K>, count<K, true>, write_indices<K, true>};
+  return {write_keys<K>, count<K, false>, write_indices<K, false>};
+}
 
 template <class Key>
 KeyPasses<Key> key_passes() { return {tally<Key>, kth_largest<Key>}; }

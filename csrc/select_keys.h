@@ -43,16 +43,16 @@ struct Order {
   Key nan = kLowest<Key>;
 };
 
-// How keys lie to a bracket [low, high].
+// How keys lie to a bracket [low, high]; what is inside is neither end.
 struct Counts {
-  std::int64_t above = 0, at_high = 0, inside = 0, at_low = 0, nan = 0;
+  std::int64_t above = 0, at_high = 0, inside = 0;
+  bool nan = false;
 
   Counts& operator+=(const Counts& other) {
     above += other.above;
     at_high += other.at_high;
     inside += other.inside;
-    at_low += other.at_low;
-    nan += other.nan;
+    nan |= other.nan;
     return *this;
   }
 };

@@ -34,10 +34,11 @@ namespace {
 // The passes of select_kernel.h as compiled for one instruction set.
 template <class K, class Key = typename K::Key>
 struct Passes {
-  std::int64_t (*write_keys)(const char* block, std::int64_t n, Order<Key> order, Key* out);
+  bool (*write_keys)(const char* block, std::int64_t n, Order<Key> order, Key* out);
   Counts (*count)(const char* block, std::int64_t n, Order<Key> order, Key low, Key high, Key* inside);
   std::int64_t (*write_indices)(const char* block, std::int64_t n, Order<Key> order, Key threshold,
-                                std::int64_t& ties, std::int64_t first, std::int64_t* out, std::int64_t room);
+                                std::int64_t& ties, bool sparse, std::int64_t first, std::int64_t* out,
+                                std::int64_t room);
 };
 template <class Key>
 struct KeyPasses {
@@ -49,16 +50,17 @@ struct KeyPasses {
 #define FASTPRUNE_KERNELS "select_kernel.h"
 #include "each_instruction_set.h"
 
+// `nan`: for scores that may hold one.
 template <class K>
-Passes<K> passes() {
+Passes<K> passes(bool nan = true) {
 #ifdef FASTPRUNE_X86
   switch (instruction_set()) {
-    case InstructionSet::kAvx512: return avx512::passes<K>();
-    case InstructionSet::kAvx2: return avx2::passes<K>();
+    case InstructionSet::kAvx512: return avx512::passes<K>(nan);
+    case InstructionSet::kAvx2: return avx2::passes<K>(nan);
     case InstructionSet::kPortable: break;
   }
 #endif
-  return portable::passes<K>();
+  return portable::passes<K>(nan);
 }
 
 template <class Key>
@@ -92,6 +94,7 @@ struct Scores {
   const char* data;
   std::int64_t n, stride;
   Order<Key> order;
+  bool nan;  // whether there may be one
 
   Key key_at(std::int64_t i) const {
     Key key;
@@ -124,6 +127,7 @@ class Pool {
   using Key = KeyType;
   using K = std::conditional_t<sizeof(Key) == 8, Int64, Int32>;
   static constexpr Order<Key> order{};
+  static constexpr bool nan = false;
 
   explicit Pool(std::int64_t chunks) : keys_(buffer_of<Key>(chunks * kChunk)), chunks_(chunks) {}
 
@@ -182,13 +186,12 @@ class Pool {
 };
 
 template <class Source>
-Buffer<typename Source::Key> all_keys(const Source& source, std::int64_t* nans = nullptr) {
+Buffer<typename Source::Key> all_keys(const Source& source, bool* nan = nullptr) {
   using K = typename Source::K;
   const auto write_keys = passes<K>().write_keys;
   auto keys = buffer_of<typename Source::Key>(source.n + kRegister);
   source.for_each_block(0, source.n, [&](const char* block, std::int64_t first, std::int64_t size) {
-    const std::int64_t found = write_keys(block, size, source.order, keys.get() + first);
-    if (nans != nullptr) *nans += found;
+    if (write_keys(block, size, source.order, keys.get() + first) && nan != nullptr) *nan = true;
     return true;
   });
   return keys;
@@ -307,7 +310,7 @@ void for_each_part(std::vector<Part>& parts, const Body& body) {
 // Counts by the bracket, in every part, and copies what is inside it to the pool.
 template <class Source, class Key = typename Source::Key>
 Counts count_parts(const Source& source, const Bracket<Key>& bracket, std::vector<Part>& parts, Pool<Key>& pool) {
-  const auto count = passes<typename Source::K>().count;
+  const auto count = passes<typename Source::K>(source.nan).count;
   for_each_part(parts, [&](Part& part, std::int64_t number) {
     std::int64_t chunk = -1;
     part.counts = {};
@@ -324,7 +327,6 @@ Counts count_parts(const Source& source, const Bracket<Key>& bracket, std::vecto
   pool.close();
   Counts all;
   for (const Part& part : parts) all += part.counts;
-  if (bracket.low == bracket.high) all.at_low = 0;  // counted at the high end
   return all;
 }
 
@@ -341,11 +343,11 @@ Hit find_threshold(const Counts& all, const Bracket<Key>& bracket, std::int64_t 
     if (part.overflow) return Hit::kTooMuch;
   const std::int64_t k_inside = k - all.above - all.at_high;
   if (k <= all.above) return Hit::kAbove;
-  if (k_inside > all.inside + all.at_low) return Hit::kBelow;
-  threshold = k_inside <= 0 ? bracket.high : k_inside > all.inside ? bracket.low : kth_largest(pool, k_inside);
+  if (k_inside > all.inside) return Hit::kBelow;
+  threshold = k_inside <= 0 ? bracket.high : kth_largest(pool, k_inside);
   for (Part& part : parts) {
     part.size = part.counts.above + (bracket.high > threshold ? part.counts.at_high : 0);
-    part.ties = bracket.high == threshold ? part.counts.at_high : bracket.low == threshold ? part.counts.at_low : 0;
+    part.ties = bracket.high == threshold ? part.counts.at_high : 0;
   }
   if (k_inside <= 0) return Hit::kInside;
   const auto tally = key_passes<Key>().tally;
@@ -363,18 +365,19 @@ std::int64_t memory_for(std::int64_t n, std::size_t parts) {
   return n / 10 + static_cast<std::int64_t>(parts) * 4 * kChunk * static_cast<std::int64_t>(sizeof(Key));
 }
 
-// Finds the threshold and what each part has of it. Returns whether a NaN that `raise` forbids was met.
+// Finds the threshold and what each part has of it. Returns false, with nothing found, if there is a NaN and the
+// source was said to have none.
 template <class Source, class Key = typename Source::Key>
-bool split(const Source& source, std::int64_t k, bool raise, std::vector<Part>& parts, Key& threshold) {
+bool split(const Source& source, std::int64_t k, std::vector<Part>& parts, Key& threshold) {
   const std::int64_t memory = memory_for<Key>(source.n, parts.size());
   Bracket<Key> tried = bracket(source, k, memory, -3.0, 3.0);
   for (bool again = false;; again = true) {
     const std::int64_t wanted = tried.inside + tried.inside / 8 + 2 * kBlock;
     Pool<Key> pool(wanted / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts.size()));
     const Counts all = count_parts(source, tried, parts, pool);
-    if (raise && all.nan > 0) return true;
+    if (all.nan && !source.nan) return false;
     const Hit hit = find_threshold(all, tried, k, pool, parts, threshold);
-    if (hit == Hit::kInside) return false;
+    if (hit == Hit::kInside) return true;
     if (again || hit == Hit::kTooMuch) {
       tried = {kth_by_digits(source, k), 0, 0};
       tried.high = tried.low;
@@ -391,7 +394,7 @@ typename Source::Key kth_largest(const Source& source, std::int64_t k) {
   if (source.n <= kFew) return key_passes<Key>().kth_largest(all_keys(source).get(), source.n, k).key;
   std::vector<Part> one{{0, source.n, {}}};
   Key threshold;
-  split(source, k, false, one, threshold);
+  split(source, k, one, threshold);
   return threshold;
 }
 
@@ -403,7 +406,8 @@ std::int64_t first_nan(const Scores<K>& scores) {
   if (!K::kIsFloat) return found;
   scores.for_each_block(0, scores.n, [&](const char* block, std::int64_t first, std::int64_t size) {
     Key keys[kBlock + kRegister];
-    if (write_keys(block, size, scores.order, keys) > 0) found = first + (std::find(keys, keys + size, scores.order.nan) - keys);
+    if (write_keys(block, size, scores.order, keys))
+      found = first + (std::find(keys, keys + size, scores.order.nan) - keys);
     return found < 0;
   });
   return found;
@@ -413,30 +417,32 @@ std::int64_t first_nan(const Scores<K>& scores) {
 template <class K>
 void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typename K::Key threshold,
            std::int64_t ties, std::int64_t* out, std::int64_t size) {
-  const auto write_indices = passes<K>().write_indices;
+  const auto write_indices = passes<K>(scores.nan).write_indices;
+  const bool sparse = size < (end - begin) / 50;
   std::int64_t written = 0;
   scores.for_each_block(begin, end, [&](const char* block, std::int64_t first, std::int64_t n) {
-    written += write_indices(block, n, scores.order, threshold, ties, first, out + written, size - written);
+    written += write_indices(block, n, scores.order, threshold, ties, sparse, first, out + written, size - written);
     return written < size;
   });
 }
 
-// Few enough scores that all keys are copied. 1 <= k < n. Returns whether a NaN that `raise` forbids was met.
+// Few enough scores that all keys are copied. 1 <= k < n. Returns false if there is a NaN and `refuse`.
 template <class K>
-bool select_few(const Scores<K>& scores, std::int64_t k, bool raise, std::int64_t* out) {
-  std::int64_t nans = 0;
-  const auto keys = all_keys(scores, &nans);
-  if (raise && nans > 0) return true;
-  auto [threshold, ties] = key_passes<typename K::Key>().kth_largest(keys.get(), scores.n, k);
+bool select_few(const Scores<K>& scores, std::int64_t k, bool refuse, std::int64_t* out) {
+  bool nan = false;
+  const auto keys = all_keys(scores, &nan);
+  if (refuse && nan) return false;
+  const auto [threshold, ties] = key_passes<typename K::Key>().kth_largest(keys.get(), scores.n, k);
   write(scores, 0, scores.n, threshold, ties, out, k);
-  return false;
+  return true;
 }
 
+// 1 <= k < n. Returns false as `split` does.
 template <class K>
-bool select_many(const Scores<K>& scores, std::int64_t k, bool raise, int threads, std::int64_t* out) {
+bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int64_t* out) {
   std::vector<Part> parts = parts_of(scores.n, threads);
   typename K::Key threshold;
-  if (split(scores, k, raise, parts, threshold)) return true;
+  if (!split(scores, k, parts, threshold)) return false;
   std::int64_t ties = k, written = 0;
   for (const Part& part : parts) ties -= part.size;
   for (Part& part : parts) {
@@ -449,17 +455,22 @@ bool select_many(const Scores<K>& scores, std::int64_t k, bool raise, int thread
   for_each_part(parts, [&](const Part& part, std::int64_t) {
     write(scores, part.begin, part.end, threshold, part.ties, out + part.first_out, part.size);
   });
-  return false;
+  return true;
 }
 
 template <class K>
-std::int64_t select(const Scores<K>& scores, std::int64_t k, bool raise, int threads, std::int64_t* out) {
+std::int64_t select(Scores<K> scores, std::int64_t k, bool refuse_nan, int threads, std::int64_t* out) {
   if (k == 0 || k == scores.n) {
     std::iota(out, out + k, std::int64_t{0});
-    return raise ? first_nan(scores) : -1;
+    return refuse_nan ? first_nan(scores) : -1;
   }
-  const bool nan = scores.n <= kFew ? select_few(scores, k, raise, out) : select_many(scores, k, raise, threads, out);
-  return nan ? first_nan(scores) : -1;
+  if (scores.n <= kFew) return select_few(scores, k, refuse_nan, out) ? -1 : first_nan(scores);
+  scores.nan = false;
+  if (select_many(scores, k, threads, out)) return -1;
+  if (refuse_nan) return first_nan(scores);
+  scores.nan = true;
+  select_many(scores, k, threads, out);
+  return -1;
 }
 
 }  // namespace
@@ -472,7 +483,7 @@ std::int64_t select_topk(const void* scores, DType dtype, std::int64_t n, std::i
     using Key = typename K::Key;
     const Key flip = static_cast<Key>((largest ? 0 : -1) ^ (is_unsigned ? kLowest<Key> : 0));
     const Order<Key> order{flip, nan == NanPolicy::kFirst ? kHighest<Key> : kLowest<Key>};
-    return select(Scores<K>{static_cast<const char*>(scores), n, stride, order}, k, nan == NanPolicy::kRaise,
+    return select(Scores<K>{static_cast<const char*>(scores), n, stride, order, true}, k, nan == NanPolicy::kRaise,
                   threads, out);
   };
   switch (dtype) {

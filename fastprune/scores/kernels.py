@@ -5,12 +5,10 @@ Every function takes checked arguments and int64 labels, and records nothing for
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from fastprune.gpu import runs_triton
 from fastprune.scores import cpu, definition
 
 # In double precision the gradient must be exact to double, which is what torch's own is for.
@@ -23,7 +21,7 @@ def row_scores(
     """Scores of every row; the contract of `definition.row_scores`."""
     if logits.is_cpu:
         return cpu.row_scores(logits, labels, metrics, ignore_index, shift)
-    if _on_triton(logits):
+    if runs_triton(logits):
         from fastprune.scores import triton_rows
 
         return triton_rows.row_scores(logits, labels, metrics, ignore_index, shift)
@@ -32,7 +30,7 @@ def row_scores(
 
 def has_loss(logits: Tensor) -> bool:
     """Whether `loss_forward` and `loss_backward` take these logits."""
-    return logits.dtype in LOSS_DTYPES and (logits.is_cpu or _on_triton(logits))
+    return logits.dtype in LOSS_DTYPES and (logits.is_cpu or runs_triton(logits))
 
 
 def loss_forward(
@@ -88,12 +86,3 @@ def loss_backward(
     stats, factor = state[:-1].view(3, *labels.shape), state[-1]
     row_grads = (grad_loss * factor).expand(labels.shape)
     return triton_gradient.loss_backward(row_grads, logits, labels, weight, stats, ignore_index, label_smoothing, shift)
-
-
-def _on_triton(logits: Tensor) -> bool:
-    return logits.is_cuda and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

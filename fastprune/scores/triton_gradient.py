@@ -25,9 +25,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastprune.gpu import num_warps
 from fastprune.scores.layout import as_rows, unit_class_stride
 from fastprune.scores.triton_math import LOG2_E
-from fastprune.scores.triton_rows import SHORT, labels_of, num_warps, short_threads, short_tile
+from fastprune.scores.triton_rows import SHORT, labels_of, short_threads, short_tile
 
 # 32 logits a thread, all under way at once; the label and statistics cost some 200 instructions a thread.
 BLOCK = 4096

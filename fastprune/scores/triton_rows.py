@@ -28,6 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastprune.gpu import num_warps
 from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import as_rows, unit_class_stride
 from fastprune.scores.triton_math import FAR, LOG2_E, entropy_of, exp, log1p, merge
@@ -386,11 +387,6 @@ def merge_kernel(
         el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
         EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
     )  # fmt: skip
-
-
-def num_warps(threads: int) -> int:
-    """Warps of that many threads; AMD's data centre GPUs have 64 threads a warp."""
-    return max(1, threads // (64 if torch.version.hip else 32))
 
 
 def short_tile(classes: int, itemsize: int) -> dict[str, int]:

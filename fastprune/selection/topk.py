@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import fastprune._core as _core
+from fastprune.gpu import runs_triton
 from fastprune.selection.checks import NanPolicy, check_count, check_nan_policy, check_scores, refuse_nan
 
 _NAN_POLICIES = _core.NanPolicy.__members__
@@ -47,7 +48,8 @@ def select_topk(
 
     Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
     and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
-    selected there (`triton_topk`); "raise" waits for the device. Those on other devices go through the CPU.
+    selected there (`triton_topk`); "raise" waits for the device. Those on other devices, and
+    without Triton, go through the CPU.
     """
     check_nan_policy(nan)
     if isinstance(scores, np.ndarray):
@@ -72,7 +74,7 @@ def _select_numpy(scores: np.ndarray, k: int, largest: bool, nan: NanPolicy) -> 
 
 def _select_torch(scores: Tensor, k: int, largest: bool, nan: NanPolicy) -> Tensor:
     dtype = check_scores(scores)
-    if scores.is_cuda:
+    if runs_triton(scores):
         from fastprune.selection import triton_topk
 
         kept, first_nan = triton_topk.select_topk(scores, _check_k(k, len(scores)), largest=largest, nan=nan)

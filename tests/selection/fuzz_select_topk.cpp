@@ -238,13 +238,13 @@ void misled_case(DType dtype, Random& random) {
   const std::int64_t n = uniform(random, 20000, 200000), k = uniform(random, 1, n);
   const std::vector<T> scores = scores_of<T>(kind, n, 0.0, random);
   const auto* const data = reinterpret_cast<const char*>(scores.data());
-  Misleading<K> source{{data, n, sizeof(T), {}}, 0};
+  Misleading<K> source{{data, n, sizeof(T), {}, true}, 0};
   std::vector<typename K::Key> keys(n);
   for (std::int64_t i = 0; i < n; ++i) keys[i] = source.fastprune::template Scores<K>::key_at(i);
   source.at_random = random() % 3 ? keys[uniform(random, 0, n - 1)] : static_cast<typename K::Key>(random());
   std::vector<fastprune::Part> parts = fastprune::parts_of(n, 3);
   typename K::Key threshold;
-  fastprune::split(source, k, false, parts, threshold);
+  fastprune::split(source, k, parts, threshold);
   std::nth_element(keys.begin(), keys.begin() + (k - 1), keys.end(), std::greater<>());
   std::int64_t above = 0, ties = 0;
   for (const auto& part : parts) above += part.size, ties += part.ties;

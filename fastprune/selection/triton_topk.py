@@ -1,0 +1,294 @@
+"""Exact top-k selection on the GPU: Triton kernels that find the threshold digit by digit, then write.
+
+Ranks. A score of b bits becomes an unsigned integer of b bits, the smaller of which is selected first:
+rank = (largest key) - key, with the keys of `keys.order_keys`. Numbers never reach the ends of a float's
+range of ranks, which are NaN's. What a last block loads past the end of the scores has the last rank and, behind
+all scores, the last indices, so it is never selected.
+
+The threshold. A bracket (low, wanted) means: selected are all ranks below low, and of those that share
+low's digits so far the first `wanted`, by rank, then by index. It starts as (0, k). One reading of the scores
+counts the ranks in the bracket by their next 8 bits; the first digit d whose running count reaches `wanted`
+narrows the bracket to low + d 2^shift, and `wanted` by the count of smaller digits. After b / 8 readings low is
+the threshold, and of the scores equal to it the first `wanted` are selected. A bin that is wanted whole ends
+the search: low becomes the end of the bin, `wanted` 0, and all readings but the last return at once.
+
+Launches: one for each digit and one that writes. A program takes a run of consecutive blocks and adds its 256
+counts to those of all programs. Nothing runs between two readings: every program narrows the bracket anew from
+the counts of all digits so far, 2 KB each, which the L2 cache holds. The last reading also leaves, of each program
+and each of the 256 thresholds still possible, how many scores come before it and how many equal it; summed over
+the programs ahead, these tell a writing program where its first index goes. The host never waits, and what
+programs add up are integers, so their order shows in no result.
+
+Why 8 bits. Triton counts a histogram in shared memory (3.9), or with a ballot for each bit and a population
+count for every 32 bins (3.2). 256 bins suit both; 2048 would save 32-bit scores one reading of five, and
+cost several with ballots. Their cost does not depend on the scores; increments in shared memory of many equal
+scores meet, but the hardware adds those of a warp at once.
+
+Bytes: n * itemsize * (itemsize + 1) read: 2 readings of 8-bit scores, 3 of 16, 5 of 32, 9 of 64, of which a search
+that ends early saves some. 8 k written. Each program writes 2 KB of counts, reads 2 KB for every digit already
+counted and, before it writes, 8 bytes for every program ahead; these stay in the L2 cache. Contiguous scores are
+loaded 16 bytes at a time (8-bit ones 8), strided ones one by one.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastprune.gpu import num_warps
+
+# Programs that a multiprocessor holds at once: 8 of 128 threads with 64 registers each. The kernel that writes
+# takes up to 128 and runs in two waves.
+_THREADS = 128
+_REGISTERS = 64
+_RESIDENT = 8
+# Of a block: 32 bytes a thread, though at most 8 scores, each of which takes registers for its counts.
+_BLOCK_BYTES = 4096
+_BLOCK = 1024
+
+_SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# A float whose magnitude is above is NaN. Integers have none.
+_INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F80_0000, torch.float64: 0x7FF0 << 48}
+
+_BINS = tl.constexpr(256)
+_NEVER = tl.constexpr(2**31 - 1)
+_UNSPECIALISED = ["n", "k", "level", "blocks"]
+
+
+@triton.jit
+def _rank(
+    bits, BITS: tl.constexpr, INF: tl.constexpr, UNSIGNED: tl.constexpr, LARGEST: tl.constexpr, NAN: tl.constexpr
+):
+    """Ranks, as uint64 if BITS is 64 and else uint32, of scores given as signed integers of the same bits."""
+    highest: tl.constexpr = (1 << (BITS - 1)) - 1
+    lowest: tl.constexpr = -highest - 1
+    if BITS == 64:
+        key = bits
+    else:
+        key = bits.to(tl.int32)
+    if INF:
+        magnitude = key & highest
+        sign = key >> (BITS - 1)
+        key = (magnitude ^ sign) - sign
+    elif UNSIGNED:
+        key = key ^ lowest
+    if LARGEST:
+        key = highest - key
+    else:
+        key = key - lowest
+    rank = key.to(tl.uint64 if BITS == 64 else tl.uint32, bitcast=True)
+    if INF:
+        rank = tl.where(magnitude > INF, NAN, rank)
+    return rank
+
+
+@triton.jit
+def _load_ranks(
+    scores,
+    stride,
+    start,  # int64, of the block
+    n,
+    BLOCK: tl.constexpr,
+    BITS: tl.constexpr,
+    INF: tl.constexpr,
+    UNSIGNED: tl.constexpr,
+    LARGEST: tl.constexpr,
+    NAN: tl.constexpr,
+):
+    """The ranks of a block. Only the last one is masked, or the mask would split the loads."""
+    lane = tl.arange(0, BLOCK)
+    at = scores + (start + lane) * stride
+    if start + BLOCK <= n:
+        ranks = _rank(tl.load(at), BITS, INF, UNSIGNED, LARGEST, NAN)
+    else:
+        inside = start + lane < n
+        ranks = _rank(tl.load(at, mask=inside, other=0), BITS, INF, UNSIGNED, LARGEST, NAN)
+        ranks = tl.where(inside, ranks, (1 << BITS) - 1)
+    return ranks
+
+
+@triton.jit
+def _bracket(histograms, k, levels, BITS: tl.constexpr):
+    """(low, wanted) once the digits of that many levels are counted, as scalars, a rank and int64."""
+    bins = tl.arange(0, _BINS)
+    low = tl.full((), 0, tl.uint64 if BITS == 64 else tl.uint32)
+    wanted = tl.full((), 0, tl.int64) + k
+    for level in range(levels):
+        counts = tl.load(histograms + level * _BINS + bins)
+        digit = tl.sum((tl.cumsum(counts) < wanted).to(tl.int32))
+        wanted -= tl.sum(tl.where(bins < digit, counts, 0))
+        size = tl.full((), 1, low.dtype) << (BITS - 8 - 8 * level)
+        low += digit.to(low.dtype) * size
+        # Not where the end of the bin is past the last rank, and not in the last level, where low must stay
+        # a rank that was counted.
+        whole = (wanted > 0) & (wanted == tl.sum(tl.where(bins == digit, counts, 0))) & (size > 1) & (low + size > low)
+        low += tl.where(whole, size, 0)
+        wanted = tl.where(whole, 0, wanted)
+    return low, wanted
+
+
+@triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
+def digit_kernel(
+    scores,  # IN  (n,) int8/16/32/64: the scores' bits
+    stride,  # of scores, in elements
+    n,
+    k,
+    level,  # of the digit to count, 0 for the most significant
+    blocks,  # of BLOCK scores, that a program counts
+    histograms,  # INOUT (BITS / 8, 256) int64: those before `level` are read, `level` is added to
+    earlier,  # OUT (256, programs) int32: scores of a program before a threshold; not touched unless LAST
+    equal,  # OUT (256, programs) int32: scores of a program equal to a threshold; not touched unless LAST
+    BLOCK: tl.constexpr,
+    LAST: tl.constexpr,  # this is the least significant digit
+    BITS: tl.constexpr,
+    INF: tl.constexpr,
+    UNSIGNED: tl.constexpr,
+    LARGEST: tl.constexpr,
+    NAN: tl.constexpr,
+):
+    """Counts one digit of the ranks in the bracket."""
+    program = tl.program_id(0)
+    low, wanted = _bracket(histograms, k, level, BITS)
+    shift = BITS - 8 - 8 * level
+    bins = tl.arange(0, _BINS)
+    counts = tl.zeros((_BINS,), tl.int32)
+    outside = tl.zeros((BLOCK,), tl.int32)
+    below = tl.zeros((BLOCK,), tl.int32)
+    turns = blocks
+    if not LAST:
+        turns = tl.where(wanted > 0, blocks, 0)
+    for i in range(turns):
+        start = (program.to(tl.int64) * blocks + i) * BLOCK
+        ranks = _load_ranks(scores, stride, start, n, BLOCK, BITS, INF, UNSIGNED, LARGEST, NAN)
+        # Below low the difference wraps around to a large one.
+        digit = (ranks - low) >> shift
+        inside = digit < _BINS
+        # Triton 3.2 has no mask for histograms; what is outside is counted in bin 0 and taken out below.
+        counts += tl.histogram(tl.where(inside, digit, 0).to(tl.int32), _BINS)
+        outside += (digit >= _BINS).to(tl.int32)
+        if LAST:
+            below += (ranks < low).to(tl.int32)
+    counts = counts.to(tl.int64) - tl.where(bins == 0, tl.sum(outside), 0)
+    tl.atomic_add(histograms + level * _BINS + bins, counts, mask=counts > 0, sem="relaxed")
+    if LAST:
+        to = bins * tl.num_programs(0) + program
+        tl.store(earlier + to, tl.cumsum(counts) - counts + tl.sum(below))
+        tl.store(equal + to, counts)
+
+
+@triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
+def select_kernel(
+    scores,  # IN  (n,) int8/16/32/64: the scores' bits
+    stride,  # of scores, in elements
+    n,
+    k,
+    blocks,  # as digit_kernel, with as many programs
+    histograms,  # IN  (BITS / 8, 256) int64
+    earlier,  # IN  (256, programs) int32, as digit_kernel left them
+    equal,  # IN  (256, programs) int32
+    indices,  # OUT (k,) int64
+    first_nan,  # INOUT () uint64: all ones where there is none; not touched unless INF
+    BLOCK: tl.constexpr,
+    BITS: tl.constexpr,
+    INF: tl.constexpr,
+    UNSIGNED: tl.constexpr,
+    LARGEST: tl.constexpr,
+    NAN: tl.constexpr,
+):
+    """Writes the indices of the selected scores in their order."""
+    program = tl.program_id(0)
+    low, wanted = _bracket(histograms, k, BITS // 8, BITS)
+    lane = tl.arange(0, BLOCK)
+    row = (low % _BINS).to(tl.int32) * tl.num_programs(0)
+    taken = tl.full((), 0, tl.int64)
+    ties = tl.full((), 0, tl.int64)
+    for first in range(0, program, BLOCK):
+        ahead = first + lane < program
+        taken += tl.sum(tl.load(earlier + row + first + lane, mask=ahead, other=0).to(tl.int64))
+        ties += tl.sum(tl.load(equal + row + first + lane, mask=ahead, other=0).to(tl.int64))
+    ties = tl.minimum(ties, wanted)
+    taken += ties
+    wanted -= ties
+    chunk = program.to(tl.int64) * blocks * BLOCK
+    nan_turn = tl.full((BLOCK,), _NEVER, tl.int32)
+    for i in range(blocks):
+        start = chunk + i * BLOCK
+        ranks = _load_ranks(scores, stride, start, n, BLOCK, BITS, INF, UNSIGNED, LARGEST, NAN)
+        if INF:
+            nan_turn = tl.where(ranks == NAN, tl.minimum(nan_turn, i), nan_turn)
+        before = ranks < low
+        tie = ranks == low
+        # Both counts in one scan.
+        both = before.to(tl.int32) + (tie.to(tl.int32) << 16)
+        ahead = tl.cumsum(both) - both
+        room = tl.minimum(wanted, BLOCK).to(tl.int32)
+        to = (ahead & 0xFFFF) + tl.minimum(ahead >> 16, room)
+        tl.store(indices + taken + to, start + lane, mask=before | (tie & (ahead >> 16 < room)))
+        total = tl.sum(both)
+        ties_taken = tl.minimum(total >> 16, room)
+        taken += (total & 0xFFFF) + ties_taken
+        wanted -= ties_taken
+    if INF:
+        nan_at = chunk + tl.min(nan_turn.to(tl.int64) * BLOCK + lane)
+        if nan_at < n:
+            tl.atomic_min(first_nan, nan_at.to(tl.uint64), sem="relaxed")
+
+
+def _most_programs(scores: Tensor) -> int:
+    """As many as the device of the scores holds at once."""
+    return _RESIDENT * torch.cuda.get_device_properties(scores.device).multi_processor_count
+
+
+def _register_limit() -> dict[str, int]:
+    return {} if torch.version.hip else {"maxnreg": _REGISTERS}
+
+
+def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Tensor, Tensor]:
+    """The indices of the k scores selected first, by the Triton kernels.
+
+    Args:
+        scores: (n,) float16, bfloat16, float32, float64 or an integer type of 8 to 64 bits on a GPU,
+            any stride, without a pending negation (`resolve_neg`); at most 2^34 a multiprocessor.
+        k: 0 <= k <= n.
+        largest: whether larger scores come first.
+        nan: "first" puts NaN before every number, "last" and "raise" behind.
+
+    Returns:
+        indices: (k,) int64, ascending. Of equal scores the smaller indices are selected.
+        first_nan: () int64, the position of the first NaN or -1.
+
+    Cost: two launches and one for each 8 bits of a score; no synchronisation and no copy of the scores.
+    """
+    n, itemsize = scores.shape[0], scores.element_size()
+    indices = torch.empty(k, dtype=torch.int64, device=scores.device)
+    first_nan = torch.full((), -1, dtype=torch.int64, device=scores.device)
+    if n == 0:
+        return indices, first_nan
+    bits = scores.view(_SIGNED[itemsize])
+    block = min(_BLOCK_BYTES // itemsize, _BLOCK)
+    blocks = triton.cdiv(n, block * _most_programs(scores))
+    programs = triton.cdiv(n, block * blocks)
+    histograms = torch.zeros((itemsize, _BINS.value), dtype=torch.int64, device=scores.device)
+    earlier, equal = torch.empty((2, _BINS.value, programs), dtype=torch.int32, device=scores.device)
+    options = {
+        "BLOCK": block,
+        "BITS": 8 * itemsize,
+        "INF": _INFINITY.get(scores.dtype, 0),
+        "UNSIGNED": not scores.dtype.is_signed,
+        "LARGEST": bool(largest),
+        "NAN": 0 if nan == "first" else (1 << 8 * itemsize) - 1,
+        "num_warps": num_warps(_THREADS),
+    }
+    with torch.cuda.device_of(scores):
+        for level in range(itemsize):
+            digit_kernel[(programs,)](
+                bits, bits.stride(0), n, k, level, blocks, histograms, earlier, equal,
+                LAST=level == itemsize - 1, **options, **_register_limit(),
+            )  # fmt: skip
+        select_kernel[(programs,)](
+            bits, bits.stride(0), n, k, blocks, histograms, earlier, equal, indices, first_nan.view(torch.uint64),
+            **options,
+        )  # fmt: skip
+    return indices, first_nan
