@@ -131,7 +131,7 @@ def cpu_cell(kind: str, n: int, keep: float, rounds: int, other: Without512) -> 
     scores, k = scores_of(kind, n), int(keep * n)
     array, threads = scores.numpy(), torch.get_num_threads()
     # A call of microseconds is timed many at a time, as in a loop.
-    repeat = max(1, min(200, 2_000_000 // n))
+    repeat = max(1, min(200, 10_000_000 // n))
     run = measure.timer("cpu", repeat)
 
     def on_one_thread() -> float:

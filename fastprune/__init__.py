@@ -1,15 +1,17 @@
 """fastprune: finetune on the examples that still teach the model something.
 
-Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`), and dynamic pruning
-around the loop you already have (`DynamicPruner`, `attach`).
+Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
+`fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
+have (`DynamicPruner`, `attach`).
 """
 
 from typing import TYPE_CHECKING, Any
 
+import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
 from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Schedule, score_dataset, with_index
 from fastprune.scores import cross_entropy, el2n, joint_el2n, score
-from fastprune.selection import Selection, select_topk
+from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
     from fastprune.integrations.transformers import attach
@@ -23,6 +25,7 @@ __all__ = [
     "Mean",
     "Schedule",
     "Selection",
+    "TopK",
     "attach",
     "cross_entropy",
     "el2n",

@@ -42,8 +42,8 @@ def probabilistic(
 ) -> Selection:
     """k examples drawn one after the other without replacement, each in proportion to score ** power.
 
-    Rule: Gumbel top-k (Kool et al. 2019, §2): the k largest of power * log(score_i) + G_i. In data pruning:
-    sampling in proportion to a score where a hard cut collapses classes (Anand et al. 2023, arXiv 2311.16298).
+    Rule: Gumbel top-k (Kool et al. 2019, arXiv 1903.06059): the k largest of power * log(score_i) + G_i. In data
+    pruning: sampling by score where a hard cut collapses classes (Anand et al. 2023, arXiv 2311.16298).
 
     Examples of score 0 have no chance beside the others: they are kept only if k exceeds the number of positive
     scores, and then uniformly among themselves.
@@ -55,7 +55,7 @@ def probabilistic(
         power: 0 draws uniformly among the positive scores; the larger, the closer to `hardest`.
         weighted: whether the selection comes with weights k / (n q_i), where q_i = 1 - exp(-exp(phi_i - kappa)) is
             the chance of i given the other draws, phi_i = power * log(score_i) and kappa the largest
-            perturbed phi that was not kept (Kool et al. 2019, §4.2). Their weighted mean loss is then an unbiased
+            perturbed phi that was not kept (the same paper's estimator). Their weighted mean loss is then an unbiased
             estimate of the mean loss of all n; where k leaves positive scores out, of that with the examples of
             score 0 counted as 0. The smaller the score the larger the weight: expect a noisier loss.
 
@@ -91,7 +91,7 @@ def probabilistic(
 def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round: int) -> Selection:
     """All examples not below the mean score, and a random part of those below, which then count for more.
 
-    Rule: InfoBatch (Qin et al. 2024, eq. 2–4, and its code for the count): of the m examples whose score
+    Rule: InfoBatch (Qin et al. 2024; its code for the count): of the m examples whose score
     is below the mean, floor((1 - drop) m) are kept and weigh 1 / (1 - drop), the others weigh 1. How many that are
     follows from the scores. The mean weighted loss over a *batch size*, not over the sum of weights, estimates
     that of all examples.
