@@ -236,6 +236,34 @@ Counts count(const char* block, std::int64_t n, Order<typename K::Key> order, ty
   return counts;
 }
 
+// Copies the keys of a block from `low` on, and for each `first` + i.
+template <class K, bool kNan>
+Counts collect(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key low,
+               typename K::Key first, typename K::Key* keys_out, typename K::Key* places_out) {
+  using Key = typename K::Key;
+  const Vector<Key> bottom = splat(low);
+  Key lane[kLanes<Key>];
+  for (int j = 0; j < kLanes<Key>; ++j) lane[j] = first + static_cast<Key>(j);
+  Vector<Key> places = load(lane);
+  NanWatch<K> watch;
+  std::int64_t i = 0, kept = 0;
+  for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
+    const Vector<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
+    const unsigned wanted = bits(above(keys, bottom)) | bits(equal(keys, bottom));
+    store_wanted(keys_out + kept, keys, wanted);
+    store_wanted(places_out + kept, places, wanted);
+    kept += count_bits(wanted);
+    places = places + splat(static_cast<Key>(kLanes<Key>));
+  }
+  Counts counts{0, 0, kept, watch.seen()};
+#if FASTPRUNE_WIDTH > 1
+  if (i < n)
+    counts += portable::collect<K, kNan>(block + i * K::kSize, n - i, order, low, first + static_cast<Key>(i),
+                                         keys_out + kept, places_out + kept);
+#endif
+  return counts;
+}
+
 // Writes `first` + i for the keys of a block above `threshold` and, as long as `ties` lasts, equal to it; at most
 // `room`. Returns how many. `sparse`: most registers hold no such key.
 template <class K, bool kNan>
@@ -337,8 +365,8 @@ Threshold<Key> kth_largest(Key* keys, std::int64_t n, std::int64_t k) {
 
 template <class K>
 Passes<K> passes(bool nan) {
-  if (nan && K::kIsFloat) return {write_keys<K>, count<K, true>, write_indices<K, true>};
-  return {write_keys<K>, count<K, false>, write_indices<K, false>};
+  if (nan && K::kIsFloat) return {write_keys<K>, count<K, true>, collect<K, true>, write_indices<K, true>};
+  return {write_keys<K>, count<K, false>, collect<K, false>, write_indices<K, false>};
 }
 
 template <class Key>

@@ -4,13 +4,15 @@
 // both read memory in order and leave the input alone, and ties cost nothing: a bracket that ends in a mass of
 // equal scores counts them at its end.
 //
+// Where so few are kept that all from the bracket's low end on can be copied, with their indices, one pass does.
+//
 // The sample is as large as makes the copies cheap and few: with s of n sampled, the rank of a quantile q is off
 // by sqrt(s q (1 - q)), and a bracket of three times that on either side holds n * 6 sqrt(q (1 - q) / s) keys. If it
 // misses, the next one begins where it ended, on the side that the counts name. Should that miss too, or a bracket
 // hold too much, the threshold is found digit by digit, from histograms of 11-bit digits of the keys, and
 // counted once more.
 //
-// Bytes: 2 n sizeof(score) read, 8 k written, and the copies.
+// Bytes: 2 n sizeof(score) read, or n where few are kept, 8 k written, and the copies.
 #include "select_topk.h"
 
 #include <algorithm>
@@ -36,6 +38,8 @@ template <class K, class Key = typename K::Key>
 struct Passes {
   bool (*write_keys)(const char* block, std::int64_t n, Order<Key> order, Key* out);
   Counts (*count)(const char* block, std::int64_t n, Order<Key> order, Key low, Key high, Key* inside);
+  Counts (*collect)(const char* block, std::int64_t n, Order<Key> order, Key low, Key first, Key* keys_out,
+                    Key* places_out);
   std::int64_t (*write_indices)(const char* block, std::int64_t n, Order<Key> order, Key threshold,
                                 std::int64_t& ties, bool sparse, std::int64_t first, std::int64_t* out,
                                 std::int64_t room);
@@ -129,7 +133,10 @@ class Pool {
   static constexpr Order<Key> order{};
   static constexpr bool nan = false;
 
-  explicit Pool(std::int64_t chunks) : keys_(buffer_of<Key>(chunks * kChunk)), chunks_(chunks) {}
+  // `places`: whether each key comes with a number that tells where it was.
+  explicit Pool(std::int64_t chunks, bool places = false)
+      : keys_(buffer_of<Key>(chunks * kChunk)), places_(places ? buffer_of<Key>(chunks * kChunk) : nullptr),
+        chunks_(chunks) {}
 
   // A place for a block's keys, a register's more, in the caller's chunk or a new one; null if there is none left.
   Key* room(std::int64_t& chunk, std::int64_t part) {
@@ -140,6 +147,7 @@ class Pool {
     }
     return keys(chunk) + chunks_[chunk].size;
   }
+  Key* place_of(const Key* key) { return places_.get() + (key - keys_.get()); }
   void add(std::int64_t chunk, std::int64_t size) { chunks_[chunk].size += size; }
 
   // Once all is there: where each chunk begins among all keys.
@@ -166,7 +174,7 @@ class Pool {
                   std::min(kBlock, chunks_[c].size - i)))
           return;
   }
-  // Calls body(part, keys, size) for each chunk.
+  // Calls body(part, keys, size) for each chunk; the chunks of a part come in order.
   template <class Body>
   void for_each_chunk(const Body& body) const {
     for (std::size_t c = 0; c < chunks_.size(); ++c) body(chunks_[c].part, keys(c), chunks_[c].size);
@@ -180,7 +188,7 @@ class Pool {
   };
   Key* keys(std::int64_t chunk) const { return keys_.get() + chunk * kChunk; }
 
-  Buffer<Key> keys_;
+  Buffer<Key> keys_, places_;
   std::vector<Chunk> chunks_;
   std::atomic<std::int64_t> taken_{0};
 };
@@ -237,7 +245,7 @@ typename Source::Key kth_by_digits(const Source& source, std::int64_t k) {
 template <class Key>
 struct Bracket {
   Key low = kLowest<Key>, high = kHighest<Key>;
-  std::int64_t inside = 0;  // keys to expect in it
+  std::int64_t inside = 0, from_low = 0;  // keys to expect in it, and in it or above
 };
 
 // One key out of each of `size` equal stretches, at a place that no period of the scores meets.
@@ -280,8 +288,11 @@ Bracket<typename Source::Key> bracket(const Source& source, std::int64_t k, std:
     result.high = kth_largest(copy.get(), size, std::min(first, size)).key;
   }
   if (last <= size) result.low = kth_largest(keys.get(), size, std::max<std::int64_t>(last, 1)).key;
-  const auto ranks = std::min(last, size) - std::max<std::int64_t>(first, 0) + 1;
-  result.inside = std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(ranks) * n / s), 0);
+  const auto expected = [&](std::int64_t ranks) {
+    return std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(ranks + 1) * n / s), 0);
+  };
+  result.inside = expected(std::min(last, size) - std::max<std::int64_t>(first, 0));
+  result.from_low = expected(std::min(last, size));
   return result;
 }
 
@@ -306,6 +317,11 @@ void for_each_part(std::vector<Part>& parts, const Body& body) {
   parallel_for(parts.size(), static_cast<int>(parts.size()), 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) body(parts[i], i);
   });
+}
+
+// Chunks that hold so many keys of so many parts, and an eighth more.
+std::int64_t chunks_for(std::int64_t keys, std::size_t parts) {
+  return (keys + keys / 8 + 2 * kBlock) / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts);
 }
 
 // Counts by the bracket, in every part, and copies what is inside it to the pool.
@@ -366,22 +382,20 @@ std::int64_t memory_for(std::int64_t n, std::size_t parts) {
   return n / 10 + static_cast<std::int64_t>(parts) * 4 * kChunk * static_cast<std::int64_t>(sizeof(Key));
 }
 
-// Finds the threshold and what each part has of it. Returns false, with nothing found, if there is a NaN and the
-// source was said to have none.
+// Finds the threshold and what each part has of it, beginning with the bracket `tried`. Returns false, with nothing
+// found, if there is a NaN and the source was said to have none.
 template <class Source, class Key = typename Source::Key>
-bool split(const Source& source, std::int64_t k, std::vector<Part>& parts, Key& threshold) {
+bool split(const Source& source, std::int64_t k, Bracket<Key> tried, std::vector<Part>& parts, Key& threshold) {
   const std::int64_t memory = memory_for<Key>(source.n, parts.size());
-  Bracket<Key> tried = bracket(source, k, memory, -3.0, 3.0);
   for (bool again = false;; again = true) {
-    const std::int64_t wanted = tried.inside + tried.inside / 8 + 2 * kBlock;
-    Pool<Key> pool(wanted / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts.size()));
+    Pool<Key> pool(chunks_for(tried.inside, parts.size()));
     const Counts all = count_parts(source, tried, parts, pool);
     if (all.nan && !source.nan) return false;
     const Hit hit = find_threshold(all, tried, k, pool, parts, threshold);
     if (hit == Hit::kInside) return true;
     if (again || hit == Hit::kTooMuch) {
-      tried = {kth_by_digits(source, k), 0, 0};
-      tried.high = tried.low;
+      tried.low = tried.high = kth_by_digits(source, k);
+      tried.inside = 0;
     } else {
       tried = hit == Hit::kAbove ? bracket(source, k, memory, -9.0, -3.0) : bracket(source, k, memory, 3.0, 9.0);
     }
@@ -395,7 +409,7 @@ typename Source::Key kth_largest(const Source& source, std::int64_t k) {
   if (source.n <= kFew) return key_passes<Key>().kth_largest(all_keys(source).get(), source.n, k).key;
   std::vector<Part> one{{0, source.n, {}}};
   Key threshold;
-  split(source, k, one, threshold);
+  split(source, k, bracket(source, k, memory_for<Key>(source.n, 1), -3.0, 3.0), one, threshold);
   return threshold;
 }
 
@@ -438,12 +452,71 @@ bool select_few(const Scores<K>& scores, std::int64_t k, bool refuse, std::int64
   return true;
 }
 
-// 1 <= k < n. Returns false as `split` does.
+enum class Outcome { kDone, kNan, kFailed };
+
+// One pass that copies everything from `low` on, of which the k are selected. Fails if that is less than k, or more
+// than the pool holds.
+template <class K, class Key = typename K::Key>
+Outcome select_copied(const Scores<K>& scores, std::int64_t k, const Bracket<Key>& bracket, std::vector<Part>& parts,
+                      std::int64_t* out) {
+  const auto collect = passes<K>(scores.nan).collect;
+  Pool<Key> pool(chunks_for(bracket.from_low, parts.size()), true);
+  for_each_part(parts, [&](Part& part, std::int64_t number) {
+    std::int64_t chunk = -1;
+    scores.for_each_block(part.begin, part.end, [&](const char* block, std::int64_t first, std::int64_t size) {
+      Key* const room = pool.room(chunk, number);
+      part.overflow = room == nullptr;
+      if (part.overflow) return false;
+      const auto place = static_cast<Key>(first - part.begin);
+      const Counts counts = collect(block, size, scores.order, bracket.low, place, room, pool.place_of(room));
+      pool.add(chunk, counts.inside);
+      part.counts += counts;
+      return true;
+    });
+  });
+  pool.close();
+  for (const Part& part : parts) {
+    if (part.counts.nan && !scores.nan) return Outcome::kNan;
+    if (part.overflow) return Outcome::kFailed;
+  }
+  if (pool.n < k) return Outcome::kFailed;
+
+  const Key threshold = kth_largest(pool, k);
+  std::int64_t ties = k;
+  const auto tally = key_passes<Key>().tally;
+  pool.for_each_chunk([&](std::int64_t, const Key* keys, std::int64_t size) {
+    ties -= tally(keys, size, threshold).above;
+  });
+  std::int64_t written = 0;
+  for (std::int64_t number = 0; number < static_cast<std::int64_t>(parts.size()); ++number)
+    pool.for_each_chunk([&](std::int64_t part, const Key* keys, std::int64_t size) {
+      if (part != number) return;
+      const Key* const places = pool.place_of(keys);
+      // Branch-free: the index is always written, and kept by moving on.
+      for (std::int64_t i = 0; i < size && written < k; ++i) {
+        const bool tie = keys[i] == threshold && ties > 0;
+        ties -= tie;
+        out[written] = parts[number].begin + places[i];
+        written += keys[i] > threshold || tie;
+      }
+    });
+  return Outcome::kDone;
+}
+
+// 1 <= k < n. Returns false, with nothing found, if there is a NaN and the scores were said to have none.
 template <class K>
 bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int64_t* out) {
+  using Key = typename K::Key;
   std::vector<Part> parts = parts_of(scores.n, threads);
-  typename K::Key threshold;
-  if (!split(scores, k, parts, threshold)) return false;
+  const std::int64_t memory = memory_for<Key>(scores.n, parts.size());
+  const auto first_try = bracket(scores, k, memory, -3.0, 3.0);
+  const std::int64_t copies = 5 * first_try.from_low / 4 * 2 * static_cast<std::int64_t>(sizeof(Key));
+  if (copies <= memory && scores.n <= kHighest<std::int32_t>) {
+    const Outcome outcome = select_copied(scores, k, first_try, parts, out);
+    if (outcome != Outcome::kFailed) return outcome == Outcome::kDone;
+  }
+  Key threshold;
+  if (!split(scores, k, first_try, parts, threshold)) return false;
   std::int64_t ties = k, written = 0;
   for (const Part& part : parts) ties -= part.size;
   for (Part& part : parts) {
