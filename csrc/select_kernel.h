@@ -275,22 +275,29 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
   const Vector<Key> limit = splat(threshold);
   NanWatch<K> watch;
   std::int64_t written = 0, i = 0;
+  const auto keys_here = [&]() __attribute__((always_inline)) {
+    return keys_at<K, kNan>(block + i * K::kSize, order, watch);
+  };
+  const auto with_ties = [&](Vector<Key> keys) __attribute__((always_inline)) {
+    unsigned same = bits(equal(keys, limit));
+    while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
+    ties -= count_bits(same);
+    return bits(above(keys, limit)) | same;
+  };
   const auto keep = [&](unsigned mask) __attribute__((always_inline)) {
     store_indices<lanes>(out + written, first + i, mask);
     written += count_bits(mask);
   };
   // As long as a whole register fits; what is stored too much is overwritten. First with ties, then without.
-  for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) {
-    const Vector<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
-    unsigned same = bits(equal(keys, limit));
-    while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
-    ties -= count_bits(same);
-    keep(bits(above(keys, limit)) | same);
-  }
+  for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
   for (; i + lanes <= n && written + lanes <= room; i += lanes) {
-    const unsigned mask = bits(above(keys_at<K, kNan>(block + i * K::kSize, order, watch), limit));
+    const unsigned mask = bits(above(keys_here(), limit));
     if (!sparse || mask != 0) keep(mask);
   }
+  // The last few one by one: they may lie far apart.
+  for (; i + lanes <= n && written < room; i += lanes)
+    for (unsigned mask = with_ties(keys_here()); mask != 0 && written < room; mask &= mask - 1)
+      out[written++] = first + i + __builtin_ctz(mask);
 #if FASTPRUNE_WIDTH > 1
   if (i < n && written < room)
     written += portable::write_indices<K, kNan>(block + i * K::kSize, n - i, order, threshold, ties, sparse,
