@@ -69,23 +69,26 @@ def medians(
 ) -> dict[str, float | None]:
     """Median of what each function returns, the milliseconds of a call; None for one that fails.
 
-    One that has taken `patience` seconds is not called again; if that is before the first rounds, which compile and
-    warm up, are over, they count.
+    The first rounds, which compile and warm up, do not count. One that has taken `patience` seconds by the clock is
+    called no more than three times after them.
     """
     times: dict[str, list[float]] = {name: [] for name in timed}
+    spent = dict.fromkeys(timed, 0.0)
     failed: set[str] = set()
     names = list(timed)
     for round in range(rounds + WARMUP):
         first = round % len(names)
         for name in names[first:] + names[:first]:
-            if name in failed or sum(times[name]) > patience * 1e3:
+            if name in failed or (spent[name] > patience and len(times[name]) >= WARMUP + 3):
                 continue
+            start = time.perf_counter()
             try:
                 times[name].append(timed[name]())
             except Exception as error:  # a provider that cannot run is a result too
                 print(f"{name} failed: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
                 failed.add(name)
-    return {name: None if name in failed else statistics.median(t[WARMUP:] or t) for name, t in times.items()}
+            spent[name] += time.perf_counter() - start
+    return {name: None if name in failed else statistics.median(t[WARMUP:]) for name, t in times.items()}
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> int | None:

@@ -1,8 +1,9 @@
 // fastprune._core: the C++ core for Python.
 //
 // Arrays come as addresses, shapes and strides, so the extension needs neither torch's headers nor
-// NumPy's, and one build serves every version of both. fastprune.scores.cpu and
-// fastprune.selection.topk are the only callers; they check and keep alive what they pass.
+// NumPy's, and one build serves every version of both. fastprune.scores.cpu,
+// fastprune.selection.topk and fastprune.selection.draws are the only callers; they check and keep alive what they
+// pass.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

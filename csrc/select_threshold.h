@@ -210,10 +210,13 @@ template <class Source, class Key = typename Source::Key>
 bool split(const Source& source, std::int64_t k, Bracket<Key> tried, std::vector<Part>& parts, Key& threshold) {
   const std::int64_t memory = memory_for<Key>(source.n, parts.size());
   for (bool again = false;; again = true) {
-    Pool<Key> pool(chunks_for(tried.inside, parts.size()));
-    const Counts all = count_parts(source, tried, parts, pool);
-    if (all.nan && !source.nan) return false;
-    const Hit hit = find_threshold(all, tried, k, pool, parts, threshold);
+    Hit hit;
+    {
+      Pool<Key> pool(chunks_for(tried.inside, parts.size()));
+      const Counts all = count_parts(source, tried, parts, pool);
+      if (all.nan && !source.nan) return false;
+      hit = find_threshold(all, tried, k, pool, parts, threshold);
+    }
     if (hit == Hit::kInside) return true;
     if (again || hit == Hit::kTooMuch) {
       tried.low = tried.high = kth_by_digits(source, k);

@@ -113,8 +113,10 @@ bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int6
   std::vector<Part> parts = parts_of(scores.n, threads);
   const std::int64_t memory = memory_for<Key>(scores.n, parts.size());
   const auto first_try = bracket(scores, k, memory, -3.0, 3.0);
-  const std::int64_t copies = 5 * first_try.from_low / 4 * 2 * static_cast<std::int64_t>(sizeof(Key));
-  if (copies <= memory && scores.n <= kHighest<std::int32_t>) {
+  const std::int64_t copies =
+      chunks_for(first_try.from_low, parts.size()) * kChunk * 2 * static_cast<std::int64_t>(sizeof(Key));
+  constexpr std::int64_t most = std::int64_t{1} << 30;  // 32-bit keys come with 32-bit places
+  if (copies <= memory && scores.n <= most) {
     const Outcome outcome = select_copied(scores, k, first_try, parts, out);
     if (outcome != Outcome::kFailed) return outcome == Outcome::kDone;
   }

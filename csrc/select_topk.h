@@ -19,7 +19,8 @@ enum class NanPolicy : int { kRaise, kFirst, kLast };
 // Ties:   of equal scores at the threshold, those with the smaller index are selected.
 // Time:   O(n) expected, whatever the values. The scores are read twice, on up to `threads` threads, and a sample
 //         of them before. About once in 400 calls the sample misleads, and they are read three times; as good as
-//         never twice, and then up to three more times (32 bits) or six (64 bits) on one thread.
+//         never twice, and then up to three more times (32 bits) or six (64 bits) on one thread. Scores that hold a
+//         NaN, and few kept out of a mass of equal ones, are read once more as well.
 // Memory: at most n / 8 bytes, 128 KiB a thread and 256 KiB, as a rule a fraction of it.
 // Thread safety: reentrant; the result is a function of the scores alone.
 //

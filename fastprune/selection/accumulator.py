@@ -41,17 +41,18 @@ class TopK:
         """Adds examples.
 
         Args:
-            ids: (n,) integers that name the examples, each pushed once, in any order.
+            ids: (n,) integers of [0, 2^63) that name the examples, each pushed once, in any order.
             scores: (n,) of a dtype that `select_topk` takes, the same in every call, and on the same device.
 
         Raises:
             ValueError: shapes differ, a score is NaN (nan="raise"), the dtype or device is not that of the calls
-                before. Nothing of the chunk is taken then.
+                before, an id is negative. Nothing of the chunk is taken then. Or an id was pushed twice: that is found
+                later, if at all, and leaves the accumulator unusable.
             TypeError: ids are not integers, scores are of a dtype that `select_topk` does not take.
         """
         scores, ids = as_tensor(scores), as_tensor(ids)
         check_scores(scores)
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        if len(scores) and ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
             raise TypeError(f"ids must be integers, got {ids.dtype}")
         if ids.shape != scores.shape:
             raise ValueError(f"ids must have the scores' shape {tuple(scores.shape)}, got {tuple(ids.shape)}")
@@ -60,7 +61,11 @@ class TopK:
                 f"scores are {scores.dtype} on {scores.device}, those before were {self._scores[0].dtype} on "
                 f"{self._scores[0].device}; convert them"
             )
+        if len(ids) == 0:
+            return
         ids = ids.to(scores.device, torch.int64)
+        if ids.min() < 0:
+            raise ValueError(f"ids must be in [0, 2^63), got {int(ids.min())}; number the examples from 0")
         if self.nan == "raise" and scores.is_floating_point() and bool((missing := scores.isnan()).any()):
             at = int(missing.to(torch.uint8).argmax())
             refuse_nan(at, f"scores[{at}] (id {int(ids[at])})")
@@ -68,15 +73,20 @@ class TopK:
         if self._threshold is not None:
             passing = order_keys(scores, largest=self.largest, nan=self.nan) >= self._threshold
             ids, scores = ids[passing], scores[passing]
+            if len(ids) == 0:
+                return
         # Copies, or a slice of a chunk would keep all of it, or change with it.
         self._ids.append(ids.clone())
         self._scores.append(scores.clone())
         self._held += len(ids)
-        if self._held > 2 * self.k + 1024:
+        # Not too many pieces either: each takes a kilobyte beside its scores.
+        if self._held > 2 * self.k + 1024 or len(self._ids) > 256:
             self._compact()
 
     def merge(self, other: TopK) -> None:
         """Adds what another accumulator of the same settings was pushed; it stays as it is."""
+        if other is self:
+            raise ValueError("other must be another accumulator, got this one")
         mine, theirs = (self.k, self.largest, self.nan), (other.k, other.largest, other.nan)
         if mine != theirs:
             raise ValueError(f"other must have the same (k, largest, nan) {mine}, got {theirs}")
@@ -95,7 +105,7 @@ class TopK:
         """
         self._compact()
         if not self._scores:
-            return torch.empty(0, dtype=torch.int64), torch.empty(0)
+            return torch.empty(0, dtype=torch.int64, device="cpu"), torch.empty(0, dtype=torch.float32, device="cpu")
         return self._ids[0].clone(), self._scores[0].clone()
 
     def state_dict(self) -> dict[str, Any]:

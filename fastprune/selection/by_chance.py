@@ -72,7 +72,7 @@ def probabilistic(
     positive = values > 0
     count = int(positive.sum())
     log_weights = torch.full_like(values, -torch.inf)
-    log_weights[positive] = power * logarithms(values[positive])
+    log_weights[positive] = (power * logarithms(values[positive])).clamp(-1e300, 1e300)
     if k > count:  # all positive scores, and a uniform draw of the zeros
         log_weights = torch.full_like(values, torch.inf).masked_fill_(~positive, 0.0)
     keys = gumbel_keys(log_weights, seed, round)
@@ -86,6 +86,13 @@ def probabilistic(
         keys[kept] = -torch.inf
         chance = -torch.expm1(-torch.exp(log_weights[kept] - keys.max()))
     return Selection(kept, (k / (n * chance)).to(torch.float32)).to(scores.device)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Added up in order, so that no bit depends on threads; within the values, whatever the rounding."""
+    if len(values) == 0:
+        return values.sum()
+    return (values.cumsum(0)[-1] / len(values)).clamp(values.min(), values.max())
 
 
 def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round: int) -> Selection:
@@ -110,7 +117,7 @@ def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round:
         raise ValueError(f"drop must be in [0, 1), got {drop}")
     scores = as_tensor(scores)
     values = finite(scores, "threshold_random")
-    below = values < (values.mean() if len(values) else 0.0)
+    below = values < _mean(values)
     m = int(below.sum())
     # Those to drop have the smallest draws of all below.
     draws = uniforms(len(values), seed, round).masked_fill_(~below, 2.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastprune.selection.by_rank import count_dropped, hardest, ranks
-from fastprune.selection.checks import as_tensor, finite
+from fastprune.selection.checks import as_tensor, check_count, check_scores, finite
 from fastprune.selection.draws import uniforms
 from fastprune.selection.topk import select_topk
 from fastprune.selection.types import Selection
@@ -40,17 +40,18 @@ def stratified(
 
     Cost: O(n) and a sort by stratum.
     """
+    k, strata = check_count(k), check_count(strata)
     if strata < 1:
         raise ValueError(f"strata must be at least 1, got {strata}")
     scores = as_tensor(scores)
     values = finite(scores, "stratified")
     n = len(values)
     dropped = count_dropped(n, offset)
-    if not 0 <= k <= n - dropped:
+    if k > n - dropped:
         raise ValueError(
             f"k must be in [0, {n - dropped}], got {k}: offset={offset} drops the hardest {dropped} of {n} examples"
         )
-    candidates = ranks(values, dropped, n)
+    candidates = ranks(scores, dropped, n).cpu()
     members = [candidates[inside] for inside in _groups(_strata(values[candidates], strata))]
     draws = uniforms(n, seed, round)
     kept = []
@@ -82,7 +83,9 @@ def class_balanced(
             "sqrt" the root of n_c. A class that has fewer than its share gives all; the others share the rest.
             Shares are rounded by largest remainder, of equal remainders for the smaller label.
         inner: a strategy ``(scores, k) -> Selection``, e.g. ``partial(window, offset=0.05)``. It sees the scores
-            of one class, in order of index, and its weights are passed on.
+            of one class, in order of index, so that one that draws gives the j-th of every class the same number.
+            Its weights are passed on: they stand for the mean loss of each class, and hence for that of all
+            examples only under the proportional quota. Where it gives none they are 1.
 
     Raises:
         ValueError: labels are not (n,) integers, the quota is unknown, k is out of range; and as `inner`.
@@ -90,13 +93,14 @@ def class_balanced(
     Cost: O(n), a sort by class, and `inner` on each class.
     """
     scores, labels = as_tensor(scores), as_tensor(labels)
-    if labels.shape != scores.shape or labels.is_floating_point() or labels.ndim != 1:
+    check_scores(scores)
+    if labels.shape != scores.shape or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"labels must be integers of the scores' shape {tuple(scores.shape)}, got {labels.dtype} of shape "
             f"{tuple(labels.shape)}"
         )
-    n = len(scores)
-    if not 0 <= k <= n:
+    n, k = len(scores), check_count(k)
+    if k > n:
         raise ValueError(f"k must be in [0, {n}] for {n} scores, got {k}")
     members = _groups(labels.to("cpu", torch.int64))
     sizes = [len(m) for m in members]
@@ -106,8 +110,10 @@ def class_balanced(
     ]
     kept = _join([m[s.indices] for m, s in zip(members, selections, strict=True)])
     order = kept.argsort()
-    weights = [s.weights for s in selections if s.weights is not None]
-    return Selection(kept[order], torch.cat(weights)[order] if weights else None).to(scores.device)
+    if all(s.weights is None for s in selections):
+        return Selection(kept[order]).to(scores.device)
+    weights = [torch.ones_like(s.indices, dtype=torch.float32) if s.weights is None else s.weights for s in selections]
+    return Selection(kept[order], torch.cat(weights)[order]).to(scores.device)
 
 
 def quotas(k: int, sizes: list[int], quota: Quota) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.selection.checks import as_tensor
+from fastprune.selection.checks import as_tensor, check_count
 from fastprune.selection.topk import select_topk
 from fastprune.selection.types import Selection
 
@@ -44,6 +44,7 @@ def window(scores: Tensor | np.ndarray, k: int, offset: float) -> Selection:
 
     Cost: two selections, O(n).
     """
+    k = check_count(k)
     dropped = count_dropped(len(scores), offset)
     if k > len(scores) - dropped:
         raise ValueError(
@@ -72,4 +73,7 @@ def ranks(scores: Tensor | np.ndarray, start: int, stop: int) -> Tensor:
     if start == 0:
         return kept
     before = select_topk(scores, start)
-    return kept[~torch.isin(kept, before, assume_unique=True)]
+    inside = torch.zeros_like(scores, dtype=torch.bool)
+    inside[kept] = True
+    inside[before] = False
+    return inside.nonzero().squeeze(1)

@@ -19,12 +19,15 @@ _OF_NUMPY = {np.dtype(name): dtype for name, dtype in _core.DType.__members__.it
 
 
 def as_tensor(values: Tensor | np.ndarray) -> Tensor:
-    """Values as a tensor, detached; an array that tensors cannot share (read-only, reversed, foreign) is copied."""
-    if isinstance(values, np.ndarray) and not (
-        values.flags.writeable and values.dtype.isnative and all(stride >= 0 for stride in values.strides)
-    ):
-        values = values.astype(values.dtype.newbyteorder("="))
-    return torch.as_tensor(values, device=None if isinstance(values, Tensor) else "cpu").detach()
+    """Values as a tensor, detached; an array that tensors cannot share (read-only, reversed, packed …) is copied."""
+    if isinstance(values, Tensor):
+        return values.detach().resolve_neg()
+    if isinstance(values, np.ndarray):
+        whole = all(stride >= 0 and stride % values.itemsize == 0 for stride in values.strides)
+        if not (values.flags.writeable and values.flags.aligned and values.dtype.isnative and whole):
+            values = values.astype(values.dtype.newbyteorder("="))
+    # On the CPU whatever the default device.
+    return torch.as_tensor(values, device="cpu")
 
 
 def check_scores(scores: Tensor | np.ndarray) -> _core.DType:

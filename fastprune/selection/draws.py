@@ -6,6 +6,8 @@ state is neither read nor moved. Seeds and rounds are taken modulo 2^64.
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ import fastprune._core as _core
 def uniforms(n: int, seed: int, round: int) -> Tensor:
     """(n,) float64 on the CPU, uniform in (0, 1): Philox4x32-10 of the counter (i, round) under the key seed."""
     out = _empty(n)
-    _core.uniforms(seed % 2**64, round % 2**64, 0, n, torch.get_num_threads(), out.data_ptr())
+    _core.uniforms(_word(seed), _word(round), 0, n, torch.get_num_threads(), out.data_ptr())
     return out
 
 
@@ -27,7 +29,7 @@ def gumbel_keys(log_weights: Tensor, seed: int, round: int) -> Tensor:
     log_weights = log_weights.to("cpu", torch.float64).contiguous()
     out = _empty(len(log_weights))
     threads = torch.get_num_threads()
-    _core.gumbel_keys(seed % 2**64, round % 2**64, log_weights.data_ptr(), len(out), threads, out.data_ptr())
+    _core.gumbel_keys(_word(seed), _word(round), log_weights.data_ptr(), len(out), threads, out.data_ptr())
     return out
 
 
@@ -37,6 +39,10 @@ def logarithms(x: Tensor) -> Tensor:
     out = _empty(len(x))
     _core.logarithms(x.data_ptr(), len(x), torch.get_num_threads(), out.data_ptr())
     return out
+
+
+def _word(number: int) -> int:
+    return operator.index(number) % 2**64
 
 
 def _empty(n: int) -> Tensor:

@@ -45,7 +45,9 @@ def test_is_one_selection_whatever_the_chunks(n, share, dtype, largest, nan, in_
     expected = select_topk(scores, min(k, n), largest=largest, nan=nan)
     assert torch.equal(ids, expected) and whole.pushed == n
     if n:
-        assert kept.dtype == dtype and torch.equal(kept.nan_to_num(-1), scores[ids].nan_to_num(-1))
+        assert torch.equal(kept.nan_to_num(-1), scores[ids].nan_to_num(-1))
+    if len(ids):
+        assert kept.dtype == dtype
 
 
 def test_state_dict_goes_through_a_file() -> None:
@@ -76,6 +78,14 @@ def test_memory_stays_within_k() -> None:
         held = sum(len(part) for part in accumulator._scores)
         assert held <= 2 * 50 + 1024 + 100
     assert accumulator.result()[0].tolist() == list(range(19_950, 20_000))
+    for chunk in range(2000):  # each worse than all that is kept: nothing of them stays
+        accumulator.push(torch.arange(100) + 100_000 + 100 * chunk, torch.zeros(100))
+    assert len(accumulator._scores) == 1
+    many = TopK(5000)
+    for one in range(4000):
+        many.push(torch.tensor([one]), torch.tensor([1.0]))
+        assert len(many._scores) <= 257
+    assert many.result()[0].tolist() == list(range(4000))
 
 
 def test_chunks_are_copied_and_results_too() -> None:
@@ -98,12 +108,16 @@ def test_errors_leave_it_as_it_was() -> None:
         (torch.arange(3), torch.ones(3, dtype=torch.float64), ValueError, "scores are torch.float64 on cpu"),
         (torch.arange(3), torch.ones(3, dtype=torch.bool), TypeError, "bool are not supported"),
         (torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1), ValueError, "1-D"),
+        (np.array([2**63 + 1], dtype=np.uint64), torch.ones(1), ValueError, r"ids must be in \[0, 2\^63\)"),
     ):
         with pytest.raises(error, match=message):
             accumulator.push(ids, scores)
     assert accumulator.result()[0].tolist() == [1, 2] and accumulator.pushed == 3
     with pytest.raises(ValueError, match=r"\(2, True, 'raise'\), got \(3, True, 'raise'\)"):
         accumulator.merge(TopK(3))
+    with pytest.raises(ValueError, match="other must be another accumulator"):
+        accumulator.merge(accumulator)
+    accumulator.push([], [])
     accumulator.push(torch.tensor([2]), torch.tensor([5.0]))
     with pytest.raises(ValueError, match="id 2 was pushed twice"):
         accumulator.result()

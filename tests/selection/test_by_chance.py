@@ -111,6 +111,7 @@ def test_zero_scores_come_last() -> None:
     assert counts[[0, 2, 4, 5]].min() > 100  # uniform among themselves: mean 150, deviation 10.6
     assert probabilistic(torch.zeros(4), 4, 0, 0).indices.tolist() == [0, 1, 2, 3]
     assert len(probabilistic(torch.zeros(0), 0, 0, 0, weighted=True)) == 0
+    assert probabilistic(torch.tensor([0.0, 1e-10]), 1, 0, 0, power=1e308).indices.tolist() == [1]
 
 
 @given(
@@ -130,6 +131,14 @@ def test_threshold_random_is_infobatch(scores: list[float], drop: float, seed: i
     assert kept.indices.tolist() == sorted(chosen)
     expected = np.where(np.isin(kept.indices.numpy(), below), 1 / (1 - drop), 1.0).astype(np.float32)
     assert kept.weights.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e308])
+def test_threshold_random_keeps_equal_scores(value: float) -> None:
+    """Nothing is below the mean of equal scores, though their rounded sum may say so."""
+    for n in (3, 6, 1000, 10_000):
+        kept = threshold_random(torch.full((n,), value, dtype=torch.float64), 0.5, 0, 0)
+        assert len(kept) == n and kept.weights is not None and bool((kept.weights == 1).all())
 
 
 def test_threshold_random_drops_by_chance() -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.selection import class_balanced, probabilistic, stratified, threshold_random, window
+from fastprune.selection import Selection, class_balanced, probabilistic, stratified, threshold_random, window
 from fastprune.selection.by_group import quotas
 
 
@@ -79,7 +79,14 @@ def test_stratified_draws_anew_each_round_and_takes_any_scores() -> None:
     assert len(stratified(torch.zeros(0), 0, 0, 0)) == 0
 
 
+def test_stratified_drops_the_hardest_of_integers_that_doubles_cannot_tell_apart() -> None:
+    for seed in range(4):
+        assert stratified(torch.tensor([2**53, 2**53 + 1]), 1, seed, 0, offset=0.5).indices.tolist() == [0]
+
+
 def test_stratified_errors() -> None:
+    with pytest.raises(TypeError, match="k must be an int, got 2.5"):
+        stratified(torch.arange(10.0), 3, 0, 0, strata=2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"k must be in \[0, 7\], got 8: offset=0.3 drops the hardest 3 of 10"):
         stratified(torch.arange(10.0), 8, 0, 0, offset=0.3)
     with pytest.raises(ValueError, match="strata must be at least 1, got 0"):
@@ -165,11 +172,27 @@ def test_class_balanced_maps_weights_to_their_examples() -> None:
     assert doubled.weights is not None and doubled.weights.tolist() == scores.tolist()
 
 
+def test_class_balanced_where_some_classes_have_no_weights() -> None:
+    def inner(scores: torch.Tensor, k: int) -> Selection:
+        chosen = torch.arange(k)
+        return Selection(chosen, torch.full((k,), 2.0)) if scores[0] > 1 else Selection(chosen)
+
+    kept = class_balanced(torch.tensor([0.0, 5.0, 0.0, 5.0]), torch.tensor([0, 1, 0, 1]), 4, inner=inner)
+    assert kept.weights is not None and kept.weights.tolist() == [1.0, 2.0, 1.0, 2.0]
+
+
 def test_class_balanced_errors() -> None:
     with pytest.raises(ValueError, match=r"k must be in \[0, 3\] for 3 scores, got 4"):
         class_balanced(torch.ones(3), torch.zeros(3, dtype=torch.long), 4)
     with pytest.raises(ValueError, match="quota must be 'proportional', 'equal' or 'sqrt', got 'half'"):
         class_balanced(torch.ones(3), torch.zeros(3, dtype=torch.long), 1, quota="half")  # type: ignore[arg-type]
-    for labels in (torch.zeros(3), torch.zeros(4, dtype=torch.long), torch.zeros(3, 1, dtype=torch.long)):
+    with pytest.raises(ValueError, match=r"scores must be 1-D, got shape \(2, 3\)"):
+        class_balanced(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.long), 1)
+    for labels in (
+        torch.zeros(3),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(4, dtype=torch.long),
+        torch.zeros(3, 1, dtype=torch.long),
+    ):
         with pytest.raises(ValueError, match=r"labels must be integers of the scores' shape \(3,\)"):
             class_balanced(torch.ones(3), labels, 1)
