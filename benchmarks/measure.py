@@ -8,6 +8,7 @@ each call.
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import sys
@@ -162,3 +163,18 @@ def processor_name() -> str:
         return f"{facts['model name']} family {facts['cpu family']} model {facts['model']}"
     except (OSError, KeyError):
         return platform.processor() or platform.machine()
+
+
+def write_results(stem: Path, run: dict[str, Any], sections: list[str], draw: Callable[[Path], None]) -> None:
+    """Writes stem.json with `run`, stem.md with the sections, the machine's facts after the first, and stem.png."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n")
+    facts = "\n".join(f"- {key}: {value}" for key, value in run["environment"].items())
+    stem.with_suffix(".md").write_text("\n\n".join([sections[0], facts, *sections[1:]]) + "\n")
+    files = [".json", ".md"]
+    try:
+        draw(stem.with_suffix(".png"))
+        files.append(".png")
+    except ImportError as error:  # a bare GPU machine; the picture can be made from the JSON
+        print(f"no picture: {error}")
+    print(f"wrote {stem}{', '.join(files)}")

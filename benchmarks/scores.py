@@ -13,7 +13,6 @@ the same logits, timed in the same rounds, on CUDA a large copy. `moves` is what
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,22 +188,13 @@ def main() -> None:
             print(table(some, header=False), flush=True)
             results += some
 
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / f"scores-{args.device}"
     run = {"environment": where, "rounds": rounds, "quick": args.quick, "results": results}
-    stem.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n")
-    facts = "\n".join(f"- {key}: {value}" for key, value in where.items())
     title = f"# Scores and loss, median of {rounds} interleaved rounds"
-    written = f"{title}\n\n{facts}\n\n![share of the roofline]({stem.name}.png)\n\n{table(results)}\n"
-    stem.with_suffix(".md").write_text(written)
-    files = [".json", ".md"]
-    try:
-        large = [r for r in results if r["rows"] > 32]
-        picture(large, f"{where['device']}, {where['threads']} threads", stem.with_suffix(".png"))
-        files.append(".png")
-    except ImportError as error:  # a bare GPU machine; the picture can be made from the JSON
-        print(f"no picture: {error}")
-    print(f"wrote {stem}{', '.join(files)}")
+    sections = [title, f"![share of the roofline]({stem.name}.png)", table(results)]
+    large = [r for r in results if r["rows"] > 32]
+    machine = f"{where['device']}, {where['threads']} threads"
+    measure.write_results(stem, run, sections, lambda path: picture(large, machine, path))
 
 
 if __name__ == "__main__":

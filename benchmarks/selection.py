@@ -22,7 +22,6 @@ a copy's bandwidth. Writes selection-DEVICE.json, .md and .png to --out.
 from __future__ import annotations
 
 import argparse
-import json
 import mmap
 import multiprocessing
 import os
@@ -323,23 +322,17 @@ def main() -> None:
                 scores_of.cache_clear()
     print(f"{summary(results)}\n{time.perf_counter() - start:.0f} s")
 
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / f"selection-{args.device}"
     run = {"environment": where, "rounds": args.rounds, "results": results}
-    stem.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n")
-    facts = "\n".join(f"- {key}: {value}" for key, value in where.items())
-    title = f"# Selection, median of {args.rounds} interleaved rounds"
-    note = "Providers' columns: how many times as long as fastprune they take."
-    picture_link = f"![scores a second]({stem.name}.png)"
-    parts = [title, facts, summary(results), picture_link, note, table(results)]
-    stem.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
-    files = [".json", ".md"]
-    try:
-        picture(results, f"{where['device']}, {where['threads']} threads", stem.with_suffix(".png"))
-        files.append(".png")
-    except ImportError as error:  # a bare GPU machine; the picture can be made from the JSON
-        print(f"no picture: {error}")
-    print(f"wrote {stem}{', '.join(files)}")
+    sections = [
+        f"# Selection, median of {args.rounds} interleaved rounds",
+        summary(results),
+        f"![scores a second]({stem.name}.png)",
+        "Providers' columns: how many times as long as fastprune they take.",
+        table(results),
+    ]
+    machine = f"{where['device']}, {where['threads']} threads"
+    measure.write_results(stem, run, sections, lambda path: picture(results, machine, path))
 
 
 if __name__ == "__main__":

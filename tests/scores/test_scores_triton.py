@@ -6,14 +6,12 @@ pytest, so nothing else is imported here.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import row_score_cases as cases
 import torch
+from interpreter import run_interpreted
 
 pytest.importorskip("triton")
 
@@ -27,16 +25,7 @@ HERE = Path(__file__).parent
 
 def test_interpreted() -> None:
     """Runs test_triton_interpreted.py, where the assertions are, in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_triton_interpreted.py"],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert " passed" in run.stdout and "skipped" not in run.stdout, run.stdout
+    run_interpreted(HERE / "test_triton_interpreted.py")
 
 
 gpu = pytest.mark.gpu

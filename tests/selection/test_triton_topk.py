@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 import ahead_of_time
+from interpreter import run_interpreted
 
 from fastprune.selection import triton_topk
 
-HERE = Path(__file__).parent
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 DTYPES = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, *UNSIGNED)
@@ -43,16 +41,7 @@ compiled = pytest.mark.skipif(
 
 @pytest.mark.skipif(INTERPRETED, reason="is in the interpreter")
 def test_in_the_interpreter() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_interpreted", __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=HERE.parents[1],
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert " passed" in run.stdout and "skipped" not in run.stdout, run.stdout
+    run_interpreted("-k", "test_interpreted", __file__)
 
 
 @pytest.fixture(scope="module", autouse=True)
