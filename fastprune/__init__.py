@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
-from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Schedule, score_dataset, with_index
-from fastprune.scores import cross_entropy, el2n, joint_el2n, score
+from fastprune.pruning import (
+    EMA,
+    Budget,
+    CosineRamp,
+    DynamicPruner,
+    Latest,
+    LinearRamp,
+    Mean,
+    Schedule,
+    score_dataset,
+    with_index,
+)
+from fastprune.scores import cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
 from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
@@ -20,8 +31,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMA",
+    "Budget",
+    "CosineRamp",
     "DynamicPruner",
     "Latest",
+    "LinearRamp",
     "Mean",
     "Schedule",
     "Selection",
@@ -29,7 +43,9 @@ __all__ = [
     "attach",
     "cross_entropy",
     "el2n",
+    "grand",
     "joint_el2n",
+    "per_sample_grand",
     "score",
     "score_dataset",
     "select_topk",

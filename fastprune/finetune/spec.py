@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fastprune.errors import UsageError
 from fastprune.pruning import EMA, Latest, Mean, Schedule, get_method
 from fastprune.pruning.schedule import budget
-from fastprune.pruning.smoothing import Smoothing
+from fastprune.pruning.statistics import Statistic
 
 
-def parse_smoothing(text: str) -> Smoothing:
+def parse_smoothing(text: str) -> Statistic:
     """``latest``, ``ema`` (the paper's joint NLU default) or ``mean:M`` (of the last M scores).
 
     Raises:

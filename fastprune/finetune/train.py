@@ -178,7 +178,7 @@ def continue_run(
             run.optimizer.step()
             run.lr_schedule.step()
             run.optimizer.zero_grad(set_to_none=True)
-            if pruner.method.source == "step":
+            if pruner.method.observes:
                 scores = {metric: example_scores(logits, batch, metric) for metric in pruner.method.reads}
                 pruner.observe(batch["index"], scores)
             losses.append(loss.detach())
@@ -239,7 +239,7 @@ def _row(run: Run, epoch: int, phase: str, kept: float, loss: float, metrics: di
         "epoch": epoch + 1,
         "phase": phase,
         "kept": kept,
-        "examples_seen": run.pruner.examples_before + run.pruner.sampler.yielded,
+        "examples_seen": run.pruner.examples_before + run.pruner.position,
         "steps": run.steps,
         "seconds": run.clock.total,
         "train_seconds": seconds["train"],

@@ -38,7 +38,7 @@ from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._outputs import default_scores
 from fastprune.integrations._run import Run, batches_of, correct, steps_of
 from fastprune.pruning import DynamicPruner, Method, Piece, score_dataset
-from fastprune.pruning.schedule import chunk_pieces
+from fastprune.pruning.schedule import chunk_pieces, epochs_for
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class _Attachment:
         _override(trainer, "_get_train_sampler", self._train_sampler)
         _override(trainer, "set_initial_training_values", self._training_values)
         _override(trainer.callback_handler, "call_event", self._event)
-        if self.pruner.method.source == "step":
+        if self.pruner.method.observes:
             _override(trainer, "compute_loss", self._compute_loss)
 
     # --- a run ---------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class _Attachment:
                 )
             pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
         else:
-            epochs = self._epochs_for(args.max_steps * step)
+            epochs = epochs_for(self.pruner.schedule, self.pruner.n, args.max_steps * step)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
         if not self._steps_of(pieces):
             raise ValueError(
@@ -263,12 +263,6 @@ class _Attachment:
             epochs += -(-epochs // 8)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
         return pieces
-
-    def _epochs_for(self, examples: int) -> int:
-        """The fewest user epochs that hold so many training examples."""
-        n, schedule = self.pruner.n, self.pruner.schedule
-        warmup = min(schedule.warmup_epochs, -(-examples // n))
-        return warmup + max(0, -(-(examples - warmup * n) // schedule.kept(n)))
 
     def _steps_of(self, pieces: list[Piece]) -> int:
         args = self.trainer.args
@@ -393,7 +387,7 @@ class _Attachment:
         if pruner.needs_pass(piece.phase):
             pruner.rescore(self._scoring_pass)
         pruner.start_piece(run.number)
-        if pruner.method.source == "step":
+        if pruner.method.observes:
             run.order = pruner.sampler.piece_indices()
         if piece.phase.index > 0 and piece.start == 0 and run.micro == 0:
             self.trainer.log({key: value for key, value in pruner.log().items() if math.isfinite(value)})

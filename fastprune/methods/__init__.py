@@ -3,19 +3,55 @@
 Importing this package registers them all.
 """
 
-from fastprune.methods import el2n, el2n_free, el2n_static, full, loss, random
+from fastprune.methods import (
+    aum,
+    cartography,
+    ccs,
+    dyn_unc,
+    el2n,
+    el2n_free,
+    el2n_static,
+    forgetting,
+    full,
+    grand,
+    infobatch,
+    loss,
+    orderdp,
+    random,
+    repb,
+    rs2,
+    seta,
+    static,
+    tdds,
+    ucb,
+)
 from fastprune.methods.score_method import ScoreMethod
 
+_MODULES = (
+    el2n,
+    el2n_free,
+    el2n_static,
+    loss,
+    grand,
+    forgetting,
+    aum,
+    cartography,
+    ccs,
+    infobatch,
+    repb,
+    orderdp,
+    seta,
+    ucb,
+    dyn_unc,
+    tdds,
+    random,
+    rs2,
+    static,
+    full,
+)
+
 METHOD_CARDS = {
-    name: (module.__doc__ or "").strip()
-    for name, module in {
-        "el2n": el2n,
-        "el2n-free": el2n_free,
-        "el2n-static": el2n_static,
-        "full": full,
-        "loss": loss,
-        "random": random,
-    }.items()
+    module.__name__.rpartition(".")[2].replace("_", "-"): (module.__doc__ or "").strip() for module in _MODULES
 }
 """The card of each registered method, for ``fastprune methods``."""
 

@@ -4,7 +4,10 @@ Source: the score of arXiv 2306.03208 / 2107.07075 with the bookkeeping of InfoB
 reuses what the training step computed anyway.
 Rule: an example's score is the one it had when it was last trained on; keep the k highest.  A pruned example
 keeps its old score, and returns once the kept ones have fallen below it.
-Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.
+Settings: ``reentry``, a share of the k drawn at random from the pruned; ``rescore_every``, a scoring pass over the
+pruned before every so-many-th cycle.  Both are 0.
+Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step; with ``rescore_every=r`` a forward pass
+over the pruned examples every r cycles.
 Memory: 12 bytes an example.
 When: the default: scoring passes cost more than their freshness is worth.
 When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because
@@ -17,9 +20,9 @@ from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
 
 
-def el2n_free() -> ScoreMethod:
-    """The method with the latest score only."""
-    return ScoreMethod("el2n-free", metric="el2n", source="step")
+def el2n_free(*, reentry: float = 0.0, rescore_every: int = 0) -> ScoreMethod:
+    """The method with the latest score only; arguments as in `ScoreMethod`."""
+    return ScoreMethod("el2n-free", metric="el2n", source="step", reentry=reentry, rescore_every=rescore_every)
 
 
 register("el2n-free", el2n_free)

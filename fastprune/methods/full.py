@@ -5,29 +5,25 @@ Rule: keep everything, whatever the keep_fraction.  Reads: nothing.  Cost: nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from fastprune.pruning.history import History
-from fastprune.pruning.method import Source, register
-from fastprune.pruning.smoothing import Latest, Smoothing
+from fastprune.pruning.method import Method, register
 from fastprune.selection import Selection
 
 
 @dataclass(frozen=True)
-class Full:
+class Full(Method):
     """Never drops an example."""
 
-    name: str = field(default="full", init=False)
-    reads: tuple[str, ...] = field(default=(), init=False)
-    source: Source = field(default="none", init=False)
-    smoothing: Smoothing = field(default_factory=Latest, init=False)
-    keeps_all: bool = field(default=True, init=False)
+    name = "full"
+    keeps_all = True
 
-    def select(self, history: History, k: int, *, cycle: int, seed: int) -> Selection:
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """Every example."""
-        return Selection(torch.arange(history.n), None)
+        return Selection(torch.arange(history.n))
 
 
 register("full", Full)

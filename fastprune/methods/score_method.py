@@ -1,63 +1,90 @@
-"""The shape most methods share: rank by one metric, keep the hardest k after an offset."""
+"""The shape many methods share: rank by one number, keep the hardest k after an offset."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
+from torch import Tensor
 
+from fastprune.methods.unscored import check_offset, fitting_offset, unscored_first
 from fastprune.pruning.history import History
-from fastprune.pruning.method import Source
-from fastprune.pruning.smoothing import Latest, Smoothing
+from fastprune.pruning.method import Method, Pass
+from fastprune.pruning.statistics import Latest, Statistic
 from fastprune.selection import Selection, random, window
+
+Source = Literal["pass", "once", "step"]
+"""``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
+the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
 
 
 @dataclass(frozen=True)
-class ScoreMethod:
+class ScoreMethod(Method):
     """Keep the k examples with the largest ``metric`` after dropping the hardest ``offset`` share.
 
     Args:
         name: what tables and logs call it.
         metric: the score it ranks by; larger means more left to learn.
-        source: where the scores come from, see `fastprune.pruning.method.Source`.
+        source: where the scores come from.
         smoothing: how scores over time become one.
         offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``):
             mislabelled examples gather there.  In [0, 1).
+        rescore_every: with ``step``: before every so-many-th cycle a pass over the *pruned* examples refreshes
+            their scores, which otherwise stay those of their last training step.  0: never.
+        reentry: share of the k kept that is drawn at random from the others, in [0, 1).
     """
 
     name: str
     metric: str = "el2n"
     source: Source = "pass"
-    smoothing: Smoothing = field(default_factory=Latest)
+    smoothing: Statistic = field(default_factory=Latest)
     offset: float = 0.0
-    keeps_all: bool = field(default=False, init=False)
+    rescore_every: int = 0
+    reentry: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.offset < 1.0:
+        check_offset(self.offset)
+        if self.rescore_every < 0 or (self.rescore_every and self.source != "step"):
             raise ValueError(
-                f"offset is the share dropped from the hard end and must be in [0, 1), got {self.offset!r}"
+                f"rescore_every must be >= 0, and 0 unless source is 'step', got {self.rescore_every!r} with "
+                f"{self.source!r}"
             )
+        if not 0.0 <= self.reentry < 1.0:
+            raise ValueError(f"reentry is a share of the kept examples and must be in [0, 1), got {self.reentry!r}")
 
     @property
-    def reads(self) -> tuple[str, ...]:
+    def statistics(self) -> dict[str, Statistic]:  # type: ignore[override]
         """The one metric it ranks by."""
-        return (self.metric,)
+        return {self.metric: self.smoothing}
 
-    def select(self, history: History, k: int, *, cycle: int, seed: int) -> Selection:
-        """The k hardest below the offset; O(n).
+    @property
+    def observes(self) -> bool:  # type: ignore[override]
+        """True where the training steps' scores are used."""
+        return self.source == "step"
 
-        Examples without a score yet come first, in random order: nothing says that they are easy.  The offset
-        applies to the scored ones.
-        """
+    def scoring_pass(self, history: History, cycle: int) -> Pass | None:
+        """All before every cycle or the first, or the pruned ones on the slower clock."""
+        if self.source == "pass" or (self.source == "once" and history.empty):
+            return "all"
+        return "pruned" if self.rescore_every and cycle > 1 and (cycle - 1) % self.rescore_every == 0 else None
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The hardest below the offset, and the re-entering share; O(n)."""
         value = history.value(self.metric)
-        unscored = (history.visits == 0).nonzero().flatten()
-        if not len(unscored):
-            return window(value, k, offset=self.offset)
-        drawn = random(len(unscored), min(k, len(unscored)), seed=seed, round=cycle).indices
-        chosen = unscored[drawn.to(unscored.device)]
-        rest = k - len(chosen)
-        if rest:
-            scored = (history.visits > 0).nonzero().flatten()
-            offset = min(self.offset, 1.0 - rest / len(scored))
-            chosen = torch.cat([chosen, scored[window(value[scored], rest, offset=offset).indices]])
-        return Selection(chosen.sort().values)
+
+        def hardest(scored: Tensor, count: int) -> Selection:
+            return window(value[scored], count, offset=fitting_offset(self.offset, len(scored), count))
+
+        drawn = min(int(self.reentry * k), history.n - k)
+        ranked = unscored_first(history, k - drawn, hardest, cycle=cycle, seed=seed)
+        return ranked if not drawn else Selection(_with_drawn(ranked.indices, drawn, history.n, seed, cycle))
+
+
+def _with_drawn(kept: Tensor, count: int, n: int, seed: int, cycle: int) -> Tensor:
+    """``kept`` and ``count`` of the other examples, uniformly, ascending."""
+    free = torch.ones(n, dtype=torch.bool, device=kept.device)
+    free[kept] = False
+    others = free.nonzero().flatten()
+    drawn = others[random(len(others), count, seed=seed, round=cycle).indices.to(kept.device)]
+    return torch.cat([kept, drawn]).sort().values

@@ -5,24 +5,33 @@ Knows scores and selection; knows no training framework.
 
 from fastprune.pruning.dataset import with_index
 from fastprune.pruning.history import History
+from fastprune.pruning.keep import Budget, CosineRamp, KeepFraction, LinearRamp
 from fastprune.pruning.method import Method, get_method, method_names, register
-from fastprune.pruning.pruner import DynamicPruner
-from fastprune.pruning.sampler import PruningSampler
+from fastprune.pruning.pruner import DynamicPruner, PruningOptions
+from fastprune.pruning.sampler import PruningSampler, RankSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule
 from fastprune.pruning.scoring import score_dataset
-from fastprune.pruning.smoothing import EMA, Latest, Mean
+from fastprune.pruning.statistics import EMA, Latest, Mean, Moments, Statistic
 
 __all__ = [
     "EMA",
+    "Budget",
+    "CosineRamp",
     "DynamicPruner",
     "History",
+    "KeepFraction",
     "Latest",
+    "LinearRamp",
     "Mean",
     "Method",
+    "Moments",
     "Phase",
     "Piece",
+    "PruningOptions",
     "PruningSampler",
+    "RankSampler",
     "Schedule",
+    "Statistic",
     "get_method",
     "method_names",
     "register",

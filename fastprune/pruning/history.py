@@ -8,29 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.pruning.smoothing import Latest, Smoothing
+from fastprune.pruning.statistics import State, Statistic
 
-VERSION = 1
+VERSION = 2
 
 
 class History:
-    """Streaming statistics of ``n`` examples for the metrics in ``reads``.
+    """Streaming statistics of ``n`` examples: one `Statistic` for each metric that a method reads.
 
-    Each metric is reduced by ``smoothing``; ``visits`` counts the scores of an example and ``scored_epoch``
-    holds the user epoch of its last one (−1: never).  Memory: 8 bytes an example plus the smoothing's bytes
-    for each metric.  The tensors live where the first scores came from, so that on CUDA nothing is copied to
-    the host and nothing synchronises.
+    ``visits`` counts the values of an example and ``scored_epoch`` holds the user epoch of its last one (−1: never).
+    Memory: 8 bytes an example plus those of the statistics.  The tensors live where the first scores came from, so
+    that on CUDA nothing is copied to the host and nothing synchronises.
     """
 
-    def __init__(self, n: int, reads: tuple[str, ...], smoothing: Smoothing | None = None) -> None:
+    def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:
         self.n = n
-        self.reads = reads
-        self.smoothing: Smoothing = smoothing or Latest()
+        self.statistics = dict(statistics)
         self.visits = torch.zeros(n, dtype=torch.int32)
         self.scored_epoch = torch.full((n,), -1, dtype=torch.int32)
-        self._state = {metric: self.smoothing.new_state(n) for metric in reads}
+        self._state: dict[str, State] = {m: s.new_state(n) for m, s in self.statistics.items()}
         self._empty = True
         self._placed = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The metrics that every update must supply."""
+        return tuple(self.statistics)
 
     @property
     def empty(self) -> bool:
@@ -40,15 +43,10 @@ class History:
     @property
     def bytes_per_example(self) -> int:
         """Memory of all statistics, in bytes an example."""
-        return 8 + len(self.reads) * self.smoothing.bytes_per_example
+        return 8 + sum(statistic.bytes_per_example for statistic in self.statistics.values())
 
-    def update(self, index: Tensor, scores: Mapping[str, Tensor], epoch: int) -> None:
-        """Take in one score per metric for each example of ``index``.
-
-        Args:
-            index: (B,) integer positions in the data set, each in [0, n) and at most once.
-            scores: for each metric in ``reads`` a (B,) tensor; further metrics are ignored.
-            epoch: the user epoch (0-based) the scores belong to.
+    def check(self, index: Tensor, scores: Mapping[str, Tensor]) -> None:
+        """Refuse scores that `update` could not take in.
 
         Raises:
             KeyError: a metric in ``reads`` is missing.
@@ -58,46 +56,61 @@ class History:
         missing = [metric for metric in self.reads if metric not in scores]
         if missing:
             raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
-        if not self.reads:
-            return
         for metric in self.reads:
-            if scores[metric].shape != index.shape:
+            shape = scores[metric].shape
+            wanted = (len(index), shape[-1]) if metric == "probabilities" and len(shape) == 2 else index.shape
+            if shape != wanted:
                 raise ValueError(
-                    f"scores[{metric!r}] has shape {tuple(scores[metric].shape)}, index has {tuple(index.shape)}; "
+                    f"scores[{metric!r}] has shape {tuple(shape)}, index has {tuple(index.shape)}; "
                     "pass one score per example (token scores: reduce='norm')"
                 )
         if index.device.type == "cpu" and index.numel():
-            least, most = int(index.min()), int(index.max())
+            least, most = (int(end) for end in index.aminmax())
             if not 0 <= least <= most < self.n:
                 raise IndexError(f"index must be in [0, {self.n}), got {least} … {most}")
-        # Nothing is changed before everything has been checked.
+
+    def update(self, index: Tensor, scores: Mapping[str, Tensor], epoch: int) -> None:
+        """Take in one score per metric for each example of ``index``.
+
+        Args:
+            index: (B,) integer positions in the data set, each in [0, n) and at most once.
+            scores: for each metric in ``reads`` a (B,) tensor ("probabilities": (B, C)); further metrics are ignored.
+            epoch: the user epoch (0-based) the scores belong to.
+
+        Raises:
+            KeyError, ValueError, IndexError: as `check`, before anything is changed.
+        """
+        self.check(index, scores)
+        if not self.reads:
+            return
         if not self._placed:
             self._to(scores[self.reads[0]].device)
             self._placed = True
         self._empty = False
         index = index.to(self.visits.device, torch.int64, non_blocking=True)
         visits = self.visits[index]
-        for metric in self.reads:
+        for metric, statistic in self.statistics.items():
             values = scores[metric].detach().to(self.visits.device, torch.float32, non_blocking=True)
-            self.smoothing.update(self._state[metric], index, values, visits)
+            statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch[index] = epoch
 
     def value(self, metric: str) -> Tensor:
-        """The smoothed ``metric`` of every example, fp32 (n,); +inf where there is none yet.
+        """The statistic of ``metric`` of every example, fp32 (n,); +inf where there is none yet.
 
         An example nobody has scored may be the hardest of all, so it ranks first.
         """
-        value = self.smoothing.value(self._state[metric], self.visits)
+        value = self.statistics[metric].value(self._state[metric], self.visits)
         return torch.where(self.visits > 0, value, torch.inf)
+
+    def state(self, metric: str) -> State:
+        """The tensors behind `value`, for methods that rank by more than one number; not to be written to."""
+        return self._state[metric]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as plain tensors on the CPU (copies)."""
         return {
-            "version": VERSION,
-            "n": self.n,
-            "reads": list(self.reads),
-            "smoothing": repr(self.smoothing),
+            **self._identity,
             "empty": self._empty,
             "visits": self.visits.cpu().clone(),
             "scored_epoch": self.scored_epoch.cpu().clone(),
@@ -108,12 +121,11 @@ class History:
         """Refuse the state of something else.
 
         Raises:
-            ValueError: the state is of another version, size, metric or smoothing.
+            ValueError: the state is of another version, size, metric or statistic.
         """
-        mine = {"version": VERSION, "n": self.n, "reads": list(self.reads), "smoothing": repr(self.smoothing)}
-        for key, value in mine.items():
-            if state[key] != value:
-                raise ValueError(f"the saved history has {key} = {state[key]!r}, this run has {value!r}")
+        for key, value in self._identity.items():
+            if state.get(key) != value:
+                raise ValueError(f"the saved history has {key} = {state.get(key)!r}, this run has {value!r}")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
@@ -123,6 +135,11 @@ class History:
         self.visits = state["visits"].to(device, copy=True)
         self.scored_epoch = state["scored_epoch"].to(device, copy=True)
         self._state = {m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()}
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        statistics = {metric: repr(statistic) for metric, statistic in self.statistics.items()}
+        return {"version": VERSION, "n": self.n, "statistics": statistics}
 
     def _to(self, device: torch.device) -> None:
         self.visits = self.visits.to(device)

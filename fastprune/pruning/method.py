@@ -1,66 +1,72 @@
 """What a pruning method has to say, and the registry of those that exist.
 
-A method is a small frozen object: which metrics it reads, where its scores come from, and how it picks k
-examples from the history.  It holds no state of a run.
+A method is a small frozen object: which metrics it reads, where they come from, and how it picks k examples from the
+history.  It holds no state of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
 
 from fastprune.pruning.history import History
-from fastprune.pruning.smoothing import Smoothing
+from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
-Source = Literal["pass", "once", "step", "none"]
-"""Where a method's scores come from.
-
-``pass``  a scoring pass over the whole data set before every cycle (the paper's procedure);
-``once``  one scoring pass, after the warm-up (static pruning);
-``step``  the training steps themselves, through ``observe``: no extra forward pass;
-``none``  nowhere: the method looks at no score.
-"""
+Pass = Literal["all", "pruned"]
 
 
-class Method(Protocol):
-    """The contract between a pruning method and `DynamicPruner`."""
+class Method(ABC):
+    """The contract between a pruning method and `DynamicPruner`.
 
-    @property
-    def name(self) -> str:
-        """The name it is registered and reported under."""
-        ...
+    Only `select` must be written; the attributes say what it needs.  Subclasses are frozen dataclasses if they have
+    settings: a checkpoint compares their ``repr``.
+    """
+
+    name: str
+    """The name it is registered and reported under."""
+
+    statistics: Mapping[str, Statistic] = MappingProxyType({})
+    """What is remembered of each metric it reads: ``el2n``, ``loss``, ``confidence``, ``margin``, ``correct``,
+    ``entropy`` (`fastprune.score`), ``grand`` (`fastprune.grand`), ``probabilities`` (the softmax, (B, C))."""
+
+    observes: bool = False
+    """Whether the training step's own scores are recorded, through ``observe``: no extra forward pass."""
+
+    keeps_all: bool = False
+    """True for a baseline that never drops an example, whatever the keep_fraction."""
+
+    weighted: bool = False
+    """Whether its selections carry weights, by which the loss of an example is multiplied."""
+
+    final_share: float = 0.0
+    """Share of the epochs, at the end, that the method trains on all examples unless told otherwise."""
+
+    def scoring_pass(self, history: History, cycle: int) -> Pass | None:
+        """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
+        return None
+
+    @abstractmethod
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """Pick k of ``history.n`` examples for ``cycle`` (1, 2, …), which starts with user epoch ``epoch``.
+
+        The same arguments give the same selection.
+        """
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The metrics that ``observe`` or ``rescore`` must supply."""
-        ...
-
-    @property
-    def source(self) -> Source:
-        """Where the scores come from."""
-        ...
-
-    @property
-    def smoothing(self) -> Smoothing:
-        """How an example's scores over time become one."""
-        ...
-
-    @property
-    def keeps_all(self) -> bool:
-        """True for a baseline that never drops an example, whatever the keep_fraction."""
-        ...
-
-    def select(self, history: History, k: int, *, cycle: int, seed: int) -> Selection:
-        """Pick k of ``history.n`` examples for ``cycle`` (1, 2, …): kept indices, int64, ascending."""
-        ...
+        return tuple(self.statistics)
 
 
-_REGISTRY: dict[str, Callable[[], Method]] = {}
+_REGISTRY: dict[str, Callable[..., Method]] = {}
 
 
-def register(name: str, factory: Callable[[], Method]) -> None:
-    """Make ``method=name`` mean ``factory()``.
+def register(name: str, factory: Callable[..., Method]) -> None:
+    """Make ``method=name`` mean ``factory()``, and ``method="name:text"`` mean ``factory("text")``.
 
     Raises:
         ValueError: the name is taken.
@@ -83,6 +89,14 @@ def get_method(method: str | Method) -> Method:
     """
     if not isinstance(method, str):
         return method
-    if method not in _REGISTRY:
+    name, colon, argument = method.partition(":")
+    if name not in _REGISTRY:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(method_names())}")
-    return _REGISTRY[method]()
+    factory = _REGISTRY[name]
+    arguments = (argument,) if colon else ()
+    try:
+        inspect.signature(factory).bind(*arguments)
+    except TypeError:
+        given = f"takes no argument, got {argument!r}" if colon else f"needs an argument: {name}:..."
+        raise ValueError(f"method {name!r} {given}; see `fastprune methods {name}`") from None
+    return factory(*arguments)

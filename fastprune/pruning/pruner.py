@@ -5,19 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
+from fastprune.pruning.exchange import Steps, broadcast, even_share, gather_scores, world
 from fastprune.pruning.history import History
+from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule, budget, epoch_pieces
 from fastprune.selection import Selection, random
 
-VERSION = 1
+VERSION = 2
+UNREAD_BATCHES = 2
 Scores = Tensor | Mapping[str, Tensor]
+
+
+class PruningOptions(TypedDict, total=False):
+    """What to prune and when: the keyword arguments of `DynamicPruner` that every integration takes, too."""
+
+    keep_fraction: Required[KeepFraction]
+    """Share of the examples kept after the warm-up, in (0, 1]; at 1.0 nothing changes.  Also a `LinearRamp`, a
+    `CosineRamp`, a function of progress, or a `Budget`."""
+    warmup_epochs: int
+    """Epochs on all examples first (τ, 1 by default).  With 0 the first subset is random."""
+    cycle_epochs: int
+    """Epochs between two selections (T, 1 by default)."""
+    final_share: float | None
+    """Share of the epochs at the end on all examples again (InfoBatch's 1 − δ); by default the method's own."""
 
 
 @dataclass
@@ -45,38 +62,39 @@ class DynamicPruner:
                 pruner.observe(batch["index"], s)
                 ...
 
+    In several processes (a torch.distributed group is initialised) every rank has a pruner of its own and makes the
+    same calls.  Scores are exchanged where the kept set is chosen, so all ranks keep the same examples.
+
     Args:
         n: number of training examples, ``len(dataset)``.
-        keep_fraction: share of the examples kept after the warm-up, in (0, 1].  At 1.0 nothing changes.
-        warmup_epochs: epochs on all examples first (τ).  With 0 the first subset is random.
-        cycle_epochs: epochs between two selections (T).
+        options: what to prune and when, see `PruningOptions`; ``keep_fraction`` is required.
         method: a registered name (``fastprune methods``) or a `Method`.
         seed: of the permutations and of random selections.
         fingerprint: optional text that identifies the data set; a state with another one is refused.
         arrange: optional order of the examples within an epoch, see `PruningSampler`.
 
-    Cost: the history's bytes an example (12 for the built-in methods), one O(n) selection a cycle.
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+
+    Cost: the history's bytes an example (its card says how many, 12 for ``el2n``) and 4 for a method with weights;
+    one O(n) selection a cycle.
     """
 
     def __init__(
         self,
         n: int,
         *,
-        keep_fraction: float,
-        warmup_epochs: int = 1,
-        cycle_epochs: int = 1,
         method: str | Method = "el2n-free",
         seed: int = 0,
         fingerprint: str | None = None,
         arrange: Arrange | None = None,
+        **options: Unpack[PruningOptions],
     ) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)")
         self.n = n
         self.method = get_method(method)
-        self.schedule = Schedule(keep_fraction, warmup_epochs, cycle_epochs)
-        if self.method.keeps_all:
-            self.schedule = Schedule(1.0, warmup_epochs, cycle_epochs)
+        self.schedule = _schedule(self.method, **options)
         self.seed = seed
         self.fingerprint = fingerprint
         self.sampler = PruningSampler(n, seed=seed, arrange=arrange)
@@ -86,14 +104,18 @@ class DynamicPruner:
         """Forget every score, the kept set and the position, as before a run; optionally take a new seed."""
         if seed is not None:
             self.seed = self.sampler.seed = seed
-        self.history = History(self.n, self.method.reads, self.method.smoothing)
+        self.history = History(self.n, self.method.statistics)
         self.sampler.keep(None, 0)
         self.sampler.epoch = 0
         self.sampler.rewind()
         self.cycle = CycleRecord()
         self.examples_before = 0
+        self._weights: Tensor | None = None
+        self._unread_batches = 0
+        self._trained: int | None = None
         self._scored_for: int | None = None
         self._score_seconds = 0.0
+        self._steps = Steps()
 
     # --- the run as a stream -------------------------------------------------------------------
 
@@ -131,11 +153,12 @@ class DynamicPruner:
             )
         self.plan(pieces)
         # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
-        if 0 < len(self.sampler) <= self.sampler.yielded and not self.wants_scores:
+        if 0 < len(self.sampler) <= self.position and not self.wants_scores:
             first += 1
         for number in range(first, len(self.sampler.pieces)):
             self.start_piece(number)
             yield number
+        self.exchange()
 
     def plan(self, pieces: list[Piece]) -> None:
         """Read the stream in these pieces from now on."""
@@ -143,28 +166,82 @@ class DynamicPruner:
 
     def start_piece(self, number: int) -> None:
         """Get ready to iterate piece ``number``: choose the kept set if it starts a phase; idempotent."""
+        self.exchange()
         pieces = self.sampler.pieces
         phase = pieces[number].phase
         if phase.index == 0:
             self.sampler.keep(None, 0)
         elif phase.index != self.sampler.kept_phase:
             self._enter(phase)
-        self.sampler.set_epoch(number)
+        if number != self.sampler.epoch:
+            self._trained = None
+            self.sampler.set_epoch(number)
+        self._steps = Steps()
         self.examples_before = sum(len(piece) for piece in pieces[:number])
+
+    @property
+    def position(self) -> int:
+        """Examples of the current piece that training has taken in, on all ranks together.
+
+        Counted by ``observe``; in a run that never calls it, what the sampler has handed out, which loaders with
+        workers and accelerate's look-ahead draw before it is trained on.
+        """
+        return self.sampler.yielded if self._trained is None else self._trained
+
+    @position.setter
+    def position(self, examples: int) -> None:
+        """For loops that skip what was trained on before themselves."""
+        self._trained = examples
 
     # --- scores --------------------------------------------------------------------------------
 
-    def observe(self, index: Tensor, scores: Scores) -> None:
-        """Record scores of the training step; does nothing for methods that do not read them.
+    def observe(self, index: Tensor, scores: Scores | None = None) -> None:
+        """Take note of a training step: which examples it was, and the scores its logits gave.
+
+        Call it in every step, once per example: then a resumed run goes on behind the last step, however far ahead a
+        loader has read.  Methods that do not learn from the steps ignore the scores.
 
         Args:
-            index: (B,) positions of the batch's examples in the data set.
+            index: (B,) positions of the batch's examples in the data set; on several processes this rank's.
             scores: (B,) tensor, or a dict of them by metric; never differentiated.
+
+        Raises:
+            KeyError, ValueError, IndexError: as `History.check`.
+            RuntimeError: the method weights losses, and ``weights`` has not been asked for.
 
         Cost: a few indexed writes on the scores' device, no synchronisation on CUDA.
         """
-        if self.method.source == "step":
-            self.history.update(index, self._by_metric(scores), self._epoch)
+        if self._weights is not None:
+            self._unread_batches += 1
+            if self._unread_batches > UNREAD_BATCHES:
+                raise RuntimeError(
+                    f"method {self.method.name!r} weights losses, but the loop does not: multiply the losses by "
+                    "pruner.weights(index), or take pruner.mean_loss(losses, index)"
+                )
+        rank, world_size = world()
+        before = self.sampler.started_at if self._trained is None else self._trained
+        if self.method.observes:
+            if scores is None:
+                raise ValueError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass them as scores")
+            by_metric = self._by_metric(scores)
+            if world_size == 1:
+                self.history.update(index, by_metric, self.sampler.piece.epoch_at(before))
+            else:
+                self.history.check(index, by_metric)
+                self._steps.record(before, index, {metric: by_metric[metric] for metric in self.method.reads})
+        self._trained = min(before + len(index) * world_size, max(len(self.sampler), before))
+
+    def exchange(self) -> None:
+        """Bring the scores of all processes together; with one process there is nothing to do.
+
+        A collective call, made by itself whenever a piece begins or ends.  Call it on every rank before
+        ``state_dict`` in the middle of an epoch.
+        """
+        if world()[1] == 1 or not self.method.observes or not self.sampler.pieces:
+            return
+        piece = self.sampler.piece
+        for at, batch in self._steps.replay(self.sampler.piece_indices(), self.position, self.method.reads):
+            self.history.update(*batch, piece.epoch_at(at))
 
     @property
     def wants_scores(self) -> bool:
@@ -174,27 +251,57 @@ class DynamicPruner:
 
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
-        if phase.first_epoch == 0 or phase.index <= self.sampler.kept_phase or phase.index == self._scored_for:
+        done = phase.index <= self.sampler.kept_phase or phase.index == self._scored_for
+        if phase.first_epoch == 0 or phase.final or done:
             return False
-        return self.method.source == "pass" or (self.method.source == "once" and self.history.empty)
+        return self.method.scoring_pass(self.history, phase.index) is not None
 
     def rescore(self, score_fn: Callable[[Tensor], Scores]) -> None:
-        """Score all examples for the next cycle.
+        """Score the examples the method asks for (all, unless it says otherwise) for the next cycle.
 
         Args:
             score_fn: called once with the int64 indices to score, returns their scores in that order
-                (a tensor, or a dict by metric).  `fastprune.score_dataset` does the pass for a model.
+                (a tensor, or a dict by metric).  `fastprune.score_dataset` does the pass for a model.  On several
+                processes each is given its share, all shares of one length.
         """
+        self.exchange()
         start = time.perf_counter()
         kept_phase = self.sampler.kept_phase
         epoch = max(
             (p.phase.first_epoch + p.phase.epochs - 1 for p in self.sampler.pieces if p.phase.index <= kept_phase),
             default=-1,
         )
-        index = torch.arange(self.n)
-        self.history.update(index, self._by_metric(score_fn(index)), epoch)
+        index = self._to_score(kept_phase + 1)
+        if len(index):
+            if world()[1] == 1:
+                self.history.update(index, self._by_metric(score_fn(index)), epoch)
+            else:
+                share = even_share(index)
+                scores = self._by_metric(score_fn(share))
+                self.history.check(share, scores)
+                self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
         self._scored_for = kept_phase + 1
         self._score_seconds = time.perf_counter() - start
+
+    # --- weights -------------------------------------------------------------------------------
+
+    def weights(self, index: Tensor) -> Tensor | None:
+        """How much the loss of each example of a batch counts, fp32 on the device of ``index``; None if all alike.
+
+        The weighted loss of a batch is the *mean* of weight · loss over its examples, not divided by the sum of
+        weights.
+        """
+        self._unread_batches = 0
+        if self._weights is None:
+            return None
+        if self._weights.device != index.device:
+            self._weights = self._weights.to(index.device)
+        return self._weights[index]
+
+    def mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
+        """The mean of a batch's losses, (B,), weighted where the method weights them; differentiable."""
+        weights = self.weights(index)
+        return losses.mean() if weights is None else (losses * weights.to(losses.device)).mean()
 
     # --- what the newest cycle did -------------------------------------------------------------
 
@@ -212,40 +319,40 @@ class DynamicPruner:
             "prune/churn": self.cycle.churn,
             "prune/score_seconds": self.cycle.score_seconds,
             "prune/select_seconds": self.cycle.select_seconds,
-            "prune/examples_seen": float(self.examples_before + self.sampler.yielded),
+            "prune/examples_seen": float(self.examples_before + self.position),
         }
 
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run needs to go on exactly: history, kept set, position."""
-        return {
-            "version": VERSION,
-            "n": self.n,
-            "fingerprint": self.fingerprint,
-            "method": self.method.name,
-            "method_settings": self._method_settings,
-            "schedule": asdict(self.schedule),
-            "cycle": asdict(self.cycle),
-            "scored_for": self._scored_for,
-            "history": self.history.state_dict(),
-            "sampler": self.sampler.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()``.
+        """Everything a run needs to go on exactly: history, kept set, position; the same on every rank.
 
         Raises:
-            ValueError: the state belongs to another data set, method or schedule; nothing is changed then.
+            RuntimeError: other processes have scores that this one has not seen; call ``exchange`` on all first.
         """
-        mine = {
-            "version": VERSION,
-            "n": self.n,
-            "method": self.method.name,
-            "method_settings": self._method_settings,
-            "schedule": asdict(self.schedule),
+        if self._steps.unsent:
+            raise RuntimeError(
+                f"{len(self._steps.unsent)} steps' scores have not been exchanged between the processes yet: call "
+                "pruner.exchange() on every rank, then state_dict()"
+            )
+        return {
+            **self._identity,
+            "fingerprint": self.fingerprint,
+            "cycle": asdict(self.cycle),
+            "scored_for": self._scored_for,
+            "weights": None if self._weights is None else self._weights.cpu().clone(),
+            "trained": self._trained,
+            "history": self.history.state_dict(),
+            "sampler": {**self.sampler.state_dict(), "yielded": self.position},
         }
-        for key, value in mine.items():
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of something else.
+
+        Raises:
+            ValueError: the state belongs to another data set, method, schedule or version.
+        """
+        for key, value in self._identity.items():
             if state.get(key) != value:
                 raise ValueError(f"the checkpoint has {key} = {state.get(key)!r}, this run has {value!r}")
         theirs = state.get("fingerprint")
@@ -255,24 +362,34 @@ class DynamicPruner:
                 f"{self.fingerprint!r}; resume with the data it was made with"
             )
         self.history.check_state(state["history"])
+        self.sampler.check_state(state["sampler"])
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
+        self.check_state(state)
         self.sampler.load_state_dict(state["sampler"])
         self.history.load_state_dict(state["history"])
         self.cycle = CycleRecord(**state["cycle"])
+        weights = state["weights"]
+        self._weights = None if weights is None else weights.clone()
+        self._unread_batches = 0
+        self._trained = state["trained"]
         self._scored_for = state["scored_for"]
+        self._steps = Steps()
 
     # --- inside --------------------------------------------------------------------------------
 
     @property
-    def _method_settings(self) -> str:
+    def _identity(self) -> dict[str, Any]:
         # An object without a repr of its own would print its address, which no other process shares.
-        return repr(self.method) if is_dataclass(self.method) else self.method.name
-
-    @property
-    def _epoch(self) -> int:
-        piece = self.sampler.piece
-        newest = piece.start + max(0, self.sampler.yielded - 1)
-        last = piece.phase.first_epoch + piece.phase.epochs - 1
-        return min(piece.phase.first_epoch + newest // piece.phase.size, last)
+        settings = repr(self.method) if is_dataclass(self.method) else self.method.name
+        return {
+            "version": VERSION,
+            "n": self.n,
+            "method": self.method.name,
+            "method_settings": settings,
+            "schedule": self.schedule.describe(),
+        }
 
     def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
         if isinstance(scores, Mapping):
@@ -280,6 +397,15 @@ class DynamicPruner:
         if len(self.method.reads) > 1:
             raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
         return dict.fromkeys(self.method.reads, scores)
+
+    def _to_score(self, cycle: int) -> Tensor:
+        everything = torch.arange(self.n)
+        kept = self.sampler.indices
+        if kept is None or self.method.scoring_pass(self.history, cycle) != "pruned":
+            return everything
+        pruned = torch.ones(self.n, dtype=torch.bool)
+        pruned[kept] = False
+        return everything[pruned]
 
     def _enter(self, phase: Phase) -> None:
         if self.needs_pass(phase):
@@ -291,6 +417,8 @@ class DynamicPruner:
         before = self.sampler.indices
         selection = self._select(phase)
         self.sampler.keep(selection.indices, phase.index)
+        self._weights = _table(self.n, selection, self.history.visits.device)
+        self._unread_batches = 0
         self.cycle = CycleRecord(
             epoch=phase.first_epoch,
             kept=phase.size,
@@ -311,13 +439,22 @@ class DynamicPruner:
                 f"method {self.method.name!r} has seen no score when epoch {phase.first_epoch} starts: call "
                 "pruner.observe(index, scores) in the training step"
             )
-        selection = self.method.select(self.history, phase.size, cycle=phase.index, seed=self.seed)
-        if selection.weights is not None:
+        selection = self.method.select(
+            self.history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=self.seed
+        ).to("cpu")
+        if len(selection) != phase.size:
             raise ValueError(
-                f"method {self.method.name!r} returned weights, but losses are not weighted yet: return "
-                "Selection(indices, None)"
+                f"method {self.method.name!r} selected {len(selection)} examples where {phase.size} were asked for"
             )
-        return Selection(selection.indices.cpu(), None)
+        if selection.weights is not None and not self.method.weighted:
+            raise ValueError(
+                f"method {self.method.name!r} returned weights without saying so: set weighted = True in its class"
+            )
+        if world()[1] > 1:
+            # All ranks hold the same history; that their processors also round alike is not taken for granted.
+            weights = selection.weights
+            selection = Selection(broadcast(selection.indices), None if weights is None else broadcast(weights))
+        return selection
 
     def _threshold(self, selection: Selection) -> float:
         if len(self.method.reads) != 1 or self.history.empty:
@@ -332,3 +469,20 @@ class DynamicPruner:
         was = torch.zeros(self.n, dtype=torch.bool)
         was[before] = True
         return 1.0 - float(was[after].float().mean())
+
+
+def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
+    chosen = options.get("final_share")
+    share = method.final_share if chosen is None else chosen
+    keep, warmup, cycle = options["keep_fraction"], options.get("warmup_epochs", 1), options.get("cycle_epochs", 1)
+    schedule = Schedule(keep, warmup, cycle, share)
+    return Schedule(1.0, warmup, cycle) if method.keeps_all else schedule
+
+
+def _table(n: int, selection: Selection, device: torch.device) -> Tensor | None:
+    """The weights by example: 1 for those that have none, (n,) fp32."""
+    if selection.weights is None:
+        return None
+    table = torch.ones(n)
+    table[selection.indices] = selection.weights
+    return table.to(device)

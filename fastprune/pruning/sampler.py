@@ -1,7 +1,8 @@
 """The sampler: positions of the stream, in the order of the current kept set.
 
 It samples the *unchanged* data set.  The order depends on (seed, epoch, kept indices) alone: the same on
-every rank and on every resume, and no global random state is touched.
+every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order:
+accelerate and Lightning deal it out; a plain DistributedDataParallel loop wraps it in `RankSampler`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class PruningSampler(Sampler[int]):
         self.epoch = 0
         self.indices: Tensor | None = None
         self.kept_phase = 0
+        self.started_at = 0
         self.yielded = 0
         self._resume_at = 0
 
@@ -62,11 +64,15 @@ class PruningSampler(Sampler[int]):
         """Move to piece number ``epoch``; idempotent.  In a plain loop a piece is a user epoch."""
         if epoch != self.epoch:
             self.epoch = epoch
-            self.yielded = self._resume_at = 0
+            self.rewind()
 
     def rewind(self) -> None:
         """Read the current piece from its beginning, for loops that skip what was read before themselves."""
-        self.yielded = self._resume_at = 0
+        self.start_at(0)
+
+    def start_at(self, position: int) -> None:
+        """Let the next iteration leave out the first ``position`` examples of the current piece."""
+        self.started_at = self.yielded = self._resume_at = position
 
     def keep(self, indices: Tensor | None, phase: int) -> None:
         """From now on the pieces of ``phase`` read these examples (None: all of them)."""
@@ -84,7 +90,7 @@ class PruningSampler(Sampler[int]):
                 f"{self.kept_phase}: select for the new phase before iterating"
             )
         start, self._resume_at = self._resume_at, 0
-        self.yielded = start
+        self.started_at = self.yielded = start
         for index in self.piece_indices()[start:].tolist():
             self.yielded += 1
             yield index
@@ -117,8 +123,8 @@ class PruningSampler(Sampler[int]):
             ValueError: the state is of another version, data set size or seed.
         """
         for key, value in {"version": VERSION, "n": self.n, "seed": self.seed}.items():
-            if state[key] != value:
-                raise ValueError(f"the saved sampler has {key} = {state[key]!r}, this run has {value!r}")
+            if state.get(key) != value:
+                raise ValueError(f"the saved sampler has {key} = {state.get(key)!r}, this run has {value!r}")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict()`` was taken: the next iteration starts after ``yielded``.
@@ -127,8 +133,12 @@ class PruningSampler(Sampler[int]):
         """
         self.check_state(state)
         self.epoch = int(state["epoch"])
-        self.yielded = self._resume_at = int(state["yielded"])
+        self.start_at(int(state["yielded"]))
         self.keep(state["indices"], int(state["kept_phase"]))
+
+    def shard(self, rank: int, world_size: int) -> RankSampler:
+        """The part of every piece that one of several processes reads, for a plain distributed loop."""
+        return RankSampler(self, rank, world_size)
 
     def _permutation(self, piece: Piece, number: int) -> Tensor:
         phase = piece.phase
@@ -140,3 +150,30 @@ class PruningSampler(Sampler[int]):
         if self.indices is not None:
             order = self.indices[order]
         return order if self.arrange is None else self.arrange(order, generator)
+
+
+class RankSampler(Sampler[int]):
+    """Every ``world_size``-th index of a `PruningSampler`, from number ``rank`` on.
+
+    As in torch's ``DistributedSampler``, the order is filled up from its beginning so that all ranks read equally
+    many; `DynamicPruner` counts the scores of such repeats once.
+    """
+
+    def __init__(self, sampler: PruningSampler, rank: int, world_size: int) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in [0, {world_size}) for world_size={world_size}, got {rank}")
+        self.sampler = sampler
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.sampler)
+        first = self.sampler.piece_indices()[: -len(order) % self.world_size].tolist()
+        return iter((order + first)[self.rank :: self.world_size])
+
+    def set_epoch(self, epoch: int) -> None:
+        """As `PruningSampler.set_epoch`."""
+        self.sampler.set_epoch(epoch)

@@ -1,7 +1,8 @@
 """When to score and how much to keep: phases, user epochs and chunks.
 
 The examples of a run form one *stream*: ``warmup_epochs`` permutations of all N examples, then
-``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1).  A loop reads the stream
+``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1), and, if asked for, permutations of all
+again at the end.  A loop reads the stream
 in *pieces*:
 
 * a plain loop reads one user epoch per piece (N examples in warm-up, k after it);
@@ -16,6 +17,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fastprune.pruning.keep import Budget, KeepFraction, check_fraction, describe
+from fastprune.selection.by_rank import floor_of_share
+
 TOP_UP_TOLERANCE = 0.02
 SHORT_STEP_TOLERANCE = 0.05
 MULTIPLES = 4096
@@ -25,14 +29,15 @@ MULTIPLES = 4096
 class Phase:
     """A stretch of the run over one set of examples.
 
-    ``index`` 0 is the warm-up (absent when ``warmup_epochs`` is 0), 1, 2, … are the cycles.
-    ``size`` is the number of examples in one epoch of the phase.
+    ``index`` 0 is the warm-up (absent when ``warmup_epochs`` is 0), 1, 2, … are the cycles; a ``final`` one reads
+    all examples.  ``size`` is the number of examples in one epoch of the phase.
     """
 
     index: int
     first_epoch: int
     epochs: int
     size: int
+    final: bool = False
 
     @property
     def length(self) -> int:
@@ -51,10 +56,9 @@ class Piece:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    @property
-    def epoch(self) -> int:
-        """The user epoch (0-based) in which the piece starts."""
-        return self.phase.first_epoch + min(self.start // self.phase.size, self.phase.epochs - 1)
+    def epoch_at(self, position: int) -> int:
+        """The user epoch (0-based) of the example at ``position`` of the piece; a top-up belongs to the last."""
+        return self.phase.first_epoch + min((self.start + position) // self.phase.size, self.phase.epochs - 1)
 
 
 @dataclass(frozen=True)
@@ -62,35 +66,42 @@ class Schedule:
     """The paper's schedule: τ epochs on everything, then cycles of T epochs on the kept share.
 
     Args:
-        keep_fraction: share of the examples *kept*, in (0, 1] (the paper's 1 − ρ).
+        keep_fraction: share of the examples *kept*, in (0, 1] (the paper's 1 − ρ): a number, a `LinearRamp` or
+            `CosineRamp`, a function of progress (0 in the first cycle, 1 in the last or only one), or a `Budget`.
         warmup_epochs: τ ≥ 0, epochs on all examples before the first selection.
         cycle_epochs: T ≥ 1, epochs between two selections.  A rest shorter than T runs as one last,
             shorter cycle, as in the authors' code.
+        final_share: share of the epochs, at the end, on all examples: InfoBatch's 1 − δ, in [0, 1).  Of E epochs
+            those after the first floor((1 − final_share) · E).
 
     Raises:
         ValueError: an argument is out of range; the message names it and the range.
     """
 
-    keep_fraction: float
+    keep_fraction: KeepFraction
     warmup_epochs: int = 1
     cycle_epochs: int = 1
+    final_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.keep_fraction <= 1.0:
-            raise ValueError(
-                f"keep_fraction is the share of examples kept and must be in (0, 1], got {self.keep_fraction!r}; "
-                "to drop 80 % of the data pass keep_fraction=0.2"
-            )
+        if not callable(self.keep_fraction) and not isinstance(self.keep_fraction, Budget):
+            check_fraction(self.keep_fraction, "keep_fraction")
         for name, value, least in (
             ("warmup_epochs", self.warmup_epochs, 0),
             ("cycle_epochs", self.cycle_epochs, 1),
         ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if not 0.0 <= self.final_share < 1.0:
+            raise ValueError(
+                f"final_share is the share of the epochs at the end on all examples and must be in [0, 1), got "
+                f"{self.final_share!r}"
+            )
 
-    def kept(self, n: int) -> int:
-        """How many of ``n`` examples a cycle keeps (at least one)."""
-        return max(1, round(self.keep_fraction * n))
+    @property
+    def keeps_all(self) -> bool:
+        """True when every epoch of every run is on all examples."""
+        return self.keep_fraction == 1.0
 
     def phases(self, n: int, epochs: int) -> list[Phase]:
         """The phases of a run of ``epochs`` user epochs over ``n`` examples, in order."""
@@ -99,18 +110,53 @@ class Schedule:
         if epochs < 1:
             raise ValueError(f"epochs must be >= 1, got {epochs!r}")
         warmup = min(self.warmup_epochs, epochs)
+        stop = max(warmup, floor_of_share(1.0 - self.final_share, epochs))
         phases = [Phase(0, 0, warmup, n)] if warmup else []
-        first = warmup
-        while first < epochs:
-            length = min(self.cycle_epochs, epochs - first)
-            phases.append(Phase(phases[-1].index + 1 if phases else 1, first, length, self.kept(n)))
-            first += length
+        starts = range(warmup, stop, self.cycle_epochs)
+        fractions = self._fractions(len(starts), epochs, warmup + epochs - stop)
+        for index, (first, fraction) in enumerate(zip(starts, fractions, strict=True), start=1):
+            length = min(self.cycle_epochs, stop - first)
+            phases.append(Phase(index, first, length, max(1, round(fraction * n))))
+        if stop < epochs:
+            phases.append(Phase(len(starts) + 1, stop, epochs - stop, n, final=True))
         return phases
+
+    def describe(self) -> dict[str, object]:
+        """Plain values that two runs share if their schedules are the same."""
+        return {
+            "keep_fraction": describe(self.keep_fraction),
+            "warmup_epochs": self.warmup_epochs,
+            "cycle_epochs": self.cycle_epochs,
+            "final_share": self.final_share,
+        }
+
+    def _fractions(self, cycles: int, epochs: int, full_epochs: int) -> list[float]:
+        keep = self.keep_fraction
+        if isinstance(keep, Budget):
+            return [keep.fraction(epochs, full_epochs)] * cycles
+        if not callable(keep):
+            return [keep] * cycles
+        progress = [c / (cycles - 1) if cycles > 1 else 1.0 for c in range(cycles)]
+        return [check_fraction(keep(p), f"keep_fraction({p:.3g})") for p in progress]
 
 
 def budget(phases: Sequence[Phase]) -> int:
     """Training examples of a whole run: τN + Σ k_t."""
     return sum(phase.length for phase in phases)
+
+
+def epochs_for(schedule: Schedule, n: int, examples: int) -> int:
+    """The fewest user epochs whose budget holds so many training examples."""
+    least, most = 0, 1
+    while budget(schedule.phases(n, most)) < examples:
+        least, most = most, 2 * most
+    while most - least > 1:
+        middle = (least + most) // 2
+        if budget(schedule.phases(n, middle)) < examples:
+            least = middle
+        else:
+            most = middle
+    return most
 
 
 def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:

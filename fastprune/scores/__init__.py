@@ -2,5 +2,6 @@
 
 from fastprune.scores.api import el2n, joint_el2n, score
 from fastprune.scores.crossentropy import cross_entropy
+from fastprune.scores.grand import grand, per_sample_grand
 
-__all__ = ["cross_entropy", "el2n", "joint_el2n", "score"]
+__all__ = ["cross_entropy", "el2n", "grand", "joint_el2n", "per_sample_grand", "score"]

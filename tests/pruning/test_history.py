@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from fastprune.pruning import EMA, History
+from fastprune.pruning import EMA, History, Latest
+
+EL2N = {"el2n": Latest()}
 
 
 def test_the_unscored_rank_first():
-    history = History(3, ("el2n",))
+    history = History(3, EL2N)
     history.update(torch.tensor([1]), {"el2n": torch.tensor([9.0])}, epoch=4)
     assert history.value("el2n").tolist() == [float("inf"), 9.0, float("inf")]
     assert history.scored_epoch.tolist() == [-1, 4, -1]
@@ -15,7 +17,7 @@ def test_the_unscored_rank_first():
 
 
 def test_the_callers_tensors_are_not_touched_or_kept():
-    history = History(2, ("el2n",))
+    history = History(2, EL2N)
     scores, index = torch.tensor([1.0, 2.0]), torch.tensor([0, 1])
     history.update(index, {"el2n": scores}, epoch=0)
     history.value("el2n").fill_(7.0)
@@ -24,7 +26,7 @@ def test_the_callers_tensors_are_not_touched_or_kept():
 
 
 def test_scores_that_require_grad_are_detached():
-    history = History(2, ("el2n",))
+    history = History(2, EL2N)
     scores = torch.ones(2, requires_grad=True)
     history.update(torch.arange(2), {"el2n": scores}, epoch=0)
     assert not history.value("el2n").requires_grad
@@ -40,7 +42,7 @@ def test_scores_that_require_grad_are_detached():
     ],
 )
 def test_bad_updates_are_named_and_change_nothing(index, scores, error, message):
-    history = History(3, ("el2n",))
+    history = History(3, EL2N)
     with pytest.raises(error, match=message):
         history.update(torch.tensor(index), scores, epoch=0)
     assert history.visits.tolist() == [0, 0, 0]
@@ -48,7 +50,7 @@ def test_bad_updates_are_named_and_change_nothing(index, scores, error, message)
 
 def test_state_round_trip_goes_on_identically(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    one, other = History(50, ("el2n",), EMA()), History(50, ("el2n",), EMA())
+    one, other = History(50, {"el2n": EMA()}), History(50, {"el2n": EMA()})
     one.update(torch.arange(50), {"el2n": torch.rand(50, generator=generator)}, epoch=0)
     torch.save(one.state_dict(), tmp_path / "h.pt")
     other.load_state_dict(torch.load(tmp_path / "h.pt", weights_only=True))
@@ -58,14 +60,14 @@ def test_state_round_trip_goes_on_identically(tmp_path):
     assert torch.equal(one.value("el2n"), other.value("el2n"))
 
 
-@pytest.mark.parametrize("other", [History(4, ("el2n",)), History(3, ("loss",)), History(3, ("el2n",), EMA())])
+@pytest.mark.parametrize("other", [History(4, EL2N), History(3, {"loss": Latest()}), History(3, {"el2n": EMA()})])
 def test_a_state_of_something_else_is_refused(other):
     with pytest.raises(ValueError, match="saved history"):
-        other.load_state_dict(History(3, ("el2n",)).state_dict())
+        other.load_state_dict(History(3, EL2N).state_dict())
 
 
 def test_memory_is_what_the_statistics_say():
-    history = History(1000, ("el2n",), EMA())
+    history = History(1000, {"el2n": EMA()})
     state = history.state_dict()
     tensors = [state["visits"], state["scored_epoch"], *state["state"]["el2n"].values()]
     assert sum(t.nbytes for t in tensors) == 1000 * history.bytes_per_example

@@ -13,7 +13,20 @@ from fastprune.pruning import EMA, DynamicPruner, Mean, method_names
 from fastprune.pruning.schedule import chunk_pieces
 
 N, CLASSES = 97, 5
-METHODS = method_names()
+SCORES = ("el2n", "loss", "confidence", "margin", "correct")
+
+
+def scores_file(folder):
+    """A file for the method that reads one."""
+    path = folder / "scores.csv"
+    path.write_text("index,score\n" + "".join(f"{i},{(7 * i) % N}\n" for i in range(N)))
+    return path
+
+
+@pytest.fixture(params=method_names())
+def method(request, tmp_path):
+    """Every registered method."""
+    return f"static:{scores_file(tmp_path)}" if request.param == "static" else request.param
 
 
 def problem():
@@ -41,13 +54,17 @@ class Loop:
 
     def scores(self, batch):
         x, y, _ = batch
-        return fastprune.score(self.model(x), y, self.pruner.method.reads[0])
+        metric = self.pruner.method.reads[0]
+        if metric != "grand":
+            return fastprune.score(self.model(x), y, metric)
+        features = self.model[:-1](x)
+        return fastprune.grand(self.model[-1](features), y, features)
 
     def step(self, x, y, index):
         logits = self.model(x)
-        loss, scores = fastprune.cross_entropy(logits, y, return_scores=("el2n", "loss"))
-        self.pruner.observe(index, scores)
-        loss.backward()
+        losses, scores = fastprune.cross_entropy(logits, y, reduction="none", return_scores=SCORES)
+        self.pruner.observe(index, {**scores, "probabilities": logits.softmax(-1)})
+        self.pruner.mean_loss(losses, index).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -87,13 +104,13 @@ class Loop:
         return torch.cat([p.detach().flatten() for p in self.model.parameters()])
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_three_cycles_and_resumes_exactly(method, tmp_path):
     options = dict(keep_fraction=0.4, warmup_epochs=1, cycle_epochs=2, method=method, seed=5)
     whole = Loop(**options)
     whole.run(7)
     expected = N if method == "full" else round(0.4 * N)
-    assert [len(whole.seen[e]) for e in range(7)] == [N] + 6 * [expected]
+    final = 7 - int(7 * (1 - whole.pruner.method.final_share))
+    assert [len(whole.seen[e]) for e in range(7)] == [N] + (6 - final) * [expected] + final * [N]
     assert sum(map(len, whole.seen.values())) == whole.pruner.total_examples(7)
     for epoch, seen in whole.seen.items():
         assert sorted(seen) == whole.kept[epoch], "an epoch reads its kept set, each example once"
@@ -111,7 +128,6 @@ def test_every_method_trains_three_cycles_and_resumes_exactly(method, tmp_path):
         assert torch.equal(second.weights(), whole.weights())
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_keeping_everything_changes_nothing(method):
     pruned = Loop(keep_fraction=1.0, cycle_epochs=1, method=method, seed=2)
     pruned.run(4)
@@ -122,8 +138,7 @@ def test_keeping_everything_changes_nothing(method):
     orders = [torch.randperm(N, generator=torch.Generator().manual_seed(2 + e)).tolist() for e in range(4)]
     for order in orders:
         for x, y, _ in DataLoader(plain.data, sampler=order, batch_size=10, generator=torch.Generator()):
-            loss = fastprune.cross_entropy(plain.model(x), y)
-            loss.backward()
+            fastprune.cross_entropy(plain.model(x), y, reduction="none").mean().backward()
             plain.optimizer.step()
             plain.optimizer.zero_grad()
     assert [pruned.seen[e] for e in range(4)] == orders
@@ -277,6 +292,7 @@ def test_set_epoch_is_idempotent_and_ranks_agree():
         (dict(method=ScoreMethod("mine", smoothing=EMA())), "method"),
         (dict(seed=1), "seed"),
         (dict(keep_fraction=0.25), "schedule"),
+        (dict(final_share=0.25), "schedule"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_whole(change, message):
@@ -334,16 +350,12 @@ def test_a_score_is_stamped_with_the_epoch_it_was_seen_in():
         assert pruner.history.scored_epoch.tolist() == [epoch] * 10
 
 
-def test_weights_of_a_method_are_not_dropped_in_silence():
-    class Weighted:
-        name, reads, source, smoothing, keeps_all = "weighted", (), "none", Mean(1), False
-
-        def select(self, history, k, *, cycle, seed):
-            return fastprune.Selection(torch.arange(k), torch.ones(k))
-
-    pruner = DynamicPruner(10, keep_fraction=0.5, method=Weighted())
-    with pytest.raises(ValueError, match="weights"):
-        list(pruner.epochs(2))
+def test_a_loop_that_ignores_the_weights_is_stopped():
+    pruner = DynamicPruner(40, keep_fraction=0.5, method="infobatch", final_share=0.0)
+    with pytest.raises(RuntimeError, match="pruner.weights"):
+        for _ in pruner.epochs(3):
+            for index in DataLoader(range(40), sampler=pruner.sampler, batch_size=4):
+                pruner.observe(index, torch.rand(len(index)))
 
 
 def test_fewer_epochs_than_the_state_has_seen_is_named():

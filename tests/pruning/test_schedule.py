@@ -54,7 +54,7 @@ def test_every_user_epoch_is_in_exactly_one_phase(schedule, n, epochs):
 def test_epoch_pieces_waste_nothing(schedule, n, epochs):
     phases = schedule.phases(n, epochs)
     pieces = epoch_pieces(phases)
-    assert [piece.epoch for piece in pieces] == list(range(epochs))
+    assert [piece.epoch_at(0) for piece in pieces] == list(range(epochs))
     assert sum(map(len, pieces)) == budget(phases)
 
 

@@ -10,7 +10,7 @@ from fastprune.pruning import EMA, History, Latest, Mean
 
 def feed(smoothing, sequences):
     """A history that has seen ``sequences[i]`` for example i, shorter ones ending earlier."""
-    history = History(len(sequences), ("el2n",), smoothing)
+    history = History(len(sequences), {"el2n": smoothing})
     for t in range(max(map(len, sequences))):
         index = torch.tensor([i for i, s in enumerate(sequences) if t < len(s)])
         scores = torch.tensor([s[t] for s in sequences if t < len(s)], dtype=torch.float32)

@@ -1,7 +1,8 @@
-"""How the scores an example got over time become the one score it is ranked by.
+"""What is kept of the values that an example's metric takes over time, in a fixed number of bytes.
 
-Each smoothing keeps a fixed number of floats per example and is updated in place of storing the whole
-past.  ``visits`` (the number of scores each example has had) is kept once by `History` and handed in.
+A statistic is updated with every new value in place of storing the whole past.  ``visits`` (how many values each
+example has had) is kept once by `History` and handed in.  Methods with a statistic of their own define it in
+their file; those here serve several.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 
-class Smoothing(Protocol):
-    """Streaming reduction of a score sequence; all tensors are fp32 with one row per example."""
+class Statistic(Protocol):
+    """Streaming reduction of a sequence of values; every tensor of its state has one row per example."""
 
     @property
     def bytes_per_example(self) -> int:
@@ -24,21 +25,25 @@ class Smoothing(Protocol):
         ...
 
     def new_state(self, n: int) -> State:
-        """Zeroed state for ``n`` examples."""
+        """The state of ``n`` examples that have no value yet."""
         ...
 
-    def update(self, state: State, index: Tensor, scores: Tensor, visits: Tensor) -> None:
-        """Take in ``scores[i]`` for example ``index[i]``, which had ``visits[i]`` scores before."""
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Take in ``values[i]`` for example ``index[i]``, which had ``visits[i]`` values before.
+
+        ``values`` is fp32 (B,), or (B, C) for a metric with a vector per example.  What is passed together comes from
+        one training step.  Nothing may wait for the device.
+        """
         ...
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        """The smoothed score of every example, fp32 (n,); meaningless where ``visits`` is 0."""
+        """One number per example, fp32 (n,), larger the more is left to learn; meaningless where ``visits`` is 0."""
         ...
 
 
 @dataclass(frozen=True)
 class Latest:
-    """The latest score only: the default of the paper's GLUE script."""
+    """The latest value only: the default of the paper's GLUE script."""
 
     @property
     def bytes_per_example(self) -> int:
@@ -47,8 +52,8 @@ class Latest:
     def new_state(self, n: int) -> State:
         return {"latest": torch.zeros(n)}
 
-    def update(self, state: State, index: Tensor, scores: Tensor, visits: Tensor) -> None:
-        state["latest"][index] = scores
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        state["latest"][index] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         return state["latest"].clone()
@@ -80,12 +85,12 @@ class EMA:
     def new_state(self, n: int) -> State:
         return {"mean": torch.zeros(n), "variance": torch.zeros(n)}
 
-    def update(self, state: State, index: Tensor, scores: Tensor, visits: Tensor) -> None:
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         old = 1.0 - self.alpha
         before = state["mean"][index]
         first = visits == 0
-        mean = torch.where(first, scores, old * before + self.alpha * scores)
-        variance = old * (state["variance"][index] + (before - mean) ** 2) + self.alpha * (scores - mean) ** 2
+        mean = torch.where(first, values, old * before + self.alpha * values)
+        variance = old * (state["variance"][index] + (before - mean) ** 2) + self.alpha * (values - mean) ** 2
         state["mean"][index] = mean
         state["variance"][index] = torch.where(first, 0.0, variance)
 
@@ -116,8 +121,43 @@ class Mean:
     def new_state(self, n: int) -> State:
         return {"ring": torch.zeros(n, self.last)}
 
-    def update(self, state: State, index: Tensor, scores: Tensor, visits: Tensor) -> None:
-        state["ring"][index, visits.long() % self.last] = scores
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        state["ring"][index, visits.long() % self.last] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         return state["ring"].sum(dim=1) / visits.clamp(1, self.last)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation (population, as ``np.std``) of all values; Welford's update.
+
+    ``value`` is the deviation or, with ``of="mean"``, the negated mean: for metrics that shrink as an example is
+    learned.
+    """
+
+    of: str = "deviation"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("deviation", "mean"):
+            raise ValueError(f"of must be 'deviation' or 'mean', got {self.of!r}")
+
+    @property
+    def bytes_per_example(self) -> int:
+        return 8 if self.of == "deviation" else 4
+
+    def new_state(self, n: int) -> State:
+        names = ("mean", "squares") if self.of == "deviation" else ("mean",)
+        return {name: torch.zeros(n) for name in names}
+
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        before = state["mean"][index]
+        mean = before + (values - before) / (visits + 1)
+        state["mean"][index] = mean
+        if self.of == "deviation":
+            state["squares"][index] += (values - before) * (values - mean)
+
+    def value(self, state: State, visits: Tensor) -> Tensor:
+        if self.of == "mean":
+            return -state["mean"]
+        return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()

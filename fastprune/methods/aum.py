@@ -1,0 +1,22 @@
+"""AUM, area under the margin: the mean distance of the label's logit from the best other one.
+
+Source: Pleiss et al. 2020 (arXiv 2001.10528).
+Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled: the
+``offset`` share of them is dropped, the next k are kept, hardest first, as CCS does (Zheng et al. 2023).
+Reads: ``margin`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+When: labels are noisy.  When not: early in training all margins are near 0; give it two epochs of warm-up.
+"""
+
+from __future__ import annotations
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+from fastprune.pruning.statistics import Moments
+
+
+def aum(*, offset: float = 0.1) -> ScoreMethod:
+    """The method; ``offset`` as in `ScoreMethod`."""
+    return ScoreMethod("aum", metric="margin", source="step", smoothing=Moments("mean"), offset=offset)
+
+
+register("aum", aum)

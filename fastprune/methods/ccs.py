@@ -1,0 +1,50 @@
+"""CCS on current scores: cover the whole range of difficulty instead of its hard end.
+
+Source: Zheng et al. 2023 (arXiv 2210.15809), algorithm 1, applied to the current scores of a run instead of
+those of a run before it.
+Rule: drop the hardest ``offset`` share; cut the range of the remaining scores into 50 strata of equal width;
+fill the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
+Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+When: little is kept (30 % and less), where the hardest alone are noise: on CIFAR-10 at 10 % 19.6 points above the
+best method before it.  When not: most is kept; all strata are nearly complete then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fastprune.methods.unscored import check_offset, fitting_offset, unscored_first
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method, register
+from fastprune.pruning.statistics import Latest
+from fastprune.selection import Selection, stratified
+
+
+@dataclass(frozen=True)
+class CCS(Method):
+    """Stratified sampling; ``offset`` is the paper's β, 0 to 0.3 there."""
+
+    offset: float = 0.1
+    name = "ccs"
+    observes = True
+    statistics = MappingProxyType({"el2n": Latest()})
+
+    def __post_init__(self) -> None:
+        check_offset(self.offset)
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """k spread over the strata, drawn from (seed, cycle)."""
+        value = history.value("el2n")
+        return unscored_first(
+            history,
+            k,
+            lambda scored, count: stratified(
+                value[scored], count, seed, cycle, offset=fitting_offset(self.offset, len(scored), count)
+            ),
+            cycle=cycle,
+            seed=seed,
+        )
+
+
+register("ccs", CCS)

@@ -1,0 +1,63 @@
+"""Dyn-Unc, dynamic uncertainty: how much the confidence moves within a window of epochs.
+
+Source: He et al. 2023 (arXiv 2306.05175), window and deviation as in their code.
+Rule: U = standard deviation (n − 1) of p(label) over the last ``window`` visits; the score is the mean of U over all
+windows, one a visit; keep the k largest.  Before the first full window U is that of the visits there are.
+Reads: ``confidence`` from ``observe``.  Cost: nothing beyond the training step.
+Memory: 12 + 4 · window bytes an example, 52 for the published 10.
+When: runs of many epochs, or as a score file for ``static``, which is how it was published.
+When not: in runs of a few epochs it is nearly ``cartography``, at three times the memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+from fastprune.pruning.statistics import State
+
+
+@dataclass(frozen=True)
+class WindowDeviation:
+    """Mean over all windows of ``window`` successive values of their deviation."""
+
+    window: int = 10
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise ValueError(f"window must be >= 2, got {self.window!r}")
+
+    @property
+    def bytes_per_example(self) -> int:
+        return 4 * self.window + 4
+
+    def new_state(self, n: int) -> State:
+        return {"ring": torch.zeros(n, self.window), "sum": torch.zeros(n)}
+
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        state["ring"][index, visits.long() % self.window] = values
+        full = visits + 1 >= self.window
+        state["sum"][index] += torch.where(full, state["ring"][index].std(dim=1), 0.0)
+
+    def value(self, state: State, visits: Tensor) -> Tensor:
+        windows = visits - self.window + 1
+        return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), self._partial(state["ring"], visits))
+
+    def _partial(self, ring: Tensor, visits: Tensor) -> Tensor:
+        """Deviation of the first ``visits`` entries; the others are still 0."""
+        count = visits.clamp(1, self.window).float()
+        mean = ring.sum(dim=1) / count
+        squares = (ring.square().sum(dim=1) - count * mean.square()).clamp_min(0.0)
+        return (squares / (count - 1).clamp_min(1)).sqrt()
+
+
+def dyn_unc(*, window: int = 10) -> ScoreMethod:
+    """The method for one length of window."""
+    return ScoreMethod("dyn-unc", metric="confidence", source="step", smoothing=WindowDeviation(window))
+
+
+register("dyn-unc", dyn_unc)

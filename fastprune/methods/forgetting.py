@@ -1,0 +1,71 @@
+"""Forgetting events: how often an example that was right became wrong.
+
+Source: Toneva et al. 2019 (arXiv 1812.05159).
+Rule: count the steps at which an example is wrong that was right at its visit before; one that was never right ranks
+above all.  Keep the k most often forgotten, ties drawn at random: in finetuning most examples are never
+forgotten (Anand et al. 2023), so the cut usually falls among equals.  For joint heads right means all heads and tokens.
+Reads: ``correct`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 14 bytes an example.
+When: several epochs have been trained on everything (raise ``warmup_epochs``), or as a score file for ``static``.
+When not: in short runs, where hardly anything has been forgotten yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from fastprune.methods.unscored import unscored_first
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method, register
+from fastprune.pruning.statistics import State
+from fastprune.selection import Selection, hardest
+from fastprune.selection.draws import uniforms
+
+NEVER_LEARNED = 2.0**20
+
+
+@dataclass(frozen=True)
+class ForgettingEvents:
+    """Transitions from right to wrong, of 0/1 values."""
+
+    @property
+    def bytes_per_example(self) -> int:
+        return 6
+
+    def new_state(self, n: int) -> State:
+        return {
+            "events": torch.zeros(n, dtype=torch.int32),
+            "was_right": torch.zeros(n, dtype=torch.bool),
+            "learned": torch.zeros(n, dtype=torch.bool),
+        }
+
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        right = values > 0.5
+        state["events"][index] += state["was_right"][index] & ~right
+        state["was_right"][index] = right
+        state["learned"][index] |= right
+
+    def value(self, state: State, visits: Tensor) -> Tensor:
+        return torch.where(state["learned"], state["events"].float(), NEVER_LEARNED)
+
+
+@dataclass(frozen=True)
+class Forgetting(Method):
+    """Keep what is forgotten most."""
+
+    name = "forgetting"
+    observes = True
+    statistics = MappingProxyType({"correct": ForgettingEvents()})
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The k largest counts, equal ones by a draw from (seed, cycle)."""
+        keys = history.value("correct").cpu().double() + uniforms(history.n, seed, cycle)
+        return unscored_first(
+            history, k, lambda scored, count: hardest(keys[scored.cpu()], count), cycle=cycle, seed=seed
+        )
+
+
+register("forgetting", Forgetting)

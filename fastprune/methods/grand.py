@@ -1,0 +1,25 @@
+"""GraNd, dynamic: the norm of each example's gradient.
+
+Source: Paul et al. 2021 (arXiv 2107.07075), GraNd = ‖∇_w L(x, y)‖₂; the ``grand`` mode of the authors' code for arXiv
+2306.03208.  On the last layer alone, as here by default, it is that of Fayyaz et al. 2022 (arXiv 2211.05610).
+Rule: before every cycle compute the score of all examples and keep the k highest.
+Reads: ``grand`` from a scoring pass: `fastprune.grand` of the logits and the last layer's inputs, exact for the last
+layer's weights and bias; or `fastprune.per_sample_grand`, exact for all parameters.
+Cost: for the last layer one forward pass over all N examples a cycle and C + d multiplications an example; for all
+parameters a backward pass per example as well.  Memory: 12 bytes an example.
+When: classes differ in how large their features are, so that EL2N alone misjudges the step an example takes.
+When not: as ``el2n``; early scores are unreliable (Fayyaz et al. see label-imbalanced tops before one epoch).
+"""
+
+from __future__ import annotations
+
+from fastprune.methods.score_method import ScoreMethod
+from fastprune.pruning.method import register
+
+
+def grand(*, offset: float = 0.0) -> ScoreMethod:
+    """The method with the latest score only."""
+    return ScoreMethod("grand", metric="grand", source="pass", offset=offset)
+
+
+register("grand", grand)

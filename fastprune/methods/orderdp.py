@@ -1,0 +1,50 @@
+"""OrderDP: the hardest of a fresh random pool.
+
+Source: OrderDP (ICLR 2026), from a summary and its code's rule.
+Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss.
+The expected loss of the kept is that of an order statistic of all examples, so nothing is weighted.
+Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+When: an exact ratio and a hard focus with some chance for all (published ahead of ``infobatch``, CIFAR and
+ImageNet).  When not: labels are noisy: the top of any pool is theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+
+from fastprune.methods.unscored import unscored_first
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method, register
+from fastprune.pruning.statistics import Latest
+from fastprune.selection import Selection, hardest, random
+
+
+@dataclass(frozen=True)
+class OrderDP(Method):
+    """Top k of a pool; ``ratio`` is the share of the pool that is kept, in (0, 1], 0.6 as published."""
+
+    ratio: float = 0.6
+    name = "orderdp"
+    observes = True
+    statistics = MappingProxyType({"loss": Latest()})
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ratio <= 1.0:
+            raise ValueError(f"ratio must be in (0, 1], got {self.ratio!r}")
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The k hardest of a pool drawn from (seed, cycle)."""
+        loss = history.value("loss")
+
+        def choose(scored: Tensor, count: int) -> Selection:
+            size = min(len(scored), round(count / self.ratio))
+            pool = random(len(scored), size, seed=seed, round=cycle).indices.to(scored.device)
+            return Selection(pool[hardest(loss[scored[pool]], count).indices])
+
+        return unscored_first(history, k, choose, cycle=cycle, seed=seed)
+
+
+register("orderdp", OrderDP)

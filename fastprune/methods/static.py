@@ -1,0 +1,67 @@
+"""Static pruning by scores from a file: any method's scores of an earlier run, or your own.
+
+Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
+forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
+Rule: every cycle keeps the k examples of the largest score in the file.  ``method="static:PATH"``: a .parquet,
+.csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score` writes it; of several scores of an
+example, as in the ``scores.parquet`` of a run, the last counts.
+Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
+When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the scores
+costs a run or a good part of one, and what is hard early is not what is hard late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fastprune.methods.unscored import check_offset
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method, register
+from fastprune.score_files import read_scores
+from fastprune.selection import Selection, window
+
+
+@dataclass(frozen=True)
+class Static(Method):
+    """Rank by scores that never change.
+
+    Args:
+        scores: fp32 (n,), larger is kept first.
+        offset: share of all examples dropped from the hard end first, in [0, 1).
+    """
+
+    scores: Tensor = field(repr=False)
+    offset: float = 0.0
+    digest: str = field(init=False)
+    name = "static"
+
+    def __post_init__(self) -> None:
+        check_offset(self.offset)
+        if self.scores.ndim != 1 or bool(self.scores.isnan().any()):
+            raise ValueError(f"scores must be (n,) without NaN, got shape {tuple(self.scores.shape)}")
+        # What a checkpoint compares: the scores themselves would be too long.
+        content = self.scores.detach().cpu().float().contiguous().numpy().tobytes()
+        object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The same k every cycle, as long as k stays the same.
+
+        Raises:
+            ValueError: the scores are those of another number of examples.
+        """
+        if len(self.scores) != history.n:
+            raise ValueError(f"there are scores of {len(self.scores)} examples, but the data set has {history.n}")
+        return window(self.scores, k, offset=min(self.offset, 1.0 - k / history.n))
+
+
+def static(path: str) -> Static:
+    """The method for the scores in a file, see `fastprune.score_files.read_scores`."""
+    return Static(torch.from_numpy(read_scores(Path(path))))
+
+
+register("static", static)

@@ -1,0 +1,51 @@
+"""Selecting while some examples have no score yet: nothing says that they are easy, so they come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fastprune.pruning.history import History
+from fastprune.selection import Selection, random
+
+
+def unscored_first(
+    history: History, k: int, choose: Callable[[Tensor, int], Selection], *, cycle: int, seed: int
+) -> Selection:
+    """The unscored examples, in random order if there are more than k, and for the rest ``choose(scored, count)``.
+
+    Args:
+        choose: given the scored examples (ascending int64 indices) and how many to keep, selects *positions in them*,
+            with weights or without.
+
+    Returns:
+        Indices of examples; an unscored one weighs 1.
+    """
+    scored = (history.visits > 0).nonzero().flatten()
+    if len(scored) == history.n:
+        return choose(scored, k)
+    unscored = (history.visits == 0).nonzero().flatten()
+    drawn = random(len(unscored), min(k, len(unscored)), seed=seed, round=cycle).indices
+    fresh = unscored[drawn.to(unscored.device)]
+    rest = k - len(fresh)
+    if not rest:
+        return Selection(fresh)
+    chosen = choose(scored, rest)
+    indices, order = torch.cat([fresh, scored[chosen.indices.to(scored.device)]]).sort()
+    if chosen.weights is None:
+        return Selection(indices)
+    weights = chosen.weights.to(scored.device)
+    return Selection(indices, torch.cat([weights.new_ones(len(fresh)), weights])[order])
+
+
+def fitting_offset(offset: float, n: int, k: int) -> float:
+    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
+    return min(offset, 1.0 - k / n)
+
+
+def check_offset(offset: float) -> None:
+    """Refuse an offset out of range."""
+    if not 0.0 <= offset < 1.0:
+        raise ValueError(f"offset is the share dropped from the hard end and must be in [0, 1), got {offset!r}")

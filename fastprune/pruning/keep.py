@@ -1,0 +1,113 @@
+"""How much to keep: a constant, a ramp, a function of progress, or whatever a budget of examples allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+
+
+@dataclass(frozen=True)
+class LinearRamp:
+    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        check_fraction(self.start, "start")
+        check_fraction(self.end, "end")
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclass(frozen=True)
+class CosineRamp:
+    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        check_fraction(self.start, "start")
+        check_fraction(self.end, "end")
+
+    def __call__(self, progress: float) -> float:
+        return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The keep_fraction with which the run reads ``share`` of the training examples that all epochs would hold.
+
+    Warm-up and final epochs on all examples count, so what is left for the cycles is less.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        check_fraction(self.share, "share")
+
+    def fraction(self, epochs: int, full_epochs: int) -> float:
+        """The constant share to keep in a run of ``epochs``, ``full_epochs`` of which are on all examples.
+
+        Raises:
+            ValueError: the full epochs alone spend the budget.
+        """
+        cycles = epochs - full_epochs
+        if cycles == 0:
+            return 1.0
+        left = self.share * epochs - full_epochs
+        if left <= 0:
+            raise ValueError(
+                f"a budget of {self.share:g} of {epochs} epochs is spent by the {full_epochs} epochs on all examples; "
+                f"raise it above {full_epochs / epochs:.3g}, or lower warmup_epochs or final_share"
+            )
+        return min(1.0, left / cycles)
+
+
+KeepFraction = float | LinearRamp | CosineRamp | Budget | Callable[[float], float]
+"""What ``keep_fraction`` may be; a function is given the progress, 0 in the first cycle, 1 in the last."""
+
+
+def check_fraction(value: object, name: str) -> float:
+    """``value`` if it is a share in (0, 1].
+
+    Raises:
+        ValueError: it is not; the message names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
+        raise ValueError(
+            f"{name} is the share of examples kept and must be in (0, 1], got {value!r}; "
+            "to drop 80 % of the data pass 0.2"
+        )
+    return float(value)
+
+
+def describe(keep: KeepFraction) -> str:
+    """Text that two runs share if they keep the same; a function is described by its values."""
+    if isinstance(keep, (int, float)) or is_dataclass(keep):
+        return repr(keep)
+    assert callable(keep)
+    return f"function({', '.join(f'{float(keep(i / 16)):.6g}' for i in range(17))})"
+
+
+def parse_keep_fraction(text: str) -> KeepFraction:
+    """``0.5``, ``linear:1.0:0.3``, ``cosine:1.0:0.3`` or ``budget:0.6``.
+
+    Raises:
+        ValueError: none of these, or out of range.
+    """
+    kind, *numbers = text.split(":")
+    try:
+        values = [float(number) for number in numbers] if numbers else [float(kind)]
+    except ValueError:
+        values = []
+    if not numbers and len(values) == 1:
+        return check_fraction(values[0], "keep_fraction")
+    if kind in ("linear", "cosine") and len(values) == 2:
+        return (LinearRamp if kind == "linear" else CosineRamp)(*values)
+    if kind == "budget" and len(values) == 1:
+        return Budget(values[0])
+    raise ValueError(f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B or budget:X, got {text!r}")

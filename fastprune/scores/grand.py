@@ -1,0 +1,123 @@
+"""GraNd, the norm of an example's gradient: of the last layer in closed form, or of all parameters.
+
+Paul et al. 2021 (arXiv 2107.07075), GraNd = || grad_w L(x, y) ||; on the last layer Fayyaz et al. 2022 (arXiv
+2211.05610).  For a linear last layer z = W h + b and cross-entropy, dL/dW = (p - y) h^T and dL/db = p - y, so
+
+    one row per example:   GraNd = || p - y || sqrt(|| h ||^2 + 1)          (without a bias: no + 1)
+    tokens t of a sample:  GraNd = || sum_t (p_t - y_t) [h_t, 1]^T ||_F
+
+of the *sum* of the tokens' losses.  With e_t = p_t - y_t the second is sqrt(sum_{s,t} (e_s . e_t)(h_s . h_t + 1)): two
+T x T products in T (C + d) T multiplications, or the C x d matrix itself in T C d.  The cheaper is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastprune.scores.api import el2n
+from fastprune.scores.checks import check_rows
+from fastprune.scores.definition import shifted_labels
+
+
+def grand(
+    logits: Tensor,
+    labels: Tensor,
+    features: Tensor,
+    *,
+    bias: bool = True,
+    ignore_index: int = -100,
+    shift: int = 0,
+) -> Tensor:
+    """The norm of each example's gradient with respect to the last layer, exactly.
+
+    Args:
+        logits: (B, C) or (B, T, C), classes last, what the last layer made of ``features``.
+        labels: (B,) or (B, T) integer class indices.
+        features: (B, d) or (B, T, d), the input of the last layer, on the logits' device.
+        bias: whether the last layer has one.
+        ignore_index: rows with this label have no gradient.
+        shift: row t is scored against label t + shift (1 for causal language models).
+
+    Returns:
+        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or shape; and as `score`.
+
+    Cost: for rows one read of the logits and one of the features; for tokens the softmax and B T min(T (C + d), C d)
+    multiplications, in fp32.
+    """
+    check_rows(logits, labels, ignore_index, shift)
+    if features.shape[:-1] != labels.shape or labels.ndim not in (1, 2):
+        raise ValueError(
+            f"features must be (B, d) or (B, T, d) with labels {tuple(labels.shape)} before d, got "
+            f"{tuple(features.shape)}; pass the last layer's input"
+        )
+    with torch.no_grad():
+        wide = features.detach().float()
+        if labels.ndim == 1:
+            norms = (wide.square().sum(-1) + float(bias)).sqrt()
+            return el2n(logits, labels, ignore_index=ignore_index) * norms
+        return _token_grand(
+            logits.detach().float(), shifted_labels(labels, shift, ignore_index), wide, bias, ignore_index
+        )
+
+
+def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, ignore_index: int) -> Tensor:
+    tokens, classes, width = logits.shape[1], logits.shape[2], features.shape[2]
+    valid = (labels != ignore_index).unsqueeze(-1)
+    error = logits.softmax(-1)
+    error.scatter_add_(-1, torch.where(valid, labels.unsqueeze(-1), 0), -torch.ones_like(error[..., :1]))
+    error *= valid
+    if bias:
+        features = torch.cat([features, features.new_ones(*features.shape[:2], 1)], dim=-1)
+    if tokens * (classes + width) < classes * width:
+        products = (error @ error.mT) * (features @ features.mT)
+        return products.sum((1, 2)).clamp_min(0.0).sqrt()
+    return (error.mT @ features).flatten(1).norm(dim=1)
+
+
+def per_sample_grand(
+    model: nn.Module,
+    loss_fn: Callable[[Callable[..., Any], Any], Tensor],
+    batch: Any,
+    *,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """The norm of each example's gradient with respect to all parameters that require one, exactly.
+
+    Args:
+        model: in the mode it is to be scored in; one without random numbers or batch statistics there.
+        loss_fn: ``(model, batch of one) -> scalar``: calls its first argument as it would call the model.
+        batch: a tensor, or a dict, list or tuple of tensors, each (B, ...).
+        chunk_size: examples at once; fewer take less memory, which is that of so many gradients.
+
+    Returns:
+        (B,) fp32.
+
+    Raises:
+        ValueError: the model has no parameter that requires a gradient.
+
+    Cost: a forward and a backward pass over the batch, vectorised over examples (`torch.func`).
+    """
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient; GraNd is a norm over those")
+    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    buffers = dict(model.named_buffers())
+
+    def loss(parameters: dict[str, Tensor], example: Any) -> Tensor:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return torch.func.functional_call(model, {**parameters, **fixed, **buffers}, args, kwargs)
+
+        return loss_fn(call, torch.utils._pytree.tree_map(lambda t: t.unsqueeze(0), example))
+
+    def norm(example: Any) -> Tensor:
+        gradients = torch.func.grad(loss)(trained, example)
+        return torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt()
+
+    return torch.func.vmap(norm, chunk_size=chunk_size)(batch).detach()
