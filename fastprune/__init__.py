@@ -21,7 +21,7 @@ from fastprune.pruning import (
     score_dataset,
     with_index,
 )
-from fastprune.scores import cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
+from fastprune.scores import Head, Task, cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
 from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ __all__ = [
     "Budget",
     "CosineRamp",
     "DynamicPruner",
+    "Head",
     "Latest",
     "LinearRamp",
     "Mean",
     "Schedule",
     "Selection",
+    "Task",
     "TopK",
     "attach",
     "cross_entropy",

@@ -62,9 +62,8 @@ def grand(
         if labels.ndim == 1:
             norms = (wide.square().sum(-1) + float(bias)).sqrt()
             return el2n(logits, labels, ignore_index=ignore_index) * norms
-        return _token_grand(
-            logits.detach().float(), shifted_labels(labels, shift, ignore_index), wide, bias, ignore_index
-        )
+        moved = shifted_labels(labels, ignore_index, shift).long()
+        return _token_grand(logits.detach().float(), moved, wide, bias, ignore_index)
 
 
 def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, ignore_index: int) -> Tensor:

@@ -1,0 +1,231 @@
+"""`Task`: where a model's logits and a batch's labels are, and the scores and losses of an example that follow.
+
+The one place where heads of different kinds become one number per example; every integration goes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastprune.scores.api import score
+from fastprune.scores.crossentropy import cross_entropy
+from fastprune.scores.definition import shifted_labels
+from fastprune.scores.grand import grand
+from fastprune.scores.reduce import reduce_heads
+
+Kind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm"]
+Reduction = Literal["norm", "mean", "sum", "max"]
+GROWING = ("el2n", "loss")
+REDUCTIONS: dict[str, Reduction] = {"el2n": "norm", "grand": "norm"}
+Features = Mapping[str, tuple[Tensor, bool]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head: where its logits and labels are, and what kind of answer it gives.
+
+    Args:
+        logits: key, attribute or position of the logits in the model's outputs.
+        labels: key or position of the labels in the batch.
+        kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
+            ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
+            ``regression`` where there is one output.  ``causal_lm`` must be said: token t answers label t + 1.
+        ignore_index: labels that count nowhere.
+        reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
+            paper's), "mean" for the others, and all must be right for ``correct``.
+    """
+
+    logits: str | int = "logits"
+    labels: str | int = "labels"
+    kind: Kind | None = None
+    ignore_index: int = -100
+    reduce: Reduction | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        if self.reduce is not None and self.reduce not in get_args(Reduction):
+            raise ValueError(f"reduce must be one of {', '.join(get_args(Reduction))}, got {self.reduce!r}")
+
+
+@dataclass(frozen=True)
+class ExampleLosses:
+    """Losses by example, differentiable.
+
+    Attributes:
+        sums: (B,) summed over the example's labels; of several heads the mean loss of each, added up.
+        counts: (B,) how many labels that were; 1 for every example of several heads.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+
+class Task:
+    """The heads of a model, by name or a single one.
+
+    Scores of several heads become one as in arXiv 2306.03208: el2n and grand are the norm over all heads and
+    tokens, ``correct`` needs all of them, the other metrics are the mean over heads.
+    """
+
+    def __init__(self, heads: Head | Mapping[str, Head] = Head()) -> None:  # noqa: B008  (frozen)
+        self.heads = {"": heads} if isinstance(heads, Head) else dict(heads)
+        if not self.heads:
+            raise ValueError("heads is empty; pass a Head, or a dict of them by name")
+
+    def __repr__(self) -> str:
+        return f"Task({self.heads!r})"
+
+    def scores(
+        self, outputs: Any, batch: Any, metrics: Sequence[str], features: Features | None = None
+    ) -> dict[str, Tensor]:
+        """The metrics of each example of a batch.
+
+        Args:
+            outputs: what the model returned: a mapping, an object with attributes, a tuple or the logits.
+            batch: with the labels of every head; a mapping, tuple or list.
+            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head).
+            features: by head, (input of the last layer, whether it has a bias), for "grand".
+
+        Returns:
+            fp32 (B,) by metric, "probabilities" (B, C); never requiring grad.
+
+        Raises:
+            ValueError: outputs or labels do not fit the head; the message says which and how to tell it.
+        """
+        with torch.no_grad():
+            found = {name: self._find(name, outputs, batch) for name in self.heads}
+            return {metric: self._metric(found, metric, features or {}) for metric in metrics}
+
+    def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
+        """The loss of each example: cross-entropy, for multi_label the mean over labels of the binary one, for
+        regression the squared error; gradients flow to the logits.
+        """
+        parts = [_losses(*self._find(name, outputs, batch), label_smoothing) for name in self.heads]
+        if len(parts) == 1:
+            return parts[0]
+        means = [part.sums / part.counts.clamp_min(1) for part in parts]
+        return ExampleLosses(torch.stack(means).sum(0), torch.ones_like(parts[0].counts))
+
+    def logits(self, outputs: Any) -> dict[str, Tensor]:
+        """The logits of every head."""
+        return {name: _pick(outputs, head.logits, f"the outputs of head {name!r}") for name, head in self.heads.items()}
+
+    def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
+        head = self.heads[name]
+        logits = _pick(outputs, head.logits, "the model's outputs")
+        labels = _pick(batch, head.labels, "the batch")
+        return head, head.kind or _kind(name, logits, labels), logits, labels
+
+    def _metric(
+        self, found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], metric: str, features: Features
+    ) -> Tensor:
+        if metric == "probabilities":
+            ((_, kind, logits, _),) = found.values()
+            if kind != "single_label":
+                raise ValueError(f"probabilities are kept of one single-label head only, this is {kind}")
+            return logits.detach().float().softmax(-1)
+        if metric == "grand":
+            return _joint_grand(found, features)
+        rows = [(head, *_rows(*part, metric)) for part in found.values() for head in [part[0]]]
+        if metric == "correct":
+            right = [torch.where(valid, s, 1.0).flatten(1).amin(1) for _, s, valid in rows]
+            return torch.stack(right).amin(0)
+        chosen = {head.reduce or REDUCTIONS.get(metric, "mean") for head, _, _ in rows}
+        if len(chosen) > 1:
+            raise ValueError(f"heads must agree in reduce, got {sorted(chosen)}")
+        return reduce_heads([(s, valid) for _, s, valid in rows], chosen.pop())
+
+
+def _rows(head: Head, kind: Kind, logits: Tensor, labels: Tensor, metric: str) -> tuple[Tensor, Tensor]:
+    """Scores of a head's rows and which count, both (B, T) with T = 1 unless it answers for tokens."""
+    logits = logits.detach()
+    if kind == "regression":
+        distance = (logits.reshape(labels.shape).float() - labels.float()).abs()
+        if metric not in GROWING:
+            raise ValueError(f"metric {metric!r} is not defined for regression; use one that reads el2n or loss")
+        values = distance if metric == "el2n" else distance.square()
+    elif kind == "multi_label":
+        values = score(logits, labels, metric, multi_label=True, ignore_index=head.ignore_index)
+    else:
+        values = score(logits, labels, metric, ignore_index=head.ignore_index, shift=int(kind == "causal_lm"))
+    valid = torch.ones_like(values, dtype=torch.bool)
+    if kind in ("single_label", "tokens", "causal_lm") and not labels.is_floating_point():
+        valid = shifted_labels(labels, head.ignore_index, int(kind == "causal_lm")) != head.ignore_index
+    return (values.unsqueeze(-1), valid.unsqueeze(-1)) if values.ndim == 1 else (values, valid)
+
+
+def _joint_grand(found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], features: Features) -> Tensor:
+    squares = []
+    for name, (head, kind, logits, labels) in found.items():
+        if name not in features or kind in ("regression", "multi_label"):
+            raise ValueError(
+                "grand needs the input of a linear last layer and class labels; this model's last layer was not "
+                f"found or its head is {kind}: pass score_fn with fastprune.grand or fastprune.per_sample_grand"
+            )
+        h, bias = features[name]
+        shift = int(kind == "causal_lm")
+        squares.append(grand(logits, labels, h, bias=bias, ignore_index=head.ignore_index, shift=shift).square())
+    return torch.stack(squares).sum(0).sqrt()
+
+
+def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smoothing: float) -> ExampleLosses:
+    if kind == "regression":
+        sums = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
+    elif kind == "multi_label":
+        sums = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
+    else:
+        shift = int(kind == "causal_lm")
+        rows = cross_entropy(
+            logits,
+            labels,
+            reduction="none",
+            ignore_index=head.ignore_index,
+            label_smoothing=label_smoothing,
+            shift=shift,
+        )
+        if rows.ndim == 2:
+            counts = (shifted_labels(labels, head.ignore_index, shift) != head.ignore_index).sum(-1)
+            return ExampleLosses(rows.sum(-1), counts)
+        counts = labels.ne(head.ignore_index) if labels.ndim == 1 else torch.ones_like(rows)
+        return ExampleLosses(rows, counts.long())
+    return ExampleLosses(sums, torch.ones_like(sums, dtype=torch.int64))
+
+
+def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
+    if not labels.is_floating_point() and labels.shape == logits.shape[:-1] and labels.ndim in (1, 2):
+        return "single_label" if labels.ndim == 1 else "tokens"
+    if labels.is_floating_point() and labels.numel() == logits.numel() and labels.ndim == 1:
+        return "regression"
+    if labels.shape == logits.shape and logits.ndim == 2:
+        return "multi_label"
+    raise ValueError(
+        f"head {name!r}: no score is known for logits {tuple(logits.shape)} with labels {tuple(labels.shape)} of "
+        f"{labels.dtype}; say its kind with fastprune.Head(kind=...), or pass score_fn"
+    )
+
+
+def _pick(container: Any, key: str | int, where: str) -> Tensor:
+    """``container[key]``, its attribute, or the container itself if it is a tensor."""
+    found = container
+    if isinstance(container, Mapping):
+        found = container.get(key)
+    elif isinstance(container, (tuple, list)) and isinstance(key, int):
+        found = container[key] if -len(container) <= key < len(container) else None
+    elif isinstance(container, (tuple, list)):
+        # The loss comes first, unless it is computed outside the model.
+        found = next((o for o in container if isinstance(o, Tensor) and o.ndim > 0), None)
+    elif not isinstance(container, Tensor):
+        found = getattr(container, str(key), None)
+    if not isinstance(found, Tensor):
+        raise ValueError(
+            f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "
+            "labels=...), or pass score_fn"
+        )
+    return found
