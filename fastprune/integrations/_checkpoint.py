@@ -1,8 +1,13 @@
-"""The pruning state inside a Trainer's checkpoint: one file, written whole or not at all."""
+"""The pruning state inside a Trainer's checkpoint: one file, written whole or not at all, and last.
+
+So it is the mark of a complete checkpoint: a run that was killed while it wrote one goes on from the one before.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from typing import Any
 
 import torch
@@ -10,7 +15,9 @@ import torch
 from fastprune.errors import UsageError
 
 STATE_FILE = "fastprune.pt"
-VERSION = 1
+VERSION = 2
+
+logger = logging.getLogger(__name__)
 
 
 def read_state(checkpoint: str) -> dict[str, Any]:
@@ -32,3 +39,42 @@ def write_state(state: dict[str, Any], folder: str) -> None:
     path = os.path.join(folder, STATE_FILE)
     torch.save({"version": VERSION, **state}, path + ".tmp")
     os.replace(path + ".tmp", path)
+
+
+def unmark(folder: str) -> None:
+    """``folder`` is about to be written to: it is no complete checkpoint until `write_state`."""
+    if os.path.isfile(os.path.join(folder, STATE_FILE)):
+        os.remove(os.path.join(folder, STATE_FILE))
+
+
+def newest_complete(output_dir: str) -> str:
+    """The complete checkpoint of the most steps in a Trainer's output folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = os.listdir(output_dir) if os.path.isdir(output_dir) else []
+    steps = sorted((int(m[1]) for name in names if (m := re.fullmatch(r"checkpoint-(\d+)", name))), reverse=True)
+    for step in steps:
+        folder = os.path.join(output_dir, f"checkpoint-{step}")
+        if os.path.isfile(os.path.join(folder, STATE_FILE)):
+            return folder
+        logger.warning("%s is not complete, so an older checkpoint is resumed", folder)
+    raise UsageError(
+        f"{output_dir} holds no complete checkpoint of a run with fastprune attached; start with trainer.train()"
+    )
+
+
+def delete_older(trainer: Any, output_dir: str) -> None:
+    """What the Trainer does for ``save_total_limit`` at the end of its own saving, in any version of transformers."""
+    if hasattr(trainer, "_rotate_checkpoints"):
+        trainer._rotate_checkpoints(use_mtime=True, output_dir=output_dir)
+        return
+    from transformers.trainer_utils import rotate_checkpoints
+
+    rotate_checkpoints(
+        output_dir=output_dir,
+        save_total_limit=trainer.args.save_total_limit,
+        best_model_checkpoint=trainer.state.best_model_checkpoint,
+        use_mtime=True,
+    )

@@ -38,10 +38,10 @@ def fingerprint(dataset: Any) -> str | None:
     return digest.hexdigest()
 
 
-def lengths(dataset: Any) -> Sequence[int] | None:
-    """Length of ``input_ids`` of every example, where they can be had without reading the samples."""
+def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
+    """Length of every example, from its column or that of ``input_ids``, if it can be had without reading samples."""
     if is_hub_dataset(dataset):
-        return _column_lengths(dataset)
+        return dataset[column] if column in dataset.column_names else _column_lengths(dataset)
     ids = getattr(dataset, "input_ids", None)
     if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
         return [len(example) for example in ids]

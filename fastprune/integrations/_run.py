@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class Run:
 
     pieces: list[Piece]
     epochs: UserEpochs
-    batch_size: int
+    global_batch: int
     batches: int
     steps: int
     number: int = -1
@@ -26,14 +27,17 @@ class Run:
     completed: int = 0
     epoch_open: bool = False
     corrected: bool = False
-    order: Tensor | None = None
+    batch_indices: list[Tensor] | None = None
+
+    @property
+    def in_chunk(self) -> int:
+        """Examples of the chunk read by the steps so far, on all processes; it counts as read when its batches are."""
+        return self.epochs.chunk if self.micro >= self.batches else self.micro * self.global_batch
 
     @property
     def position(self) -> int:
-        """Examples of the stream read by the steps so far; a chunk counts as read when its batches are."""
-        if self.micro >= self.batches:
-            return (self.number + 1) * self.epochs.chunk
-        return self.number * self.epochs.chunk + self.micro * self.batch_size
+        """Examples of the stream read by the steps so far."""
+        return self.number * self.epochs.chunk + self.in_chunk
 
     @property
     def user_epochs(self) -> int:
@@ -42,9 +46,11 @@ class Run:
         return last.first_epoch + last.epochs
 
 
-def batches_of(chunk: int, batch_size: int, drop_last: bool) -> int:
-    """Batches of a chunk."""
-    return chunk // batch_size if drop_last else -(-chunk // batch_size)
+def batches_of(chunk: int, batch_size: int, args: Any) -> int:
+    """Batches of a chunk that one process gets; accelerate deals out whole batches and evens them out."""
+    if args.dataloader_drop_last:
+        return chunk // batch_size // args.world_size
+    return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
 
 
 def steps_of(batches: int, args: Any) -> int:

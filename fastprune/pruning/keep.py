@@ -85,9 +85,11 @@ def check_fraction(value: object, name: str) -> float:
     return float(value)
 
 
-def describe(keep: KeepFraction) -> str:
-    """Text that two runs share if they keep the same; a function is described by its values."""
-    if isinstance(keep, (int, float)) or is_dataclass(keep):
+def describe(keep: KeepFraction) -> float | str:
+    """What two runs share if they keep the same; a function is described by its values."""
+    if isinstance(keep, (int, float)):
+        return float(keep)
+    if is_dataclass(keep):
         return repr(keep)
     assert callable(keep)
     return f"function({', '.join(f'{float(keep(i / 16)):.6g}' for i in range(17))})"

@@ -22,8 +22,11 @@ class LastLayers:
         self._calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Run the model's forward pass inside."""
+    def watch(self, wanted: bool = True) -> Iterator[None]:
+        """Run the model's forward pass inside; unless ``wanted`` nothing is done."""
+        if not wanted:
+            yield
+            return
         watched = self._found.values() if self._found is not None else self.model.modules()
         handles = [m.register_forward_hook(self._remember) for m in set(watched) if isinstance(m, nn.Linear)]
         self._calls.clear()

@@ -104,8 +104,8 @@ class Task:
             return {metric: self._metric(found, metric, features or {}) for metric in metrics}
 
     def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
-        """The loss of each example: cross-entropy, for multi_label the mean over labels of the binary one, for
-        regression the squared error; gradients flow to the logits.
+        """The losses of each example, summed over its labels: cross-entropy, for multi_label the binary one of every
+        class, for regression the squared error; gradients flow to the logits.
         """
         parts = [_losses(*self._find(name, outputs, batch), label_smoothing) for name in self.heads]
         if len(parts) == 1:
@@ -179,7 +179,8 @@ def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smooth
     if kind == "regression":
         sums = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
     elif kind == "multi_label":
-        sums = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
+        each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+        return ExampleLosses(each.sum(-1), torch.full(each.shape[:1], each.shape[1], device=each.device))
     else:
         shift = int(kind == "causal_lm")
         rows = cross_entropy(

@@ -574,24 +574,6 @@ def test_refuses_what_it_cannot_do(make):
         fastprune.attach(trainer, keep_fraction=0.5)
 
 
-def test_refuses_other_orders(make):
-    import inspect
-
-    from transformers import TrainingArguments
-
-    new = "train_sampling_strategy" in inspect.signature(TrainingArguments).parameters
-    settings = {"train_sampling_strategy": "group_by_length"} if new else {"group_by_length": True}
-    with pytest.raises(ValueError, match="group_by_length"):
-        fastprune.attach(make(**settings), keep_fraction=0.5)
-
-
-def test_refuses_several_processes(make, monkeypatch):
-    trainer = make()
-    monkeypatch.setattr(type(trainer.args), "world_size", property(lambda self: 2))
-    with pytest.raises(ValueError, match="world_size is 2"):
-        fastprune.attach(trainer, keep_fraction=0.5)
-
-
 @pytest.mark.parametrize("epochs", [2.5, 0.5])
 def test_refuses_part_epochs(make, epochs):
     trainer = make(num_train_epochs=epochs)

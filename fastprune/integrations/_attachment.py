@@ -1,0 +1,407 @@
+"""The overrides of one Trainer, and the run they keep track of."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import math
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerControl, TrainerState
+
+from fastprune.errors import UsageError
+from fastprune.integrations._checkpoint import delete_older, newest_complete, read_state, unmark, write_state
+from fastprune.integrations._epochs import UserEpochs
+from fastprune.integrations._hooks import override
+from fastprune.integrations._order import RecordedOrder, rank_batches, sampling_strategy
+from fastprune.integrations._run import Run, batches_of, correct, steps_of
+from fastprune.integrations._trainer_scores import Scoring, TrainerScores, loss_and_outputs
+from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
+from fastprune.pruning import Budget, DynamicPruner, Piece
+from fastprune.pruning.schedule import chunk_pieces, epochs_for
+from fastprune.pruning.scoring import evaluation_mode
+from fastprune.scores.task import ExampleLosses
+
+logger = logging.getLogger(__name__)
+
+Control = TrainerControl
+Fire = Callable[[str], Control]
+
+
+class Attachment:
+    """The overrides of one trainer."""
+
+    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: Scoring) -> None:
+        self._trainer = weakref.ref(trainer)
+        self.pruner = pruner
+        self.seed = seed
+        self.scores = TrainerScores(trainer, scoring, pruner.method.reads)
+        self.loss_func = trainer.compute_loss_func
+        self.weighted = pruner.method.weighted and not pruner.schedule.keeps_all
+        self.training = False
+        self.resume_from: str | None = None
+        self.trial: Any = None
+        self.run: Run | None = None
+        self.fields: dict[str, Any] = {}
+        self.own_order: RecordedOrder | None = None
+        self.checked = False
+        self.called = False
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
+    def install(self) -> None:
+        """Override the trainer's hooks on the instance."""
+        trainer = self.trainer
+        trainer._fastprune = self.pruner
+        override(trainer, "train", self._train)
+        override(trainer, "_inner_training_loop", self._training_loop)
+        override(trainer, "_get_train_sampler", self._train_sampler)
+        override(trainer, "set_initial_training_values", self._training_values)
+        override(trainer, "_save_checkpoint", self._save_checkpoint)
+        override(trainer.callback_handler, "call_event", self._event)
+        if self.pruner.method.observes:
+            override(trainer, "compute_loss", self._compute_loss)
+        if self.weighted:
+            trainer.compute_loss_func = self._loss
+
+    # --- a run ---------------------------------------------------------------------------------
+
+    def _train(
+        self, original: Callable[..., Any], resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = newest_complete(self.trainer.args.output_dir)
+        return original(resume_from_checkpoint, *args, **kwargs)
+
+    def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        self.resume_from, self.trial = given.get("resume_from_checkpoint"), given.get("trial")
+        self.training, self.run = True, None
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self.training, self.run = False, None
+
+    def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
+        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
+        if not self.training:
+            return original(*args, **kwargs)
+        self._begin()
+        self.own_order = None
+        if self.pruner.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
+            # That sampler draws from the global generator, which no other order could leave as it does.
+            self.own_order = RecordedOrder(original(*args, **kwargs))
+            return self.own_order
+        return self.pruner.sampler
+
+    def _begin(self) -> None:
+        """Plan the run; go back to its start, or to the checkpoint."""
+        trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
+        if len(trainer.train_dataset) != pruner.n:
+            raise ValueError(
+                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune "
+                "was attached; attach to a new Trainer with this data set"
+            )
+        pieces = self._plan()
+        state = None if self.resume_from is None else read_state(self.resume_from)
+        pruner.reset(self._run_seed(state))
+        pruner.plan(pieces)
+        if state is None:
+            pruner.start_piece(0)
+        else:
+            if state["chunk"] != len(pieces[0]):
+                raise UsageError(
+                    f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
+                    f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
+                )
+            pruner.load_state_dict(state["pruner"])
+            pruner.sampler.rewind()  # the Trainer skips the batches of a resumed chunk itself
+        chunk, batch = len(pieces[0]), trainer._train_batch_size
+        batches = batches_of(chunk, batch, args)
+        total = batch * args.world_size
+        self.run = Run(pieces, UserEpochs(pieces), total, batches, steps_of(batches, args))
+        self.checked = False
+        if not self.run.epochs.aligned:
+            self._advise(chunk, total * args.gradient_accumulation_steps)
+
+    def _advise(self, chunk: int, step: int) -> None:
+        if chunk < step:
+            logger.warning(
+                "pruning reads this data in chunks of %d examples, so steps are smaller than the %d you asked "
+                "for; lower per_device_train_batch_size, or keep more",
+                chunk,
+                step,
+            )
+        args = self.trainer.args
+        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers:
+            logger.warning(
+                "data loader workers start anew for every chunk of %d examples; set dataloader_persistent_workers=True",
+                chunk,
+            )
+
+    def _plan(self) -> list[Piece]:
+        """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps."""
+        args, batch = self.trainer.args, self.trainer._train_batch_size
+        step = batch * args.world_size * args.gradient_accumulation_steps
+        if args.max_steps <= 0:
+            if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
+                raise ValueError(
+                    "num_train_epochs must be a whole number >= 1 when pruning, got "
+                    f"{args.num_train_epochs!r}; set max_steps to train for a part of an epoch"
+                )
+            pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
+        else:
+            if isinstance(self.pruner.schedule.keep_fraction, Budget):
+                raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
+            epochs = epochs_for(self.pruner.schedule, self.pruner.n, args.max_steps * step)
+            pieces = chunk_pieces(self.pruner.phases(epochs), step)
+        if not self._steps_of(pieces):
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of "
+                f"{batch}; set it to False or lower per_device_train_batch_size"
+            )
+        while self._steps_of(pieces) < args.max_steps:
+            epochs += -(-epochs // 8)
+            pieces = chunk_pieces(self.pruner.phases(epochs), step)
+        return pieces
+
+    def _steps_of(self, pieces: list[Piece]) -> int:
+        args = self.trainer.args
+        batches = batches_of(len(pieces[0]), self.trainer._train_batch_size, args)
+        return len(pieces) * steps_of(batches, args)
+
+    def _run_seed(self, state: Mapping[str, Any] | None) -> int:
+        if self.seed is not None:
+            return self.seed
+        if state is not None:
+            return int(state["pruner"]["sampler"]["seed"])
+        data_seed = self.trainer.args.data_seed
+        return torch.initial_seed() if data_seed is None else data_seed
+
+    def _training_values(self, original: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
+        run = self.run
+        if run is None:
+            return original(args, *rest, **kwargs)
+        # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
+        args = copy.copy(args)
+        args.num_train_epochs = len(run.pieces)
+        values = list(original(args, *rest, **kwargs))
+        if not run.epochs.aligned:
+            correct(values, run, args.max_steps)
+        run.steps = values[1]
+        return tuple(values)
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        original: Callable[..., TrainerControl],
+        event: str,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> TrainerControl:
+        if self.training and self.run is None:
+            raise ValueError(
+                f"{type(self.trainer).__name__}.get_train_dataloader does not ask _get_train_sampler for its "
+                "sampler; fastprune cannot choose the examples of such a trainer"
+            )
+        handler = getattr(self, event, None) if self.run is not None else None
+        if handler is None:
+            return original(event, args, state, control, **kwargs)
+        return handler(self.run, state, control, lambda name: original(name, args, state, control, **kwargs))
+
+    def on_train_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """Take up the position of the Trainer, which counts from ``global_step``."""
+        args, accumulation = self.trainer.args, self.trainer.args.gradient_accumulation_steps
+        run.number, steps = divmod(state.global_step, run.steps)
+        run.micro = 0 if args.ignore_data_skip else steps * accumulation
+        if run.micro and run.corrected:
+            raise UsageError(
+                f"this version of transformers cannot resume inside an epoch whose {run.batches} batches do not "
+                f"divide into steps of {accumulation}: it loses the last step; resume a checkpoint from the end "
+                "of an epoch, or with transformers >= 4.52"
+            )
+        run.completed = run.epochs.completed(run.position)
+        run.number, run.skip = run.number - 1, run.micro
+        state.num_train_epochs = run.user_epochs
+        return fire("on_train_begin")
+
+    def on_epoch_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """A chunk begins: select if it starts a cycle."""
+        run.number, run.micro, run.skip = run.number + 1, run.skip, 0
+        self._start_chunk(run)
+        return self._open_epoch(run, control, fire)
+
+    def on_step_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """A user epoch may begin in the middle of a chunk."""
+        self._open_epoch(run, control, fire)
+        return fire("on_step_begin")
+
+    def on_substep_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """Count the micro-batch."""
+        self._count(run)
+        return fire("on_substep_end")
+
+    def on_step_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
+        self._count(run)
+        done = run.epochs.completed(run.position)
+        if not run.epochs.aligned:
+            state.epoch = float(done) if done > run.completed else run.epochs.at(run.position)
+        control = fire("on_step_end")
+        if done > run.completed and run.micro < run.batches:
+            control = self._close_epoch(run, done, fire)
+        return control
+
+    def on_epoch_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
+        if not control.should_training_stop:
+            run.micro = run.batches
+        done = run.epochs.completed(run.position)
+        if done > run.completed or (control.should_training_stop and run.epoch_open):
+            return self._close_epoch(run, done, fire)
+        return control
+
+    def _save_checkpoint(self, original: Callable[..., Any], model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Put the pruning state into the checkpoint, last, and only then let older ones go."""
+        run, trainer = self.run, self.trainer
+        if run is None:
+            return original(model, trial, *args, **kwargs)
+        output_dir = trainer._get_output_dir(trial=trial)
+        folder = os.path.join(output_dir, f"checkpoint-{trainer.state.global_step}")
+        self.pruner.exchange()
+        if trainer.args.should_save:
+            unmark(folder)
+        limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
+        try:
+            result = original(model, trial, *args, **kwargs)
+        finally:
+            trainer.args.save_total_limit = limit
+        # Every process writes its random state; the mark says that all have.
+        trainer.accelerator.wait_for_everyone()
+        if trainer.args.should_save:
+            if os.path.isdir(folder):
+                write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
+            delete_older(trainer, output_dir)
+        return result
+
+    def _count(self, run: Run) -> None:
+        run.micro += 1
+        self.pruner.position = run.in_chunk
+
+    def _open_epoch(self, run: Run, control: TrainerControl, fire: Fire) -> TrainerControl:
+        if run.epoch_open:
+            return control
+        run.epoch_open = True
+        return fire("on_epoch_begin")
+
+    def _close_epoch(self, run: Run, done: int, fire: Fire) -> TrainerControl:
+        run.completed, run.epoch_open = done, False
+        return fire("on_epoch_end")
+
+    def _start_chunk(self, run: Run) -> None:
+        pruner, piece = self.pruner, run.pieces[run.number]
+        if pruner.needs_pass(piece.phase):
+            pruner.rescore(self.scores.scoring_pass)
+        pruner.start_piece(run.number)
+        pruner.position = run.in_chunk
+        run.batch_indices = None
+        if piece.phase.index > 0 and piece.start == 0 and run.micro == 0:
+            self.trainer.log({key: value for key, value in pruner.log().items() if math.isfinite(value)})
+
+    # --- scores and weights --------------------------------------------------------------------
+
+    def _compute_loss(
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if self.run is None or not model.training:
+            return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        self.fields = self.scores.own_labels(inputs)
+        if self.weighted and self.loss_func is None and not self.checked:
+            self._check_loss(original, model, kwargs)
+        self.called = False
+        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
+        if self.weighted and not self.called:
+            raise ValueError(
+                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
+                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
+            )
+        with torch.no_grad():
+            scores = self.scores.of_batch(outputs, self.fields)
+        index = self._batch_index(self.run, scores)
+        self.pruner.observe(index, scores)
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Takes the place of ``compute_loss_func`` where a method weights losses."""
+        self.called = True
+        trainer, run = self.trainer, self.run
+        if run is None or not trainer.model.training:
+            losses = self._example_losses(outputs, self.fields if labels is None else {"labels": labels})
+            return weighted_loss(losses, None, None, 1)
+        accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
+        index = self._indices(run)
+        weights = self.pruner.weights(index)
+        if self.loss_func is not None:
+            losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
+            return weighted_loss(losses, weights, None, accumulation)
+        losses = self._example_losses(outputs, self.fields)
+        return weighted_loss(losses, weights, num_items_in_batch, accumulation)
+
+    def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
+        smoothing = self.trainer.args.label_smoothing_factor
+        return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
+
+    def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
+        """Once a run: the model's own loss must be the one whose parts are weighted."""
+        self.checked = True
+        trainer, items = self.trainer, kwargs.get("num_items_in_batch")
+        trainer.compute_loss_func = None
+        try:
+            with evaluation_mode(model):
+                theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
+                losses = self._example_losses(outputs, self.fields)
+        finally:
+            trainer.compute_loss_func = self._loss
+        check_agreement(losses, theirs / self._average_factor(items), items)
+
+    def _average_factor(self, num_items: Any) -> float:
+        """By which the Trainer multiplies a loss over the labels of all processes."""
+        args = self.trainer.args
+        averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
+        return args.world_size if averaged else 1.0
+
+    def _indices(self, run: Run) -> Tensor:
+        """Which examples the current micro-batch holds follows from its place in the order."""
+        if run.batch_indices is None:
+            order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
+            run.batch_indices = rank_batches(order, self.trainer)
+        return run.batch_indices[run.micro]
+
+    def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
+        index = self._indices(run)
+        sizes = {len(values) for values in scores.values()}
+        if sizes != {len(index)}:
+            raise RuntimeError(
+                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
+                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
+                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
+            )
+        return index

@@ -1,0 +1,118 @@
+"""Scores of a Trainer's batches: in its training step, and in a pass of its own."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fastprune.integrations._datasets import is_hub_dataset, lengths
+from fastprune.integrations._hooks import weak
+from fastprune.integrations._outputs import default_task
+from fastprune.pruning import score_dataset
+from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.task import Task
+
+ScoreFn = Callable[[Any, Mapping[str, Any]], Tensor | Mapping[str, Tensor]]
+PASS_BATCH_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a batch is scored; the arguments of `attach` of the same names."""
+
+    task: Task | None = None
+    score_fn: ScoreFn | None = None
+    score_batch_size: int | None = None
+
+
+class TrainerScores:
+    """The metrics a method reads, of batches of one trainer."""
+
+    def __init__(self, trainer: Any, scoring: Scoring, reads: tuple[str, ...]) -> None:
+        self._trainer = weakref.ref(trainer)
+        self.scoring = scoring
+        self.reads = reads
+        self._plain_loss = weak(trainer, "compute_loss")
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
+    def task(self, inputs: Mapping[str, Any]) -> Task:
+        """Where logits and labels are."""
+        trainer = self.trainer
+        return self.scoring.task or default_task(inputs, trainer.label_names, trainer.model)
+
+    def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
+        names = set(self.trainer.label_names)
+        if self.scoring.task is not None:
+            names |= {head.labels for head in self.scoring.task.heads.values()}
+        return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+    def of_batch(
+        self, outputs: Any, fields: Mapping[str, Any], last_layers: LastLayers | None = None
+    ) -> Mapping[str, Tensor]:
+        """The metrics of a batch's examples, by metric."""
+        if self.scoring.score_fn is not None:
+            scores = self.scoring.score_fn(outputs, fields)
+            return scores if isinstance(scores, Mapping) else dict.fromkeys(self.reads, scores)
+        task = self.task(fields)
+        features = None if last_layers is None else last_layers.features(task.logits(outputs))
+        return task.scores(outputs, fields, self.reads, features)
+
+    def scoring_pass(self, index: Tensor) -> dict[str, Tensor]:
+        """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
+        trainer = self.trainer
+        dataset, collate = trainer.train_dataset, trainer.data_collator
+        if is_hub_dataset(dataset):
+            dataset = trainer._remove_unused_columns(dataset, description="scoring")
+        else:
+            collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
+        # The unwrapped model: processes need not agree in the number of their batches.
+        last_layers = LastLayers(trainer.model)
+
+        def score_batch(batch: Any) -> Tensor:
+            inputs = trainer._prepare_inputs(batch)
+            fields = self.own_labels(inputs)
+            # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
+            with trainer.compute_loss_context_manager(), last_layers.watch("grand" in self.reads):
+                _, outputs = loss_and_outputs(self._plain_loss(trainer.model, inputs, return_outputs=True))
+            scores = self.of_batch(outputs, fields, last_layers)
+            return torch.stack([scores[metric].float() for metric in self.reads], dim=-1)
+
+        batch_size = PASS_BATCH_FACTOR * trainer.args.per_device_train_batch_size
+        quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero()
+        with tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False) as bar:
+            columns = score_dataset(
+                trainer.model,
+                dataset,
+                score_batch,
+                indices=index,
+                lengths=self._lengths,
+                batch_size=self.scoring.score_batch_size or batch_size,
+                collate_fn=collate,
+                progress=bar.update,
+            )
+        return dict(zip(self.reads, columns.unbind(-1), strict=True))
+
+    @functools.cached_property
+    def _lengths(self) -> Any:
+        return lengths(self.trainer.train_dataset, getattr(self.trainer.args, "length_column_name", "length"))
+
+
+def loss_and_outputs(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(
+            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "
+            "let your compute_loss honour return_outputs"
+        )
+    return result
