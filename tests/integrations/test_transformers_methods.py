@@ -1,4 +1,4 @@
-"""Every registered method inside a Trainer: it trains its cycles, and a resumed run is the run that was not interrupted."""
+"""Every registered method inside a Trainer: it trains its cycles, and a resumed run is the same run."""
 
 from __future__ import annotations
 

@@ -1,0 +1,234 @@
+"""Methods that weight losses: the weights reach the loss, on the scale of the Trainer's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import N, Recorder, config, model, rows, token_model
+from torch.nn import functional as F
+from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, TrainerCallback
+
+import fastprune
+from fastprune.integrations._weighted_loss import weighted_loss
+from fastprune.pruning import Method
+from fastprune.scores.task import ExampleLosses
+from fastprune.selection import Selection
+
+
+class ByIndex(Method):
+    """Keeps the first k, example i weighs 1 + i, or 1."""
+
+    name = "by-index"
+    weighted = True
+    observes = True
+
+    def __init__(self, scale: float, metric: str = "loss") -> None:
+        self.scale = scale
+        self.statistics = {metric: fastprune.Latest()}
+
+    def select(self, history, k, *, cycle, epoch, seed):
+        return Selection(torch.arange(k), 1.0 + self.scale * torch.arange(k))
+
+
+class Gradients(TrainerCallback):
+    """The gradient of every optimizer step."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.seen.append(torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None]))
+
+
+def frozen(make, net, scale, *, warmup=0, data=None, method=None, **settings):
+    """A run at learning rate 0: every step's gradient is that of the first weights; dropout is off."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    gradients = Gradients()
+    defaults = {"num_train_epochs": 1, "learning_rate": 0.0, "max_grad_norm": 0.0, "per_device_train_batch_size": 5}
+    trainer = make(net=net, data=data, callbacks=[gradients], **{**defaults, **settings})
+    trainer.eval_dataset = None
+    pruner = None
+    if scale is not None:
+        pruner = fastprune.attach(trainer, keep_fraction=0.4, warmup_epochs=warmup, method=ByIndex(scale))
+    trainer.train()
+    return trainer, pruner, gradients.seen
+
+
+def causal_lm():
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=N + 20, n_positions=8, n_embd=8, n_layer=1, n_head=1, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0
+        )
+    )
+
+
+def language_rows():
+    table = rows()
+    # Some tokens do not count, unequally many in the examples of a batch.
+    labels = [[-100 if t < i % 4 else token for t, token in enumerate(row)] for i, row in enumerate(table["input_ids"])]
+    return {**table, "labels": labels}
+
+
+def token_rows():
+    table = rows()
+    return {**table, "labels": [[-100, *(token % 3 for token in row[1:])] for row in table["input_ids"]]}
+
+
+def dataset(table):
+    import datasets
+
+    return datasets.Dataset.from_dict(table)
+
+
+def several_labels():
+    return {**rows(), "labels": [[float(i % 2), float(i % 3 == 0), 1.0] for i in range(N)]}
+
+
+def real_labels():
+    return {**rows(), "labels": [float(i % 7) / 7 for i in range(N)]}
+
+
+CASES = {
+    "classes": (lambda: model(), rows),
+    "tokens": (token_model, token_rows),
+    "causal": (causal_lm, language_rows),
+    "multi-label": (lambda: model(problem_type="multi_label_classification"), several_labels),
+    "regression": (lambda: model(BertForSequenceClassification, num_labels=1), real_labels),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_weights_of_one_change_nothing_but_rounding(make, case, accumulation):
+    """The loss is the Trainer's own, with its num_items_in_batch and accumulation."""
+    build, table = CASES[case]
+    settings = {"gradient_accumulation_steps": accumulation, "num_train_epochs": 1}
+    trainer, _, plain = frozen(make, build(), None, data=dataset(table()), **settings)
+    _, _, ours = frozen(make, build(), 0.0, warmup=1, data=dataset(table()), **settings)
+    assert len(plain) == len(ours) > 1
+    # Transformers 5 leaves the scaling to every model whose forward has **kwargs, and these do not scale.
+    unscaled = trainer.model_accepts_loss_kwargs and case != "causal"
+    for one, other in zip(plain, ours, strict=True):
+        torch.testing.assert_close(
+            one / (accumulation if unscaled else 1), other, rtol=1e-4, atol=1e-6 * float(one.abs().max())
+        )
+
+
+def expected_gradient(net, batch, kind, weights, items):
+    """Σ w_i l_i / items, by hand in double."""
+    net = net.double().eval()
+    net.zero_grad()
+    inputs = {k: torch.tensor(v) for k, v in batch.items()}
+    labels = inputs.pop("labels")
+    logits = net(**inputs).logits
+    if kind == "causal":
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    if kind in ("tokens", "causal"):
+        each = F.cross_entropy(logits.mT, labels, reduction="none").sum(1)
+    elif kind == "multi-label":
+        each = F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none").sum(1)
+    elif kind == "regression":
+        each = (logits.squeeze(-1) - labels).square()
+    else:
+        each = F.cross_entropy(logits, labels, reduction="none")
+    ((each * weights).sum() / items).backward()
+    return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]).float()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_gradient_is_that_of_the_weighted_losses(make, case, accumulation):
+    build, table = CASES[case]
+    net, columns = build(), table()
+    settings = {"gradient_accumulation_steps": accumulation, "num_train_epochs": 2}
+    trainer, _, seen = frozen(make, net, 0.5, warmup=1, data=dataset(columns), **settings)
+    examples = trainer.trained_on
+    assert sorted(examples[:N]) == list(range(N)) and sorted(examples[N:]) == list(range(20))
+    step = 5 * accumulation
+    assert len(seen) == 70 / step
+    for number, gradient in enumerate(seen):
+        chosen = examples[number * step : (number + 1) * step]
+        batch = {k: [v[i] for i in chosen] for k, v in columns.items()}
+        labels = torch.tensor(batch["labels"])
+        # What this version of transformers counts: since 5 a causal model's first token has no loss.
+        counted = labels[..., 1:] if case == "causal" and getattr(trainer, "_loss_shifts_labels", False) else labels
+        weights = 1.0 + 0.5 * torch.tensor(chosen, dtype=torch.float64) * (number * step >= N)
+        expected = expected_gradient(build(), batch, case, weights, counted.ne(-100).sum())
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_label_smoothing_is_kept(make):
+    settings = {"label_smoothing_factor": 0.2}
+    _, _, plain = frozen(make, model(), None, **settings)
+    _, _, ours = frozen(make, model(), 0.0, warmup=1, **settings)
+    for one, other in zip(plain, ours, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_loss_function_of_the_user_returns_the_losses_of_the_examples(make, accumulation):
+    def doubled(outputs, labels, num_items_in_batch=None):
+        return 2.0 * F.cross_entropy(outputs["logits"], labels, reduction="none")
+
+    settings = {"warmup": 1, "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
+    _, _, own = frozen(make, model(), 0.5, **settings)
+    _, _, ours = frozen(make, model(), 0.5, compute_loss_func=doubled, **settings)
+    for one, other in zip(own, ours, strict=True):
+        torch.testing.assert_close(2.0 * one, other, rtol=1e-4, atol=1e-6 * float(one.abs().max()))
+
+
+def scalar(outputs, labels, num_items_in_batch=None):
+    return F.cross_entropy(outputs["logits"], labels)
+
+
+class OwnLoss(Recorder):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+class Penalised(BertForSequenceClassification):
+    """A model whose loss is more than the mean of its examples'."""
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask=attention_mask, labels=labels)
+        if outputs.loss is not None:
+            outputs.loss = outputs.loss + 0.1 * self.classifier.weight.square().sum() + 0.5
+        return outputs
+
+
+def test_losses_that_cannot_be_weighted_are_refused(make):
+    trainer = make(compute_loss_func=scalar)
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
+    with pytest.raises(ValueError, match=r"compute_loss_func returned \(\) for a batch of 8.*\(B,\)"):
+        trainer.train()
+    with pytest.raises(ValueError, match="OwnLoss overrides compute_loss.*compute_loss_func"):
+        fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="repb")
+    trainer = make(net=Penalised(config()))
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
+    with pytest.raises(ValueError, match="a loss of its own"):
+        trainer.train()
+    # None of them matters where nothing is pruned, or nothing weighted.
+    fastprune.attach(make(OwnLoss), keep_fraction=1.0, method="repb")
+    fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="orderdp")
+
+
+def test_evaluation_is_not_weighted(make):
+    losses = []
+    for method in ("infobatch", None):
+        trainer = make(net=model(), learning_rate=0.0, num_train_epochs=4, eval_strategy="epoch")
+        if method:
+            fastprune.attach(trainer, keep_fraction=0.5, method=method)
+        trainer.train()
+        losses.append([e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e][-1])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_without_a_count_the_loss_is_the_mean_of_the_micro_batch():
+    losses = ExampleLosses(torch.tensor([2.0, 4.0]), torch.tensor([1, 3]))
+    weights = torch.tensor([1.0, 0.5])
+    assert weighted_loss(losses, weights, None, 2) == 4.0 / 4 / 2
+    assert weighted_loss(losses, weights, torch.tensor(8), 2) == 4.0 / 8
+    assert weighted_loss(losses, None, 6, 1) == 1.0
