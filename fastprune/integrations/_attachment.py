@@ -274,6 +274,11 @@ class Attachment:
             return self._close_epoch(run, done, fire)
         return control
 
+    def on_train_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
+        """The last scores belong to the history of every process."""
+        self.pruner.exchange()
+        return fire("on_train_end")
+
     def _save_checkpoint(self, original: Callable[..., Any], model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Put the pruning state into the checkpoint, last, and only then let older ones go."""
         run, trainer = self.run, self.trainer

@@ -1,0 +1,168 @@
+"""What every rank runs under torchrun for test_transformers_distributed.py: Trainers with fastprune attached.
+
+A mismatch ends it with a traceback and status 1.  Arguments: a scratch folder, then "methods" or "setups".
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from conftest import N, Recorder, assert_same_weights, hub_dataset, model, weights
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+import fastprune
+from fastprune.pruning import method_names
+
+SECONDS = 400
+BATCH = 4
+
+
+def trainer_in(folder: Path, **settings: Any) -> Recorder:
+    defaults = {
+        "per_device_train_batch_size": BATCH,
+        "num_train_epochs": 6,
+        "learning_rate": 1e-3,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "ddp_backend": "gloo",
+        "seed": 11,
+    }
+    args = TrainingArguments(output_dir=str(folder), **{**defaults, **settings})
+    torch.manual_seed(args.seed)
+    return Recorder(model=model(), args=args, train_dataset=hub_dataset())
+
+
+def gathered(value: Any) -> list[Any]:
+    """The value of every rank."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def check_agreement(trainer: Recorder, pruner: Any) -> None:
+    """All ranks hold the same model, the same history and the same kept set."""
+    state = pruner.state_dict()
+    mine = [*weights(trainer).values(), pruner.kept_indices, *state["history"]["state"].get("el2n", {}).values()]
+    mine += [state["history"]["visits"]]
+    for theirs in gathered(mine):
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def read_by_all(trainer: Recorder) -> list[int]:
+    """The examples of every step, rank by rank."""
+    return [i for step in zip(*gathered(trainer.batches), strict=True) for batch in step for i in batch]
+
+
+def check_plan(trainer: Recorder, pruner: Any, epochs: int) -> None:
+    """What the ranks read together is the stream of pieces; a chunk is evened out by repeats of its beginning."""
+    world = dist.get_world_size()
+    read, at = read_by_all(trainer), 0
+    for number, piece in enumerate(pruner.sampler.pieces):
+        padded = -(-len(piece) // (BATCH * world)) * BATCH * world
+        chunk, at = read[at : at + padded], at + padded
+        repeats = len(chunk) - len(piece)
+        whole = len(set(chunk)) if piece.phase.size >= len(piece) else piece.phase.size
+        assert whole >= min(len(piece), piece.phase.size), (number, sorted(chunk))
+        assert repeats < BATCH * world
+    assert at == len(read)
+    if pruner.method.observes:
+        # Repeats are trained on, but their scores are not counted again.
+        assert int(pruner.history.visits.sum()) == sum(map(len, pruner.sampler.pieces))
+
+
+def methods(folder: Path) -> None:
+    scores = folder / "scores.csv"
+    if dist.get_rank() == 0:
+        scores.write_text("index,score\n" + "".join(f"{i},{(7 * i) % N}\n" for i in range(N)))
+    dist.barrier()
+    for name in method_names():
+        method = f"static:{scores}" if name == "static" else name
+        settings = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 7}
+        whole = trainer_in(folder / name, **settings)
+        pruner = fastprune.attach(whole, method=method, keep_fraction=0.5, cycle_epochs=2)
+        whole.train()
+        check_agreement(whole, pruner)
+        check_plan(whole, pruner, 7)
+        last = whole.state.global_step
+        for step in (3, last - 5):
+            again = trainer_in(folder / "again", **{**settings, "save_strategy": "no"})
+            other = fastprune.attach(again, method=method, keep_fraction=0.5, cycle_epochs=2)
+            torch.manual_seed(99 + dist.get_rank())
+            again.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{step}"))
+            assert again.batches == whole.batches[step:], (name, step)
+            assert_same_weights(weights(again), weights(whole))
+            assert torch.equal(other.kept_indices, pruner.kept_indices)
+            for metric in pruner.history.reads:
+                assert torch.equal(other.history.value(metric), pruner.history.value(metric))
+        if dist.get_rank() == 0:
+            print(f"method {name} agrees", flush=True)
+
+
+def setups(folder: Path) -> None:
+    for method in ("el2n", "el2n-free", "infobatch"):
+        for settings in (
+            {},
+            {"gradient_accumulation_steps": 2},
+            {"dataloader_drop_last": True},
+            {"dataloader_num_workers": 1, "dataloader_persistent_workers": True},
+        ):
+            plain, pruned = (trainer_in(folder / "noop", num_train_epochs=2, **settings) for _ in range(2))
+            pruner = fastprune.attach(pruned, method=method, keep_fraction=1.0)
+            for trainer in (plain, pruned):
+                torch.manual_seed(trainer.args.seed)
+                trainer.train()
+            assert pruned.batches == plain.batches
+            if "dataloader_num_workers" not in settings:  # their start draws from the global generator
+                assert_same_weights(weights(pruned), weights(plain))
+
+            trainer = trainer_in(folder / "pruned", **settings)
+            pruner = fastprune.attach(trainer, method=method, keep_fraction=0.4)
+            trainer.train()
+            check_agreement(trainer, pruner)
+            assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
+            assert trainer.state.global_step == trainer.state.max_steps
+            if "dataloader_drop_last" not in settings:
+                check_plan(trainer, pruner, 6)
+    if dist.get_rank() == 0:
+        print("setups agree", flush=True)
+
+
+def scores_of_one_process(folder: Path) -> None:
+    """The scoring pass, shared by all ranks, gives the scores of a single process."""
+    trainer = trainer_in(folder / "pass", num_train_epochs=2, learning_rate=0.0)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.4)
+    trainer.train()
+    batch = {name: torch.tensor(column) for name, column in hub_dataset()[:].items()}
+    net = trainer.model.eval()
+    with torch.no_grad():
+        expected = fastprune.el2n(net(**batch).logits, batch["labels"])
+    torch.testing.assert_close(pruner.history.value("el2n"), expected, rtol=1e-5, atol=1e-7)
+    assert pruner.history.visits.tolist() == [1] * N
+
+
+def main() -> None:
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    logging.set_verbosity_error()
+    folder = Path(sys.argv[1])
+    TrainingArguments(output_dir=str(folder), use_cpu=True, ddp_backend="gloo")  # joins the group
+    torch.set_num_threads(1)
+    {"methods": methods, "setups": setups}[sys.argv[2]](folder)
+    if sys.argv[2] == "setups":
+        scores_of_one_process(folder)
+    dist.barrier()
+    print(f"rank {os.environ['RANK']} is done", flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
