@@ -168,7 +168,7 @@ class Attachment:
         if not self._steps_of(pieces):
             raise ValueError(
                 f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of "
-                f"{batch}; set it to False or lower per_device_train_batch_size"
+                f"{batch} for each of {args.world_size} processes; set it to False or lower per_device_train_batch_size"
             )
         while self._steps_of(pieces) < args.max_steps:
             epochs += -(-epochs // 8)

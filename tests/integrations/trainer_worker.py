@@ -87,54 +87,55 @@ def methods(folder: Path) -> None:
     dist.barrier()
     for name in method_names():
         method = f"static:{scores}" if name == "static" else name
-        settings = {"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 7}
+        settings = {"save_strategy": "steps", "save_steps": 14, "num_train_epochs": 7}
         whole = trainer_in(folder / name, **settings)
         pruner = fastprune.attach(whole, method=method, keep_fraction=0.5, cycle_epochs=2)
         whole.train()
         check_agreement(whole, pruner)
         check_plan(whole, pruner, 7)
-        last = whole.state.global_step
-        for step in (3, last - 5):
-            again = trainer_in(folder / "again", **{**settings, "save_strategy": "no"})
-            other = fastprune.attach(again, method=method, keep_fraction=0.5, cycle_epochs=2)
-            torch.manual_seed(99 + dist.get_rank())
-            again.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{step}"))
-            assert again.batches == whole.batches[step:], (name, step)
-            assert_same_weights(weights(again), weights(whole))
-            assert torch.equal(other.kept_indices, pruner.kept_indices)
-            for metric in pruner.history.reads:
-                assert torch.equal(other.history.value(metric), pruner.history.value(metric))
+        # Two steps into the second chunk of the first cycle.
+        again = trainer_in(folder / "again", **{**settings, "save_strategy": "no"})
+        other = fastprune.attach(again, method=method, keep_fraction=0.5, cycle_epochs=2)
+        torch.manual_seed(99 + dist.get_rank())
+        again.train(resume_from_checkpoint=str(folder / name / "checkpoint-14"))
+        assert again.batches == whole.batches[14:], name
+        assert_same_weights(weights(again), weights(whole))
+        assert torch.equal(other.kept_indices, pruner.kept_indices)
+        for metric in pruner.history.reads:
+            assert torch.equal(other.history.value(metric), pruner.history.value(metric))
         if dist.get_rank() == 0:
             print(f"method {name} agrees", flush=True)
 
 
-def setups(folder: Path) -> None:
-    for method in ("el2n", "el2n-free", "infobatch"):
-        for settings in (
-            {},
-            {"gradient_accumulation_steps": 2},
-            {"dataloader_drop_last": True},
-            {"dataloader_num_workers": 1, "dataloader_persistent_workers": True},
-        ):
-            plain, pruned = (trainer_in(folder / "noop", num_train_epochs=2, **settings) for _ in range(2))
-            pruner = fastprune.attach(pruned, method=method, keep_fraction=1.0)
-            for trainer in (plain, pruned):
-                torch.manual_seed(trainer.args.seed)
-                trainer.train()
-            assert pruned.batches == plain.batches
-            if "dataloader_num_workers" not in settings:  # their start draws from the global generator
-                assert_same_weights(weights(pruned), weights(plain))
+SETUPS = [
+    ("el2n", {}),
+    ("infobatch", {"gradient_accumulation_steps": 2}),
+    ("el2n-free", {"dataloader_drop_last": True}),
+    ("el2n-free", {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}),
+]
 
-            trainer = trainer_in(folder / "pruned", **settings)
-            pruner = fastprune.attach(trainer, method=method, keep_fraction=0.4)
+
+def setups(folder: Path) -> None:
+    for method, settings in SETUPS:
+        plain, pruned = (trainer_in(folder / "noop", num_train_epochs=2, **settings) for _ in range(2))
+        fastprune.attach(pruned, method=method, keep_fraction=1.0)
+        for trainer in (plain, pruned):
+            torch.manual_seed(trainer.args.seed)
             trainer.train()
-            check_agreement(trainer, pruner)
-            assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
-            assert trainer.state.global_step == trainer.state.max_steps
-            if "dataloader_drop_last" not in settings:
-                check_plan(trainer, pruner, 6)
-    if dist.get_rank() == 0:
-        print("setups agree", flush=True)
+        assert pruned.batches == plain.batches
+        if "dataloader_num_workers" not in settings:  # their start draws from the global generator
+            assert_same_weights(weights(pruned), weights(plain))
+
+        if "dataloader_drop_last" in settings and dist.get_world_size() > 2:
+            continue  # a chunk is shorter than one batch of all ranks there, which attach refuses
+        trainer = trainer_in(folder / "pruned", **settings)
+        pruner = fastprune.attach(trainer, method=method, keep_fraction=0.4)
+        trainer.train()
+        check_agreement(trainer, pruner)
+        assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
+        assert trainer.state.global_step == trainer.state.max_steps
+        if "dataloader_drop_last" not in settings:
+            check_plan(trainer, pruner, 6)
 
 
 def scores_of_one_process(folder: Path) -> None:
