@@ -263,6 +263,10 @@ class Attachment:
         control = fire("on_step_end")
         if done > run.completed and run.micro < run.batches:
             control = self._close_epoch(run, done, fire)
+        elif done > run.completed and control.should_save and not self.pruner.schedule.keeps_all:
+            # At the end of the epoch, a moment later, it is evaluated first: a run resumed from a checkpoint
+            # written before would miss the evaluation, and the random numbers its loader draws.
+            control.should_save, run.save_late = False, True
         return control
 
     def on_epoch_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
@@ -270,6 +274,8 @@ class Attachment:
         if not control.should_training_stop:
             run.micro = run.batches
         done = run.epochs.completed(run.position)
+        if run.save_late:
+            control.should_save, run.save_late = True, False
         if done > run.completed or (control.should_training_stop and run.epoch_open):
             return self._close_epoch(run, done, fire)
         return control

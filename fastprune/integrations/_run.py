@@ -27,6 +27,7 @@ class Run:
     completed: int = 0
     epoch_open: bool = False
     corrected: bool = False
+    save_late: bool = False
     batch_indices: list[Tensor] | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadMo
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import fastprune
-from fastprune.integrations._outputs import default_scores, shifts_labels
+from fastprune.integrations._outputs import default_task, shifts_labels
 
 
 def el2n_by_hand(logits, labels):
@@ -22,7 +23,7 @@ def el2n_by_hand(logits, labels):
 def scores_of(outputs, labels, net=None, metrics=("el2n",), **fields):
     inputs = {"labels": labels, **fields}
     names = ["labels", *(name for name in fields if "label" in name)]
-    return default_scores(outputs, inputs, metrics, names, net or torch.nn.Identity())
+    return default_task(inputs, names, net or torch.nn.Identity()).scores(outputs, inputs, metrics)
 
 
 LOGITS, LABELS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 1])
@@ -88,7 +89,7 @@ def test_regression_is_scored_by_distance(shape):
     found = scores_of({"logits": predictions.reshape(shape)}, labels, net, ("el2n", "loss"))
     assert found["el2n"].tolist() == [1.0, 3.0, 0.0, 2.0]
     assert found["loss"].tolist() == [1.0, 9.0, 0.0, 4.0]
-    with pytest.raises(ValueError, match="score_fn"):
+    with pytest.raises(ValueError, match="'entropy' is not defined for regression"):
         scores_of({"logits": predictions}, labels, net, ("entropy",))
 
 
@@ -99,10 +100,10 @@ def test_regression_is_scored_by_distance(shape):
         (SimpleNamespace(), LABELS, {}),
         ({"logits": LOGITS}, None, {}),
         ({"logits": LOGITS}, LABELS, {"slot_labels": LABELS}),
-        ({"logits": LOGITS}, torch.rand(4, 3), {}),
+        ({"logits": LOGITS}, torch.rand(4, 2), {}),
         ({"logits": LOGITS}, torch.rand(4), {}),
     ],
-    ids=["no logits", "nothing", "no labels", "two heads", "multi-label", "real labels"],
+    ids=["no logits", "nothing", "no labels", "two heads", "other shape", "real labels"],
 )
 def test_names_score_fn_where_there_is_no_default(outputs, labels, fields):
     with pytest.raises(ValueError, match="score_fn"):
@@ -114,7 +115,7 @@ def test_scores_carry_no_gradient():
     assert not scores_of({"logits": logits}, LABELS)["el2n"].requires_grad
 
 
-def test_a_model_with_two_heads_trains_with_score_fn(make):
+def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
     """The paper's joint score of intent and slots, as a user would write it."""
     import datasets
     from conftest import Recorder, rows
@@ -143,13 +144,22 @@ def test_a_model_with_two_heads_trains_with_score_fn(make):
 
     table = rows()
     table["slot_labels"] = [[token % 4 for token in row] for row in table["input_ids"]]
-    for method in ("el2n", "el2n-free"):
+    task = fastprune.Task(
+        {
+            "intent": fastprune.Head("intent_logits", "labels"),
+            "slots": fastprune.Head("slot_logits", "slot_labels"),
+        }
+    )
+    found = []
+    for method, how in itertools.product(("el2n", "el2n-free"), ({"score_fn": joint}, {"task": task})):
         torch.manual_seed(0)
         trainer = make(Recorder, net=Joint(config()), data=datasets.Dataset.from_dict(table), num_train_epochs=2)
-        pruner = fastprune.attach(trainer, keep_fraction=0.4, method=method, score_fn=joint)
+        pruner = fastprune.attach(trainer, keep_fraction=0.4, method=method, **how)
         trainer.train()
         assert len(pruner.kept_indices) == 20
-        assert pruner.history.value("el2n").min() > 1.0  # seven rows of about 0.8 each, joined by their norm
+        found.append(pruner.history.value("el2n"))
+        assert found[-1].min() > 1.0  # seven rows of about 0.8 each, joined by their norm
+    assert torch.equal(found[0], found[1]) and torch.equal(found[2], found[3])
 
 
 def test_the_pass_leaves_nothing_in_the_model_that_cannot_train():

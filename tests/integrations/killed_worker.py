@@ -1,0 +1,66 @@
+"""A pruned run that goes on from the newest complete checkpoint, for test_transformers_checkpoints.py.
+
+Argument: a folder.  Says "training" when it begins, and writes result.pt when it is done.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from conftest import Recorder, hub_dataset, model, weights
+from transformers import TrainerCallback, TrainingArguments
+
+import fastprune
+from fastprune.errors import UsageError
+
+
+class Announce(TrainerCallback):
+    def on_train_begin(self, args, state, control, **kwargs):
+        print("training", flush=True)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    args = TrainingArguments(
+        output_dir=str(folder / "run"),
+        per_device_train_batch_size=5,
+        num_train_epochs=6,
+        save_strategy="steps",
+        save_steps=3,
+        save_total_limit=2,
+        eval_strategy="epoch",
+        logging_strategy="steps",
+        logging_steps=3,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=11,
+    )
+    trainer = Recorder(
+        model=model(), args=args, train_dataset=hub_dataset(), eval_dataset=hub_dataset(20), callbacks=[Announce()]
+    )
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, cycle_epochs=2, method="infobatch")
+    start = time.perf_counter()
+    try:
+        trainer.train(resume_from_checkpoint=True)
+    except UsageError:  # killed before the first checkpoint was complete
+        torch.manual_seed(args.seed)
+        trainer.train()
+    timing = ("runtime", "per_second", "_seconds", "total_flos")
+    entries = [{k: v for k, v in e.items() if not any(t in k for t in timing)} for e in trainer.state.log_history]
+    result = {
+        "weights": torch.cat([w.flatten().float() for w in weights(trainer).values()]),
+        "kept": pruner.kept_indices,
+        "scores": pruner.history.value("loss"),
+        "metrics": [e for e in entries if "train_loss" not in e],
+        "seconds": time.perf_counter() - start,
+    }
+    torch.save(result, folder / "result.tmp")
+    (folder / "result.tmp").replace(folder / "result.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Which checkpoints count as complete, and runs that are killed while they write one or at any other moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastprune
+from fastprune.errors import UsageError
+
+HERE = Path(__file__).parent
+KILLS = int(os.environ.get("FASTPRUNE_KILLS", "3"))
+
+
+def test_a_checkpoint_is_marked_last_and_older_ones_go_only_then(make):
+    trainer = make(num_train_epochs=3, save_strategy="epoch", save_total_limit=1)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    seen = []
+    original = trainer._save_rng_state
+
+    def writing(folder):
+        out = trainer.args.output_dir
+        seen.append([name for name in os.listdir(out) if os.path.isfile(os.path.join(out, name, "fastprune.pt"))])
+        return original(folder)
+
+    trainer._save_rng_state = writing
+    trainer.train()
+    assert [len(complete) for complete in seen] == [0, 1, 1], "there is always one complete checkpoint after the first"
+    assert len(os.listdir(trainer.args.output_dir)) == 1
+
+
+def test_resume_skips_what_is_not_complete(make, caplog):
+    trainer = make(num_train_epochs=3, save_strategy="steps", save_steps=4)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train()
+    out = trainer.args.output_dir
+    newest = max(os.listdir(out), key=lambda name: int(name.split("-")[1]))
+    os.remove(os.path.join(out, newest, "fastprune.pt"))
+    os.remove(os.path.join(out, newest, "optimizer.pt"))
+    again = make(num_train_epochs=3, save_strategy="no")
+    fastprune.attach(again, keep_fraction=0.5)
+    again.train(resume_from_checkpoint=True)
+    assert f"{newest} is not complete" in caplog.text
+    assert again.batches == trainer.batches[-len(again.batches) :]
+    empty = make(folder="empty")
+    fastprune.attach(empty, keep_fraction=0.5)
+    with pytest.raises(UsageError, match="no complete checkpoint"):
+        empty.train(resume_from_checkpoint=True)
+
+
+def start(folder: Path) -> subprocess.Popen:
+    path = os.pathsep.join([str(HERE), *(p for p in sys.path if p)])
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "killed_worker.py"), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(folder: Path) -> dict:
+    process = start(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return torch.load(folder / "result.pt", weights_only=True)
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
+    whole = finished(tmp_path / "whole")
+    moments = random.Random(7)
+    folder = tmp_path / "killed"
+    kills = 0
+    while kills < KILLS:
+        process = start(folder)
+        process.stdout.readline()  # "training"
+        time.sleep(moments.uniform(0.0, whole["seconds"]))
+        if process.poll() is not None:  # it got to the end before
+            process.communicate()
+            (folder / "result.pt").unlink()
+            for name in os.listdir(folder / "run"):
+                if moments.random() < 0.8:
+                    subprocess.run(["rm", "-r", str(folder / "run" / name)], check=True)
+            continue
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    again = finished(folder)
+    for key in ("kept", "scores", "weights", "metrics"):
+        same = torch.equal if isinstance(whole[key], torch.Tensor) else lambda one, other: one == other
+        assert same(again[key], whole[key]), (key, again[key], whole[key])

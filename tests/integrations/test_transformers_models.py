@@ -1,0 +1,111 @@
+"""Adapters and language models in a Trainer: LoRA, causal models, GraNd of the last layer, the best model."""
+
+from __future__ import annotations
+
+import os
+
+import datasets
+import pytest
+import torch
+from conftest import N, assert_same_weights, model, rows, weights
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import fastprune
+
+
+def lora(net, **settings):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    return peft.get_peft_model(net, peft.LoraConfig(r=2, lora_dropout=0.1, **settings))
+
+
+def classifier():
+    return lora(model(), task_type="SEQ_CLS", target_modules=["query", "value"])
+
+
+def language_model():
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=N + 20, n_positions=8, n_embd=8, n_layer=1, n_head=1))
+
+
+def adapted_language_model():
+    return lora(language_model(), task_type="CAUSAL_LM", target_modules=["c_attn"])
+
+
+def language_data():
+    table = rows()
+    return datasets.Dataset.from_dict({**table, "labels": table["input_ids"]})
+
+
+@pytest.mark.parametrize("method", ["el2n", "el2n-free", "infobatch", "grand"])
+@pytest.mark.parametrize(
+    "build, data",
+    [(classifier, lambda: None), (adapted_language_model, language_data), (language_model, language_data)],
+)
+def test_adapters_and_language_models_prune_and_resume(make, build, data, method):
+    settings = {
+        "data": data(),
+        "num_train_epochs": 4,
+        "per_device_train_batch_size": 5,
+        "save_strategy": "steps",
+        "save_steps": 1,
+    }
+    trainers = []
+    for folder in ("whole", "again"):
+        trainer = make(net=build(), folder=folder, **settings)
+        trainer.eval_dataset = None
+        pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
+        first = folder == "whole"
+        checkpoint = None if first else os.path.join(trainers[0].args.output_dir, "checkpoint-17")
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainers.append(trainer)
+    whole, again = trainers
+    assert len(pruner.kept_indices) == 25 if method != "infobatch" else N
+    assert again.batches == whole.batches[17:]
+    assert_same_weights(weights(again), weights(whole))
+
+
+def test_grand_is_the_gradient_of_the_classifier(make):
+    trainer = make(num_train_epochs=2, learning_rate=0.0)
+    pruner = fastprune.attach(trainer, keep_fraction=0.4, method="grand")
+    trainer.train()
+    net = trainer.model.eval()
+    expected = []
+    for i in range(N):
+        net.zero_grad()
+        example = {k: torch.tensor(v[i : i + 1]) for k, v in rows().items()}
+        net(**example).loss.backward()
+        parts = [p.grad.flatten() for p in net.classifier.parameters()]
+        expected.append(torch.cat(parts).norm())
+    torch.testing.assert_close(pruner.history.value("grand"), torch.stack(expected), rtol=1e-4, atol=1e-7)
+
+
+def test_the_score_of_a_text_may_be_the_mean_of_its_tokens(make):
+    found = {}
+    for reduce in ("norm", "mean"):
+        trainer = make(net=language_model(), data=language_data(), num_train_epochs=2, learning_rate=0.0)
+        trainer.eval_dataset = None
+        task = fastprune.Task(fastprune.Head(kind="causal_lm", reduce=reduce))
+        pruner = fastprune.attach(trainer, keep_fraction=0.4, task=task)
+        trainer.train()
+        found[reduce] = pruner.history.value("el2n")
+    assert (found["norm"] > found["mean"]).all() and found["mean"].max() < 2**0.5
+
+
+def test_the_best_model_is_loaded_at_the_end(make):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3])
+    trainer = make(
+        num_train_epochs=4,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        save_total_limit=1,
+        compute_metrics=lambda _: {"accuracy": next(accuracies)},
+    )
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert os.listdir(trainer.args.output_dir) == [os.path.basename(best)], "as without fastprune"
+    saved = type(trainer.model).from_pretrained(best)
+    assert_same_weights(weights(trainer), saved.state_dict())
