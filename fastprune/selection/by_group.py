@@ -155,8 +155,15 @@ def _groups(numbers: Tensor) -> list[Tensor]:
     """For each number there is, the positions that have it, ascending."""
     if len(numbers) == 0:
         return []
-    counts = numbers.unique(return_counts=True)[1]
-    return list(numbers.argsort(stable=True).split(counts.tolist()))
+    keys = numbers.numpy()
+    if keys.min() >= 0 and keys.max() <= np.iinfo(np.uint16).max:
+        keys = keys.astype(np.uint16)  # which NumPy sorts by radix, in O(n)
+        counts = np.bincount(keys)
+        counts = counts[counts > 0]
+    else:
+        counts = np.unique(keys, return_counts=True)[1]
+    order = torch.from_numpy(np.argsort(keys, kind="stable"))
+    return list(order.split(counts.tolist()))
 
 
 def _join(parts: list[Tensor]) -> Tensor:
