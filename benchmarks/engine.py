@@ -92,7 +92,7 @@ def warmed_up(name: str, n: int) -> DynamicPruner:
 def batches(n: int, metrics: tuple[str, ...], device: str) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """(index on the host, scores on the device) of batches of random examples, without end."""
     generator = torch.Generator().manual_seed(3)
-    index = [torch.randperm(n, generator=generator)[:BATCH] for _ in range(100)]
+    index = torch.randperm(n, generator=generator)[: 100 * BATCH].split(BATCH)
     return itertools.cycle([(i, {m: scores(m, n)[i].to(device) for m in metrics}) for i in index])
 
 
@@ -187,7 +187,7 @@ def batch_rows(n: int, rounds: int, device: str) -> list[dict[str, Any]]:
     share = measure.medians(drawn, max(3, rounds // 2))
     with tempfile.TemporaryDirectory() as folder:
         timed = {
-            (name, call_name): clock(call, 500, device)
+            (name, call_name): clock(call, 500 if device == "cpu" else 100, device)
             for name in RECORDING
             for call_name, call in step_calls(name, n, device).items()
         }
@@ -210,12 +210,13 @@ def batch_rows(n: int, rounds: int, device: str) -> list[dict[str, Any]]:
 
 
 def next_cycle(pruner: DynamicPruner) -> Call:
-    """Start the next cycle, read its first batch."""
-    numbers = itertools.count(2)
+    """Start the next cycle, read its first batch, and record it, lest nothing has changed at the next."""
+    numbers, metrics = itertools.count(2), pruner.method.reads
 
-    def call() -> list[int]:
+    def call() -> None:
         pruner.start_piece(next(numbers))
-        return list(itertools.islice(iter(pruner.sampler), BATCH))
+        index = torch.tensor(list(itertools.islice(iter(pruner.sampler), BATCH)))
+        pruner.history.update(index, {metric: scores(metric, pruner.n)[index] for metric in metrics}, 1)
 
     return call
 

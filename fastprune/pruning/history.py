@@ -90,10 +90,10 @@ class History:
             self._placed = True
         self._empty = False
         self._values.clear()
-        index = index.to(self.visits.device, torch.int64, non_blocking=True)
+        index = to_device(index, self.visits.device).long()
         visits = self.visits[index]
         for metric, statistic in self.statistics.items():
-            values = scores[metric].detach().to(self.visits.device, torch.float32, non_blocking=True)
+            values = to_device(scores[metric].detach(), self.visits.device).float()
             statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch[index] = epoch
@@ -160,6 +160,11 @@ class History:
         return value
 
     def _to(self, device: torch.device) -> None:
-        self.visits = self.visits.to(device)
-        self.scored_epoch = self.scored_epoch.to(device)
-        self._state = {m: {k: t.to(device) for k, t in s.items()} for m, s in self._state.items()}
+        self.visits = to_device(self.visits, device)
+        self.scored_epoch = to_device(self.scored_epoch, device)
+        self._state = {m: {k: to_device(t, device) for k, t in s.items()} for m, s in self._state.items()}
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there, without waiting for the device; on the host only when it has arrived, or it could be read early."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
