@@ -8,7 +8,7 @@
   whole iteration over its batches. The goal on the CPU is 200 us for observe, weights and sampler together.
 - A cycle: `start_piece` (selection, kept set, churn, threshold, weights) and the first batch out of the sampler, half
   of the examples kept. The goal is 50 ms for 10^6 examples.
-- Memory: the statistics' tensors, and what a cycle needs at its peak beyond what was there.
+- Memory: the bytes an example of the statistics' tensors.
 - Checkpoints: `state_dict`, `load_state_dict` and the bytes that torch.save writes.
 
 Peers: DataCull itself, where it is installed (its logger, which writes a line of JSON an example, and its RCAP, which
@@ -271,10 +271,9 @@ def datacull_cycle(n: int, folder: Path) -> Callable[[], float]:
 
 
 def cycle_rows(n: int, rounds: int, peers: bool) -> list[dict[str, Any]]:
-    """Milliseconds of a cycle, what it needs at its peak, and the statistics' bytes."""
+    """Milliseconds of a cycle, and the statistics' bytes."""
     pruners = {name: warmed_up(name, n) for name in (*RECORDING, *OTHERS)}
-    calls = {name: next_cycle(pruner) for name, pruner in pruners.items()}
-    timed = {name: milliseconds(call) for name, call in calls.items()}
+    timed = {name: milliseconds(next_cycle(pruner)) for name, pruner in pruners.items()}
     timed[INFOBATCH] = milliseconds(infobatch_cycle(n))
     with tempfile.TemporaryDirectory() as folder:
         if peers and DCLogger is not None:
@@ -288,7 +287,6 @@ def cycle_rows(n: int, rounds: int, peers: bool) -> list[dict[str, Any]]:
             tensors = [history.visits, history.scored_epoch]
             tensors += [tensor for metric in history.reads for tensor in history.state(metric).values()]
             row["bytes an example"] = sum(tensor.nbytes for tensor in tensors) / n
-            row["peak bytes an example"] = (measure.peak_memory(calls[name], "cpu") or 0) / n
         rows.append(row)
     return rows
 

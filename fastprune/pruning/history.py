@@ -151,7 +151,7 @@ class History:
     def _compute(self, metric: str) -> Tensor:
         # Block by block, so that what a statistic computes on the way stays in the processor's cache.
         statistic, state = self.statistics[metric], self._state[metric]
-        value = torch.empty(self.n, device=self.visits.device)
+        value = torch.empty(self.n, dtype=torch.float32, device=self.visits.device)
         for start in range(0, self.n, BLOCK):
             rows = slice(start, start + BLOCK)
             visits = self.visits[rows]
@@ -166,5 +166,5 @@ class History:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor there, without waiting for the device; on the host only when it has arrived, or it could be read early."""
+    """The tensor there, without waiting for the device; on the host once it has arrived, or it could be read early."""
     return tensor.to(device, non_blocking=device.type != "cpu")
