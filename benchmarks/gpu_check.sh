@@ -25,8 +25,9 @@ print("python", platform.python_version(), "torch", torch.__version__, "triton",
 print(torch.cuda.get_device_name(), "capability", torch.cuda.get_device_capability(), "CUDA", torch.version.cuda)'
 step build 80 "$PYTHON" setup.py build_ext --inplace
 step tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider \
-    tests/scores/test_scores_triton.py tests/selection/test_select_topk_gpu.py
+    tests/scores/test_scores_triton.py tests/selection/test_select_topk_gpu.py tests/pruning/test_pruner_gpu.py
 step scores 120 "$PYTHON" benchmarks/scores.py --device cuda --quick --out "$OUT"
 step selection 40 "$PYTHON" benchmarks/selection.py --device cuda --rounds 5 --out "$OUT"
+step engine 24 "$PYTHON" benchmarks/engine.py --device cuda --quick --out "$OUT"
 step end_to_end 70 "$PYTHON" benchmarks/end_to_end.py --device cuda --examples 16000 --out "$OUT"
 exit "$failed"

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -141,16 +142,15 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
     }
     for package in ("triton", "liger_kernel"):
-        facts[package] = _version(package)
+        facts[package] = version(package)
     return facts | {"fastprune": fastprune.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
+def version(package: str) -> str | None:
+    """The installed version; None where there is none."""
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastprune.pruning.statistics import State, Statistic
 
 VERSION = 2
+BLOCK = 1 << 16
 
 
 class History:
@@ -27,6 +28,7 @@ class History:
         self.visits = torch.zeros(n, dtype=torch.int32)
         self.scored_epoch = torch.full((n,), -1, dtype=torch.int32)
         self._state: dict[str, State] = {m: s.new_state(n) for m, s in self.statistics.items()}
+        self._values: dict[str, Tensor] = {}
         self._empty = True
         self._placed = False
 
@@ -87,10 +89,11 @@ class History:
             self._to(scores[self.reads[0]].device)
             self._placed = True
         self._empty = False
-        index = index.to(self.visits.device, torch.int64, non_blocking=True)
+        self._values.clear()
+        index = to_device(index, self.visits.device).long()
         visits = self.visits[index]
         for metric, statistic in self.statistics.items():
-            values = scores[metric].detach().to(self.visits.device, torch.float32, non_blocking=True)
+            values = to_device(scores[metric].detach(), self.visits.device).float()
             statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch[index] = epoch
@@ -99,9 +102,12 @@ class History:
         """The statistic of ``metric`` of every example, fp32 (n,); +inf where there is none yet.
 
         An example nobody has scored may be the hardest of all, so it ranks first.
+
+        Cost: computed once between two updates, from then on a copy of 4 bytes an example.
         """
-        value = self.statistics[metric].value(self._state[metric], self.visits)
-        return torch.where(self.visits > 0, value, torch.inf)
+        if metric not in self._values:
+            self._values[metric] = self._compute(metric)
+        return self._values[metric].clone()
 
     def state(self, metric: str) -> State:
         """The tensors behind `value`, for methods that rank by more than one number; not to be written to."""
@@ -132,6 +138,7 @@ class History:
         self.check_state(state)
         device = self.visits.device
         self._empty, self._placed = bool(state["empty"]), False
+        self._values.clear()
         self.visits = state["visits"].to(device, copy=True)
         self.scored_epoch = state["scored_epoch"].to(device, copy=True)
         self._state = {m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()}
@@ -141,7 +148,23 @@ class History:
         statistics = {metric: repr(statistic) for metric, statistic in self.statistics.items()}
         return {"version": VERSION, "n": self.n, "statistics": statistics}
 
+    def _compute(self, metric: str) -> Tensor:
+        # Block by block, so that what a statistic computes on the way stays in the processor's cache.
+        statistic, state = self.statistics[metric], self._state[metric]
+        value = torch.empty(self.n, dtype=torch.float32, device=self.visits.device)
+        for start in range(0, self.n, BLOCK):
+            rows = slice(start, start + BLOCK)
+            visits = self.visits[rows]
+            found = statistic.value({name: tensor[rows] for name, tensor in state.items()}, visits)
+            value[rows] = torch.where(visits > 0, found, torch.inf)
+        return value
+
     def _to(self, device: torch.device) -> None:
-        self.visits = self.visits.to(device)
-        self.scored_epoch = self.scored_epoch.to(device)
-        self._state = {m: {k: t.to(device) for k, t in s.items()} for m, s in self._state.items()}
+        self.visits = to_device(self.visits, device)
+        self.scored_epoch = to_device(self.scored_epoch, device)
+        self._state = {m: {k: to_device(t, device) for k, t in s.items()} for m, s in self._state.items()}
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there, without waiting for the device; on the host once it has arrived, or it could be read early."""
+    return tensor.to(device, non_blocking=device.type != "cpu")

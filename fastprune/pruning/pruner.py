@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastprune.pruning.exchange import Steps, broadcast, even_share, gather_scores, world
-from fastprune.pruning.history import History
+from fastprune.pruning.history import History, to_device
 from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.sampler import Arrange, PruningSampler
@@ -295,13 +295,13 @@ class DynamicPruner:
         if self._weights is None:
             return None
         if self._weights.device != index.device:
-            self._weights = self._weights.to(index.device)
+            self._weights = to_device(self._weights, index.device)
         return self._weights[index]
 
     def mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
         """The mean of a batch's losses, (B,), weighted where the method weights them; differentiable."""
         weights = self.weights(index)
-        return losses.mean() if weights is None else (losses * weights.to(losses.device)).mean()
+        return losses.mean() if weights is None else (losses * to_device(weights, losses.device)).mean()
 
     # --- what the newest cycle did -------------------------------------------------------------
 
@@ -417,7 +417,7 @@ class DynamicPruner:
         before = self.sampler.indices
         selection = self._select(phase)
         self.sampler.keep(selection.indices, phase.index)
-        self._weights = _table(self.n, selection, self.history.visits.device)
+        self._weights = _table(self.n, selection)
         self._unread_batches = 0
         self.cycle = CycleRecord(
             epoch=phase.first_epoch,
@@ -479,10 +479,10 @@ def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
     return Schedule(1.0, warmup, cycle) if method.keeps_all else schedule
 
 
-def _table(n: int, selection: Selection, device: torch.device) -> Tensor | None:
-    """The weights by example: 1 for those that have none, (n,) fp32."""
+def _table(n: int, selection: Selection) -> Tensor | None:
+    """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
     if selection.weights is None:
         return None
     table = torch.ones(n)
     table[selection.indices] = selection.weights
-    return table.to(device)
+    return table

@@ -18,6 +18,7 @@ from fastprune.pruning.schedule import Piece
 
 VERSION = 1
 TOP_UP_SEED = 1 << 32
+BLOCK = 4096
 Arrange = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -91,7 +92,7 @@ class PruningSampler(Sampler[int]):
             )
         start, self._resume_at = self._resume_at, 0
         self.started_at = self.yielded = start
-        for index in self.piece_indices()[start:].tolist():
+        for index in one_by_one(self.piece_indices()[start:]):
             self.yielded += 1
             yield index
 
@@ -150,6 +151,12 @@ class PruningSampler(Sampler[int]):
         if self.indices is not None:
             order = self.indices[order]
         return order if self.arrange is None else self.arrange(order, generator)
+
+
+def one_by_one(indices: Tensor) -> Iterator[int]:
+    """Its integers, made block by block: a list of them all takes 36 bytes an index, and as long as the permutation."""
+    for block in indices.split(BLOCK):
+        yield from block.tolist()
 
 
 class RankSampler(Sampler[int]):

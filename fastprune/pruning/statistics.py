@@ -37,7 +37,10 @@ class Statistic(Protocol):
         ...
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        """One number per example, fp32 (n,), larger the more is left to learn; meaningless where ``visits`` is 0."""
+        """One number per example, fp32 (n,), larger the more is left to learn; meaningless where ``visits`` is 0.
+
+        Each follows from its own row: `History` asks for some rows at a time.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.selection.by_rank import count_dropped, hardest, ranks
+from fastprune.selection.by_rank import count_dropped, hardest
 from fastprune.selection.checks import as_tensor, check_count, check_scores, finite
 from fastprune.selection.draws import uniforms
 from fastprune.selection.topk import select_topk
@@ -51,8 +51,12 @@ def stratified(
         raise ValueError(
             f"k must be in [0, {n - dropped}], got {k}: offset={offset} drops the hardest {dropped} of {n} examples"
         )
-    candidates = ranks(scores, dropped, n).cpu()
-    members = [candidates[inside] for inside in _groups(_strata(values[candidates], strata))]
+    if k == 0:
+        return Selection(_join([])).to(scores.device)
+    hard = select_topk(scores, dropped).cpu()
+    # With the least value they do not widen the range; with a number beyond the others they are the last group.
+    numbers = _strata(values.index_fill(0, hard, values.min()), strata).index_fill_(0, hard, strata)
+    members = _groups(numbers)[: -1 if dropped else None]
     draws = uniforms(n, seed, round)
     kept = []
     members.sort(key=len)  # stable
@@ -155,8 +159,15 @@ def _groups(numbers: Tensor) -> list[Tensor]:
     """For each number there is, the positions that have it, ascending."""
     if len(numbers) == 0:
         return []
-    counts = numbers.unique(return_counts=True)[1]
-    return list(numbers.argsort(stable=True).split(counts.tolist()))
+    keys = numbers.numpy()
+    if keys.min() >= 0 and keys.max() <= np.iinfo(np.uint16).max:
+        keys = keys.astype(np.uint16)  # which NumPy sorts by radix, in O(n)
+        counts = np.bincount(keys)
+        counts = counts[counts > 0]
+    else:
+        counts = np.unique(keys, return_counts=True)[1]
+    order = torch.from_numpy(np.argsort(keys, kind="stable"))
+    return list(order.split(counts.tolist()))
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fastprune.pruning import EMA, History, Latest
+from fastprune.pruning import EMA, History, Latest, Mean, Moments
+from fastprune.pruning.history import BLOCK
 
 EL2N = {"el2n": Latest()}
 
@@ -72,3 +73,27 @@ def test_memory_is_what_the_statistics_say():
     tensors = [state["visits"], state["scored_epoch"], *state["state"]["el2n"].values()]
     assert sum(t.nbytes for t in tensors) == 1000 * history.bytes_per_example
     assert history.bytes_per_example <= 64
+
+
+@pytest.mark.parametrize("statistic", [EMA(), Moments(), Mean(3)])
+def test_values_of_many_examples_are_those_of_their_rows(statistic):
+    n = 2 * BLOCK + 3
+    history = History(n, {"el2n": statistic})
+    generator = torch.Generator().manual_seed(0)
+    for epoch in range(3):
+        index = torch.randperm(n, generator=generator)[: n - 1000]
+        history.update(index, {"el2n": torch.rand(len(index), generator=generator)}, epoch)
+    whole = statistic.value(history.state("el2n"), history.visits)
+    expected = torch.where(history.visits > 0, whole, torch.inf)
+    torch.testing.assert_close(history.value("el2n"), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_value_follows_every_update_and_every_loaded_state():
+    history = History(2, EL2N)
+    history.update(torch.tensor([0, 1]), {"el2n": torch.tensor([1.0, 2.0])}, epoch=0)
+    state = history.state_dict()
+    assert history.value("el2n").tolist() == [1.0, 2.0]
+    history.update(torch.tensor([1]), {"el2n": torch.tensor([5.0])}, epoch=1)
+    assert history.value("el2n").tolist() == [1.0, 5.0]
+    history.load_state_dict(state)
+    assert history.value("el2n").tolist() == [1.0, 2.0]

@@ -135,6 +135,15 @@ def test_quotas_by_hand() -> None:
     assert quotas(12, [100, 25, 1], "sqrt") == [7, 4, 1]  # of 7.5, 3.75, 0.75
 
 
+@pytest.mark.parametrize("names", [(-5, 0, 7), (0, 1, 2**16), (-(2**60), 3, 2**60), (0, 9, 2**16 - 1)])
+def test_class_balanced_takes_any_integers_as_classes(names: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.rand(200, generator=generator), torch.randint(3, (200,), generator=generator)
+    kept = class_balanced(scores, torch.tensor(names)[labels], 60, quota="equal").indices
+    best = [(labels == c).nonzero().flatten()[scores[labels == c].argsort(descending=True)[:20]] for c in range(3)]
+    assert kept.tolist() == sorted(torch.cat(best).tolist())
+
+
 def test_class_balanced() -> None:
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 7, -3])

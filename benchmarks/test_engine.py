@@ -1,0 +1,43 @@
+"""What a batch and a cycle ask of the engine, as pytest-benchmark cases, beside two peers.
+
+pytest benchmarks/test_engine.py --benchmark-group-by=group --benchmark-columns=median,ops
+"""
+
+from __future__ import annotations
+
+import pytest
+from engine import (
+    BATCH,
+    INFOBATCH,
+    OTHERS,
+    RECORDING,
+    DCLogger,
+    datacull_step,
+    infobatch_cycle,
+    infobatch_step,
+    next_cycle,
+    step_calls,
+    warmed_up,
+)
+
+N = 100_000
+
+
+@pytest.mark.parametrize("provider", [*RECORDING, INFOBATCH, "DataCull's logger"])
+def test_recording_a_batch(benchmark, provider: str, tmp_path) -> None:
+    benchmark.group = f"recording a batch of {BATCH}, n = {N:,}"
+    if provider == INFOBATCH:
+        benchmark(infobatch_step(N, "cpu"))
+    elif provider in RECORDING:
+        benchmark(step_calls(provider, N, "cpu")["observe"])
+    elif DCLogger is None:
+        pytest.skip("needs datacull")
+    else:
+        benchmark(datacull_step(N, "loss", tmp_path))
+
+
+@pytest.mark.parametrize("provider", [*RECORDING, *OTHERS, INFOBATCH])
+def test_starting_a_cycle(benchmark, provider: str) -> None:
+    benchmark.group = f"starting a cycle, n = {N:,}"
+    call = infobatch_cycle(N) if provider == INFOBATCH else next_cycle(warmed_up(provider, N))
+    benchmark.pedantic(call, rounds=15, warmup_rounds=2)
