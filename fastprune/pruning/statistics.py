@@ -161,3 +161,10 @@ class Moments:
         if self.of == "mean":
             return -state["mean"]
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
+
+
+def spread(values: Tensor, count: Tensor) -> Tensor:
+    """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row, (B,) of (B, W); 0 where there are none."""
+    valid = torch.arange(values.shape[1], device=values.device) < count.unsqueeze(1)
+    mean = torch.where(valid, values, 0.0).sum(dim=1) / count.clamp_min(1)
+    return torch.where(valid, values - mean.unsqueeze(1), 0.0).norm(dim=1)
