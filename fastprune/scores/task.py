@@ -31,11 +31,12 @@ class Head:
     """One head: where its logits and labels are, and what kind of answer it gives.
 
     Args:
-        logits: key, attribute or position of the logits in the model's outputs.
-        labels: key or position of the labels in the batch.
+        logits: key, attribute or position of the logits in the model's outputs; of a tuple without names the first
+            tensor that is no scalar, of a tensor itself.
+        labels: key, attribute or position of the labels in the batch.
         kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
             ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
-            ``regression`` where there is one output.  ``causal_lm`` must be said: token t answers label t + 1.
+            ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label t + 1.
         ignore_index: labels that count nowhere.
         reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
             paper's), "mean" for the others, and all must be right for ``correct``.
@@ -104,8 +105,8 @@ class Task:
             return {metric: self._metric(found, metric, features or {}) for metric in metrics}
 
     def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
-        """The loss of each example: cross-entropy, for multi_label the mean over labels of the binary one, for
-        regression the squared error; gradients flow to the logits.
+        """The loss of each example: cross-entropy, for multi_label the mean over its labels of the binary one, for
+        regression the squared error, of several outputs their mean; gradients flow to the logits.
         """
         parts = [_losses(*self._find(name, outputs, batch), label_smoothing) for name in self.heads]
         if len(parts) == 1:
@@ -115,12 +116,12 @@ class Task:
 
     def logits(self, outputs: Any) -> dict[str, Tensor]:
         """The logits of every head."""
-        return {name: _pick(outputs, head.logits, f"the outputs of head {name!r}") for name, head in self.heads.items()}
+        return {name: _pick_logits(outputs, head.logits) for name, head in self.heads.items()}
 
     def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
         head = self.heads[name]
-        logits = _pick(outputs, head.logits, "the model's outputs")
-        labels = _pick(batch, head.labels, "the batch")
+        logits = _pick_logits(outputs, head.logits)
+        labels = _pick(batch, head.labels)
         return head, head.kind or _kind(name, logits, labels), logits, labels
 
     def _metric(
@@ -177,9 +178,12 @@ def _joint_grand(found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], feature
 
 def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smoothing: float) -> ExampleLosses:
     if kind == "regression":
-        sums = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
+        squares = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
+        sums = squares.reshape(len(labels), -1).mean(-1)
     elif kind == "multi_label":
-        sums = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
+        counted = labels != head.ignore_index
+        each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+        sums = torch.where(counted, each, 0.0).sum(-1) / counted.sum(-1).clamp_min(1)
     else:
         shift = int(kind == "causal_lm")
         rows = cross_entropy(
@@ -201,7 +205,7 @@ def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smooth
 def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
     if not labels.is_floating_point() and labels.shape == logits.shape[:-1] and labels.ndim in (1, 2):
         return "single_label" if labels.ndim == 1 else "tokens"
-    if labels.is_floating_point() and labels.numel() == logits.numel() and labels.ndim == 1:
+    if labels.is_floating_point() and labels.ndim and labels.numel() == logits.numel() == len(labels):
         return "regression"
     if labels.shape == logits.shape and logits.ndim == 2:
         return "multi_label"
@@ -211,18 +215,31 @@ def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
     )
 
 
-def _pick(container: Any, key: str | int, where: str) -> Tensor:
-    """``container[key]``, its attribute, or the container itself if it is a tensor."""
-    found = container
-    if isinstance(container, Mapping):
-        found = container.get(key)
-    elif isinstance(container, (tuple, list)) and isinstance(key, int):
-        found = container[key] if -len(container) <= key < len(container) else None
-    elif isinstance(container, (tuple, list)):
+def _pick_logits(outputs: Any, key: str | int) -> Tensor:
+    found = _lookup(outputs, key)
+    if found is None and isinstance(outputs, Tensor):
+        found = outputs
+    elif found is None and isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
         # The loss comes first, unless it is computed outside the model.
-        found = next((o for o in container if isinstance(o, Tensor) and o.ndim > 0), None)
-    elif not isinstance(container, Tensor):
-        found = getattr(container, str(key), None)
+        found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
+    return _checked(found, outputs, key, "the model's outputs")
+
+
+def _pick(batch: Any, key: str | int) -> Tensor:
+    return _checked(_lookup(batch, key), batch, key, "the batch")
+
+
+def _lookup(container: Any, key: str | int) -> Any:
+    """``container[key]`` or its attribute; None if there is none."""
+    if isinstance(container, Mapping):
+        return container.get(key)
+    if isinstance(key, str):
+        return getattr(container, key, None)
+    inside = isinstance(container, (tuple, list)) and -len(container) <= key < len(container)
+    return container[key] if inside else None
+
+
+def _checked(found: Any, container: Any, key: str | int, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
             f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "
