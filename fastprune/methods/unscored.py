@@ -50,8 +50,8 @@ def finite_value(history: History, metric: str) -> Tensor:
     broken = (value.isinf() & (history.visits > 0)).nonzero().flatten()
     if len(broken):
         raise ValueError(
-            f"{metric!r} of example {int(broken[0])} is infinite, and of {len(broken) - 1} others, which leaves no mean "
-            "to compare with; leave them out, or take a method that goes by rank alone, such as el2n-free"
+            f"{metric!r} of example {int(broken[0])} is infinite, and of {len(broken) - 1} others, which leaves no "
+            "mean to compare with; leave them out, or take a method that goes by rank alone, such as el2n-free"
         )
     return value
 

@@ -36,7 +36,8 @@ class Head:
         labels: key, attribute or position of the labels in the batch.
         kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
             ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
-            ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label t + 1.
+            ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label
+            t + 1.
         ignore_index: labels that count nowhere.
         reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
             paper's), "mean" for the others, and all must be right for ``correct``.
