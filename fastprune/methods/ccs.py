@@ -21,7 +21,7 @@ from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, stratified
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CCS(Method):
     """Stratified sampling; ``offset`` is the paper's β, 0 to 0.3 there."""
 

@@ -32,7 +32,7 @@ from fastprune.selection.by_chance import mean_in_order
 from fastprune.selection.draws import uniforms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InfoBatch(Method):
     """Random drops below the mean loss; ``max_drop`` is the largest share r dropped there, in (0, 1)."""
 

@@ -29,7 +29,7 @@ from fastprune.selection import Selection, random
 ROUNDS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeTa(Method):
     """A sliding window of loss groups; ``width`` is its share of the groups."""
 

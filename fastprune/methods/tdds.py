@@ -55,9 +55,10 @@ class PredictionMoves:
         if "last" not in state:
             state["last"] = values.new_zeros(len(state["score"]), values.shape[1])
         logs = (values + TINY).log() - (state["last"][index] + TINY).log()
-        move = torch.where(visits > 0, (values * logs).abs().sum(dim=1), 0.0)
+        move = (values * logs).abs().sum(dim=1)
         state["last"][index] = values
-        # The first visit has no move; the second writes column 0.
+        # The first visit has no move, but may be NaN; the second writes column 0 again.
+        move = torch.where(visits > 0, move, 0.0 * move)
         column = (visits.long() - 1).clamp_min(0) % (self.window - 1)
         state["moves"][index, column] = move
         newest = spread(state["moves"][index], visits)
@@ -66,7 +67,7 @@ class PredictionMoves:
         state["score"][index] = torch.where(full, self.decay * newest + (1.0 - self.decay) * score, score)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        early = spread(state["moves"], visits - 1)
+        early = spread(state["moves"], (visits - 1).clamp_min(1))
         return torch.where(visits >= self.window, state["score"], early)
 
 
