@@ -27,8 +27,8 @@ def write(path, rows, columns=("index", "score")):
     return path
 
 
-def kept(method, k, n=len(SCORES), cycle=1, seed=0):
-    return method.select(History(n, {}), k, cycle=cycle, epoch=cycle, seed=seed).indices.tolist()
+def kept(method, k, cycle=1, seed=0):
+    return method.select(History(len(method.scores), {}), k, cycle=cycle, epoch=cycle, seed=seed).indices.tolist()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -89,7 +89,7 @@ def test_nan_is_refused_and_infinities_are_ordinary():
     with pytest.raises(ValueError, match="without NaN"):
         Static(torch.tensor([1.0, float("nan")]))
     method = Static(torch.tensor([1.0, float("-inf"), float("inf"), 2.0]))
-    assert kept(method, 2, n=4) == [2, 3]
+    assert kept(method, 2) == [2, 3]
 
 
 @pytest.mark.parametrize("offset, k", [(0.3, 4), (0.3, 6), (0.0, 2), (0.9, 1)])
