@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fastprune.scores.api import el2n
-from fastprune.scores.checks import check_rows
+from fastprune.scores.checks import check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
 
 
@@ -43,10 +43,12 @@ def grand(
         shift: row t is scored against label t + shift (1 for causal language models).
 
     Returns:
-        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.
+        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.  NaN where a label is out of
+        range, on devices that would have to be waited for to raise.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or shape; and as `score`.
+        IndexError: (on the CPU) a label is out of range.
 
     Cost: for rows one read of the logits and one of the features; for tokens the softmax and B T min(T (C + d), C d)
     multiplications, in fp32, and the memory of B T (C + d) + B max(T T, C d) numbers at most.
@@ -63,6 +65,8 @@ def grand(
             norms = (wide.square().sum(-1) + float(bias)).sqrt()
             gradient = el2n(logits, labels, ignore_index=ignore_index) * norms
             return gradient.masked_fill(labels == ignore_index, 0.0)  # whatever the features
+        if labels.device.type == "cpu":
+            check_labels(labels, logits.shape[-1], ignore_index, shift)
         moved = shifted_labels(labels, ignore_index, shift).long()
         return _token_grand(logits.detach().float(), moved, wide, bias, ignore_index)
 

@@ -129,9 +129,10 @@ class Task:
         self, found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], metric: str, features: Features
     ) -> Tensor:
         if metric == "probabilities":
-            ((_, kind, logits, _),) = found.values()
-            if kind != "single_label":
-                raise ValueError(f"probabilities are kept of one single-label head only, this is {kind}")
+            kinds = [kind for _, kind, _, _ in found.values()]
+            if kinds != ["single_label"]:
+                raise ValueError(f"probabilities are kept of one single-label head only, this is {', '.join(kinds)}")
+            logits = next(iter(found.values()))[2]
             return logits.detach().float().softmax(-1)
         if metric == "grand":
             return _joint_grand(found, features)
