@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fastprune.methods.unscored import check_offset, fitting_offset, unscored_first
+from fastprune.methods.unscored import check_offset, finite_value, fitting_offset, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, stratified
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CCS(Method):
     """Stratified sampling; ``offset`` is the paper's β, 0 to 0.3 there."""
 
@@ -35,7 +35,7 @@ class CCS(Method):
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """k spread over the strata, drawn from (seed, cycle)."""
-        value = history.value("el2n")
+        value = finite_value(history, "el2n")
         return unscored_first(
             history,
             k,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
-from fastprune.pruning.statistics import State
+from fastprune.pruning.statistics import State, spread
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,17 @@ class WindowDeviation:
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         state["ring"][index, visits.long() % self.window] = values
         full = visits + 1 >= self.window
-        state["sum"][index] += torch.where(full, state["ring"][index].std(dim=1), 0.0)
+        state["sum"][index] += torch.where(full, self._deviation(state["ring"][index], visits + 1), 0.0)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         windows = visits - self.window + 1
-        return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), self._partial(state["ring"], visits))
+        early = self._deviation(state["ring"], visits)
+        return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), early)
 
-    def _partial(self, ring: Tensor, visits: Tensor) -> Tensor:
-        """Deviation of the first ``visits`` entries; the others are still 0."""
-        count = visits.clamp(1, self.window).float()
-        mean = ring.sum(dim=1) / count
-        squares = (ring.square().sum(dim=1) - count * mean.square()).clamp_min(0.0)
-        return (squares / (count - 1).clamp_min(1)).sqrt()
+    def _deviation(self, ring: Tensor, visits: Tensor) -> Tensor:
+        """Of the ring, or of its first ``visits`` entries while there are no more."""
+        count = visits.clamp(0, self.window)
+        return spread(ring, count) / (count - 1).clamp_min(1).sqrt()
 
 
 def dyn_unc(*, window: int = 10) -> ScoreMethod:

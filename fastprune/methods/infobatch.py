@@ -4,8 +4,10 @@ Source: Qin et al. 2024 (arXiv 2303.04947, ICLR), its code for the rule.
 Rule: with the last loss of each example, those below the mean of all are well learned.  A share r of them is dropped at
 random, and those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.  Published: r
 is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is what is fixed, and r
-follows; at the k that r = 0.5 gives, both are the same selection.  Where r would exceed ``max_drop``, the line
-moves up from the mean until it does not.  The last eighth of the epochs is on all examples (δ = 0.875).
+follows; at the k that a published r gives, both keep the same examples, with the same weights where (1 − r) of the
+well-learned is a whole number (elsewhere the published ones are not quite unbiased).  Where r would exceed
+``max_drop``, the line moves up from the mean until it does not.  The last eighth of the epochs is on all examples
+(δ = 0.875).
 Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.
 Memory: 12 bytes an example and 4 for the weights.
 When: the gradient should stay unbiased; losses keep their meaning.  When not: little is kept: weights grow to
@@ -21,15 +23,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fastprune.methods.unscored import unscored_first
+from fastprune.methods.unscored import finite_value, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, select_topk
+from fastprune.selection.by_chance import mean_in_order
 from fastprune.selection.draws import uniforms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InfoBatch(Method):
     """Random drops below the mean loss; ``max_drop`` is the largest share r dropped there, in (0, 1)."""
 
@@ -46,7 +49,7 @@ class InfoBatch(Method):
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """k examples with weights, drawn from (seed, cycle)."""
-        loss = history.value("loss").cpu()
+        loss = finite_value(history, "loss").cpu()
 
         def drop(scored: Tensor, count: int) -> Selection:
             easy = _well_learned(loss[scored], len(scored) - count, self.max_drop)
@@ -68,8 +71,9 @@ def drop_at_random(candidates: Tensor, dropped: int, *, seed: int, cycle: int) -
 
 def _well_learned(loss: Tensor, dropped: int, max_drop: float) -> Tensor:
     """Who may be dropped: those below the mean, or as many of the smallest as ``max_drop`` asks for."""
-    below = loss < loss.double().mean()
-    least = min(len(loss), math.ceil(dropped / max_drop))
+    values = loss.double()
+    below = values < mean_in_order(values)
+    least = min(len(loss), math.ceil(round(dropped / max_drop, 6)))
     if int(below.sum()) >= least:
         return below
     easiest = torch.zeros_like(below)

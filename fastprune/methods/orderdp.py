@@ -22,7 +22,7 @@ from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, hardest, random
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderDP(Method):
     """Top k of a pool; ``ratio`` is the share of the pool that is kept, in (0, 1], 0.6 as published."""
 

@@ -40,7 +40,9 @@ class RelativeToBatch:
         return {"difference": torch.zeros(n)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
-        state["difference"][index] = values - values.mean()
+        # Rounded, the mean of equal losses may lie beside them.
+        mean = values.mean().clamp(values.amin(), values.amax())
+        state["difference"][index] = values - mean
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         return state["difference"].clone()

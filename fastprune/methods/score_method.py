@@ -13,6 +13,7 @@ from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, Pass
 from fastprune.pruning.statistics import Latest, Statistic
 from fastprune.selection import Selection, random, window
+from fastprune.selection.by_rank import floor_of_share
 
 Source = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
@@ -76,7 +77,7 @@ class ScoreMethod(Method):
         def hardest(scored: Tensor, count: int) -> Selection:
             return window(value[scored], count, offset=fitting_offset(self.offset, len(scored), count))
 
-        drawn = min(int(self.reentry * k), history.n - k)
+        drawn = min(floor_of_share(self.reentry, k), history.n - k)
         ranked = unscored_first(history, k - drawn, hardest, cycle=cycle, seed=seed)
         return ranked if not drawn else Selection(_with_drawn(ranked.indices, drawn, history.n, seed, cycle))
 

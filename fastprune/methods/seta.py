@@ -1,8 +1,9 @@
 """SeTa: a window over groups of equal difficulty that slides from easy to hard, again and again.
 
 Source: Zhou, Gao & Wang (CVPR 2025), the rule from their code.
-Rule: group the last losses by 1-D k-means into ``groups``, easy to hard; cycle c takes the round(groups · ``width``)
-groups that start at c mod (number of positions), the first cycle all of them; and of these examples k at random.
+Rule: group the last losses by 1-D k-means into ``groups``, easy to hard; cycle c = 0, 1, … takes the
+round(groups · ``width``) groups that start at c mod (number of positions), the first cycle all of them; and of these
+examples k at random.
 Published: a random share first, the window after it, and what is in it is kept.  Here k is fixed, so the random
 share comes last; a window with fewer than k examples grows by the next harder group, at the end by the next easier.
 Its final epochs are on all examples here (published: on a random 1 − r of them), the last eighth.
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.methods.unscored import unscored_first
+from fastprune.methods.unscored import finite_value, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import Latest
@@ -29,7 +30,7 @@ from fastprune.selection import Selection, random
 ROUNDS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeTa(Method):
     """A sliding window of loss groups; ``width`` is its share of the groups."""
 
@@ -46,7 +47,7 @@ class SeTa(Method):
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """k of the window's examples, drawn from (seed, cycle)."""
-        loss = history.value("loss").cpu()
+        loss = finite_value(history, "loss").cpu()
 
         def choose(scored: Tensor, count: int) -> Selection:
             group = kmeans_groups(loss[scored.cpu()], self.groups)
@@ -79,10 +80,11 @@ def kmeans_groups(values: Tensor, groups: int) -> Tensor:
     ordered = torch.from_numpy(np.sort(values.double().numpy()))
     n = len(ordered)
     sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
-    centres = ordered[((torch.arange(groups) + 0.5) * n / groups).long().clamp_max(n - 1)]
+    centres = ordered[(2 * torch.arange(groups) + 1) * n // (2 * groups)]
     borders = (centres[1:] + centres[:-1]) / 2
     for _ in range(ROUNDS):
-        cuts = torch.cat([torch.tensor([0]), torch.searchsorted(ordered, borders), torch.tensor([n])])
+        inner = torch.searchsorted(ordered, borders)
+        cuts = torch.cat([inner.new_tensor([0]), inner, inner.new_tensor([n])])
         counts = cuts.diff()
         centres = torch.where(counts > 0, sums[cuts].diff() / counts.clamp_min(1), centres)
         moved = (centres[1:] + centres[:-1]) / 2

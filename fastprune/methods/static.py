@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fastprune.methods.unscored import check_offset
+from fastprune.methods.unscored import check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.score_files import read_scores
@@ -48,15 +48,17 @@ class Static(Method):
         content = self.scores.detach().cpu().float().contiguous().numpy().tobytes()
         object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
 
-    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
-        """The same k every cycle, as long as k stays the same.
+    def check_size(self, n: int) -> None:
+        """Refuse scores that are those of another number of examples."""
+        if len(self.scores) != n:
+            raise ValueError(
+                f"there are scores of {len(self.scores)} examples, but the data set has {n}; score the data set that "
+                "is trained on"
+            )
 
-        Raises:
-            ValueError: the scores are those of another number of examples.
-        """
-        if len(self.scores) != history.n:
-            raise ValueError(f"there are scores of {len(self.scores)} examples, but the data set has {history.n}")
-        return window(self.scores, k, offset=min(self.offset, 1.0 - k / history.n))
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The same k every cycle, as long as k stays the same."""
+        return window(self.scores, k, offset=fitting_offset(self.offset, history.n, k))
 
 
 def static(path: str) -> Static:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
-from fastprune.pruning.statistics import State
+from fastprune.pruning.statistics import State, spread
 
 MOST_CLASSES = 1024
 TINY = 1e-8
@@ -55,25 +55,20 @@ class PredictionMoves:
         if "last" not in state:
             state["last"] = values.new_zeros(len(state["score"]), values.shape[1])
         logs = (values + TINY).log() - (state["last"][index] + TINY).log()
-        move = torch.where(visits > 0, (values * logs).abs().sum(dim=1), 0.0)
+        move = (values * logs).abs().sum(dim=1)
         state["last"][index] = values
-        # The first visit has no move; the second writes column 0.
+        # The first visit has no move, but may be NaN; the second writes column 0 again.
+        move = torch.where(visits > 0, move, 0.0 * move)
         column = (visits.long() - 1).clamp_min(0) % (self.window - 1)
         state["moves"][index, column] = move
-        spread = self._spread(state["moves"][index], torch.full_like(visits, self.window - 1))
+        newest = spread(state["moves"][index], visits)
         score = state["score"][index]
         full = visits + 1 >= self.window
-        state["score"][index] = torch.where(full, self.decay * spread + (1.0 - self.decay) * score, score)
+        state["score"][index] = torch.where(full, self.decay * newest + (1.0 - self.decay) * score, score)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        early = self._spread(state["moves"], (visits - 1).clamp(0, self.window - 1))
+        early = spread(state["moves"], (visits - 1).clamp_min(1))
         return torch.where(visits >= self.window, state["score"], early)
-
-    def _spread(self, moves: Tensor, count: Tensor) -> Tensor:
-        """sqrt(Σ (d − mean d)²) of the first ``count`` moves of each row."""
-        valid = torch.arange(self.window - 1, device=moves.device) < count.unsqueeze(1)
-        mean = (moves * valid).sum(dim=1, keepdim=True) / count.clamp_min(1).unsqueeze(1)
-        return ((moves - mean) * valid).norm(dim=1)
 
 
 def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:

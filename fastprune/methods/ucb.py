@@ -3,7 +3,7 @@
 Source: Raju, Daruwalla & Lipasti 2021 (arXiv 2111.12621); the form of the bonus is that of UCB1 (Auer et al. 2002),
 which the abstract does not spell out.
 Rule: keep the k largest of EMA(loss) + c · sqrt(ln t / n_i), with t epochs so far and n_i visits of example i.
-Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 16 bytes an example.
+Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
 When: a hard focus that still comes back to every example in time, without a scoring pass.
 When not: losses are far from 1 in size (scale ``c``), or labels are noisy.
 """
@@ -21,7 +21,7 @@ from fastprune.pruning.statistics import EMA
 from fastprune.selection import Selection, hardest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UCB(Method):
     """Upper confidence bounds of the loss; ``c`` scales the bonus."""
 

@@ -40,6 +40,22 @@ def unscored_first(
     return Selection(indices, torch.cat([weights.new_ones(len(fresh)), weights])[order])
 
 
+def finite_value(history: History, metric: str) -> Tensor:
+    """The statistic of ``metric``, for methods that average scores or measure between them.
+
+    Raises:
+        ValueError: that of a scored example is infinite.
+    """
+    value = history.value(metric)
+    broken = (value.isinf() & (history.visits > 0)).nonzero().flatten()
+    if len(broken):
+        raise ValueError(
+            f"{metric!r} of example {int(broken[0])} is infinite, and of {len(broken) - 1} others, which leaves no "
+            "mean to compare with; leave them out, or take a method that goes by rank alone, such as el2n-free"
+        )
+    return value
+
+
 def fitting_offset(offset: float, n: int, k: int) -> float:
     """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
     return min(offset, 1.0 - k / n)

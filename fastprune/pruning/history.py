@@ -25,9 +25,10 @@ class History:
     def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:
         self.n = n
         self.statistics = dict(statistics)
-        self.visits = torch.zeros(n, dtype=torch.int32)
-        self.scored_epoch = torch.full((n,), -1, dtype=torch.int32)
-        self._state: dict[str, State] = {m: s.new_state(n) for m, s in self.statistics.items()}
+        with torch.device("cpu"):  # whatever the default device
+            self.visits = torch.zeros(n, dtype=torch.int32)
+            self.scored_epoch = torch.full((n,), -1, dtype=torch.int32)
+            self._state: dict[str, State] = {m: s.new_state(n) for m, s in self.statistics.items()}
         self._values: dict[str, Tensor] = {}
         self._empty = True
         self._placed = False
@@ -52,9 +53,12 @@ class History:
 
         Raises:
             KeyError: a metric in ``reads`` is missing.
+            TypeError: indices are not integers.
             ValueError: shapes differ.
             IndexError: an index is out of range (checked on CPU only, where it costs no synchronisation).
         """
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise TypeError(f"index must be integer positions in the data set, got {index.dtype}; pass them uncast")
         missing = [metric for metric in self.reads if metric not in scores]
         if missing:
             raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
@@ -80,15 +84,14 @@ class History:
             epoch: the user epoch (0-based) the scores belong to.
 
         Raises:
-            KeyError, ValueError, IndexError: as `check`, before anything is changed.
+            KeyError, TypeError, ValueError, IndexError: as `check`, before anything is changed.
         """
         self.check(index, scores)
-        if not self.reads:
+        if not self.reads or not len(index):
             return
         if not self._placed:
             self._to(scores[self.reads[0]].device)
             self._placed = True
-        self._empty = False
         self._values.clear()
         index = to_device(index, self.visits.device).long()
         visits = self.visits[index]
@@ -97,6 +100,7 @@ class History:
             statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch[index] = epoch
+        self._empty = False
 
     def value(self, metric: str) -> Tensor:
         """The statistic of ``metric`` of every example, fp32 (n,); +inf where there is none yet.
@@ -108,6 +112,21 @@ class History:
         if metric not in self._values:
             self._values[metric] = self._compute(metric)
         return self._values[metric].clone()
+
+    def refuse_nan(self) -> None:
+        """Refuse to rank by what is not a number; waits for the device.
+
+        Raises:
+            ValueError: an example's statistic is NaN; the message names the metric and the first such example.
+        """
+        for metric in self.reads:
+            broken = self.value(metric).isnan().nonzero().flatten()
+            if len(broken):
+                raise ValueError(
+                    f"{metric!r} of example {int(broken[0])} is NaN, and of {len(broken) - 1} others: its logits were "
+                    "not finite, its label out of range, or an average ran over infinite values; lower the learning "
+                    "rate, or leave these examples out"
+                )
 
     def state(self, metric: str) -> State:
         """The tensors behind `value`, for methods that rank by more than one number; not to be written to."""

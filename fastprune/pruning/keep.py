@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,7 @@ class LinearRamp:
     end: float
 
     def __post_init__(self) -> None:
-        check_fraction(self.start, "start")
-        check_fraction(self.end, "end")
+        _check_fields(self)
 
     def __call__(self, progress: float) -> float:
         return self.start + (self.end - self.start) * progress
@@ -30,8 +30,7 @@ class CosineRamp:
     end: float
 
     def __post_init__(self) -> None:
-        check_fraction(self.start, "start")
-        check_fraction(self.end, "end")
+        _check_fields(self)
 
     def __call__(self, progress: float) -> float:
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * progress)) / 2.0
@@ -39,15 +38,16 @@ class CosineRamp:
 
 @dataclass(frozen=True)
 class Budget:
-    """The keep_fraction with which the run reads ``share`` of the training examples that all epochs would hold.
+    """Keep as many as let the run read at most ``share`` of the training examples that all epochs would hold.
 
-    Warm-up and final epochs on all examples count, so what is left for the cycles is less.
+    Warm-up and final epochs on all examples count, so what is left for the cycles is less.  All cycles keep equally
+    many, and at least one.
     """
 
     share: float
 
     def __post_init__(self) -> None:
-        check_fraction(self.share, "share")
+        _check_fields(self)
 
     def fraction(self, epochs: int, full_epochs: int) -> float:
         """The constant share to keep in a run of ``epochs``, ``full_epochs`` of which are on all examples.
@@ -56,15 +56,13 @@ class Budget:
             ValueError: the full epochs alone spend the budget.
         """
         cycles = epochs - full_epochs
-        if cycles == 0:
-            return 1.0
-        left = self.share * epochs - full_epochs
-        if left <= 0:
+        left = round(self.share * epochs - full_epochs, 9)
+        if left < 0 or (left == 0 and cycles):
             raise ValueError(
                 f"a budget of {self.share:g} of {epochs} epochs is spent by the {full_epochs} epochs on all examples; "
                 f"raise it above {full_epochs / epochs:.3g}, or lower warmup_epochs or final_share"
             )
-        return min(1.0, left / cycles)
+        return min(1.0, left / cycles) if cycles else 1.0
 
 
 KeepFraction = float | LinearRamp | CosineRamp | Budget | Callable[[float], float]
@@ -77,7 +75,7 @@ def check_fraction(value: object, name: str) -> float:
     Raises:
         ValueError: it is not; the message names the argument.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) <= 1.0:
         raise ValueError(
             f"{name} is the share of examples kept and must be in (0, 1], got {value!r}; "
             "to drop 80 % of the data pass 0.2"
@@ -85,14 +83,28 @@ def check_fraction(value: object, name: str) -> float:
     return float(value)
 
 
+def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
+    """``keep``, a number as a float; a function is tried at 17 points of progress.
+
+    Raises:
+        ValueError: it is none of those that `KeepFraction` names, or not always a share in (0, 1].
+    """
+    if isinstance(keep, Budget):
+        return keep
+    if not callable(keep):
+        return check_fraction(keep, "keep_fraction")
+    _values(keep)
+    return keep
+
+
 def describe(keep: KeepFraction) -> float | str:
     """What two runs share if they keep the same; a function is described by its values."""
-    if isinstance(keep, (int, float)):
+    if isinstance(keep, Real):
         return float(keep)
     if is_dataclass(keep):
         return repr(keep)
     assert callable(keep)
-    return f"function({', '.join(f'{float(keep(i / 16)):.6g}' for i in range(17))})"
+    return f"function({', '.join(f'{value:.6g}' for value in _values(keep))})"
 
 
 def parse_keep_fraction(text: str) -> KeepFraction:
@@ -113,3 +125,13 @@ def parse_keep_fraction(text: str) -> KeepFraction:
     if kind == "budget" and len(values) == 1:
         return Budget(values[0])
     raise ValueError(f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B or budget:X, got {text!r}")
+
+
+def _values(keep: Callable[[float], float]) -> list[float]:
+    return [check_fraction(keep(i / 16), f"keep_fraction({i / 16:g})") for i in range(17)]
+
+
+def _check_fields(keep: LinearRamp | CosineRamp | Budget) -> None:
+    """Each a share, and a float, so that equal settings have equal texts."""
+    for f in fields(keep):
+        object.__setattr__(keep, f.name, check_fraction(getattr(keep, f.name), f.name))

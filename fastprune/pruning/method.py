@@ -49,6 +49,9 @@ class Method(ABC):
         """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
         return None
 
+    def check_size(self, n: int) -> None:  # noqa: B027  (most methods serve any)
+        """Refuse a data set of ``n`` examples that it cannot serve, with a ValueError, before the run begins."""
+
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """Pick k of ``history.n`` examples for ``cycle`` (1, 2, …), which starts with user epoch ``epoch``.

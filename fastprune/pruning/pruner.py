@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -94,16 +95,17 @@ class DynamicPruner:
             raise ValueError(f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)")
         self.n = n
         self.method = get_method(method)
+        self.method.check_size(n)
         self.schedule = _schedule(self.method, **options)
-        self.seed = seed
+        self.seed = operator.index(seed)
         self.fingerprint = fingerprint
-        self.sampler = PruningSampler(n, seed=seed, arrange=arrange)
+        self.sampler = PruningSampler(n, seed=self.seed, arrange=arrange)
         self.reset()
 
     def reset(self, seed: int | None = None) -> None:
         """Forget every score, the kept set and the position, as before a run; optionally take a new seed."""
         if seed is not None:
-            self.seed = self.sampler.seed = seed
+            self.seed = self.sampler.seed = operator.index(seed)
         self.history = History(self.n, self.method.statistics)
         self.sampler.keep(None, 0)
         self.sampler.epoch = 0
@@ -174,7 +176,8 @@ class DynamicPruner:
         elif phase.index != self.sampler.kept_phase:
             self._enter(phase)
         if number != self.sampler.epoch:
-            self._trained = None
+            # A loop that observes is counted by what it observes, before its first step, too.
+            self._trained = None if self._trained is None else 0
             self.sampler.set_epoch(number)
         self._steps = Steps()
         self.examples_before = sum(len(piece) for piece in pieces[:number])
@@ -252,7 +255,7 @@ class DynamicPruner:
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
         done = phase.index <= self.sampler.kept_phase or phase.index == self._scored_for
-        if phase.first_epoch == 0 or phase.final or done:
+        if phase.first_epoch == 0 or phase.size == self.n or done:
             return False
         return self.method.scoring_pass(self.history, phase.index) is not None
 
@@ -309,7 +312,7 @@ class DynamicPruner:
     def kept_indices(self) -> Tensor:
         """The examples now trained on: int64, ascending."""
         kept = self.sampler.indices
-        return torch.arange(self.n) if kept is None else kept.clone()
+        return torch.arange(self.n, device="cpu") if kept is None else kept.clone()
 
     def log(self) -> dict[str, float]:
         """The newest cycle under the names of the project's log keys."""
@@ -399,11 +402,11 @@ class DynamicPruner:
         return dict.fromkeys(self.method.reads, scores)
 
     def _to_score(self, cycle: int) -> Tensor:
-        everything = torch.arange(self.n)
+        everything = torch.arange(self.n, device="cpu")
         kept = self.sampler.indices
         if kept is None or self.method.scoring_pass(self.history, cycle) != "pruned":
             return everything
-        pruned = torch.ones(self.n, dtype=torch.bool)
+        pruned = torch.ones(self.n, dtype=torch.bool, device="cpu")
         pruned[kept] = False
         return everything[pruned]
 
@@ -431,7 +434,7 @@ class DynamicPruner:
 
     def _select(self, phase: Phase) -> Selection:
         if phase.size == self.n:
-            return Selection(torch.arange(self.n), None)
+            return Selection(torch.arange(self.n, device="cpu"))
         if self.method.reads and self.history.empty and phase.first_epoch == 0:
             return random(self.n, phase.size, seed=self.seed, round=phase.index)
         if self.method.reads and self.history.empty:
@@ -439,9 +442,11 @@ class DynamicPruner:
                 f"method {self.method.name!r} has seen no score when epoch {phase.first_epoch} starts: call "
                 "pruner.observe(index, scores) in the training step"
             )
-        selection = self.method.select(
-            self.history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=self.seed
-        ).to("cpu")
+        self.history.refuse_nan()
+        with torch.device("cpu"):  # whatever the default device
+            selection = self.method.select(
+                self.history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=self.seed
+            ).to("cpu")
         if len(selection) != phase.size:
             raise ValueError(
                 f"method {self.method.name!r} selected {len(selection)} examples where {phase.size} were asked for"
@@ -466,7 +471,7 @@ class DynamicPruner:
         """Share of the kept set that was not in the one before (all examples count as kept in warm-up)."""
         if before is None:
             return 0.0
-        was = torch.zeros(self.n, dtype=torch.bool)
+        was = torch.zeros(self.n, dtype=torch.bool, device="cpu")
         was[before] = True
         return 1.0 - float(was[after].float().mean())
 
@@ -483,6 +488,6 @@ def _table(n: int, selection: Selection) -> Tensor | None:
     """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
     if selection.weights is None:
         return None
-    table = torch.ones(n)
+    table = torch.ones(n, device="cpu")
     table[selection.indices] = selection.weights
     return table

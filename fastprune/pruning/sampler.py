@@ -147,7 +147,7 @@ class PruningSampler(Sampler[int]):
         # A top-up must not repeat the permutation with which the next phase starts.
         seed = self.seed + epoch + (TOP_UP_SEED if number >= phase.epochs else 0)
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(phase.size, generator=generator)
+        order = torch.randperm(phase.size, generator=generator, device="cpu")
         if self.indices is not None:
             order = self.indices[order]
         return order if self.arrange is None else self.arrange(order, generator)

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fastprune.pruning.keep import Budget, KeepFraction, check_fraction, describe
+from fastprune.pruning.keep import Budget, KeepFraction, check_fraction, check_keep_fraction, describe
 from fastprune.selection.by_rank import floor_of_share
 
 TOP_UP_TOLERANCE = 0.02
@@ -84,8 +84,7 @@ class Schedule:
     final_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if not callable(self.keep_fraction) and not isinstance(self.keep_fraction, Budget):
-            check_fraction(self.keep_fraction, "keep_fraction")
+        object.__setattr__(self, "keep_fraction", check_keep_fraction(self.keep_fraction))
         for name, value, least in (
             ("warmup_epochs", self.warmup_epochs, 0),
             ("cycle_epochs", self.cycle_epochs, 1),
@@ -113,10 +112,9 @@ class Schedule:
         stop = max(warmup, floor_of_share(1.0 - self.final_share, epochs))
         phases = [Phase(0, 0, warmup, n)] if warmup else []
         starts = range(warmup, stop, self.cycle_epochs)
-        fractions = self._fractions(len(starts), epochs, warmup + epochs - stop)
-        for index, (first, fraction) in enumerate(zip(starts, fractions, strict=True), start=1):
-            length = min(self.cycle_epochs, stop - first)
-            phases.append(Phase(index, first, length, max(1, round(fraction * n))))
+        sizes = self._sizes(n, len(starts), epochs, warmup + epochs - stop)
+        for index, (first, size) in enumerate(zip(starts, sizes, strict=True), start=1):
+            phases.append(Phase(index, first, min(self.cycle_epochs, stop - first), max(1, size)))
         if stop < epochs:
             phases.append(Phase(len(starts) + 1, stop, epochs - stop, n, final=True))
         return phases
@@ -130,14 +128,14 @@ class Schedule:
             "final_share": self.final_share,
         }
 
-    def _fractions(self, cycles: int, epochs: int, full_epochs: int) -> list[float]:
+    def _sizes(self, n: int, cycles: int, epochs: int, full_epochs: int) -> list[int]:
         keep = self.keep_fraction
         if isinstance(keep, Budget):
-            return [keep.fraction(epochs, full_epochs)] * cycles
+            return [floor_of_share(keep.fraction(epochs, full_epochs), n)] * cycles
         if not callable(keep):
-            return [keep] * cycles
+            return [round(keep * n)] * cycles
         progress = [c / (cycles - 1) if cycles > 1 else 1.0 for c in range(cycles)]
-        return [check_fraction(keep(p), f"keep_fraction({p:.3g})") for p in progress]
+        return [round(check_fraction(keep(p), f"keep_fraction({p:.3g})") * n) for p in progress]
 
 
 def budget(phases: Sequence[Phase]) -> int:
@@ -146,17 +144,19 @@ def budget(phases: Sequence[Phase]) -> int:
 
 
 def epochs_for(schedule: Schedule, n: int, examples: int) -> int:
-    """The fewest user epochs whose budget holds so many training examples."""
-    least, most = 0, 1
-    while budget(schedule.phases(n, most)) < examples:
-        least, most = most, 2 * most
-    while most - least > 1:
-        middle = (least + most) // 2
-        if budget(schedule.phases(n, middle)) < examples:
-            least = middle
-        else:
-            most = middle
-    return most
+    """The fewest user epochs whose budget holds so many training examples.
+
+    Raises:
+        ValueError: the epochs on all examples alone spend a `Budget` of that many.
+    """
+    keep = schedule.keep_fraction
+    most = keep.share * n if isinstance(keep, Budget) else n
+    epochs = max(1, math.ceil(round(examples / most, 6)))
+    while (missing := examples - budget(schedule.phases(n, epochs))) > 0:
+        # With a constant share an epoch more reads at most n more.  A ramp is spread anew over the cycles, and with
+        # one epoch more may even read less: no number of epochs can be left out.
+        epochs += -(-missing // n) if isinstance(keep, float) else 1
+    return epochs
 
 
 def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:

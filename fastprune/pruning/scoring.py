@@ -69,10 +69,10 @@ def score_dataset(
     Cost: one forward pass over M examples; memory of one batch.
     """
     size = len(dataset)  # type: ignore[arg-type]
-    wanted = torch.arange(size) if indices is None else indices
-    order = torch.arange(len(wanted))
+    wanted = torch.arange(size, device="cpu") if indices is None else indices
+    order = torch.arange(len(wanted), device="cpu")
     if lengths is not None:
-        order = torch.as_tensor(lengths)[wanted].argsort(descending=True, stable=True)
+        order = torch.as_tensor(lengths, device="cpu")[wanted].argsort(descending=True, stable=True)
     loader = DataLoader(
         Subset(dataset, wanted[order].tolist()),
         batch_size=batch_size,

@@ -83,22 +83,28 @@ class EMA:
 
     @property
     def bytes_per_example(self) -> int:
-        return 8
+        return 8 if self._spreads else 4
+
+    @property
+    def _spreads(self) -> bool:
+        # With alpha = 1 every value forgets those before it.
+        return self.deviation != 0.0 and self.alpha < 1.0
 
     def new_state(self, n: int) -> State:
-        return {"mean": torch.zeros(n), "variance": torch.zeros(n)}
+        return {name: torch.zeros(n) for name in (("mean", "variance") if self._spreads else ("mean",))}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         old = 1.0 - self.alpha
         before = state["mean"][index]
         first = visits == 0
         mean = torch.where(first, values, old * before + self.alpha * values)
-        variance = old * (state["variance"][index] + (before - mean) ** 2) + self.alpha * (values - mean) ** 2
         state["mean"][index] = mean
-        state["variance"][index] = torch.where(first, 0.0, variance)
+        if self._spreads:
+            variance = old * (state["variance"][index] + (before - mean) ** 2) + self.alpha * (values - mean) ** 2
+            state["variance"][index] = torch.where(first, 0.0, variance)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        if self.deviation == 0.0 or self.alpha == 1.0:
+        if not self._spreads:
             return state["mean"].clone()
         old = (1.0 - self.alpha) ** 2
         decay = old ** (visits.to(torch.float64) - 1.0).clamp_min(0.0)
@@ -164,3 +170,11 @@ class Moments:
         if self.of == "mean":
             return -state["mean"]
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
+
+
+def spread(values: Tensor, count: Tensor) -> Tensor:
+    """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row (all, if it has fewer), (B,) of (B, W)."""
+    width = values.shape[1]
+    valid = torch.arange(width, device=values.device) < count.unsqueeze(1)
+    mean = torch.where(valid, values, 0.0).sum(dim=1) / count.clamp(1, width)
+    return torch.where(valid, values - mean.unsqueeze(1), 0.0).norm(dim=1)

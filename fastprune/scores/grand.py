@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fastprune.scores.api import el2n
-from fastprune.scores.checks import check_rows
+from fastprune.scores.checks import check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
 
 
@@ -43,13 +43,15 @@ def grand(
         shift: row t is scored against label t + shift (1 for causal language models).
 
     Returns:
-        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.
+        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.  NaN where a label is out of
+        range, on devices that would have to be waited for to raise.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or shape; and as `score`.
+        IndexError: (on the CPU) a label is out of range.
 
     Cost: for rows one read of the logits and one of the features; for tokens the softmax and B T min(T (C + d), C d)
-    multiplications, in fp32.
+    multiplications, in fp32, and the memory of B T (C + d) + B max(T T, C d) numbers at most.
     """
     check_rows(logits, labels, ignore_index, shift)
     if features.shape[:-1] != labels.shape or labels.ndim not in (1, 2):
@@ -61,23 +63,34 @@ def grand(
         wide = features.detach().float()
         if labels.ndim == 1:
             norms = (wide.square().sum(-1) + float(bias)).sqrt()
-            return el2n(logits, labels, ignore_index=ignore_index) * norms
+            gradient = el2n(logits, labels, ignore_index=ignore_index) * norms
+            return gradient.masked_fill(labels == ignore_index, 0.0)  # whatever the features
+        if labels.device.type == "cpu":
+            check_labels(labels, logits.shape[-1], ignore_index, shift)
         moved = shifted_labels(labels, ignore_index, shift).long()
         return _token_grand(logits.detach().float(), moved, wide, bias, ignore_index)
 
 
 def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, ignore_index: int) -> Tensor:
     tokens, classes, width = logits.shape[1], logits.shape[2], features.shape[2]
-    valid = (labels != ignore_index).unsqueeze(-1)
-    error = logits.softmax(-1)
-    error.scatter_add_(-1, torch.where(valid, labels.unsqueeze(-1), 0), -torch.ones_like(error[..., :1]))
-    error *= valid
+    ignored = (labels == ignore_index).unsqueeze(-1)
+    undefined = ((labels < 0) | (labels >= classes)).unsqueeze(-1) & ~ignored
     if bias:
         features = torch.cat([features, features.new_ones(*features.shape[:2], 1)], dim=-1)
+    # Padding may hold anything, and NaN times zero is NaN.
+    features = features.masked_fill(ignored, 0.0)
+    error = _error(logits, labels.clamp(0, classes - 1).unsqueeze(-1))
+    error = error.masked_fill_(undefined, torch.nan).masked_fill_(ignored, 0.0)
     if tokens * (classes + width) < classes * width:
         products = (error @ error.mT) * (features @ features.mT)
         return products.sum((1, 2)).clamp_min(0.0).sqrt()
     return (error.mT @ features).flatten(1).norm(dim=1)
+
+
+def _error(logits: Tensor, labels: Tensor) -> Tensor:
+    """p − y, that of the label as minus the sum of the others: p_y − 1 would cancel where the model is confident."""
+    others = logits.softmax(-1).scatter_(-1, labels, 0.0)
+    return others.scatter_(-1, labels, -others.sum(-1, keepdim=True))
 
 
 def per_sample_grand(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class LastLayers:
     """Finds the linear layers that make the logits, and remembers what went into them.
 
-    The first batch is watched at every ``nn.Linear``; a head's layer is the last one called whose output has the
-    shape of its logits.  From then on only those are watched.
+    The first batch is watched at every ``nn.Linear``; a head's layer is the one whose output its logits are, the last
+    such.  From then on only those are watched.  Logits that are made from a layer's output by more than a cast have
+    none: the closed form would not hold.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,16 +39,20 @@ class LastLayers:
 
     def features(self, logits: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, bool]]:
         """(input, whether the layer has a bias) by head; a head without a linear last layer is missing."""
-        found = {}
-        for name, z in logits.items():
-            calls = [call for call in self._calls if call[2].shape == z.shape]
-            if calls:
-                found[name] = calls[-1]
+        calls, self._calls = self._calls, []
         if self._found is None:
-            self._found = {name: layer for name, (layer, _, _) in found.items()}
-        self._calls.clear()
-        return {name: (h, layer.bias is not None) for name, (layer, h, _) in found.items()}
+            made = {name: [layer for layer, _, output in calls if _is(output, z)] for name, z in logits.items()}
+            self._found = {name: layers[-1] for name, layers in made.items() if layers}
+        inputs = {layer: h for layer, h, _ in calls}
+        return {name: (inputs[layer], layer.bias is not None) for name, layer in self._found.items() if layer in inputs}
 
     def _remember(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
         self._calls.append((layer, inputs[0].detach(), output.detach()))
+
+
+def _is(output: Tensor, logits: Tensor) -> bool:
+    """Whether ``logits`` are ``output``, or a cast of it.  Waits for the device."""
+    if output.shape != logits.shape:
+        return False
+    return output.data_ptr() == logits.data_ptr() or output.to(logits.dtype).allclose(logits, 0, 0, equal_nan=True)

@@ -31,11 +31,13 @@ class Head:
     """One head: where its logits and labels are, and what kind of answer it gives.
 
     Args:
-        logits: key, attribute or position of the logits in the model's outputs.
-        labels: key or position of the labels in the batch.
+        logits: key, attribute or position of the logits in the model's outputs; of a tuple without names the first
+            tensor that is no scalar, of a tensor itself.
+        labels: key, attribute or position of the labels in the batch.
         kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
             ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
-            ``regression`` where there is one output.  ``causal_lm`` must be said: token t answers label t + 1.
+            ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label
+            t + 1.
         ignore_index: labels that count nowhere.
         reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
             paper's), "mean" for the others, and all must be right for ``correct``.
@@ -105,7 +107,7 @@ class Task:
 
     def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
         """The losses of each example, summed over its labels: cross-entropy, for multi_label the binary one of every
-        class, for regression the squared error; gradients flow to the logits.
+        class, for regression the squared error of every output; gradients flow to the logits.
         """
         parts = [_losses(*self._find(name, outputs, batch), label_smoothing) for name in self.heads]
         if len(parts) == 1:
@@ -115,21 +117,22 @@ class Task:
 
     def logits(self, outputs: Any) -> dict[str, Tensor]:
         """The logits of every head."""
-        return {name: _pick(outputs, head.logits, f"the outputs of head {name!r}") for name, head in self.heads.items()}
+        return {name: _pick_logits(outputs, head.logits) for name, head in self.heads.items()}
 
     def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
         head = self.heads[name]
-        logits = _pick(outputs, head.logits, "the model's outputs")
-        labels = _pick(batch, head.labels, "the batch")
+        logits = _pick_logits(outputs, head.logits)
+        labels = _pick(batch, head.labels)
         return head, head.kind or _kind(name, logits, labels), logits, labels
 
     def _metric(
         self, found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], metric: str, features: Features
     ) -> Tensor:
         if metric == "probabilities":
-            ((_, kind, logits, _),) = found.values()
-            if kind != "single_label":
-                raise ValueError(f"probabilities are kept of one single-label head only, this is {kind}")
+            kinds = [kind for _, kind, _, _ in found.values()]
+            if kinds != ["single_label"]:
+                raise ValueError(f"probabilities are kept of one single-label head only, this is {', '.join(kinds)}")
+            logits = next(iter(found.values()))[2]
             return logits.detach().float().softmax(-1)
         if metric == "grand":
             return _joint_grand(found, features)
@@ -177,32 +180,29 @@ def _joint_grand(found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], feature
 
 def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smoothing: float) -> ExampleLosses:
     if kind == "regression":
-        sums = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
-    elif kind == "multi_label":
+        each = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
+        return _summed(each, torch.ones_like(each, dtype=torch.bool))
+    if kind == "multi_label":
         each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
-        return ExampleLosses(each.sum(-1), torch.full(each.shape[:1], each.shape[1], device=each.device))
-    else:
-        shift = int(kind == "causal_lm")
-        rows = cross_entropy(
-            logits,
-            labels,
-            reduction="none",
-            ignore_index=head.ignore_index,
-            label_smoothing=label_smoothing,
-            shift=shift,
-        )
-        if rows.ndim == 2:
-            counts = (shifted_labels(labels, head.ignore_index, shift) != head.ignore_index).sum(-1)
-            return ExampleLosses(rows.sum(-1), counts)
-        counts = labels.ne(head.ignore_index) if labels.ndim == 1 else torch.ones_like(rows)
-        return ExampleLosses(rows, counts.long())
-    return ExampleLosses(sums, torch.ones_like(sums, dtype=torch.int64))
+        return _summed(each, labels != head.ignore_index)
+    shift, ignored = int(kind == "causal_lm"), head.ignore_index
+    each = cross_entropy(
+        logits, labels, reduction="none", ignore_index=ignored, label_smoothing=label_smoothing, shift=shift
+    )
+    if labels.shape == each.shape:
+        return _summed(each, shifted_labels(labels, ignored, shift) != ignored)
+    return _summed(each, torch.ones_like(each, dtype=torch.bool))  # a probability for each class
+
+
+def _summed(each: Tensor, counted: Tensor) -> ExampleLosses:
+    sums = torch.where(counted, each, 0.0).reshape(len(each), -1).sum(-1)
+    return ExampleLosses(sums, counted.reshape(len(each), -1).sum(-1))
 
 
 def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
     if not labels.is_floating_point() and labels.shape == logits.shape[:-1] and labels.ndim in (1, 2):
         return "single_label" if labels.ndim == 1 else "tokens"
-    if labels.is_floating_point() and labels.numel() == logits.numel() and labels.ndim == 1:
+    if labels.is_floating_point() and labels.ndim and labels.numel() == logits.numel() == len(labels):
         return "regression"
     if labels.shape == logits.shape and logits.ndim == 2:
         return "multi_label"
@@ -212,18 +212,31 @@ def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
     )
 
 
-def _pick(container: Any, key: str | int, where: str) -> Tensor:
-    """``container[key]``, its attribute, or the container itself if it is a tensor."""
-    found = container
-    if isinstance(container, Mapping):
-        found = container.get(key)
-    elif isinstance(container, (tuple, list)) and isinstance(key, int):
-        found = container[key] if -len(container) <= key < len(container) else None
-    elif isinstance(container, (tuple, list)):
+def _pick_logits(outputs: Any, key: str | int) -> Tensor:
+    found = _lookup(outputs, key)
+    if found is None and isinstance(outputs, Tensor):
+        found = outputs
+    elif found is None and isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
         # The loss comes first, unless it is computed outside the model.
-        found = next((o for o in container if isinstance(o, Tensor) and o.ndim > 0), None)
-    elif not isinstance(container, Tensor):
-        found = getattr(container, str(key), None)
+        found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
+    return _checked(found, outputs, key, "the model's outputs")
+
+
+def _pick(batch: Any, key: str | int) -> Tensor:
+    return _checked(_lookup(batch, key), batch, key, "the batch")
+
+
+def _lookup(container: Any, key: str | int) -> Any:
+    """``container[key]`` or its attribute; None if there is none."""
+    if isinstance(container, Mapping):
+        return container.get(key)
+    if isinstance(key, str):
+        return getattr(container, key, None)
+    inside = isinstance(container, (tuple, list)) and -len(container) <= key < len(container)
+    return container[key] if inside else None
+
+
+def _checked(found: Any, container: Any, key: str | int, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
             f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "

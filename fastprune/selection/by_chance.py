@@ -88,7 +88,7 @@ def probabilistic(
     return Selection(kept, (k / (n * chance)).to(torch.float32)).to(scores.device)
 
 
-def _mean(values: Tensor) -> Tensor:
+def mean_in_order(values: Tensor) -> Tensor:
     """Added up in order, so that no bit depends on threads; within the values, whatever the rounding."""
     if len(values) == 0:
         return values.sum()
@@ -117,7 +117,7 @@ def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round:
         raise ValueError(f"drop must be in [0, 1), got {drop}")
     scores = as_tensor(scores)
     values = finite(scores, "threshold_random")
-    below = values < _mean(values)
+    below = values < mean_in_order(values)
     m = int(below.sum())
     # Those to drop have the smallest draws of all below.
     draws = uniforms(len(values), seed, round).masked_fill_(~below, 2.0)

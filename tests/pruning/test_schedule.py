@@ -1,9 +1,12 @@
 """Phases, budget, epochs and chunks."""
 
+import itertools
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fastprune.pruning import Budget, CosineRamp, LinearRamp
 from fastprune.pruning.schedule import (
     TOP_UP_TOLERANCE,
     Schedule,
@@ -12,14 +15,19 @@ from fastprune.pruning.schedule import (
     chunk_pieces,
     epoch_ends,
     epoch_pieces,
+    epochs_for,
     top_up,
 )
 
+shares = st.floats(0.01, 1.0)
+functions = st.builds(lambda peak, low: lambda p: 1.0 if abs(p - peak) < 0.1 else low, st.floats(0, 1), shares)
+keeps = st.one_of(shares, st.builds(LinearRamp, shares, shares), st.builds(CosineRamp, shares, shares), functions)
 schedules = st.builds(
     Schedule,
-    keep_fraction=st.floats(0.01, 1.0),
+    keep_fraction=keeps,
     warmup_epochs=st.integers(0, 4),
     cycle_epochs=st.integers(1, 5),
+    final_share=st.sampled_from([0.0, 0.125, 0.29, 0.5, 0.99]),
 )
 
 
@@ -73,6 +81,63 @@ def test_chunks_have_one_length_and_cost_at_most_the_tolerance(schedule, n, epoc
         assert [piece.start for piece in mine] == list(range(0, phase.length, v))
 
 
+@given(schedules, st.integers(1, 5000), st.integers(1, 20), st.integers(1, 600))
+def test_chunks_of_whole_steps_cost_at_most_the_tolerance(schedule, n, epochs, step):
+    phases = schedule.phases(n, epochs)
+    v = chunk_length(phases, step)
+    assert 1 <= v <= min(p.size for p in phases)
+    if len({p.size for p in phases}) > 1:
+        assert top_up(phases, v) <= TOP_UP_TOLERANCE * budget(phases)
+    else:
+        assert v == phases[0].size
+
+
+@given(schedules, st.integers(1, 5000), st.integers(1, 40))
+def test_the_final_epochs_are_on_everything_and_as_many_as_their_share(schedule, n, epochs):
+    phases = schedule.phases(n, epochs)
+    stop = max(min(schedule.warmup_epochs, epochs), int((1 - schedule.final_share) * epochs + 1e-6))
+    assert [(p.first_epoch, p.epochs, p.size) for p in phases if p.final] == (
+        [(stop, epochs - stop, n)] * (stop < epochs)
+    )
+    assert [p.index for p in phases] == list(range(phases[0].index, phases[0].index + len(phases)))
+    assert phases[0].index == (0 if schedule.warmup_epochs else 1)
+
+
+@settings(deadline=None)
+@given(schedules, st.integers(1, 200), st.floats(0.001, 4.0))
+def test_epochs_for_is_the_fewest(schedule, n, full_epochs):
+    examples = max(1, int(full_epochs * n))
+    fewest = next(e for e in itertools.count(1) if budget(schedule.phases(n, e)) >= examples)
+    assert epochs_for(schedule, n, examples) == fewest
+
+
+def test_one_epoch_more_may_read_less_under_a_ramp():
+    schedule = Schedule(LinearRamp(0.1, 1.0), warmup_epochs=0, cycle_epochs=2)
+    assert [budget(schedule.phases(10, e)) for e in (2, 3, 4)] == [20, 12, 22]
+    assert epochs_for(schedule, 10, 20) == 2
+    assert epochs_for(schedule, 10, 21) == 4
+
+
+@settings(deadline=None)
+@given(st.floats(0.05, 1.0), st.integers(1, 200), st.integers(1, 2000), st.integers(0, 2))
+def test_epochs_for_a_budget_is_the_fewest(share, n, examples, warmup):
+    schedule = Schedule(Budget(share), warmup)
+    try:
+        found = epochs_for(schedule, n, examples)
+    except ValueError as error:
+        # As many examples are share · E · n of an E that the warm-up spends.
+        least = -(-examples // (share * n))
+        assert "is spent by" in str(error) and share * max(1, least) <= warmup + 1e-6
+        return
+    assert budget(schedule.phases(n, found)) >= examples
+    assume(min(p.size for p in schedule.phases(n, found)) > 1)  # one example is kept even where it is too many
+    for fewer in range(max(1, int(examples / (share * n))), found):
+        try:
+            assert budget(schedule.phases(n, fewer)) < examples
+        except ValueError as error:
+            assert "is spent by" in str(error)
+
+
 @given(st.integers(1, 5000), st.integers(1, 9))
 def test_keeping_everything_rounds_nothing(n, epochs):
     phases = Schedule(1.0, warmup_epochs=1, cycle_epochs=2).phases(n, epochs)
@@ -96,7 +161,18 @@ def test_keep_fraction_out_of_range_is_named(keep):
         Schedule(keep)
 
 
-@pytest.mark.parametrize("field, value", [("warmup_epochs", -1), ("warmup_epochs", 1.5), ("cycle_epochs", 0)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("warmup_epochs", -1),
+        ("warmup_epochs", 1.5),
+        ("cycle_epochs", 0),
+        ("cycle_epochs", True),
+        ("final_share", 1.0),
+        ("final_share", -0.1),
+        ("final_share", float("nan")),
+    ],
+)
 def test_bad_epochs_are_named(field, value):
     with pytest.raises(ValueError, match=field):
         Schedule(0.5, **{field: value})

@@ -1,0 +1,196 @@
+"""OrderDP, SeTa, UCB, CCS, RS2 and random subsets."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded import Recorded, scored, top, uniform
+
+from fastprune.methods.ccs import CCS
+from fastprune.methods.orderdp import OrderDP
+from fastprune.methods.seta import SeTa, kmeans_groups
+from fastprune.methods.ucb import UCB
+from fastprune.pruning import History, get_method
+from fastprune.selection import random
+
+SEEDS = 400
+
+
+# --- orderdp ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio, k", [(0.6, 12), (0.3, 5), (1.0, 10), (0.1, 30)])
+def test_orderdp_keeps_the_hardest_of_a_uniform_pool(ratio, k):
+    method = OrderDP(ratio=ratio)
+    run = Recorded(method, uniform)
+    last = [values[-1] for values in run.past]
+    pool = random(run.n, min(run.n, round(k / ratio)), seed=5, round=2).indices.tolist()
+    expected = sorted(sorted(pool, key=lambda i: (-last[i], i))[:k])
+    assert run.select(method, k, cycle=2, seed=5).indices.tolist() == expected
+
+
+def test_orderdp_keeps_the_hardest_as_often_as_it_is_in_the_pool():
+    method = OrderDP(ratio=0.5)
+    history = scored(method, np.arange(40.0))
+    kept = [method.select(history, 8, cycle=1, epoch=1, seed=s).indices.tolist() for s in range(SEEDS)]
+    share = 16 / 40
+    for hard in (39, 38):
+        found = sum(hard in indices for indices in kept)
+        assert abs(found - SEEDS * share) < 5 * (SEEDS * share * (1 - share)) ** 0.5
+    assert not any(set(indices) & set(range(7)) for indices in kept), "at least 8 of 16 are harder than the last 7"
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.1, float("nan")])
+def test_orderdp_names_a_bad_ratio(ratio):
+    with pytest.raises(ValueError, match="ratio"):
+        OrderDP(ratio=ratio)
+
+
+# --- seta ------------------------------------------------------------------------------------------
+
+
+def squared_error(values, group):
+    """What k-means makes small."""
+    return sum(((values[group == g] - values[group == g].mean()) ** 2).sum() for g in set(group.tolist()))
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=80), st.integers(1, 8))
+def test_groups_are_a_fixed_point_of_lloyds_algorithm(values, groups):
+    values = np.array(values)
+    group = kmeans_groups(torch.tensor(values), groups).numpy()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(group[order]) >= 0).all() and 0 <= group.min() and group.max() < groups
+    centres = {g: values[group == g].mean() for g in set(group.tolist())}
+    for value, own in zip(values, group, strict=True):
+        nearest = min(abs(value - centre) for centre in centres.values())
+        assert abs(value - centres[own]) <= nearest + 1e-9
+
+
+@pytest.mark.parametrize("groups, sizes", [(2, (3, 5)), (3, (4, 4, 4)), (4, (2, 5, 3, 2))])
+def test_groups_are_the_optimum_where_the_values_are_in_clusters(groups, sizes):
+    rng = np.random.default_rng(groups)
+    values = np.concatenate([rng.normal(10 * g, 1.0, size) for g, size in enumerate(sizes)])
+    ordered, n = np.sort(values), len(values)
+
+    def error(cuts):
+        return squared_error(ordered, np.searchsorted(np.array(cuts), np.arange(n), side="right"))
+
+    best = min(map(error, itertools.combinations(range(1, n), groups - 1)))
+    found = squared_error(values, kmeans_groups(torch.tensor(values), groups).numpy())
+    assert found == pytest.approx(best, rel=1e-12)
+
+
+def window_of(group, groups, width, cycle, k):
+    """Which examples cycle 1, 2, … may draw from."""
+    size = max(1, round(groups * width))
+    start = (cycle - 1) % (groups - size + 1)
+    inside = set(range(groups)) if cycle == 1 else set(range(start, start + size))
+    while sum(g in inside for g in group) < k:
+        inside.add(max(inside) + 1 if max(inside) + 1 < groups else min(inside) - 1)
+    return {i for i, g in enumerate(group) if g in inside}
+
+
+@pytest.mark.parametrize("groups, width", [(10, 0.5), (5, 0.6), (4, 1.0), (3, 0.1)])
+@pytest.mark.parametrize("k", [5, 20, 39])
+def test_seta_draws_from_a_window_that_slides_from_easy_to_hard(groups, width, k):
+    method = SeTa(groups=groups, width=width)
+    run = Recorded(method, uniform)
+    last = torch.tensor([values[-1] for values in run.past])
+    group = kmeans_groups(last, groups).tolist()
+    for cycle in range(1, 10):
+        pool = window_of(group, groups, width, cycle, k)
+        drawn = set()
+        for seed in range(60):
+            kept = run.select(method, k, cycle=cycle, seed=seed).indices.tolist()
+            assert len(kept) == k and set(kept) <= pool
+            drawn |= set(kept)
+        assert len(drawn) >= min(len(pool), 3 * k // 2), "drawn, not the same again and again"
+
+
+@pytest.mark.parametrize("options", [dict(groups=0), dict(width=0.0), dict(width=1.2)])
+def test_seta_names_bad_settings(options):
+    with pytest.raises(ValueError, match="groups must be >= 1 and width"):
+        SeTa(**options)
+
+
+# --- ucb -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("c", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("k", [1, 15, 39])
+def test_ucb_is_the_moving_mean_and_a_bonus_for_rarity(c, k):
+    method = UCB(c=c)
+    run = Recorded(method, uniform, epochs=9, share=0.4)
+    bounds = []
+    for values in run.past:
+        mean = values[0]
+        for value in values[1:]:
+            mean = 0.2 * mean + 0.8 * value
+        bounds.append(mean + c * math.sqrt(math.log(run.epochs) / len(values)))
+    assert run.select(method, k).indices.tolist() == top(bounds, k)
+
+
+@pytest.mark.parametrize("c", [-1.0, float("inf"), float("nan")])
+def test_ucb_names_a_bad_c(c):
+    with pytest.raises(ValueError, match="c must be"):
+        UCB(c=c)
+
+
+# --- ccs -------------------------------------------------------------------------------------------
+
+
+def stratum_budgets(values, k, strata=50):
+    """Algorithm 1: how many each stratum of equal width gives, by stratum."""
+    edges = np.linspace(values.min(), values.max(), strata + 1)
+    members = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, strata - 1)
+    sizes = sorted((int((members == s).sum()), s) for s in set(members.tolist()))
+    budgets = {}
+    for done, (size, s) in enumerate(sizes):
+        budgets[s] = min(size, (k - sum(budgets.values())) // (len(sizes) - done))
+    return members, budgets
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("k", [20, 100, 200])
+def test_ccs_covers_the_range_of_what_the_offset_leaves(offset, k):
+    method = CCS(offset=offset)
+    loss = np.random.default_rng(1).gamma(2.0, size=300).astype(np.float32)
+    kept = method.select(scored(method, loss), k, cycle=1, epoch=1, seed=0).indices.numpy()
+    rest = np.sort(np.argsort(-loss, kind="stable")[int(offset * 300 + 1e-9) :])
+    members, budgets = stratum_budgets(loss[rest].astype(np.float64), k)
+    assert set(kept) <= set(rest)
+    inside = members[np.isin(rest, kept)]
+    assert {s: int((inside == s).sum()) for s in budgets} == budgets
+
+
+# --- rs2 and random --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n, k", [(30, 10), (32, 10), (7, 7), (9, 5), (100, 1)])
+def test_rs2_reads_every_shuffle_piece_by_piece(n, k):
+    method, history = get_method("rs2"), History(n, {})
+    pieces = n // k
+    shuffles = []
+    for shuffle in range(3):
+        cycles = range(shuffle * pieces + 1, (shuffle + 1) * pieces + 1)
+        kept = [method.select(history, k, cycle=c, epoch=c, seed=3).indices.tolist() for c in cycles]
+        together = [i for indices in kept for i in indices]
+        assert len(together) == len(set(together)) == pieces * k, "each example at most once a shuffle"
+        assert n % k or set(together) == set(range(n)), "and all of them where k divides n"
+        shuffles.append(kept)
+    assert k == n or shuffles[0] != shuffles[1] != shuffles[2]
+
+
+def test_random_draws_anew_every_cycle_and_every_example_equally_often():
+    method, history = get_method("random"), History(50, {})
+    counts = np.zeros(50)
+    kept = []
+    for cycle in range(1, SEEDS + 1):
+        kept.append(method.select(history, 20, cycle=cycle, epoch=cycle, seed=1).indices.tolist())
+        counts[kept[-1]] += 1
+    assert len({tuple(indices) for indices in kept}) == SEEDS
+    assert np.abs(counts - SEEDS * 0.4).max() < 5 * (SEEDS * 0.4 * 0.6) ** 0.5

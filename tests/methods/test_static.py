@@ -1,0 +1,110 @@
+"""Ranking by scores from a file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from recorded import top
+
+from fastprune.errors import UsageError
+from fastprune.methods.static import Static
+from fastprune.pruning import DynamicPruner, History, get_method
+
+SCORES = [0.5, 2.0, -1.0, 2.0, 0.25, 7.0, 0.0]
+
+
+def write(path, rows, columns=("index", "score")):
+    if path.suffix == ".csv":
+        path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({c: [row[j] for row in rows] for j, c in enumerate(columns)}), path)
+    return path
+
+
+def kept(method, k, cycle=1, seed=0):
+    return method.select(History(len(method.scores), {}), k, cycle=cycle, epoch=cycle, seed=seed).indices.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("k", [1, 3, 6, 7])
+def test_the_k_largest_of_the_file_are_kept(tmp_path, suffix, k):
+    rows = [(i, SCORES[i]) for i in (3, 1, 0, 6, 5, 4, 2)]  # in any order
+    method = get_method(f"static:{write(tmp_path / f'scores{suffix}', rows)}")
+    assert method.scores.tolist() == SCORES
+    assert kept(method, k) == top(SCORES, k) == kept(method, k, cycle=9, seed=4)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_of_several_scores_of_an_example_the_last_counts(tmp_path, suffix):
+    rows = [(0, 1.0), (1, 2.0), (0, 3.0), (1, 0.5)]
+    method = get_method(f"static:{write(tmp_path / f'scores{suffix}', rows)}")
+    assert method.scores.tolist() == [3.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "name, rows, columns, message",
+    [
+        ("s.csv", [(0, 1.0), (2, 1.0)], ("index", "score"), "every number from 0 to n - 1"),
+        ("s.csv", [(-1, 1.0), (0, 1.0)], ("index", "score"), "every number from 0 to n - 1"),
+        ("s.jsonl", [(0, 1.0)], ("index", "el2n"), "no column 'score', only 'index', 'el2n'"),
+        ("s.csv", [(0, "high")], ("index", "score"), "must be numbers"),
+        ("s.txt", [(0, 1.0)], ("index", "score"), "a score file ends in .parquet, .csv, .jsonl"),
+        ("s.csv", [], ("index", "score"), "no column 'index'"),
+    ],
+)
+def test_a_file_that_is_none_of_scores_is_named(tmp_path, name, rows, columns, message):
+    path = tmp_path / name
+    write(path if path.suffix != ".txt" else tmp_path / "s.csv", rows, columns)
+    with pytest.raises(UsageError, match=message) as error:
+        get_method(f"static:{path}")
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        get_method(f"static:{tmp_path / 'none.csv'}")
+
+
+@pytest.mark.parametrize(
+    "name, content", [("s.jsonl", "{]\n"), ("s.parquet", "PAR2"), ("s.jsonl", '{"index": 0}\n{}\n')]
+)
+def test_a_broken_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=f"{name}: not a"):
+        get_method(f"static:{tmp_path / name}")
+
+
+def test_scores_of_another_data_set_are_refused_before_the_run():
+    with pytest.raises(ValueError, match="scores of 7 examples, but the data set has 8"):
+        DynamicPruner(8, keep_fraction=0.5, method=Static(torch.tensor(SCORES)))
+
+
+def test_nan_is_refused_and_infinities_are_ordinary():
+    with pytest.raises(ValueError, match="without NaN"):
+        Static(torch.tensor([1.0, float("nan")]))
+    method = Static(torch.tensor([1.0, float("-inf"), float("inf"), 2.0]))
+    assert kept(method, 2) == [2, 3]
+
+
+@pytest.mark.parametrize("offset, k", [(0.3, 4), (0.3, 6), (0.0, 2), (0.9, 1)])
+def test_the_offset_drops_the_hardest_as_far_as_k_remain(offset, k):
+    order = sorted(range(7), key=lambda i: (-SCORES[i], i))
+    dropped = min(int(offset * 7 + 1e-9), 7 - k)
+    assert kept(Static(torch.tensor(SCORES), offset), k) == sorted(order[dropped : dropped + k])
+
+
+def test_a_checkpoint_knows_whose_scores_they_were(tmp_path):
+    def pruner(scores):
+        path = write(tmp_path / "s.csv", list(enumerate(scores)))
+        return DynamicPruner(len(scores), keep_fraction=0.5, method=f"static:{path}")
+
+    state = pruner(SCORES).state_dict()
+    pruner(SCORES).load_state_dict(state)
+    with pytest.raises(ValueError, match="method_settings"):
+        pruner(np.array(SCORES) + 1).load_state_dict(state)

@@ -1,0 +1,352 @@
+"""`Task`: scores and losses of every kind of head against hand-written torch, and what it says of bad input."""
+
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastprune.scores import Head, Task
+
+B, T, C = 6, 5, 4
+METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
+CLOSE = dict(rtol=1e-5, atol=1e-6)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def row_scores(logits, labels):
+    """Every metric of (R, C) logits and (R,) labels by its formula, in double."""
+    z = logits.double()
+    p = z.softmax(-1)
+    own = p.gather(1, labels[:, None])[:, 0]
+    others = z.scatter(1, labels[:, None], -torch.inf).amax(1)
+    margin = z.gather(1, labels[:, None])[:, 0] - others
+    return {
+        "el2n": (p - F.one_hot(labels, z.shape[1])).norm(dim=1),
+        "loss": -own.log(),
+        "confidence": own,
+        "margin": margin,
+        "entropy": -(p * p.log()).sum(1),
+        "correct": (margin >= 0).double(),
+    }
+
+
+def token_scores(logits, labels, metric, reduce):
+    """One number an example from its tokens that have a label."""
+    found = []
+    for z, y in zip(logits, labels, strict=True):
+        valid = y != -100
+        values = row_scores(z[valid], y[valid])[metric]
+        if metric == "correct":
+            found.append(values.min() if len(values) else torch.tensor(1.0))
+        elif reduce == "norm":
+            found.append(values.norm())
+        else:
+            found.append(values.sum() / max(len(values), 1))
+    return torch.stack([f.double() for f in found])
+
+
+def tokens(seed=0):
+    logits = torch.randn(B, T, C, generator=rng(seed)) * 2
+    labels = torch.randint(C, (B, T), generator=rng(seed + 1))
+    labels[torch.rand(B, T, generator=rng(seed + 2)) < 0.4] = -100
+    labels[2] = -100  # an example without any
+    return logits, labels
+
+
+def rows(seed=0, batch=B):
+    return torch.randn(batch, C, generator=rng(seed)) * 2, torch.randint(C, (batch,), generator=rng(seed + 1))
+
+
+def assert_close(found, expected):
+    assert found.dtype == torch.float32 and not found.requires_grad
+    torch.testing.assert_close(found.double(), expected.double(), **CLOSE)
+
+
+# --- scores ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [None, "single_label"])
+def test_single_label(kind):
+    logits, labels = rows()
+    found = Task(Head(kind=kind)).scores({"logits": logits.requires_grad_()}, {"labels": labels}, METRICS)
+    expected = row_scores(logits.detach(), labels)
+    assert list(found) == list(METRICS)
+    for metric in METRICS:
+        assert_close(found[metric], expected[metric])
+
+
+def test_ignored_rows_score_zero_and_are_not_wrong():
+    logits, labels = rows()
+    labels[1] = -100
+    found = Task().scores({"logits": logits}, {"labels": labels}, METRICS)
+    assert {metric: float(values[1]) for metric, values in found.items()} == {
+        **dict.fromkeys(METRICS, 0.0),
+        "correct": 1.0,
+    }
+
+
+def test_probabilities_are_the_softmax_in_fp32():
+    logits, labels = rows()
+    found = Task().scores({"logits": logits.bfloat16()}, {"labels": labels}, ["probabilities"])["probabilities"]
+    assert_close(found, logits.bfloat16().double().softmax(-1))
+
+
+@pytest.mark.parametrize("kind", [None, "tokens"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_tokens_are_joined_by_the_norm_of_el2n_and_the_mean_of_the_others(kind, metric):
+    logits, labels = tokens()
+    found = Task(Head(kind=kind)).scores({"logits": logits}, {"labels": labels}, [metric])[metric]
+    assert_close(found, token_scores(logits, labels, metric, "norm" if metric == "el2n" else "mean"))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_causal_language_models_answer_the_next_label(metric):
+    logits, labels = tokens()
+    found = Task(Head(kind="causal_lm")).scores({"logits": logits}, {"labels": labels}, [metric])[metric]
+    reduce = "norm" if metric == "el2n" else "mean"
+    assert_close(found, token_scores(logits[:, :-1], labels[:, 1:], metric, reduce))
+
+
+@pytest.mark.parametrize(
+    "reduce, rule",
+    [("sum", torch.sum), ("max", torch.amax), ("mean", torch.mean), ("norm", torch.linalg.vector_norm)],
+)
+def test_a_head_may_join_its_tokens_otherwise(reduce, rule):
+    logits, labels = tokens()
+    labels[labels == -100] = 0
+    found = Task(Head(reduce=reduce)).scores({"logits": logits}, {"labels": labels}, ["loss"])["loss"]
+    expected = torch.stack([rule(row_scores(z, y)["loss"]) for z, y in zip(logits, labels, strict=True)])
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", [None, "multi_label"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_multi_label(kind, dtype):
+    logits = torch.randn(B, C, generator=rng()) * 2
+    labels = torch.randint(2, (B, C), generator=rng(1)).to(dtype)
+    found = Task(Head(kind=kind)).scores({"logits": logits}, {"labels": labels}, ["el2n", "loss"])
+    p, y = logits.double().sigmoid(), labels.double()
+    assert_close(found["el2n"], (p - y).norm(dim=1))
+    assert_close(found["loss"], -(y * p.log() + (1 - y) * (1 - p).log()).sum(1))
+
+
+@pytest.mark.parametrize("shape", [(B,), (B, 1)])
+@pytest.mark.parametrize("logit_shape", [(B, 1), (B,)])
+def test_regression_is_told_by_float_labels_of_one_output(shape, logit_shape):
+    logits, labels = torch.randn(logit_shape, generator=rng()), torch.randn(shape, generator=rng(1))
+    found = Task().scores({"logits": logits}, {"labels": labels}, ["el2n", "loss"])
+    distance = (logits.reshape(B) - labels.reshape(B)).double().abs()
+    assert_close(found["el2n"], distance)
+    assert_close(found["loss"], distance**2)
+    losses = Task().losses({"logits": logits}, {"labels": labels})
+    assert_close(losses.sums, distance**2)
+    assert losses.counts.tolist() == [1] * B
+
+
+def test_regression_of_several_outputs_must_be_said():
+    logits, labels = torch.randn(B, C, generator=rng()), torch.randn(B, C, generator=rng(1))
+    task = Task(Head(kind="regression"))
+    found = task.scores({"logits": logits}, {"labels": labels}, ["el2n", "loss"])
+    difference = (logits - labels).double()
+    assert_close(found["el2n"], difference.norm(dim=1))
+    assert_close(found["loss"], difference.square().mean(1))
+    losses = task.losses({"logits": logits}, {"labels": labels})
+    assert_close(losses.sums, difference.square().sum(1))
+    assert losses.counts.tolist() == [C] * B
+
+
+JOINT = Task({"intent": Head("intent_logits", "intent"), "slots": Head("slot_logits", "slots")})
+
+
+def joint(seed=0):
+    intent_logits, intent = rows(seed)
+    slot_logits, slots = tokens(seed + 5)
+    return {"intent_logits": intent_logits, "slot_logits": slot_logits}, {"intent": intent, "slots": slots}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_joint_heads_are_joined_as_in_the_paper(metric):
+    outputs, batch = joint()
+    found = JOINT.scores(outputs, batch, [metric])[metric]
+    intent = row_scores(outputs["intent_logits"], batch["intent"])[metric]
+    slots = token_scores(outputs["slot_logits"], batch["slots"], metric, "norm" if metric == "el2n" else "mean")
+    if metric == "el2n":
+        expected = (intent**2 + slots**2).sqrt()
+    elif metric == "correct":
+        expected = torch.minimum(intent, slots)
+    else:
+        expected = (intent + slots) / 2
+    assert_close(found, expected)
+
+
+def test_joint_grand_is_the_norm_over_heads():
+    outputs, batch = joint()
+    h, tokens_h = torch.randn(B, 3, generator=rng(8)), torch.randn(B, T, 3, generator=rng(9))
+    features = {"intent": (h, True), "slots": (tokens_h, False)}
+    found = JOINT.scores(outputs, batch, ["grand"], features)["grand"]
+    squares = torch.zeros(B, dtype=torch.float64)
+    for i in range(B):
+        p = outputs["intent_logits"][i].double().softmax(0) - F.one_hot(batch["intent"][i], C)
+        squares[i] += torch.outer(p, torch.cat([h[i], torch.ones(1)]).double()).square().sum()
+        valid = batch["slots"][i] != -100
+        e = outputs["slot_logits"][i][valid].double().softmax(1) - F.one_hot(batch["slots"][i][valid], C)
+        squares[i] += (e.T @ tokens_h[i][valid].double()).square().sum()
+    assert_close(found, squares.sqrt())
+
+
+# --- losses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_of_single_labels_are_torchs(smoothing):
+    logits, labels = rows()
+    labels[3] = -100
+    one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = Task().losses({"logits": one}, {"labels": labels}, label_smoothing=smoothing)
+    expected = F.cross_entropy(other, labels, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(found.sums, expected, **CLOSE)
+    assert found.counts.tolist() == [1, 1, 1, 0, 1, 1]
+    weights = torch.arange(1.0, B + 1)
+    (found.sums * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(one.grad, other.grad, **CLOSE)
+
+
+@pytest.mark.parametrize("kind, shift", [("tokens", 0), ("causal_lm", 1)])
+def test_losses_of_tokens_are_sums_and_counts(kind, shift):
+    logits, labels = tokens()
+    found = Task(Head(kind=kind)).losses({"logits": logits}, {"labels": labels})
+    z, y = (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
+    each = F.cross_entropy(z.transpose(1, 2), y, reduction="none")
+    torch.testing.assert_close(found.sums, each.sum(1), **CLOSE)
+    assert found.counts.tolist() == (y != -100).sum(1).tolist()
+    mean = F.cross_entropy(z.flatten(0, 1), y.flatten())
+    torch.testing.assert_close(found.sums.sum() / found.counts.sum(), mean, **CLOSE)
+
+
+def test_losses_of_many_labels_leave_out_the_ignored():
+    logits = torch.randn(B, C, generator=rng(), requires_grad=True)
+    labels = torch.randint(2, (B, C), generator=rng(1)).float()
+    labels[0, 1], labels[4] = -100, -100
+    found = Task(Head(kind="multi_label")).losses({"logits": logits}, {"labels": labels})
+    expected = []
+    for z, y in zip(logits, labels, strict=True):
+        counted = y != -100
+        expected.append(F.binary_cross_entropy_with_logits(z[counted], y[counted], reduction="sum"))
+    torch.testing.assert_close(found.sums, torch.stack(expected), **CLOSE)
+    assert torch.equal(found.counts, (labels != -100).sum(1))
+    found.sums.sum().backward()
+    assert (logits.grad[labels == -100] == 0).all()
+
+
+def test_losses_of_joint_heads_are_the_sum_of_each_ones_mean():
+    outputs, batch = joint()
+    found = JOINT.losses(outputs, batch)
+    intent = F.cross_entropy(outputs["intent_logits"], batch["intent"], reduction="none")
+    each = F.cross_entropy(outputs["slot_logits"].transpose(1, 2), batch["slots"], reduction="none")
+    slots = each.sum(1) / (batch["slots"] != -100).sum(1).clamp_min(1)
+    torch.testing.assert_close(found.sums, intent + slots, **CLOSE)
+    assert found.counts.tolist() == [1] * B
+
+
+# --- where things are ------------------------------------------------------------------------------
+
+Output = namedtuple("Output", "hidden logits")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda z: {"loss": torch.tensor(1.0), "logits": z},
+        lambda z: SimpleNamespace(logits=z),
+        lambda z: (torch.tensor(1.0), z, torch.zeros(2)),
+        lambda z: [z],
+        lambda z: z,
+        lambda z: Output(torch.zeros(B, 9), z),
+    ],
+)
+def test_logits_are_found_where_models_put_them(wrap):
+    logits, labels = rows()
+    task = Task()
+    assert torch.equal(task.logits(wrap(logits))[""], logits)
+    assert_close(task.scores(wrap(logits), {"labels": labels}, ["loss"])["loss"], row_scores(logits, labels)["loss"])
+
+
+def test_positions_name_logits_and_labels():
+    logits, labels = rows()
+    found = Task(Head(logits=1, labels=-1)).scores((torch.zeros(B, 9), logits), (torch.zeros(B, 2), labels), ["loss"])
+    assert_close(found["loss"], row_scores(logits, labels)["loss"])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [(torch.zeros(B, C), torch.zeros(B)), torch.zeros(B, C), {"label": torch.zeros(B)}, {"labels": [0] * B}],
+)
+def test_labels_are_never_guessed(batch):
+    with pytest.raises(ValueError, match=r"the batch .* hold no 'labels'; say where with fastprune.Head"):
+        Task().scores({"logits": torch.zeros(B, C)}, batch, ["loss"])
+
+
+@pytest.mark.parametrize("outputs", [{"scores": torch.zeros(B, C)}, (torch.tensor(1.0),), SimpleNamespace(), None])
+def test_outputs_without_logits_are_named(outputs):
+    with pytest.raises(ValueError, match="the model's outputs .* hold no 'logits'"):
+        Task().scores(outputs, {"labels": torch.zeros(B, dtype=torch.int64)}, ["loss"])
+
+
+@pytest.mark.parametrize(
+    "logits, labels",
+    [
+        (torch.zeros(B, C), torch.zeros(B)),
+        (torch.zeros(B, T, C), torch.zeros(B, dtype=torch.int64)),
+        (torch.zeros(B, T, C), torch.zeros(B, T, C)),
+        (torch.zeros(B, C), torch.zeros(B, C + 1)),
+        (torch.zeros(B, C), torch.tensor(0.0)),
+    ],
+)
+def test_shapes_of_no_kind_are_named(logits, labels):
+    with pytest.raises(ValueError, match="no score is known for logits"):
+        Task().scores({"logits": logits}, {"labels": labels}, ["loss"])
+
+
+@pytest.mark.parametrize(
+    "heads, message",
+    [
+        (lambda: Head(kind="ranking"), "kind must be one of .*, got 'ranking'"),
+        (lambda: Head(reduce="median"), "reduce must be one of .*, got 'median'"),
+        (lambda: Task({}), "heads is empty"),
+    ],
+)
+def test_bad_heads_are_named(heads, message):
+    with pytest.raises(ValueError, match=message):
+        heads()
+
+
+def test_heads_that_join_differently_are_refused():
+    task = Task({"a": Head("intent_logits", "intent", reduce="sum"), "b": Head("slot_logits", "slots")})
+    with pytest.raises(ValueError, match="heads must agree in reduce"):
+        task.scores(*joint(), ["el2n"])
+
+
+@pytest.mark.parametrize(
+    "task, metric, message",
+    [
+        (Task(Head(kind="regression")), "margin", "not defined for regression"),
+        (Task(Head(kind="tokens")), "probabilities", "one single-label head only, this is tokens"),
+        (Task(), "grand", "grand needs the input of a linear last layer"),
+        (Task(), "el3n", "unknown metric 'el3n'"),
+    ],
+)
+def test_metrics_that_a_head_cannot_give_are_named(task, metric, message):
+    outputs, batch = {"logits": torch.zeros(B, 1)}, {"labels": torch.zeros(B, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=message):
+        task.scores(outputs, batch, [metric])
+
+
+def test_probabilities_of_joint_heads_are_refused():
+    with pytest.raises(ValueError, match="probabilities are kept of one single-label head only"):
+        JOINT.scores(*joint(), ["probabilities"])
