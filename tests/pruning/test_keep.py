@@ -167,7 +167,7 @@ def test_different_schedules_have_different_descriptions():
 )
 def test_equal_schedules_have_one_description(one, other):
     assert Schedule(one).describe() == Schedule(other).describe()
-    assert "0x" not in describe(Schedule(one).keep_fraction), "no address, which another process does not share"
+    assert "0x" not in str(describe(Schedule(one).keep_fraction)), "no address, which another process does not share"
 
 
 @pytest.mark.parametrize(
