@@ -15,6 +15,7 @@ import tiny_problem as tiny
 import torch
 import torch.distributed as dist
 import under_torchrun
+from one_process import replay, same
 from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
 
 import fastprune
@@ -58,31 +59,6 @@ def method_argument(name: str, folder: Path) -> str:
     return f"static:{tiny.scores_file(folder)}" if name == "static" else name
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equal to the last bit, NaN equal to itself, through dicts and sequences."""
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one.nan_to_num(1.5e300), other.nan_to_num(1.5e300))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other or (one != one and other != other)
-
-
-def joined_steps(ranks: list[Outcome], epoch: int) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    """The steps of an epoch as one process would have taken them: each step's batches together, repeats left out."""
-    steps = []
-    seen: set[int] = set()
-    for batches in zip(*(rank["steps"][epoch] for rank in ranks), strict=True):
-        index = torch.cat([index for index, _ in batches])
-        scores = {m: torch.cat([s[m] for _, s in batches]) for m in batches[0][1]}
-        fresh = [i for i, example in enumerate(index.tolist()) if example not in seen | set(index[:i].tolist())]
-        seen |= set(index.tolist())
-        if fresh:
-            steps.append((index[fresh], {m: values[fresh] for m, values in scores.items()}))
-    return steps
-
-
 RUNS = [(ranks, method) for ranks in WORLDS for method in METHODS[ranks]]
 
 
@@ -117,17 +93,7 @@ def test_the_ranks_together_read_the_kept_set(outcomes: Outcomes, ranks: int, me
 def test_the_history_is_that_of_one_process_given_the_same_steps(outcomes: Outcomes, ranks: int, method: str) -> None:
     runs = [rank["whole"] for rank in outcomes(ranks, method)]
     pruner = fastprune.DynamicPruner(tiny.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
-    for epoch in pruner.epochs(EPOCHS):
-        assert pruner.kept_indices.tolist() == runs[0]["kept"][epoch]
-        for index, scores in joined_steps(runs, epoch):
-            pruner.weights(index)
-            pruner.observe(index, scores)
-        if pruner.wants_scores:
-            table = torch.full((tiny.N,), torch.nan)
-            for run in reversed(runs):  # of a repeated example rank 0's score counts
-                index, scores = run["rescored"][epoch]
-                table[index] = scores
-            pruner.rescore(lambda index, table=table: table[index])
+    assert replay(pruner, runs, EPOCHS) == runs[0]["kept"]
     assert same(pruner.history.state_dict(), runs[0]["history"])
     if pruner.method.observes:
         visits = Counter(i for kept in runs[0]["kept"].values() for i in kept)

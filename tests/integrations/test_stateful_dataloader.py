@@ -1,4 +1,4 @@
-"""torchdata's StatefulDataLoader around the pruning sampler: both states saved, loaded in any order, and the run goes on.
+"""torchdata's StatefulDataLoader around the pruning sampler: both states saved, loaded in any order, and on it goes.
 
 And torch's own DataLoader where workers read ahead of training, which keeps no state.
 """
@@ -63,9 +63,13 @@ class Loop:
             if stop == (epoch, None):
                 return self
             if self.pruner.wants_scores:
-                score = lambda batch: tiny.score_batch(self.net, self.pruner.method.reads[0], batch)  # noqa: E731
-                self.pruner.rescore(lambda i: fastprune.score_dataset(self.net, self.data, score, indices=i))
+                self.pruner.rescore(self.score)
         return self
+
+    def score(self, index: torch.Tensor) -> torch.Tensor:
+        return fastprune.score_dataset(
+            self.net, self.data, lambda batch: tiny.score_batch(self.net, "el2n", batch), indices=index
+        )
 
     def state(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("net", "optimizer", "pruner", "loader")}
