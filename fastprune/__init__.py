@@ -2,13 +2,14 @@
 
 Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
 `fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
-have (`DynamicPruner`, `attach`).
+have (`DynamicPruner`, `prepare` for Accelerate, `attach` for the Trainer).
 """
 
 from typing import TYPE_CHECKING, Any
 
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
+from fastprune.integrations.accelerate import prepare
 from fastprune.pruning import (
     EMA,
     Budget,
@@ -48,6 +49,7 @@ __all__ = [
     "grand",
     "joint_el2n",
     "per_sample_grand",
+    "prepare",
     "score",
     "score_dataset",
     "select_topk",

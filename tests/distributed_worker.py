@@ -6,15 +6,14 @@ kept with a stable sort of the whole.
 
 from __future__ import annotations
 
-import faulthandler
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+import under_torchrun
 
 from fastprune.distributed import select_topk
 
@@ -23,7 +22,6 @@ SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INF, NAN = float("inf"), float("nan")
 LAYOUTS = ("contiguous", "interleaved", "shuffled", "gaps")
-SECONDS = 100
 
 
 def by_sorting(scores: torch.Tensor, k: int, largest: bool, nan: str = "last") -> np.ndarray:
@@ -285,10 +283,7 @@ def bytes_reduced(call: Callable[[], None]) -> list[int]:
 
 
 def main() -> None:
-    # A hang must show where it is, and end before the test that waits for this does.
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    under_torchrun.begin()
     for case in (
         agrees_with_one_process,
         agrees_on_large_data,

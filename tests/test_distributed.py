@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from distributed_worker import FLOATS, SECONDS, SIGNED, UNSIGNED, by_sorting, data_sets, failure
+import under_torchrun
+from distributed_worker import FLOATS, SIGNED, UNSIGNED, by_sorting, data_sets, failure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,19 +25,8 @@ needs_gloo = pytest.mark.skipif(
 @needs_gloo
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_under_torchrun(ranks: int) -> None:
-    worker = Path(__file__).with_name("distributed_worker.py")
-    # The loop-back address, as the host's own name does not resolve in every container.
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    done = subprocess.run(
-        [*torchrun, f"--nproc-per-node={ranks}", str(worker)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS + 60,
-    )
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("all agree") == ranks, done.stdout
+    output = under_torchrun.run(Path(__file__).with_name("distributed_worker.py"), ranks)
+    assert output.count("all agree") == ranks, output
 
 
 @pytest.mark.parametrize("dtype", (*FLOATS, *SIGNED, *UNSIGNED))

@@ -7,11 +7,14 @@ them in the order of one process whose batch is all ranks' batches together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from fastprune.pruning.sampler import fill_up
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -23,35 +26,58 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
-class Steps:
-    """What this process observed of the current piece and other processes do not know yet."""
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """Raise on every rank if the body raises on one of them; a collective call at its end.
 
-    def __init__(self) -> None:
+    Without it the other ranks would wait for the one that failed, in the next collective call, until a timeout.
+
+    Raises:
+        RuntimeError: on the ranks whose body was fine; on the others their own exception.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    rank, world_size = world()
+    failed = torch.zeros(world_size, dtype=torch.int64, device=_collective_device(torch.device("cpu")))
+    failed[rank] = failure is not None
+    dist.all_reduce(failed)
+    if failure is not None:
+        raise failure
+    if failed.any():
+        raise RuntimeError(f"{what} failed on rank {failed.nonzero().flatten().tolist()}; see the error raised there")
+
+
+class Steps:
+    """What this process observed of the current piece and other processes do not know yet.
+
+    Args:
+        n: size of the data set.
+        position: how much of the piece was trained on before, the same on all ranks.
+    """
+
+    def __init__(self, n: int, position: int) -> None:
         self.unsent: list[Batch] = []
-        self._replayed: int | None = None
+        self._n = n
+        self._replayed = position
         self._expected: Tensor | None = None
 
-    def record(self, position: int, index: Tensor, scores: Mapping[str, Tensor]) -> None:
-        """Keep a step's scores; before it ``position`` examples of the piece were trained on."""
-        if self._replayed is None:
-            self._replayed = position
+    def record(self, index: Tensor, scores: Mapping[str, Tensor]) -> None:
+        """Keep a step's scores."""
         self.unsent.append((index.detach().clone(), {m: values.detach().clone() for m, values in scores.items()}))
 
-    def replay(self, order: Tensor, position: int, metrics: Sequence[str]) -> Iterator[tuple[int, Batch]]:
+    def replay(self, order: Callable[[], Tensor], metrics: Sequence[str]) -> Iterator[tuple[int, Batch]]:
         """(position in the piece, batch) of every step of all ranks since the last exchange; a collective call.
 
         An order is filled up with repeats so that all ranks read equally many: each index comes as often as it does in
-        the rest of ``order``, the indices of the piece, and further scores of it are left out.
-
-        Args:
-            position: where to begin if nothing was recorded before.
+        the rest of ``order()``, the indices of the piece, and further scores of it are left out.
         """
-        if self._replayed is None:
-            self._replayed = position
-        if self._expected is None:
-            self._expected = torch.bincount(order[self._replayed :], minlength=int(order.max()) + 1)
         own, self.unsent = self.unsent, []
         for index, scores in gather_batches(own, metrics):
+            if self._expected is None:
+                self._expected = torch.bincount(order()[self._replayed :], minlength=self._n)
             wanted = self._expected[index] > 0
             index = index[wanted]
             self._expected[index] -= 1
@@ -106,10 +132,7 @@ def even_share(index: Tensor) -> Tensor:
     Parts are filled up by repeating the first indices.
     """
     rank, world_size = world()
-    missing = -len(index) % world_size
-    repeats = -(-missing // max(len(index), 1))
-    filled = torch.cat([index, index.repeat(repeats)[:missing]])
-    return filled[rank::world_size]
+    return fill_up(index, world_size, index)[rank::world_size]
 
 
 def broadcast(tensor: Tensor) -> Tensor:
@@ -158,10 +181,8 @@ def _host(index: Tensor) -> Tensor:
 
 
 def _collective_device(device: torch.device) -> torch.device:
-    """Where the default group can work: the scores' own device, else CUDA under NCCL."""
-    backend = str(dist.get_backend())
-    if device.type == "cpu" and "gloo" not in backend and "nccl" in backend:
-        return torch.device("cuda", torch.cuda.current_device())
-    if device.type == "cuda" and "nccl" not in backend:
+    """Where the default group works: one kind of device on every rank, also on one that has nothing to send."""
+    kinds = sorted(pair.partition(":")[0] for pair in dist.get_backend_config().split(","))
+    if "cpu" in kinds:
         return torch.device("cpu")
-    return device
+    return device if device.type in kinds else torch.device(kinds[0])

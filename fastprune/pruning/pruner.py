@@ -11,7 +11,7 @@ from typing import Any, Required, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from fastprune.pruning.exchange import Steps, broadcast, even_share, gather_scores, world
+from fastprune.pruning.exchange import Steps, broadcast, even_share, gather_scores, together, world
 from fastprune.pruning.history import History, to_device
 from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
@@ -117,7 +117,7 @@ class DynamicPruner:
         self._trained: int | None = None
         self._scored_for: int | None = None
         self._score_seconds = 0.0
-        self._steps = Steps()
+        self._steps = Steps(self.n, 0)
 
     # --- the run as a stream -------------------------------------------------------------------
 
@@ -178,8 +178,8 @@ class DynamicPruner:
         if number != self.sampler.epoch:
             # A loop that observes is counted by what it observes, before its first step, too.
             self._trained = None if self._trained is None else 0
-            self.sampler.set_epoch(number)
-        self._steps = Steps()
+            self.sampler.move_to(number)
+        self._steps = Steps(self.n, self._taken_in)
         self.examples_before = sum(len(piece) for piece in pieces[:number])
 
     @property
@@ -195,6 +195,7 @@ class DynamicPruner:
     def position(self, examples: int) -> None:
         """For loops that skip what was trained on before themselves."""
         self._trained = examples
+        self._steps = Steps(self.n, examples)
 
     # --- scores --------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class DynamicPruner:
                     "pruner.weights(index), or take pruner.mean_loss(losses, index)"
                 )
         rank, world_size = world()
-        before = self.sampler.started_at if self._trained is None else self._trained
+        before = self._taken_in
         if self.method.observes:
             if scores is None:
                 raise ValueError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass them as scores")
@@ -231,7 +232,7 @@ class DynamicPruner:
                 self.history.update(index, by_metric, self.sampler.piece.epoch_at(before))
             else:
                 self.history.check(index, by_metric)
-                self._steps.record(before, index, {metric: by_metric[metric] for metric in self.method.reads})
+                self._steps.record(index, {metric: by_metric[metric] for metric in self.method.reads})
         self._trained = min(before + len(index) * world_size, max(len(self.sampler), before))
 
     def exchange(self) -> None:
@@ -243,7 +244,7 @@ class DynamicPruner:
         if world()[1] == 1 or not self.method.observes or not self.sampler.pieces:
             return
         piece = self.sampler.piece
-        for at, batch in self._steps.replay(self.sampler.piece_indices(), self.position, self.method.reads):
+        for at, batch in self._steps.replay(self.sampler.piece_indices, self.method.reads):
             self.history.update(*batch, piece.epoch_at(at))
 
     @property
@@ -255,7 +256,9 @@ class DynamicPruner:
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
         done = phase.index <= self.sampler.kept_phase or phase.index == self._scored_for
-        if phase.first_epoch == 0 or phase.size == self.n or done:
+        # A keep_fraction of 1.0 is a run that is scored and not pruned; elsewhere a full phase needs no scores.
+        useless = phase.size == self.n and not self.schedule.keeps_all
+        if phase.first_epoch == 0 or useless or done:
             return False
         return self.method.scoring_pass(self.history, phase.index) is not None
 
@@ -280,8 +283,9 @@ class DynamicPruner:
                 self.history.update(index, self._by_metric(score_fn(index)), epoch)
             else:
                 share = even_share(index)
-                scores = self._by_metric(score_fn(share))
-                self.history.check(share, scores)
+                with together("score_fn"):
+                    scores = self._by_metric(score_fn(share))
+                    self.history.check(share, scores)
                 self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
         self._scored_for = kept_phase + 1
         self._score_seconds = time.perf_counter() - start
@@ -346,7 +350,7 @@ class DynamicPruner:
             "weights": None if self._weights is None else self._weights.cpu().clone(),
             "trained": self._trained,
             "history": self.history.state_dict(),
-            "sampler": {**self.sampler.state_dict(), "yielded": self.position},
+            "sampler": {**self.sampler.snapshot(), "yielded": self.position},
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
@@ -370,7 +374,7 @@ class DynamicPruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
         self.check_state(state)
-        self.sampler.load_state_dict(state["sampler"])
+        self.sampler.restore(state["sampler"])
         self.history.load_state_dict(state["history"])
         self.cycle = CycleRecord(**state["cycle"])
         weights = state["weights"]
@@ -378,7 +382,7 @@ class DynamicPruner:
         self._unread_batches = 0
         self._trained = state["trained"]
         self._scored_for = state["scored_for"]
-        self._steps = Steps()
+        self._steps = Steps(self.n, self._taken_in)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -393,6 +397,11 @@ class DynamicPruner:
             "method_settings": settings,
             "schedule": self.schedule.describe(),
         }
+
+    @property
+    def _taken_in(self) -> int:
+        """Examples of the piece that ``observe`` has counted, on top of those left out in a resumed one."""
+        return self.sampler.started_at if self._trained is None else self._trained
 
     def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
         if isinstance(scores, Mapping):

@@ -2,7 +2,11 @@
 
 It samples the *unchanged* data set.  The order depends on (seed, epoch, kept indices) alone: the same on
 every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order:
-accelerate and Lightning deal it out; a plain DistributedDataParallel loop wraps it in `RankSampler`.
+accelerate and Lightning deal it out; a plain DistributedDataParallel loop takes its `RankSampler`.
+
+The pruner moves the sampler and keeps its state.  The sampler has no ``state_dict`` of its own: torchdata's
+StatefulDataLoader would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader
+saves and loads is the position of the iterator.
 """
 
 from __future__ import annotations
@@ -45,7 +49,6 @@ class PruningSampler(Sampler[int]):
         self.kept_phase = 0
         self.started_at = 0
         self.yielded = 0
-        self._resume_at = 0
 
     @property
     def piece(self) -> Piece:
@@ -61,19 +64,26 @@ class PruningSampler(Sampler[int]):
             )
         return self.pieces[self.epoch]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Move to piece number ``epoch``; idempotent.  In a plain loop a piece is a user epoch."""
-        if epoch != self.epoch:
-            self.epoch = epoch
+    def move_to(self, piece: int) -> None:
+        """Read piece number ``piece`` from its beginning; nothing happens if it is the current one."""
+        if piece != self.epoch:
+            self.epoch = piece
             self.rewind()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing: `DynamicPruner.start_piece` has moved the sampler, before a framework's count of epochs arrives.
+
+        That count may be another: accelerate's loaders begin at 0 in a resumed process, and stand still where an epoch
+        was left early.
+        """
 
     def rewind(self) -> None:
         """Read the current piece from its beginning, for loops that skip what was read before themselves."""
         self.start_at(0)
 
     def start_at(self, position: int) -> None:
-        """Let the next iteration leave out the first ``position`` examples of the current piece."""
-        self.started_at = self.yielded = self._resume_at = position
+        """Leave out the first ``position`` examples of the current piece."""
+        self.started_at = self.yielded = position
 
     def keep(self, indices: Tensor | None, phase: int) -> None:
         """From now on the pieces of ``phase`` read these examples (None: all of them)."""
@@ -84,29 +94,28 @@ class PruningSampler(Sampler[int]):
         return len(self.piece)
 
     def __iter__(self) -> Iterator[int]:
+        return iter(self.shard(0, 1))
+
+    def piece_indices(self) -> Tensor:
+        """All indices of the current piece in order, int64 (len(self),).
+
+        Raises:
+            RuntimeError: the kept set is that of another phase.
+        """
         piece = self.piece
         if piece.phase.index != self.kept_phase:
             raise RuntimeError(
                 f"piece {self.epoch} belongs to phase {piece.phase.index}, but the kept set is that of phase "
                 f"{self.kept_phase}: select for the new phase before iterating"
             )
-        start, self._resume_at = self._resume_at, 0
-        self.started_at = self.yielded = start
-        for index in one_by_one(self.piece_indices()[start:]):
-            self.yielded += 1
-            yield index
-
-    def piece_indices(self) -> Tensor:
-        """All indices of the current piece in order, int64 (len(self),)."""
-        piece = self.piece
         size = piece.phase.size
         passes = range(piece.start // size, (piece.stop - 1) // size + 1)
         stretch = torch.cat([self._permutation(piece, p) for p in passes])
         offset = piece.start - passes.start * size
         return stretch[offset : offset + len(piece)]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Position and kept set; ``yielded`` counts what this piece has handed out."""
+    def snapshot(self) -> dict[str, Any]:
+        """Position and kept set; ``yielded`` counts what this piece has handed out, on all ranks together."""
         return {
             "version": VERSION,
             "n": self.n,
@@ -127,8 +136,8 @@ class PruningSampler(Sampler[int]):
             if state.get(key) != value:
                 raise ValueError(f"the saved sampler has {key} = {state.get(key)!r}, this run has {value!r}")
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict()`` was taken: the next iteration starts after ``yielded``.
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``snapshot()`` was taken: iterations of its piece start after ``yielded``.
 
         Raises as `check_state`, before anything is changed.
         """
@@ -140,6 +149,10 @@ class PruningSampler(Sampler[int]):
     def shard(self, rank: int, world_size: int) -> RankSampler:
         """The part of every piece that one of several processes reads, for a plain distributed loop."""
         return RankSampler(self, rank, world_size)
+
+    def filled(self, multiple: int) -> RankSampler:
+        """The whole order, filled up from its beginning to a multiple, for a loader that deals out whole batches."""
+        return RankSampler(self, 0, 1, multiple)
 
     def _permutation(self, piece: Piece, number: int) -> Tensor:
         phase = piece.phase
@@ -162,25 +175,72 @@ def one_by_one(indices: Tensor) -> Iterator[int]:
 class RankSampler(Sampler[int]):
     """Every ``world_size``-th index of a `PruningSampler`, from number ``rank`` on.
 
-    As in torch's ``DistributedSampler``, the order is filled up from its beginning so that all ranks read equally
-    many; `DynamicPruner` counts the scores of such repeats once.
+    As in torch's ``DistributedSampler``, the order is filled up from its beginning, to a multiple of ``world_size``
+    unless told otherwise, so that all ranks read equally many; `DynamicPruner` counts the scores of such repeats once.
+    A resumed piece is filled up with the same examples as one read at a stretch.
     """
 
-    def __init__(self, sampler: PruningSampler, rank: int, world_size: int) -> None:
+    def __init__(self, sampler: PruningSampler, rank: int, world_size: int, multiple: int | None = None) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in [0, {world_size}) for world_size={world_size}, got {rank}")
         self.sampler = sampler
         self.rank = rank
         self.world_size = world_size
+        self.multiple = world_size if multiple is None else multiple
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.world_size)
+        return -(-len(self.sampler) // self.multiple) * self.multiple // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        order = list(self.sampler)
-        first = self.sampler.piece_indices()[: -len(order) % self.world_size].tolist()
-        return iter((order + first)[self.rank :: self.world_size])
+        return _Reader(self)
 
     def set_epoch(self, epoch: int) -> None:
-        """As `PruningSampler.set_epoch`."""
-        self.sampler.set_epoch(epoch)
+        """Nothing, as `PruningSampler.set_epoch`."""
+
+    def indices_from(self, position: int) -> Tensor:
+        """What this rank reads of the current piece when its first ``position`` examples are left out."""
+        order = self.sampler.piece_indices()
+        return fill_up(order[position:], self.multiple, order)[self.rank :: self.world_size]
+
+
+class _Reader(Iterator[int]):
+    """One pass of a rank over a piece; begins with the first index asked for, as loaders make readers in advance.
+
+    The state is what torchdata's StatefulDataLoader keeps of it, the piece and the position in it.
+    """
+
+    def __init__(self, share: RankSampler) -> None:
+        self._share = share
+        self._loaded: dict[str, int] = {}
+        self._indices: Iterator[int] | None = None
+        self._piece = 0
+        self._position = 0
+
+    def __next__(self) -> int:
+        sampler = self._share.sampler
+        if self._indices is None:
+            self._piece, self._position = self._beginning()
+            self._indices = one_by_one(self._share.indices_from(self._position))
+        index = next(self._indices)
+        self._position = min(self._position + self._share.world_size, len(sampler))
+        sampler.yielded = self._position
+        return index
+
+    def state_dict(self) -> dict[str, int]:
+        piece, position = self._beginning() if self._indices is None else (self._piece, self._position)
+        return {"piece": piece, "position": position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin where that reader was, if that piece is still the current one; the pruner knows better."""
+        self._loaded = dict(state)
+
+    def _beginning(self) -> tuple[int, int]:
+        sampler = self._share.sampler
+        same = self._loaded.get("piece") == sampler.epoch
+        return sampler.epoch, self._loaded["position"] if same else sampler.started_at
+
+
+def fill_up(indices: Tensor, multiple: int, order: Tensor) -> Tensor:
+    """``indices`` and as many from the beginning of ``order``, again and again, as a multiple of so many wants."""
+    missing = -len(indices) % multiple
+    return torch.cat([indices, order.repeat(-(-missing // max(len(order), 1)))[:missing]])

@@ -1,0 +1,48 @@
+"""Dynamic pruning in a training loop with Hugging Face Accelerate.
+
+The loop stays the plain one of `DynamicPruner`.  Accelerate deals out the batches of a sampler that all processes read
+alike, one batch ahead; the indices travel in the batches, so that changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from fastprune.pruning import DynamicPruner
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def prepare(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[Any]) -> DataLoader[Any]:
+    """``accelerator.prepare(loader)``, with the pruner in the checkpoints of ``accelerator.save_state``.
+
+    A run of several processes, after ``accelerator.load_state``, reads exactly what it would have read: where
+    accelerate repeats examples to give every process whole batches, those are the first of the epoch, and not the first
+    after the resume.  ``save_state`` exchanges the scores of the processes first.
+
+    Args:
+        loader: with ``sampler=pruner.sampler``; prepared already or not.
+
+    Raises:
+        ValueError: the loader samples otherwise, or accelerate is to keep its position (``use_stateful_dataloader``),
+            which the pruner does.
+    """
+    batches: Any = loader.batch_sampler
+    batches = getattr(batches, "batch_sampler", batches)
+    if getattr(batches, "sampler", None) is not pruner.sampler:
+        raise ValueError("loader does not read pruner.sampler; build it with DataLoader(..., sampler=pruner.sampler)")
+    if accelerator.use_stateful_dataloader:
+        raise ValueError(
+            "use_stateful_dataloader=True would skip examples a second time: the pruner's state holds the position "
+            "already; leave it out of DataLoaderConfiguration"
+        )
+    prepared: Any = accelerator.prepare(loader)
+    if accelerator.num_processes > 1 and accelerator.even_batches and not batches.drop_last:
+        ranks = 1 if accelerator.split_batches else accelerator.num_processes
+        prepared.set_sampler(pruner.sampler.filled(batches.batch_size * ranks))
+    accelerator.register_for_checkpointing(pruner)
+    accelerator.register_save_state_pre_hook(lambda models, weights, folder: pruner.exchange())
+    return prepared
