@@ -385,7 +385,7 @@ def main() -> None:
     parser.add_argument("--data", help="as for `fastprune finetune`; by default the packaged commands")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minilm-examples", type=int, default=1000)
+    parser.add_argument("--minilm-examples", type=int, default=500)
     parser.add_argument("--quick", action="store_true", help="2,000 examples, the small model, one round")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
