@@ -158,7 +158,9 @@ def _draw_curves(axes: Any, metrics: Sequence[Mapping[str, Any]], style: Mapping
         label = f"{run}: {100 * y[-1]:.1f} % after {x[-1]:,.0f} s"
         axes.plot(x, [100 * value for value in y], label=label, **style[run])
     if lines:
-        axes.legend(loc="lower right", fontsize=11 if len(lines) <= 6 else 8)
+        size, columns = (11, 1) if len(lines) <= 6 else (8, 1) if len(lines) <= 16 else (6, 2)
+        # Out of the layout: of dozens of runs it may be larger than the panel.
+        axes.legend(loc="lower right", fontsize=size, ncols=columns).set_in_layout(False)
     else:
         axes.text(0.5, 0.5, "no evaluation on the test split", ha="center", transform=axes.transAxes)
     n_seeds = len({row["seed"] for row in metrics})
