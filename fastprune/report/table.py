@@ -98,7 +98,9 @@ def _rich_part(headings: Sequence[str], body: Sequence[Sequence[str]], indices: 
         # A word a line keeps narrow numbers in narrow columns.
         heading = headings[index].replace(" ", "\n")
         # A long name is folded before numbers are cut.
-        table.add_column(heading, justify="left" if index < n_text else "right", no_wrap=index >= n_text, overflow="fold")
+        table.add_column(
+            heading, justify="left" if index < n_text else "right", no_wrap=index >= n_text, overflow="fold"
+        )
     for line in body:
         table.add_row(*(escape(line[index]) for index in indices))
     return table

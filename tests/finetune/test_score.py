@@ -31,7 +31,19 @@ def cli(capsys, *arguments):
 
 def score(capsys, model, data, out, *more):
     return cli(
-        capsys, "score", "--model", model, "--data", data, "--out", out, "--precision", "fp32", "--batch-size", 16, *more
+        capsys,
+        "score",
+        "--model",
+        model,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--precision",
+        "fp32",
+        "--batch-size",
+        16,
+        *more,
     )
 
 
@@ -110,6 +122,7 @@ def test_a_joint_model_is_scored_as_documented(capsys, run_folder, joint_folder,
     assert list(table) == ["index", *METRICS, "score", "label"]
     assert table["index"] == list(range(80)) and table["score"] == table["el2n"]
     for i, (z, y, zs, ys, norm) in enumerate(joint_rows(run_folder, joint_folder)):
+
         def words(metric, zs=zs, ys=ys):
             return [plain(metric, row, tag) for row, tag in zip(zs, ys, strict=True)]
 
@@ -125,7 +138,9 @@ def test_a_joint_model_is_scored_as_documented(capsys, run_folder, joint_folder,
     assert table["label"] == load(str(joint_folder)).train.intents
 
 
-def test_the_three_kinds_of_file_hold_the_same_numbers_and_static_reads_them(capsys, run_folder, joint_folder, tmp_path):
+def test_the_three_kinds_of_file_hold_the_same_numbers_and_static_reads_them(
+    capsys, run_folder, joint_folder, tmp_path
+):
     scores = []
     for kind in ("parquet", "csv", "jsonl"):
         path = tmp_path / f"s.{kind}"
@@ -215,7 +230,14 @@ def test_what_is_no_classifier_is_refused(capsys, joint_folder, table_file, tiny
 def test_scoring_adds_epochs_to_training_dynamics(capsys, run_folder, joint_folder, tmp_path):
     for _ in range(2):
         status, _, said = score(
-            capsys, run_folder, joint_folder, tmp_path / "s.csv", "--metrics", "confidence", "--dynamics", tmp_path / "d"
+            capsys,
+            run_folder,
+            joint_folder,
+            tmp_path / "s.csv",
+            "--metrics",
+            "confidence",
+            "--dynamics",
+            tmp_path / "d",
         )
         assert status == 0 and "shrinks as an example is learned" in said
     files = sorted((tmp_path / "d" / "training_dynamics").iterdir())
