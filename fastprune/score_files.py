@@ -1,4 +1,4 @@
-"""Scores in files: one row per example and score, columns ``index`` and one or more scores.
+"""Scores in files: one row per example, columns ``index`` and one or more scores.
 
 ``.parquet`` needs pyarrow (the ``report`` extra); ``.csv`` and ``.jsonl`` need nothing.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
 
 KINDS = (".parquet", ".csv", ".jsonl")
@@ -26,20 +28,41 @@ def read_scores(path: Path, column: str = "score") -> np.ndarray:
     Raises:
         UsageError: the file is missing or of another kind, lacks a column, or its indices are not 0 … n − 1.
     """
-    columns = read_columns(path)
-    for name in ("index", column):
-        if name not in columns:
-            raise UsageError(f"{path} has no column {name!r}, only {', '.join(map(repr, columns))}")
+    return numbers(newest_rows(read_columns(path), str(path)), column, str(path))
+
+
+def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
+    """A column as fp32 (n,); `UsageError` if there is none of that name or it holds no numbers."""
     try:
-        index, values = columns["index"].astype(np.int64), columns[column].astype(np.float32)
+        return pick(columns, column, where).astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: 'index' and {column!r} must be numbers: {error}") from None
+        raise UsageError(f"{where}: {column!r} must be numbers: {error}") from None
+
+
+def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
+    """A column; `UsageError` with those there are if it is not among them."""
+    if column not in columns:
+        raise UsageError(f"{where} has no column {column!r}, only {', '.join(map(repr, columns))}")
+    return columns[column]
+
+
+def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> Columns:
+    """The last row of each ``index``, by index: row i of the result is example i.
+
+    Raises:
+        UsageError: there is no column ``index``, or it does not hold every number from 0 to n − 1.
+    """
+    given = pick(columns, "index", where)
+    try:
+        index = given.astype(np.int64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: 'index' must be numbers: {error}") from None
     n = int(index.max()) + 1 if len(index) else 0
     if n == 0 or index.min() < 0 or len(np.unique(index)) != n:
-        raise UsageError(f"{path}: the column 'index' must hold every number from 0 to n - 1, for n examples")
-    scores = np.empty(n, dtype=np.float32)
-    scores[index] = values
-    return scores
+        raise UsageError(f"{where}: the column 'index' must hold every number from 0 to n - 1, for n examples")
+    last = np.empty(n, dtype=np.int64)
+    last[index] = np.arange(len(index))
+    return {name: index[last] if name == "index" else values[last] for name, values in columns.items()}
 
 
 def read_columns(path: Path) -> Columns:
@@ -48,13 +71,12 @@ def read_columns(path: Path) -> Columns:
     Raises:
         UsageError: the file is missing, of another kind, or not what its name says.
     """
-    if path.suffix not in KINDS:
-        raise UsageError(f"{path}: a score file ends in {', '.join(KINDS)}")
+    check_kind(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            table = _parquet().read_table(path)
+            table = _pyarrow("parquet").read_table(path)
             return {name: table[name].to_numpy() for name in table.column_names}
         with path.open(newline="", encoding="utf-8") as file:
             rows: list[dict[str, Any]]
@@ -64,9 +86,54 @@ def read_columns(path: Path) -> Columns:
         raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
 
 
-def _parquet() -> Any:
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Columns of one length as a file of the kind its suffix names; complete or absent.
+
+    Numbers in ``.csv`` and ``.jsonl`` are the shortest decimals that give the same fp32 or fp64 back.
+
+    Raises:
+        UsageError: another suffix, or the folder does not exist.
+    """
+    check_kind(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.suffix == ".parquet":
+        parquet, table = _pyarrow("parquet"), _pyarrow("").table(dict(columns))
+        write_atomic(path, lambda temporary: parquet.write_table(table, temporary))
+        return
+    rows = zip(*(_decimals(values) for values in columns.values()), strict=True)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".csv":
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(columns)
+                table.writerows(rows)
+            else:
+                file.writelines(
+                    json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+                )
+
+    write_atomic(path, write)
+
+
+def check_kind(path: Path) -> None:
+    """Refuse a file whose suffix names no kind of score file."""
+    if path.suffix not in KINDS:
+        raise UsageError(f"{path}: a score file ends in {', '.join(KINDS)}")
+
+
+def _decimals(values: np.ndarray) -> list[Any]:
+    """Python's own numbers, an fp32 as its shortest decimal instead of that of its fp64 equal."""
+    if values.dtype == np.float32:
+        return [float(str(value)) for value in values]
+    return list(values.tolist())
+
+
+def _pyarrow(module: str) -> Any:
     try:
+        import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise UsageError("a .parquet file needs the pyarrow package: pip install 'fastprune[report]'") from None
-    return pyarrow.parquet
+    return pyarrow.parquet if module else pyarrow

@@ -9,10 +9,10 @@ from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.hub import load_hub
 from fastprune.data.slotgated import load_slotgated
 from fastprune.data.tabular import SUFFIXES, load_table_file, load_table_folder
-from fastprune.data.types import Split, TextData, build
+from fastprune.data.types import Split, TextData, build, identity_of
 from fastprune.errors import UsageError
 
-__all__ = ["Split", "TextData", "build", "load"]
+__all__ = ["Split", "TextData", "build", "identity_of", "load"]
 
 
 def load(

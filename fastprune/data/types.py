@@ -149,6 +149,11 @@ def fingerprint(split: Split) -> str:
     return digest.hexdigest()
 
 
+def identity_of(data: TextData) -> str:
+    """What two runs on the same data share: the training and the test examples, sha256 in hex."""
+    return hashlib.sha256(f"{data.fingerprint}{fingerprint(data.test)}".encode()).hexdigest()
+
+
 def _unseen(labels: Iterable[str], known: set[str]) -> dict[str, int]:
     return dict(sorted(Counter(label for label in labels if label not in known).items()))
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
-from fastprune.report.folder import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
 

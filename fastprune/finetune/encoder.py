@@ -43,33 +43,51 @@ def load_encoder(model: str | None) -> tuple[Any, Any, str]:
     """Encoder (fp32), fast tokenizer and display name of ``--model`` (None: the packaged MiniLM).
 
     Raises:
-        UsageError: neither a folder with a model nor a hub id that can be reached; or the tokenizer is slow
-            or has no padding token.
+        UsageError: as `load_pretrained` and `load_tokenizer`.
+    """
+    source = str(packaged_minilm()) if model is None else model
+    # Words come one by one: BPE tokenizers must see each as the start of a word.
+    tokenizer = load_tokenizer(source, words=True)
+    # Half-precision checkpoints would be trained in half precision.
+    encoder = load_pretrained("AutoModel", source).float()
+    return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model
+
+
+def load_pretrained(auto: str, source: str, **options: Any) -> Any:
+    """What the class of that name in transformers makes of a folder or hub id.
+
+    Raises:
+        UsageError: neither a folder with a model nor a hub id that can be reached.
     """
     try:
+        import transformers
         from safetensors import SafetensorError
-        from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
-        raise UsageError("finetuning needs transformers: pip install 'fastprune[demo]'") from error
+        raise UsageError("a model needs transformers: pip install 'fastprune[demo]'") from error
     # One live bar is enough: that of the runs.
     logging.disable_progress_bar()
-    source = str(packaged_minilm()) if model is None else model
-    if model is not None and Path(model).exists() and not (Path(model) / "config.json").is_file():
-        raise UsageError(f"--model {model} is a folder without config.json; pass a model folder or a hub id")
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise UsageError(f"--model {source} is a folder without config.json; pass a model folder or a hub id")
     try:
-        # Words come one by one: BPE tokenizers must see each as the start of a word.
-        tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
-        # Half-precision checkpoints would be trained in half precision.
-        encoder = AutoModel.from_pretrained(source).float()
+        return getattr(transformers, auto).from_pretrained(source, **options)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--model {model} is neither a model folder nor a reachable hub id: {reason}") from error
+        raise UsageError(f"--model {source} is neither a model folder nor a reachable hub id: {reason}") from error
+
+
+def load_tokenizer(source: str, *, words: bool) -> Any:
+    """The fast tokenizer of a model; ``words``: texts will come as lists of words.
+
+    Raises:
+        UsageError: as `load_pretrained`; or the tokenizer is slow or has no padding token.
+    """
+    tokenizer = load_pretrained("AutoTokenizer", source, **({"add_prefix_space": True} if words else {}))
     if not tokenizer.is_fast:
-        raise UsageError(f"--model {model} has no fast tokenizer, which aligns slot tags with sub-tokens")
+        raise UsageError(f"--model {source} has no fast tokenizer, which aligns slot tags with sub-tokens")
     if tokenizer.pad_token_id is None:
-        raise UsageError(f"--model {model} has no padding token, so texts cannot share a batch; pass another model")
-    return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model
+        raise UsageError(f"--model {source} has no padding token, so texts cannot share a batch; pass another model")
+    return tokenizer
 
 
 def longest_input(encoder: Any, tokenizer: Any, wanted: int) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 import fastprune
 from fastprune.finetune.encode import IGNORE
+from fastprune.scores import Head, LastLayers, Task
 
 
 class JointModel(nn.Module):
@@ -54,16 +55,66 @@ def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Ten
     return torch.stack(losses).sum()
 
 
-def example_scores(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor], metric: str) -> Tensor:
-    """One score per example, fp32 (B,).
+def example_losses(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """Each example's part in `joint_loss`, differentiable fp32 (B,): their mean is that loss, to rounding.
 
-    ``el2n``: the joint EL2N of arXiv 2306.03208, sqrt(s_intent² + Σ s_slot²).
-    ``loss``: 0.5 · CE_intent + 0.5 · Σ CE_slot, the loss score of the authors' code (the plain
-    cross-entropy when there is one head).
+    A head's cross-entropies of an example are summed, times B over the head's valid labels in the batch: of a longer
+    text more words count, as they do in the mean over words.
     """
-    heads = [(z.detach(), batch[head]) for head, z in logits.items()]
-    if metric == "el2n":
-        return fastprune.joint_el2n(heads)
-    parts: list[Any] = [fastprune.score(z, y, metric) for z, y in heads]
-    parts = [p.sum(-1) if p.ndim == 2 else p for p in parts]
-    return torch.stack(parts).sum(0) / len(parts)
+    parts = []
+    for head, z in logits.items():
+        rows = fastprune.cross_entropy(z.float(), batch[head], reduction="none", ignore_index=IGNORE)
+        valid = (batch[head] != IGNORE).sum().clamp_min(1)
+        parts.append(rows.flatten(1).sum(1) * (len(rows) / valid) if rows.ndim == 2 else rows * (len(rows) / valid))
+    return torch.stack(parts).sum(0)
+
+
+def example_scores(
+    logits: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    metrics: Sequence[str],
+    features: Mapping[str, tuple[Tensor, bool]] | None = None,
+) -> dict[str, Tensor]:
+    """The metrics of each example, fp32 (B,); as `fastprune.Task` defines them for several heads, but:
+
+    ``loss``: 0.5 · CE_intent + 0.5 · Σ CE_slot, the loss score of the authors' code for arXiv 2306.03208 (the plain
+    cross-entropy when there is one head).
+    ``probabilities``, (B, C): those of the intent head.
+
+    Args:
+        features: the last layers' inputs by head, for ``grand`` (`fastprune.scores.LastLayers`).
+    """
+    with torch.no_grad():
+        of_the_task = [metric for metric in metrics if metric not in ("loss", "probabilities")]
+        scores = task(logits).scores(logits, batch, of_the_task, features)
+        if "loss" in metrics:
+            scores["loss"] = _loss_score(logits, batch)
+        if "probabilities" in metrics:
+            scores["probabilities"] = logits["intent"].detach().float().softmax(-1)
+        return scores
+
+
+def task(heads: Iterable[str]) -> Task:
+    """The task of these heads: logits and labels have the head's name."""
+    return Task({name: Head(logits=name, labels=name, ignore_index=IGNORE) for name in heads})
+
+
+def _loss_score(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    parts = [fastprune.score(z.detach(), batch[head], "loss") for head, z in logits.items()]
+    return torch.stack([p.sum(-1) if p.ndim == 2 else p for p in parts]).sum(0) / len(parts)
+
+
+def batch_scores(
+    model: nn.Module, metrics: Sequence[str], *, bf16: bool
+) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]:
+    """A function from a collated batch to its scores, fp32 (B, M) in the order of ``metrics``, and its logits."""
+    layers = LastLayers(model)
+
+    def run(batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        with layers.watch() if "grand" in metrics else nullcontext():
+            logits, placed = forward(model, batch, bf16=bf16)
+        features = layers.features(logits) if "grand" in metrics else None
+        scores = example_scores(logits, placed, metrics, features)
+        return torch.stack([scores[metric] for metric in metrics], dim=1), logits
+
+    return run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -74,3 +76,15 @@ class LiveProgress:
         if self.done and not self.console.is_terminal:
             print(f"{self.label} · {self.done} examples · {self._rate():.0f} ex/s", file=sys.stderr, flush=True)
         self.done = 0
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; the body calls its argument with how many more are done.  Silent without a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    console = Console(file=sys.stderr)
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)

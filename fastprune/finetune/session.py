@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastprune.data import TextData
-from fastprune.data.types import fingerprint
-from fastprune.finetune.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from fastprune.atomic import sweep, write_folder_atomic
+from fastprune.data import TextData, identity_of
+from fastprune.dynamics import count_epochs
+from fastprune.errors import UsageError
+from fastprune.finetune.checkpoint import CHECKPOINT, load_checkpoint, remove_checkpoint, save_checkpoint
 from fastprune.finetune.encode import EncodedSplit
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import evaluate
@@ -24,8 +26,12 @@ from fastprune.finetune.model import JointModel
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.spec import RunSpec, Training
 from fastprune.finetune.train import Run, RunResult, continue_run, start_run, warm_up
+from fastprune.methods.tdds import MOST_CLASSES
+from fastprune.pruning import get_method
 from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
+from fastprune.report.folder import FILES, SUMMARY
 
+MODEL = "model"
 Row = dict[str, Any]
 
 
@@ -37,6 +43,8 @@ def finetune(
     out: Path,
     *,
     resume: bool = False,
+    dynamics: Path | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Report:
     """Make the runs one after the other and leave a run folder with report and the last model.
 
@@ -45,11 +53,17 @@ def finetune(
         model: a folder, a hub id, or None for the packaged MiniLM.
         specs: the runs, see `plan_runs`.
         out: the run folder; must be new or empty unless ``resume``.
-        resume: go on from the folder's checkpoint.
+        resume: go on from the folder's checkpoint, or start again if it was killed before the first.
+        dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.dynamics`.
+        source: how ``data`` was loaded, for ``fastprune report``: arguments of `fastprune.data.load` and max_train.
 
     Raises:
-        UsageError: the model cannot be loaded, the folder is in use, or the checkpoint is another run's.
+        UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
     """
+    going_on = resume and _can_go_on(out)
+    if dynamics is not None and not resume:
+        _refuse_old_dynamics(dynamics, specs)
+    check_classes(specs, data)
     encoder, tokenizer, model_name = load_encoder(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     initial = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -60,7 +74,7 @@ def finetune(
         texts = f"{train.truncated} training and {test.truncated} test texts"
         print(f"note: {texts} are longer than {length} tokens and were cut; see --max-length", file=sys.stderr)
     pad = tokenizer.pad_token_id
-    identity = data_identity(data)
+    identity = identity_of(data)
 
     def make_model() -> nn.Module:
         encoder.load_state_dict(initial)
@@ -77,14 +91,16 @@ def finetune(
     }
     done: list[RunResult] = []
     state: Row | None = None
-    if resume:
+    if going_on:
         saved = load_checkpoint(out, options, identity)
-        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"]) for r in saved["done"]]
+        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["data_map"]) for r in saved["done"]]
         state = saved["run"]
         folder = RunFolder.open(out)
     else:
         folder = RunFolder.create(out)
-        folder.write_config({**options, "data": data.name, "fingerprint": identity, **environment(data)})
+        config = {**options, "data": data.name, "fingerprint": identity, **environment(data)}
+        folder.write_config({**config, "data_source": source})
+    sweep(folder.path, (*FILES, CHECKPOINT, MODEL))
     print(f"run folder: {out}", file=sys.stderr)
 
     def checkpoint(run: Run) -> None:
@@ -107,26 +123,70 @@ def finetune(
             if state is not None:
                 run.load_state_dict(state)
                 state = None
-            done.append(continue_run(run, training, train, metrics, pad, progress, checkpoint))
-    save_model(folder.path / "model", run.model, tokenizer, data)
+            recorded = None if dynamics is None else dynamics_folder(dynamics, spec)
+            done.append(continue_run(run, training, train, metrics, pad, progress, checkpoint, recorded))
+    write_folder_atomic(folder.path / MODEL, lambda temporary: save_model(temporary, run.model, tokenizer, data))
     return finish(folder, data, model_name, done)
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
-    """Write scores, summary and picture; the checkpoint is no longer needed then."""
+    """Write scores, summary and picture; the checkpoint is no longer needed then, and goes last."""
     rows = [row for result in results for row in result.rows]
     folder.write_metrics(rows)
     folder.write_scores(score_columns([cycle for result in results for cycle in result.cycles]))
+    maps = [(result.spec, result.data_map) for result in results if result.data_map is not None]
+    if maps:
+        folder.write_data_map(map_columns(maps))
     summary = {"data": data.name, "model": model_name, "rows": summarise(last_epoch_rows(rows))}
     folder.write_summary(summary)
-    report = write_report(folder.path)
+    report = write_report(folder.path, data=data)
     remove_checkpoint(folder.path)
     return report
 
 
-def data_identity(data: TextData) -> str:
-    """What a checkpoint must agree with: the training and the test examples, sha256 in hex."""
-    return hashlib.sha256(f"{data.fingerprint}{fingerprint(data.test)}".encode()).hexdigest()
+def dynamics_folder(base: Path, spec: RunSpec) -> Path:
+    """Where a run's training dynamics go: a folder of its own, named after run and seed."""
+    return base / re.sub(r"[^\w.=-]+", "-", f"{spec.name} seed {spec.seed}")
+
+
+def check_classes(specs: Sequence[RunSpec], data: TextData) -> None:
+    """Refuse methods that keep a number for each class where classes are too many."""
+    for spec in specs:
+        if "probabilities" in get_method(spec.method).reads and len(data.intent_names) > MOST_CLASSES:
+            raise UsageError(
+                f"--method {spec.method} keeps a number for each class of an example and takes {MOST_CLASSES} classes "
+                f"at most, the data have {len(data.intent_names)}; choose another, for instance dyn-unc"
+            )
+
+
+def _can_go_on(out: Path) -> bool:
+    """Whether there is a checkpoint; without one a killed run starts again, and any other folder is refused."""
+    if (out / CHECKPOINT).is_file():
+        return True
+    if not out.is_dir():
+        raise UsageError(f"--resume: there is no folder {out}; leave --resume out to start")
+    if (out / SUMMARY).is_file():
+        raise UsageError(f"--resume: the run in {out} has ended; `fastprune report {out}` shows it")
+    print(f"note: {out} holds no checkpoint yet; starting from the beginning", file=sys.stderr)
+    return False
+
+
+def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
+    for spec in specs:
+        folder = dynamics_folder(base, spec)
+        if count_epochs(folder):
+            raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")
+
+
+def map_columns(maps: Sequence[tuple[RunSpec, dict[str, torch.Tensor]]]) -> dict[str, Any]:
+    """The data maps of several runs as the columns of data_map.parquet."""
+    sizes = [len(columns["index"]) for _, columns in maps]
+    joined = {name: np.concatenate([columns[name].numpy() for _, columns in maps]) for name in maps[0][1]}
+    return {
+        "run": np.repeat(np.array([spec.name for spec, _ in maps], dtype=object), sizes),
+        "seed": np.repeat(np.array([spec.seed for spec, _ in maps]), sizes),
+        **joined,
+    }
 
 
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:

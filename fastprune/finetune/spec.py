@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from fastprune.errors import UsageError
-from fastprune.pruning import EMA, Latest, Mean, Schedule, get_method
-from fastprune.pruning.schedule import budget
+from fastprune.methods import ScoreMethod
+from fastprune.methods.static import Static
+from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Method, get_method
+from fastprune.pruning.keep import parse_keep_fraction
 from fastprune.pruning.statistics import Statistic
 
 
@@ -30,7 +36,10 @@ def parse_smoothing(text: str) -> Statistic:
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained; the same for every run of a comparison."""
+    """How a model is trained; the same for every run of a comparison.
+
+    ``offset`` 0 and ``final_share`` None leave a method its own.
+    """
 
     epochs: int
     warmup_epochs: int
@@ -41,6 +50,7 @@ class Training:
     smoothing: str
     offset: float
     max_length: int
+    final_share: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_length"):
@@ -57,7 +67,8 @@ class Training:
 class RunSpec:
     """One training run.
 
-    ``max_examples`` ends it early, with the learning-rate schedule compressed to that length.
+    ``keep_fraction`` is what tables show: for a ramp or a budget, which ``keep`` then spells, the mean over the
+    cycles.  ``max_examples`` ends the run early, with the learning-rate schedule compressed to that length.
     """
 
     name: str
@@ -65,11 +76,37 @@ class RunSpec:
     keep_fraction: float
     seed: int
     max_examples: int | None = None
+    keep: str | None = None
+
+
+def resolve_method(name: str, training: Training) -> Method:
+    """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing."""
+    method = get_method(name)
+    changes: dict[str, Any] = {}
+    if isinstance(method, ScoreMethod) and method.smoothing == Latest():
+        changes["smoothing"] = parse_smoothing(training.smoothing)
+    if training.offset and is_dataclass(method) and "offset" in {field.name for field in fields(method)}:
+        changes["offset"] = training.offset
+    return replace(method, **changes) if changes else method  # type: ignore[type-var]
+
+
+def make_pruner(spec: RunSpec, n: int, training: Training, **more: Any) -> DynamicPruner:
+    """The pruner of a run over ``n`` examples; ``more`` as for `DynamicPruner`."""
+    return DynamicPruner(
+        n,
+        keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+        warmup_epochs=training.warmup_epochs,
+        cycle_epochs=training.cycle_epochs,
+        final_share=training.final_share,
+        method=resolve_method(spec.method, training),
+        seed=spec.seed,
+        **more,
+    )
 
 
 def plan_runs(
     methods: Sequence[str],
-    keep_fractions: Sequence[float],
+    keep_fractions: Sequence[str | float],
     seeds: Sequence[int],
     *,
     n: int,
@@ -79,30 +116,60 @@ def plan_runs(
     """The runs in the order they are made: seed by seed, ``full`` first.
 
     Without ``compare``: full and every method at every keep fraction.  With it also ``short full`` (full,
-    cut to the pruned run's budget in examples) and ``random`` at every keep fraction.
+    cut to the budget in examples of a pruned run without final epochs of its method's own) and ``random`` at every
+    keep fraction.
+
+    Args:
+        keep_fractions: numbers, or text as `fastprune.pruning.keep.parse_keep_fraction` reads it.
 
     Raises:
-        UsageError: a keep fraction or the schedule is out of range, or a method is unknown.
+        UsageError: a keep fraction or the schedule is out of range, a method is unknown, or a score file is not one
+            of ``n`` examples.
     """
-    budgets = {}
+    wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
+    names = _names(wanted)
+    pruned: list[RunSpec] = []
     try:
         for method in methods:
-            get_method(method)
-        for keep in keep_fractions:
-            schedule = Schedule(keep, training.warmup_epochs, training.cycle_epochs)
-            if keep + training.offset > 1.0:
+            _check_static(get_method(method), method, n)
+        for text in keep_fractions:
+            keep = parse_keep_fraction(str(text))
+            if isinstance(keep, float) and keep + training.offset > 1.0:
                 raise UsageError(
                     f"--offset {training.offset:g} and --keep-fraction {keep:g} exceed 1 together; lower one of them"
                 )
-            budgets[keep] = budget(schedule.phases(n, training.epochs))
+            label, spelled = (f"{keep:g}", None) if isinstance(keep, float) else (str(text), str(text))
+            plain = RunSpec("", "random", keep if isinstance(keep, float) else 1.0, 0, keep=spelled)
+            share, budget = _mean_share(plain, n, training)
+            if compare:
+                pruned.append(RunSpec(f"short full {label}", "full", share, 0, max_examples=budget))
+            for method in wanted:
+                spec = RunSpec(f"{names[method]} {label}", method, plain.keep_fraction, 0, keep=spelled)
+                pruned.append(replace(spec, keep_fraction=_mean_share(spec, n, training)[0]))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
-    specs = []
-    for seed in seeds:
-        specs.append(RunSpec("full", "full", 1.0, seed))
-        for keep in keep_fractions:
-            if compare:
-                specs.append(RunSpec(f"short full {keep:g}", "full", keep, seed, max_examples=budgets[keep]))
-            specs += [RunSpec(f"{method} {keep:g}", method, keep, seed) for method in wanted]
-    return specs
+    return [replace(spec, seed=seed) for seed in seeds for spec in [RunSpec("full", "full", 1.0, seed), *pruned]]
+
+
+def _mean_share(spec: RunSpec, n: int, training: Training) -> tuple[float, int]:
+    """(share kept, the constant itself or the mean over the cycles; training examples of the whole run)."""
+    pruner = make_pruner(spec, n, training)
+    cycles = [phase.size / n for phase in pruner.phases(training.epochs) if phase.index and not phase.final]
+    constant = spec.keep is None or not cycles
+    return spec.keep_fraction if constant else fmean(cycles), pruner.total_examples(training.epochs)
+
+
+def _names(methods: Sequence[str]) -> dict[str, str]:
+    """What tables call each method: a score file by its name alone, unless two share it."""
+    short = {method: f"static:{Path(method).name}" if method.startswith("static:") else method for method in methods}
+    counts = Counter(short.values())
+    return {method: name if counts[name] == 1 else method for method, name in short.items()}
+
+
+def _check_static(method: Method, name: str, n: int) -> None:
+    # Before the warm-up epochs, not after them.
+    if isinstance(method, Static) and len(method.scores) != n:
+        raise UsageError(
+            f"--method {name} holds scores of {len(method.scores)} examples, but {n} are trained on; "
+            "score the same data, with the same --max-train"
+        )

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fastprune.dynamics import read_dynamics, write_epoch
 from fastprune.errors import UsageError
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
-from fastprune.finetune.model import example_scores, forward, joint_loss
-from fastprune.finetune.spec import RunSpec, Training, parse_smoothing
-from fastprune.methods import ScoreMethod
-from fastprune.pruning import DynamicPruner, Method, get_method, score_dataset
+from fastprune.finetune.model import batch_scores, example_losses, example_scores, forward, joint_loss
+from fastprune.finetune.spec import RunSpec, Training, make_pruner
+from fastprune.pruning import DynamicPruner, Moments, Phase, score_dataset
 
 LR_WARMUP_SHARE = 0.1
 SCORING_BATCH_FACTOR = 4
 Row = dict[str, Any]
+Seen = tuple[Tensor, Tensor, Tensor]
+"""Indices, intent logits and intents of a batch."""
 
 
 class Watcher(Protocol):
@@ -38,11 +41,13 @@ class Watcher(Protocol):
 
 @dataclass
 class RunResult:
-    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at."""
+    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at; ``data_map``:
+    index, confidence and variability of each example, where the run recorded them."""
 
     spec: RunSpec
     rows: list[Row] = field(default_factory=list)
     cycles: list[Row] = field(default_factory=list)
+    data_map: dict[str, Tensor] | None = None
 
 
 @dataclass
@@ -88,14 +93,6 @@ class Run:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
 
-def resolve_method(name: str, training: Training) -> Method:
-    """The registered method with the run's smoothing and offset."""
-    method = get_method(name)
-    if isinstance(method, ScoreMethod):
-        return replace(method, smoothing=parse_smoothing(training.smoothing), offset=training.offset)
-    return method
-
-
 def start_run(
     spec: RunSpec,
     training: Training,
@@ -106,16 +103,8 @@ def start_run(
     """A fresh run: the model, the optimizer and the pruner all start from ``spec.seed``."""
     torch.manual_seed(spec.seed)
     model = make_model()
-    pruner = DynamicPruner(
-        len(train),
-        keep_fraction=spec.keep_fraction,
-        warmup_epochs=training.warmup_epochs,
-        cycle_epochs=training.cycle_epochs,
-        method=resolve_method(spec.method, training),
-        seed=spec.seed,
-        fingerprint=fingerprint,
-        arrange=group_by_length(train.lengths, training.batch_size),
-    )
+    arrange = group_by_length(train.lengths, training.batch_size)
+    pruner = make_pruner(spec, len(train), training, fingerprint=fingerprint, arrange=arrange)
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, fused=True)
     total = total_steps(spec, training, pruner)
     lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
@@ -155,12 +144,14 @@ def continue_run(
     pad_token_id: int,
     watcher: Watcher,
     on_epoch_end: Callable[[Run], None],
+    dynamics: Path | None = None,
 ) -> RunResult:
     """Train ``run`` to its end from wherever it is; one row per user epoch.
 
     Args:
         evaluate: metrics of the model; its time is not counted.
         on_epoch_end: called when the epoch, its evaluation and a due scoring pass are done.
+        dynamics: folder for the intent logits of every training step, see `fastprune.dynamics`.
     """
     spec, pruner = run.spec, run.pruner
     total = total_steps(spec, training, pruner)
@@ -168,54 +159,60 @@ def continue_run(
         train, batch_size=training.batch_size, sampler=pruner.sampler, collate_fn=collator(pad_token_id)
     )
 
-    def train_epoch() -> float:
+    def train_epoch() -> tuple[float, list[Seen]]:
         losses: list[Tensor] = []
+        seen: list[Seen] = []
         for batch in loader:
             logits, batch = forward(run.model, batch, bf16=training.bf16)
-            loss = joint_loss(logits, batch)
+            if pruner.method.weighted:
+                loss = pruner.mean_loss(example_losses(logits, batch), batch["index"])
+            else:
+                loss = joint_loss(logits, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
             run.optimizer.step()
             run.lr_schedule.step()
             run.optimizer.zero_grad(set_to_none=True)
             if pruner.method.observes:
-                scores = {metric: example_scores(logits, batch, metric) for metric in pruner.method.reads}
-                pruner.observe(batch["index"], scores)
+                pruner.observe(batch["index"], example_scores(logits, batch, pruner.method.reads))
+            if dynamics is not None:
+                seen.append((batch["index"], logits["intent"].detach(), batch["intent"]))
             losses.append(loss.detach())
             run.steps += 1
             watcher.advance(len(batch["index"]))
             if run.steps == total:
                 break
-        return float(torch.stack(losses).mean())
+        return float(torch.stack(losses).mean()), seen
 
     def scoring_pass(index: Tensor) -> dict[str, Tensor]:
-        (metric,) = pruner.method.reads
+        metrics = pruner.method.reads
+        of_batch = batch_scores(run.model, metrics, bf16=training.bf16)
         watcher.epoch(spec, "score", epoch + 1, training.epochs, 1.0, len(index))
         scores = score_dataset(
             run.model,
             train,
-            lambda batch: example_scores(*forward(run.model, batch, bf16=training.bf16), metric),
+            lambda batch: of_batch(batch)[0],
             indices=index,
             lengths=train.lengths,
             batch_size=SCORING_BATCH_FACTOR * training.batch_size,
             collate_fn=collator(pad_token_id),
             progress=watcher.advance,
         )
-        return {metric: scores}
+        return dict(zip(metrics, scores.unbind(1), strict=True))
 
     epochs = pruner.epochs(training.epochs)
     while run.steps < total:
         with run.clock.part("select"):
             epoch = next(epochs)
         phase = pruner.sampler.piece.phase
-        if phase.index and phase.first_epoch == epoch:
+        if phase.index and not phase.final and phase.first_epoch == epoch:
             run.result.cycles += _cycle_record(run, epoch)
         kept = phase.size / pruner.n
-        name = "full" if pruner.method.keeps_all else "warmup" if phase.index == 0 else "pruned"
+        name = _phase_name(pruner, phase)
         watcher.epoch(spec, name, epoch + 1, training.epochs, kept, phase.size)
         run.model.train()
         with run.clock.part("train"):
-            loss_mean = train_epoch()
+            loss_mean, seen = train_epoch()
         if not math.isfinite(loss_mean):
             raise UsageError(
                 f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {epoch + 1}: its mean loss is {loss_mean}; "
@@ -224,9 +221,18 @@ def continue_run(
         if pruner.wants_scores:
             with run.clock.part("score"):
                 pruner.rescore(scoring_pass)
+        if dynamics is not None:
+            write_epoch(dynamics, epoch, *(torch.cat(part) for part in zip(*seen, strict=True)))
         run.result.rows.append(_row(run, epoch, name, kept, loss_mean, evaluate(run.model)))
         on_epoch_end(run)
+    run.result.data_map = _recorded_map(pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return run.result
+
+
+def _phase_name(pruner: DynamicPruner, phase: Phase) -> str:
+    if pruner.method.keeps_all:
+        return "full"
+    return "warmup" if phase.index == 0 else "final" if phase.final else "pruned"
 
 
 def _row(run: Run, epoch: int, phase: str, kept: float, loss: float, metrics: dict[str, float]) -> Row:
@@ -239,6 +245,9 @@ def _row(run: Run, epoch: int, phase: str, kept: float, loss: float, metrics: di
         "epoch": epoch + 1,
         "phase": phase,
         "kept": kept,
+        "cycle": run.pruner.sampler.kept_phase,
+        "churn": run.pruner.cycle.churn,
+        "threshold": run.pruner.cycle.threshold,
         "examples_seen": run.pruner.examples_before + run.pruner.position,
         "steps": run.steps,
         "seconds": run.clock.total,
@@ -261,3 +270,21 @@ def _cycle_record(run: Run, epoch: int) -> list[Row]:
     kept[pruner.kept_indices] = True
     score = pruner.history.value(pruner.method.reads[0]).cpu()
     return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]
+
+
+def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:
+    """Mean and deviation of p(label), where the method keeps both; of the examples it has seen."""
+    if pruner.method.statistics.get("confidence") != Moments("deviation"):
+        return None
+    history = pruner.history
+    seen = (history.visits > 0).nonzero().flatten()
+    mean, deviation = history.state("confidence")["mean"], history.value("confidence")
+    columns = {"index": seen, "confidence": mean[seen], "variability": deviation[seen]}
+    return {name: values.cpu() for name, values in columns.items()}
+
+
+def _map_of_dynamics(dynamics: Path) -> dict[str, Tensor]:
+    columns = read_dynamics(dynamics)
+    # Every line is of one of our examples, whose guid is its index.
+    chosen = {"index": "guid", "confidence": "confidence", "variability": "variability"}
+    return {name: torch.from_numpy(columns[column]) for name, column in chosen.items()}

@@ -1,6 +1,7 @@
-"""Run folders: writing and reading their files, the table and the picture."""
+"""Run folders: writing and reading their files, the table, the picture and the page."""
 
 from fastprune.report.folder import RunFolder
+from fastprune.report.page import rich_examples
 from fastprune.report.plots import draw
 from fastprune.report.report import Report, write_report
 from fastprune.report.summary import last_epoch_rows, summarise
@@ -12,6 +13,7 @@ __all__ = [
     "draw",
     "last_epoch_rows",
     "markdown_table",
+    "rich_examples",
     "rich_table",
     "summarise",
     "write_report",

@@ -1,32 +1,35 @@
-"""The run folder: five files with fixed names, each complete or absent, never half-written.
+"""The run folder: files with fixed names, each complete or absent, never half-written.
 
 ``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.
-``metrics.jsonl``  one evaluation a line.  Keys: run, seed, epoch, phase ("warmup" or "pruned"), kept,
-                   split, intent_accuracy, slot_f1 (joint only), exact_match, train_loss; and, counted
-                   from the run's start, examples_seen, steps, train_seconds, score_seconds,
+``metrics.jsonl``  one evaluation a line.  Keys: run, seed, epoch, phase ("full", "warmup", "pruned" or "final"),
+                   kept, split, intent_accuracy, slot_f1 (joint only), exact_match, train_loss; cycle (0 before the
+                   first), and of its selection churn (share of the kept that were not kept before) and threshold;
+                   and, counted from the run's start, examples_seen, steps, train_seconds, score_seconds,
                    select_seconds and their sum ``seconds`` (evaluation excluded).
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.
+``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
+                   recorded them.
 ``summary.json``   data, model and one row per run (see `fastprune.report.summary`).
 ``report.png``     the picture (see `fastprune.report.plots`).
+``report.md``      table, picture, and the most and the least useful examples.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastprune.atomic import left_over, write_atomic
 from fastprune.errors import UsageError
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
-SUMMARY, PICTURE = "summary.json", "report.png"
-FILES = (CONFIG, METRICS, SCORES, SUMMARY, PICTURE)
+SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
+FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, PICTURE, PAGE)
 MARK = "fastprune_run"
 FORMAT_VERSION = 1
 SCORE_TYPES = {
@@ -37,6 +40,7 @@ SCORE_TYPES = {
     "score": "float32",
     "kept": "bool",
 }
+MAP_TYPES = {"run": "string", "seed": "int64", "index": "int64", "confidence": "float32", "variability": "float32"}
 
 Row = dict[str, Any]
 
@@ -57,7 +61,8 @@ class RunFolder:
         path = Path(path).expanduser()
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path}: a file is in the way: choose another name for the run folder.")
-        if path.is_dir() and any(path.iterdir()) and not is_run_folder(path):
+        there = set(path.iterdir()) if path.is_dir() else set()
+        if there.difference(left_over(path, FILES)) and not is_run_folder(path):
             raise UsageError(f"{path}: not empty and not a run folder: choose a new or an empty folder.")
         path.mkdir(parents=True, exist_ok=True)
         for name in FILES:
@@ -89,18 +94,11 @@ class RunFolder:
 
     def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""
-        pa, parquet = _pyarrow()
-        if set(columns) != set(SCORE_TYPES):
-            raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(SCORE_TYPES)}.")
-        schema = pa.schema([(name, getattr(pa, _factory(kind))()) for name, kind in SCORE_TYPES.items()])
-        table = pa.table({name: columns[name] for name in SCORE_TYPES}, schema=schema)
-        write_atomic(self.path / SCORES, lambda temporary: parquet.write_table(table, temporary))
+        self._write_table(SCORES, SCORE_TYPES, columns)
 
-    def write_picture(self, figure: Any, dpi: int = 150) -> Path:
-        """Save a matplotlib figure as ``report.png``."""
-        path = self.path / PICTURE
-        write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format="png"))
-        return path
+    def write_data_map(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+        """One row per run, seed and example; columns as in `MAP_TYPES`, all of one length."""
+        self._write_table(DATA_MAP, MAP_TYPES, columns)
 
     def read_config(self) -> Row:
         """The settings, or {} if the file is missing."""
@@ -123,19 +121,36 @@ class RunFolder:
 
     def read_scores(self) -> dict[str, np.ndarray] | None:
         """The columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
-        path = self.path / SCORES
+        return self._read_table(SCORES, SCORE_TYPES)
+
+    def read_data_map(self) -> dict[str, np.ndarray] | None:
+        """The columns of `MAP_TYPES` as arrays, or None if no run recorded it."""
+        return self._read_table(DATA_MAP, MAP_TYPES)
+
+    def _write_table(
+        self, name: str, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]
+    ) -> None:
+        pa, parquet = _pyarrow(name)
+        if set(columns) != set(types):
+            raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(types)}.")
+        schema = pa.schema([(column, getattr(pa, _factory(kind))()) for column, kind in types.items()])
+        table = pa.table({column: columns[column] for column in types}, schema=schema)
+        write_atomic(self.path / name, lambda temporary: parquet.write_table(table, temporary))
+
+    def _read_table(self, name: str, types: Mapping[str, str]) -> dict[str, np.ndarray] | None:
+        path = self.path / name
         if not path.exists():
             return None
-        pa, parquet = _pyarrow()
+        pa, parquet = _pyarrow(name)
         try:
             table = parquet.read_table(path)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not readable ({reason}): remove it or run again.") from None
-        missing = [name for name in SCORE_TYPES if name not in table.column_names]
+        missing = [column for column in types if column not in table.column_names]
         if missing:
             raise UsageError(f"{path}: no column {missing[0]!r}: remove the file or run again.")
-        return {name: table[name].to_numpy() for name in SCORE_TYPES}
+        return {column: table[column].to_numpy() for column in types}
 
 
 def is_run_folder(path: Path) -> bool:
@@ -151,19 +166,11 @@ def is_run_folder(path: Path) -> bool:
         return False
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it; a failure leaves no trace."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        # mkstemp gives 0600; a report is meant to be read by others as any new file is.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def write_picture(folder: Path, figure: Any, dpi: int = 150) -> Path:
+    """Save a matplotlib figure as ``report.png`` in ``folder``."""
+    path = folder / PICTURE
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format="png"))
+    return path
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -204,20 +211,14 @@ def _parse(text: str, where: str) -> Row:
     return row
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
 def _factory(kind: str) -> str:
     return "bool_" if kind == "bool" else kind
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def _pyarrow(name: str) -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError:
-        raise UsageError(f"{SCORES} needs the pyarrow package: pip install 'fastprune[demo]'.") from None
+        raise UsageError(f"{name} needs the pyarrow package: pip install 'fastprune[demo]'.") from None
     return pyarrow, parquet

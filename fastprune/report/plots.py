@@ -1,4 +1,4 @@
-"""``report.png``: quality against time on the left, what was kept and dropped on the right.
+"""``report.png``: quality against time, churn and data map on the left, what was kept and dropped on the right.
 
 Drawn with Figure objects alone: no pyplot, so nothing global is touched and no display is needed.
 """
@@ -6,19 +6,26 @@ Drawn with Figure objects alone: no pyplot, so nothing global is touched and no 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from fastprune.errors import UsageError
+from fastprune.report.cycles import (
+    DROPPED_COLOUR,
+    KEPT_COLOUR,
+    churn_curves,
+    data_map,
+    draw_churn,
+    draw_data_map,
+)
 from fastprune.report.summary import BASELINE
 
 # Okabe and Ito's palette, which stays distinct for colour-blind readers; black is the baseline's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BASELINE_COLOUR = "#000000"
-KEPT_COLOUR, DROPPED_COLOUR = "#0072B2", "#E69F00"
 MARKERS = "osD^vPX*"
 LINE_STYLES = ("-", "--", ":", "-.")
 MAX_PANELS = 6
@@ -32,28 +39,60 @@ def draw(
     metrics: Sequence[Mapping[str, Any]],
     scores: Mapping[str, np.ndarray] | None = None,
     title: str = "",
+    recorded: Mapping[str, np.ndarray] | None = None,
+    baselines: Collection[str] = (BASELINE,),
 ) -> Any:
-    """The picture as a ``matplotlib.figure.Figure``.
+    """The picture as a ``matplotlib.figure.Figure``: panels for which there is nothing to show are left out.
 
-    metrics: rows of ``metrics.jsonl``.  scores: columns of ``scores.parquet``, or None: then the left
-    panel takes the whole width.
+    metrics: rows of ``metrics.jsonl``.  scores, recorded: columns of ``scores.parquet`` and ``data_map.parquet``.
+    baselines: the runs on all data, drawn in black.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError("report.png needs the matplotlib package: pip install 'fastprune[demo]'.") from None
     chosen = None if scores is None else choose_run(scores, [row["run"] for row in metrics])
-    figure = Figure(figsize=(8 if chosen is None else 15, 6), layout="constrained")
+    shown = data_map(scores, recorded, chosen)
+    lower = [bool(churn_curves(metrics)), shown is not None]
+    figure = Figure(figsize=(8 if chosen is None else 16, 10 if any(lower) else 6), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=14, fontweight="bold")
-    if chosen is None or scores is None:
-        _draw_curves(figure.add_subplot(), metrics)
-        return figure
-    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.15))
-    left, right = halves
-    _draw_curves(left.add_subplot(), metrics)
-    _draw_histograms(right, scores, *chosen)
+    left, right = _divided(figure, chosen is not None, nrows=1, ncols=2, wspace=0.03)
+    upper, below = _divided(left, any(lower), nrows=2, ncols=1, hspace=0.03, height_ratios=(1.35, 1))
+    style = line_styles([row["run"] for row in metrics], baselines)
+    _draw_curves(upper.add_subplot(), metrics, style)
+    if right is not None and scores is not None and chosen is not None:
+        _draw_histograms(right, scores, *chosen)
+    if below is not None:
+        places = iter(below.subplots(1, sum(lower), squeeze=False).flat)
+        if lower[0]:
+            draw_churn(next(places), metrics, style)
+        if shown is not None:
+            draw_data_map(next(places), shown)
     return figure
+
+
+def _divided(figure: Any, wanted: bool, **grid: Any) -> tuple[Any, Any]:
+    """Two parts of the figure, or all of it and None."""
+    return tuple(figure.subfigures(**grid)) if wanted else (figure, None)
+
+
+def line_styles(runs: Sequence[str], baselines: Collection[str] = (BASELINE,)) -> dict[str, dict[str, Any]]:
+    """Colour, line and marker of each run, the same in every panel."""
+    names = list(dict.fromkeys(runs))
+    others = [run for run in names if run not in baselines]
+    style = {}
+    for run in names:
+        place = others.index(run) if run in others else -1
+        line = max(place, 0) // len(COLOURS) if run in others else [r for r in names if r in baselines].index(run)
+        style[run] = {
+            "color": COLOURS[place % len(COLOURS)] if run in others else BASELINE_COLOUR,
+            "linestyle": LINE_STYLES[line % len(LINE_STYLES)],
+            "marker": MARKERS[(place + 1) % len(MARKERS)],
+            "markersize": 5,
+            "linewidth": 2,
+        }
+    return style
 
 
 def quality_key(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -111,25 +150,17 @@ def bin_edges(score: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.linspace(low, high, BINS + 1), False
 
 
-def _draw_curves(axes: Any, metrics: Sequence[Mapping[str, Any]]) -> None:
+def _draw_curves(axes: Any, metrics: Sequence[Mapping[str, Any]], style: Mapping[str, Mapping[str, Any]]) -> None:
     key = quality_key(metrics)
     lines = {run: curve for run, curve in curves(metrics, key).items() if curve}
-    others = [run for run in lines if run != BASELINE]
     for run, curve in lines.items():
-        place = others.index(run) if run in others else -1
         x, y = zip(*curve, strict=True)
-        axes.plot(
-            x,
-            [100 * value for value in y],
-            color=BASELINE_COLOUR if run == BASELINE else COLOURS[place % len(COLOURS)],
-            linestyle=LINE_STYLES[max(place, 0) // len(COLOURS) % len(LINE_STYLES)],
-            marker=MARKERS[(place + 1) % len(MARKERS)],
-            markersize=5,
-            linewidth=2,
-            label=f"{run}: {100 * y[-1]:.1f} % after {x[-1]:,.0f} s",
-        )
+        label = f"{run}: {100 * y[-1]:.1f} % after {x[-1]:,.0f} s"
+        axes.plot(x, [100 * value for value in y], label=label, **style[run])
     if lines:
-        axes.legend(loc="lower right", fontsize=11)
+        size, columns = (11, 1) if len(lines) <= 6 else (8, 1) if len(lines) <= 16 else (6, 2)
+        # Out of the layout: of dozens of runs it may be larger than the panel.
+        axes.legend(loc="lower right", fontsize=size, ncols=columns).set_in_layout(False)
     else:
         axes.text(0.5, 0.5, "no evaluation on the test split", ha="center", transform=axes.transAxes)
     n_seeds = len({row["seed"] for row in metrics})

@@ -97,7 +97,10 @@ def _rich_part(headings: Sequence[str], body: Sequence[Sequence[str]], indices: 
     for index in indices:
         # A word a line keeps narrow numbers in narrow columns.
         heading = headings[index].replace(" ", "\n")
-        table.add_column(heading, justify="left" if index < n_text else "right", no_wrap=True)
+        # A long name is folded before numbers are cut.
+        table.add_column(
+            heading, justify="left" if index < n_text else "right", no_wrap=index >= n_text, overflow="fold"
+        )
     for line in body:
         table.add_row(*(escape(line[index]) for index in indices))
     return table

@@ -95,6 +95,16 @@ def mean_in_order(values: Tensor) -> Tensor:
     return (values.cumsum(0)[-1] / len(values)).clamp(values.min(), values.max())
 
 
+def below_mean(scores: Tensor | np.ndarray) -> Tensor:
+    """Which scores are below the mean of all, (n,) bool: those of which `threshold_random` drops some.
+
+    Raises:
+        ValueError: a score is infinite or NaN.
+    """
+    values = finite(as_tensor(scores), "threshold_random")
+    return values < _mean(values)
+
+
 def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round: int) -> Selection:
     """All examples not below the mean score, and a random part of those below, which then count for more.
 

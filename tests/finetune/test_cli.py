@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 from conftest import utterances, write_slotgated
 
-RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "summary.json", "model"}
+RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"}
 
 
 # One thread in every process: PyTorch sums in another order with two, and runs are compared bit by bit.

@@ -93,18 +93,23 @@ def axes_titles(figure):
 
 def test_picture_counts_every_example_once():
     figure = draw(METRICS, scores(CYCLES), "trips, tiny")
-    left, *panels = figure.axes
+    left, *panels, score_map = figure.axes
     assert [line.get_label().split(":")[0] for line in left.lines] == ["full", "el2n 0.5", "static 0.5"]
     assert left.get_xlabel() and left.get_ylabel() == "exact match (%)" and "2 seeds" in left.get_title()
     assert [axes.get_title() for axes in panels] == ["after epoch 1: 50 % kept", "after epoch 2: 50 % kept"]
     for axes in panels:
         dropped, kept = (sum(bar.get_height() for bar in container) for container in axes.containers)
         assert (dropped, kept) == (25, 25)
+    assert score_map.get_title() == "Scores over 2 cycles: el2n 0.5, seed 0"
+    assert [len(dots.get_offsets()) for dots in score_map.collections] == [25, 25]
 
 
 def test_many_cycles_are_thinned_out():
     figure = draw(METRICS, scores([("el2n 0.5", 0, epoch, 0.3) for epoch in range(1, 12)]))
-    assert len(figure.axes) == 1 + 6
+    assert axes_titles(figure)[1:] == [
+        *(f"after epoch {epoch}: 30 % kept" for epoch in (1, 3, 5, 7, 9, 11)),
+        "Scores over 11 cycles: el2n 0.5, seed 0",
+    ]
 
 
 @pytest.mark.parametrize(

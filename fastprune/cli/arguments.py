@@ -1,0 +1,45 @@
+"""What several commands share: which data, and whether the packages they need are there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import Any
+
+from fastprune.data import TextData, load
+from fastprune.errors import UsageError
+
+
+def add_data(group: Any) -> None:
+    """``--data`` and the options that say how to read it."""
+    group.add_argument(
+        "--data",
+        help="folder in SlotGated form (train/seq.in, seq.out, label), a .csv/.tsv/.jsonl file or a folder "
+        "of them, or a hub id (the packaged home-assistant commands)",
+    )
+    group.add_argument("--text-column", help="column with the text (found by its usual names)")
+    group.add_argument("--label-column", help="column with the label (found by its usual names)")
+    group.add_argument("--pair-column", help="column with a second sentence (none)")
+    group.add_argument("--slots-column", help="column with space-separated BIO tags (none)")
+    group.add_argument("--max-train", type=int, help="that many training examples only (all)")
+
+
+def source_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the data is loaded: arguments of `fastprune.data.load`, and ``max_train``."""
+    names = ("data", "text_column", "label_column", "pair_column", "slots_column", "max_train")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def load_data(arguments: argparse.Namespace) -> TextData:
+    """The data that the options name."""
+    source = source_of(arguments)
+    limit = source.pop("max_train")
+    data = load(source.pop("data"), **source)
+    return data if limit is None else data.limit(limit)
+
+
+def need_packages(command: str, *names: str) -> None:
+    """Refuse to start what would fail for want of a package: before hours of work, not after them."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'fastprune[demo]'")

@@ -1,0 +1,149 @@
+"""``fastprune finetune``: finetune on all examples and pruned, and report both."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fastprune.cli.arguments import add_data, load_data, need_packages, source_of
+from fastprune.errors import UsageError
+
+
+def add(commands: Any) -> None:
+    """The command's grammar."""
+    job = commands.add_parser(
+        "finetune",
+        help="finetune on all examples and pruned, and report both",
+        description="Finetune an encoder on all examples and with dynamic pruning, side by side. Without "
+        "arguments: the packaged MiniLM on the packaged joint intent + slot data.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    job.set_defaults(command=run)
+    what = job.add_argument_group("what")
+    what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
+    add_data(what)
+    prune = job.add_argument_group("pruning")
+    prune.add_argument("--method", nargs="+", default=["el2n"], help="see `fastprune methods`")
+    prune.add_argument(
+        "--keep-fraction",
+        nargs="+",
+        default=["0.5"],
+        help="share kept, in (0, 1]; or linear:A:B, cosine:A:B from the first cycle to the last; or budget:X, the "
+        "share of all epochs' examples that the run may read",
+    )
+    prune.add_argument("--warmup-epochs", type=int, default=1, help="epochs on everything first")
+    prune.add_argument("--cycle-epochs", type=int, default=2, help="epochs between two selections")
+    prune.add_argument(
+        "--smoothing",
+        default="auto",
+        help="latest, ema, mean:M for methods that rank by latest scores; auto: ema for joint data",
+    )
+    prune.add_argument(
+        "--offset", type=float, default=0.0, help="share dropped from the hard end first; 0: the method's own"
+    )
+    prune.add_argument(
+        "--final-share", type=float, help="share of the epochs, at the end, on all examples (the method's own)"
+    )
+    prune.add_argument(
+        "--compare",
+        action="store_true",
+        help="also full cut short to the pruned budget, and random",
+    )
+    train = job.add_argument_group("training")
+    train.add_argument("--epochs", type=int, default=6)
+    train.add_argument("--lr", type=float, default=3e-4)
+    train.add_argument("--batch-size", type=int, default=32)
+    train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
+    train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    train.add_argument("--out", type=Path, help="run folder (runs/<data>-<time>)")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, from its newest checkpoint")
+    train.add_argument(
+        "--dynamics", type=Path, help="folder for each run's logits by epoch, in the form of Dataset Cartography"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``fastprune finetune``."""
+    from fastprune.finetune.spec import plan_runs
+    from fastprune.report.folder import METRICS
+
+    need_packages("finetune", "transformers", "seqeval", "pyarrow", "matplotlib", "rich")
+    training = _training(arguments, joint=True)
+    data = load_data(arguments)
+    if not data.joint:
+        training = _training(arguments, joint=False)
+    specs = plan_runs(
+        arguments.method,
+        arguments.keep_fraction,
+        arguments.seed,
+        n=len(data.train),
+        training=training,
+        compare=arguments.compare,
+    )
+    if arguments.resume and arguments.out is None:
+        raise UsageError("--resume needs --out, the run folder to go on with")
+    out = arguments.out or Path("runs") / f"{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not arguments.resume and (out / METRICS).is_file():
+        raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
+    _warn_of_unseen(data.unseen)
+    if arguments.warmup_epochs >= arguments.epochs:
+        print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
+
+    from rich.console import Console
+
+    from fastprune.finetune.session import finetune
+    from fastprune.report import rich_table
+
+    try:
+        report = finetune(
+            data,
+            arguments.model,
+            specs,
+            training,
+            out,
+            resume=arguments.resume,
+            dynamics=arguments.dynamics,
+            source=source_of(arguments),
+        )
+    except KeyboardInterrupt:
+        print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+        raise
+    Console().print(rich_table(report.summary))
+    print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
+
+
+def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no-untyped-def]
+    from fastprune.finetune.precision import fast_bf16
+    from fastprune.finetune.spec import Training
+
+    smoothing = arguments.smoothing
+    if smoothing == "auto":
+        smoothing = "ema" if joint else "latest"
+    return Training(
+        epochs=arguments.epochs,
+        warmup_epochs=arguments.warmup_epochs,
+        cycle_epochs=arguments.cycle_epochs,
+        batch_size=arguments.batch_size,
+        lr=arguments.lr,
+        bf16=fast_bf16() if arguments.precision == "auto" else arguments.precision == "bf16",
+        smoothing=smoothing,
+        offset=arguments.offset,
+        max_length=arguments.max_length,
+        final_share=arguments.final_share,
+    )
+
+
+def _warn_of_unseen(unseen: dict[str, dict[str, int]]) -> None:
+    for kind, labels in unseen.items():
+        if labels:
+            shown = ", ".join(f"{name} ({count})" for name, count in list(labels.items())[:5])
+            more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+            print(
+                f"note: {len(labels)} {kind} label(s) occur only outside the training data and count as errors, "
+                f"{sum(labels.values())} times in all: {shown}{more}",
+                file=sys.stderr,
+            )

@@ -1,0 +1,51 @@
+"""``fastprune methods``: the pruning methods and their cards."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from typing import Any
+
+from fastprune.errors import UsageError
+
+WIDTH = 80
+FIELDS = ("Source", "Rule", "Settings", "Reads", "Cost", "Memory", "When", "When not")
+
+
+def add(commands: Any) -> None:
+    """The command's grammar."""
+    methods = commands.add_parser("methods", help="the pruning methods and their cards")
+    methods.set_defaults(command=run)
+    methods.add_argument("name", nargs="?", help="show this method's card whole")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``fastprune methods``."""
+    from fastprune.methods import METHOD_CARDS
+
+    if arguments.name is not None:
+        name = arguments.name.partition(":")[0]
+        if name not in METHOD_CARDS:
+            raise UsageError(f"method {arguments.name!r} is unknown; choose one of {', '.join(METHOD_CARDS)}")
+        print(wrap_card(METHOD_CARDS[name]))
+        return
+    margin = max(map(len, METHOD_CARDS)) + 2
+    for name, card in METHOD_CARDS.items():
+        print(
+            textwrap.fill(
+                card.splitlines()[0], WIDTH, initial_indent=f"{name:<{margin}}", subsequent_indent=" " * margin
+            )
+        )
+
+
+def wrap_card(card: str) -> str:
+    """A card in 80 columns: each of its fields begins a line, the rest of it is indented."""
+    title, *paragraphs = card.split("\n\n")
+    lines = [textwrap.fill(" ".join(title.split()), WIDTH)]
+    for paragraph in paragraphs:
+        lines.append("")
+        for field in re.split(rf"(?:^|\s+)(?=(?:{'|'.join(FIELDS)}): )", " ".join(paragraph.split())):
+            if field:
+                lines.append(textwrap.fill(field, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(lines)

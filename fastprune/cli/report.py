@@ -1,0 +1,34 @@
+"""``fastprune report``: table, picture and page of one or more run folders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The command's grammar."""
+    report = commands.add_parser(
+        "report",
+        help="table, picture and examples of run folders",
+        description="Make report.png and report.md again and show what is in them: accuracy against time, the scores "
+        "and the churn of each cycle, the data map, and the most and the least useful examples.",
+    )
+    report.set_defaults(command=run)
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder; several are shown together")
+    report.add_argument("--out", type=Path, help="folder for report.png and report.md (the run folder, if it is one)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``fastprune report``."""
+    from rich.console import Console
+
+    from fastprune.report import rich_examples, rich_table, write_report
+
+    report = write_report(*arguments.runs, out=arguments.out)
+    console = Console()
+    console.print(rich_table(report.summary))
+    for ends in report.examples.values():
+        console.print(rich_examples(ends, console.width))
+    print(f"picture: {report.picture}\npage: {report.page}")

@@ -1,0 +1,79 @@
+"""``fastprune score``: score a data set with a finetuned model, without training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastprune.cli.arguments import add_data, load_data, need_packages
+from fastprune.errors import UsageError
+from fastprune.score_files import check_kind, write_columns
+
+METRICS = ("el2n", "loss", "grand", "entropy", "confidence", "margin", "correct")
+SHRINKING = ("confidence", "margin", "correct")
+"""Metrics that are smallest where most is left to learn."""
+
+
+def add(commands: Any) -> None:
+    """The command's grammar."""
+    score = commands.add_parser(
+        "score",
+        help="score a data set with a finetuned model",
+        description="Score the training examples of a data set with a finetuned model, without training. The file "
+        "holds index, one column a metric, score (the first metric) and label.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    score.set_defaults(command=run)
+    score.add_argument(
+        "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
+    )
+    add_data(score)
+    score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
+    score.add_argument("--out", type=Path, required=True, help="file of scores: .parquet, .csv or .jsonl")
+    score.add_argument(
+        "--dynamics", type=Path, help="folder to which the logits are added as the next epoch of training dynamics"
+    )
+    score.add_argument("--batch-size", type=int, default=128)
+    score.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    score.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``fastprune score``."""
+    need_packages("score", "transformers", "rich")
+    for name in ("batch_size", "max_length"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(arguments, name)}")
+    check_kind(arguments.out)
+    if not arguments.out.parent.is_dir():
+        raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
+    data = load_data(arguments)
+
+    from fastprune.finetune.finetuned import load_finetuned
+    from fastprune.finetune.precision import fast_bf16
+    from fastprune.finetune.progress import counting
+    from fastprune.finetune.scoring import score_texts
+
+    finetuned = load_finetuned(arguments.model)
+    metrics = list(dict.fromkeys(arguments.metrics))
+    with counting("scoring", len(data.train)) as progress:
+        columns = score_texts(
+            finetuned,
+            finetuned.fit(data),
+            metrics,
+            batch_size=arguments.batch_size,
+            max_length=arguments.max_length,
+            bf16=fast_bf16() if arguments.precision == "auto" else arguments.precision == "bf16",
+            progress=progress,
+            dynamics=arguments.dynamics,
+        )
+    write_columns(arguments.out, columns)
+    if metrics[0] in SHRINKING:
+        print(
+            f"note: {metrics[0]} shrinks as an example is learned, and --method static:{arguments.out} keeps the "
+            "largest scores; name el2n or loss first for that",
+            file=sys.stderr,
+        )
+    print(f"{len(data.train)} examples scored by {', '.join(metrics)}: {arguments.out}")

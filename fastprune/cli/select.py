@@ -1,0 +1,174 @@
+"""``fastprune select``: from a file of scores to a file of the examples to keep."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastprune import dynamics
+from fastprune.cli.score import SHRINKING
+from fastprune.errors import UsageError
+from fastprune.pruning.keep import check_fraction
+from fastprune.score_files import check_kind, newest_rows, numbers, pick, read_columns, write_columns
+from fastprune.selection import (
+    Selection,
+    class_balanced,
+    easiest,
+    hardest,
+    probabilistic,
+    random,
+    stratified,
+    threshold_random,
+    window,
+)
+from fastprune.selection.by_chance import below_mean
+
+STRATEGIES = (
+    "hardest",
+    "easiest",
+    "window",
+    "stratified",
+    "class-balanced",
+    "probabilistic",
+    "random",
+    "threshold-random",
+)
+WITH_OFFSET = ("window", "stratified", "class-balanced")
+
+
+def add(commands: Any) -> None:
+    """The command's grammar."""
+    select = commands.add_parser(
+        "select",
+        help="choose the examples to keep from a file of scores",
+        description="Choose the examples to keep. The file written holds index, score and, where the strategy has "
+        "them, weight.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    select.set_defaults(command=run)
+    select.add_argument(
+        "scores",
+        type=Path,
+        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the last counts), or a folder of "
+        "training dynamics, which gives confidence, variability, correctness, forgetting and aum",
+    )
+    select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
+    select.add_argument("--out", type=Path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
+    select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
+    select.add_argument("--column", help="which score (score; of training dynamics variability)")
+    select.add_argument(
+        "--hardest",
+        choices=("largest", "smallest"),
+        help="which end of the column is hard (smallest for confidence, margin, correct, correctness and aum)",
+    )
+    select.add_argument("--offset", type=float, default=0.0, help=f"share dropped first: {', '.join(WITH_OFFSET)}")
+    select.add_argument("--labels", help="column with the class of each example: class-balanced")
+    select.add_argument("--quota", choices=("proportional", "equal", "sqrt"), default="proportional")
+    select.add_argument("--power", type=float, default=1.0, help="of the score: probabilistic")
+    select.add_argument("--weighted", action="store_true", help="add weights: probabilistic")
+    select.add_argument("--seed", type=int, default=0, help="of the strategies that draw")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``fastprune select``."""
+    check_kind(arguments.out)
+    where = str(arguments.scores)
+    if arguments.scores.is_dir():
+        columns, column = dynamics.read_dynamics(arguments.scores), arguments.column or "variability"
+    else:
+        table = read_columns(arguments.scores)
+        columns, column = newest_rows(table, where), arguments.column or "score"
+        if len(columns["index"]) < len(table["index"]):
+            rows = f"{len(table['index'])} rows for {len(columns['index'])} examples"
+            print(f"note: {where} holds {rows}; the last of each counts", file=sys.stderr)
+    scores = numbers(columns, column, where)
+    shrinks = column in (*SHRINKING, *dynamics.SHRINKING)
+    smallest = shrinks if arguments.hardest is None else arguments.hardest == "smallest"
+    try:
+        selection = choose(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+    kept = selection.indices.numpy()
+    written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ("index", "guid") if name in columns}
+    written["score"] = scores[kept]
+    if selection.weights is not None:
+        written["weight"] = selection.weights.numpy()
+    write_columns(arguments.out, written)
+    print(summary(arguments.strategy, column, scores, kept, smallest=smallest))
+    print(f"kept: {arguments.out}")
+
+
+def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str) -> Selection:
+    """The selection of ``scores``, (n,) with larger harder, that the options ask for.
+
+    Raises:
+        UsageError: options that do not go together.
+        ValueError: as the strategies.
+    """
+    strategy, seed, n = arguments.strategy, arguments.seed, len(scores)
+    k = max(1, round(check_fraction(arguments.keep_fraction, "--keep-fraction") * n))
+    if arguments.offset and strategy not in WITH_OFFSET:
+        raise UsageError(f"--offset goes with --strategy {', '.join(WITH_OFFSET)}, not with {strategy}")
+    if (arguments.labels is None) == (strategy == "class-balanced"):
+        raise UsageError("--labels COLUMN and --strategy class-balanced go together; give both or neither")
+    if arguments.weighted and strategy != "probabilistic":
+        raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
+    if strategy == "class-balanced":
+        labels = np.unique(pick(columns, arguments.labels, where), return_inverse=True)[1]
+        inner = partial(_fitting_window, offset=arguments.offset)
+        return class_balanced(scores, torch.from_numpy(labels), k, quota=arguments.quota, inner=inner)
+    if strategy == "window":
+        return window(scores, k, arguments.offset)
+    if strategy == "stratified":
+        return stratified(scores, k, seed, 0, offset=arguments.offset)
+    if strategy == "probabilistic":
+        return probabilistic(scores, k, seed, 0, power=arguments.power, weighted=arguments.weighted)
+    if strategy == "random":
+        return random(n, k, seed, 0)
+    if strategy == "threshold-random":
+        return _threshold_random(scores, k, seed)
+    return easiest(scores, k) if strategy == "easiest" else hardest(scores, k)
+
+
+def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
+    """How many are kept, where the cut is, and the scores of both parts."""
+    inside = np.zeros(len(scores), dtype=bool)
+    inside[kept] = True
+    hard_end = "smallest" if smallest else "largest"
+    lines = [f"strategy   {strategy}, {column}: {hard_end} is hardest", f"kept       {len(kept)} of {len(scores)}"]
+    if strategy in ("hardest", "easiest") and len(kept):
+        last = scores[kept].min() if (strategy == "hardest") != smallest else scores[kept].max()
+        lines.append(f"threshold  {last:.6g}")
+    lines.append(f"{'':<11}{'examples':>9}{'least':>13}{'mean':>13}{'most':>13}")
+    for name, part in (("kept", scores[inside]), ("pruned", scores[~inside])):
+        numbers = (
+            [f"{v:.6g}" for v in (part.min(), part.mean(dtype=np.float64), part.max())] if len(part) else ["–"] * 3
+        )
+        lines.append(f"{name:<11}{len(part):>9}" + "".join(f"{number:>13}" for number in numbers))
+    return "\n".join(lines)
+
+
+def _fitting_window(scores: Tensor, k: int, offset: float) -> Selection:
+    # A class of which nearly all are kept cannot spare its hardest.
+    return window(scores, k, min(offset, 1.0 - k / len(scores)))
+
+
+def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:
+    """InfoBatch's rule with the share dropped below the mean that leaves k."""
+    below, dropped = int(below_mean(scores).sum()), len(scores) - k
+    if dropped >= below > 0 or dropped > below:
+        raise UsageError(
+            f"threshold-random drops some of the {below} examples below the mean score, so it cannot drop {dropped} of "
+            f"{len(scores)}; raise --keep-fraction above {1 - below / len(scores):.4g}"
+        )
+    return threshold_random(scores, dropped / max(1, below), seed, 0)

@@ -1,0 +1,74 @@
+"""``report.md`` and what the terminal shows of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastprune.report.examples import Example, Extremes
+from fastprune.report.folder import PICTURE
+
+SHOWN_IN_TERMINAL = 5
+NO_TEXT = "(text not at hand)"
+
+
+def markdown_page(title: str, table: str, found: Mapping[str, Extremes]) -> str:
+    """The whole page; ``found`` by name of the run folder, which is shown if there are several."""
+    parts = [
+        f"# {title or 'Report'}\n\n",
+        table,
+        f"\n![accuracy against time, churn, data map and scores]({PICTURE})\n",
+    ]
+    for folder, ends in found.items():
+        where = f"{folder}: " if len(found) > 1 else ""
+        for name, examples in (("Most", ends.most), ("Least", ends.least)):
+            parts.append(f"\n## {name} useful examples: {where}{heading(ends)}\n\n")
+            parts.append(_table(examples))
+    return "".join(parts)
+
+
+def heading(ends: Extremes) -> str:
+    """Run, seed and when the scores were taken."""
+    return f"{ends.run}, seed {ends.seed}, after epoch {ends.epoch}"
+
+
+def rich_examples(ends: Extremes, width: int) -> Any:
+    """What to print with ``rich.console.Console`` of that width."""
+    from rich import box
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    def table(examples: Sequence[Example]) -> Table:
+        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, width=width)
+        for name in ("Index", "Score", "Kept"):
+            shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column("Label", no_wrap=True, max_width=24)
+        shown.add_column("Text", no_wrap=True, ratio=1)
+        for example in examples[:SHOWN_IN_TERMINAL]:
+            shown.add_row(*(escape(cell) for cell in _cells(example)))
+        return shown
+
+    return Group(
+        Text(f"Most useful: {heading(ends)}", style="bold"),
+        table(ends.most),
+        Text("Least useful", style="bold"),
+        table(ends.least),
+    )
+
+
+def _table(examples: Sequence[Example]) -> str:
+    lines = ["| Index | Score | Kept | Label | Text |\n", "| ---: | ---: | ---: | --- | --- |\n"]
+    lines += [f"| {' | '.join(_escape(cell) for cell in _cells(example))} |\n" for example in examples]
+    return "".join(lines)
+
+
+def _cells(example: Example) -> list[str]:
+    kept = f"{example.kept} of {example.cycles}"
+    text = NO_TEXT if example.text is None else " ".join(example.text.split())
+    return [str(example.index), f"{example.score:.3g}", kept, example.label or "–", text]
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
