@@ -1,4 +1,4 @@
-# `make demo`, `make test` and, for work on csrc, `make sanitize`. Each makes its own virtual environment first.
+# `make demo`, `make test` and, for long checks, `make soak` and `make sanitize`. Each makes its own virtual environment first.
 # TORCH picks another build, e.g. `make test TORCH=torch==2.13.0+cu130`.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
 
-.PHONY: demo test lint sanitize clean
+.PHONY: demo test lint soak sanitize clean
 
 demo: $(STAMP)-demo
 	$(BIN)/fastprune finetune --epochs 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -19,6 +19,12 @@ lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points.
+KILLS ?= 20
+SEED ?= 0
+soak: $(STAMP)-test
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
 # on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without

@@ -15,7 +15,7 @@ import torch.distributed as dist
 SECONDS = 100
 
 
-def run(worker: Path, ranks: int, *arguments: str) -> str:
+def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None) -> str:
     """What the ranks wrote, standard error included.
 
     Raises:
@@ -26,6 +26,7 @@ def run(worker: Path, ranks: int, *arguments: str) -> str:
     done = subprocess.run(
         [*torchrun, f"--nproc-per-node={ranks}", str(worker), *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -29,6 +29,6 @@ def run(arguments: argparse.Namespace) -> None:
     report = write_report(*arguments.runs, out=arguments.out)
     console = Console()
     console.print(rich_table(report.summary))
-    for ends in report.examples.values():
-        console.print(rich_examples(ends, console.width))
+    for folder, ends in report.examples.items():
+        console.print(rich_examples(ends, console.width, folder if len(report.examples) > 1 else None))
     print(f"picture: {report.picture}\npage: {report.page}")

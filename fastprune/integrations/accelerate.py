@@ -23,6 +23,11 @@ def prepare(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[
     accelerate repeats examples to give every process whole batches, those are the first of the epoch, and not the first
     after the resume.  ``save_state`` exchanges the scores of the processes first.
 
+    Where a scoring pass is due at the end of an epoch, save after it: the epoch that is handed out once more for the
+    pass has no batch left, and neither ``dispatch_batches`` nor accelerate before 1.9 can iterate an empty loader.
+    ``dispatch_batches`` also leaves out the loader's ``generator``, so that dropout differs after a resume within an
+    epoch.
+
     Args:
         loader: with ``sampler=pruner.sampler``; prepared already or not.
 

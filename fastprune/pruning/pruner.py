@@ -139,7 +139,7 @@ class DynamicPruner:
         Before an epoch that starts a cycle the kept set is chosen.  After ``load_state_dict`` it goes on in
         the epoch that was interrupted, behind the examples already read.  For a bitwise equal rest of the run
         give the `DataLoader` a ``generator`` of its own (it draws a number from the global one whenever an
-        iteration starts) and no workers (they read ahead).
+        iteration starts), and call ``observe`` in every step (workers read ahead of it).
 
         A run that has ended yields nothing more; ``reset()`` starts another.
 
@@ -269,6 +269,9 @@ class DynamicPruner:
             score_fn: called once with the int64 indices to score, returns their scores in that order
                 (a tensor, or a dict by metric).  `fastprune.score_dataset` does the pass for a model.  On several
                 processes each is given its share, all shares of one length.
+
+        Raises:
+            RuntimeError: it raised on another process; on that one its own error.
         """
         self.exchange()
         start = time.perf_counter()
@@ -400,7 +403,7 @@ class DynamicPruner:
 
     @property
     def _taken_in(self) -> int:
-        """Examples of the piece that ``observe`` has counted, on top of those left out in a resumed one."""
+        """As ``position``, but for examples that were handed out and not observed."""
         return self.sampler.started_at if self._trained is None else self._trained
 
     def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:

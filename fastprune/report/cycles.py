@@ -93,8 +93,16 @@ def draw_data_map(axes: Any, shown: DataMap) -> None:
         axes.set_title(f"Scores over {shown.cycles} cycles: {where}", fontsize=12)
         axes.set_xlabel("deviation of the score (not of p(label))", fontsize=11)
         axes.set_ylabel("mean score", fontsize=11)
+        if _skewed(shown.middle[finite]) and _skewed(shown.spread[finite]):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
     axes.tick_params(labelsize=10)
     axes.grid(alpha=0.3)
+
+
+def _skewed(values: np.ndarray) -> bool:
+    """Whether a linear scale would show one heap at its lower end."""
+    return len(values) > 0 and values.min() > 0 and np.median(values) < 0.1 * values.max()
 
 
 def _recorded_map(

@@ -20,19 +20,19 @@ def markdown_page(title: str, table: str, found: Mapping[str, Extremes]) -> str:
         f"\n![accuracy against time, churn, data map and scores]({PICTURE})\n",
     ]
     for folder, ends in found.items():
-        where = f"{folder}: " if len(found) > 1 else ""
+        where = heading(ends, folder if len(found) > 1 else None)
         for name, examples in (("Most", ends.most), ("Least", ends.least)):
-            parts.append(f"\n## {name} useful examples: {where}{heading(ends)}\n\n")
+            parts.append(f"\n## {name} useful examples: {where}\n\n")
             parts.append(_table(examples))
     return "".join(parts)
 
 
-def heading(ends: Extremes) -> str:
-    """Run, seed and when the scores were taken."""
-    return f"{ends.run}, seed {ends.seed}, after epoch {ends.epoch}"
+def heading(ends: Extremes, folder: str | None = None) -> str:
+    """Run, seed and when the scores were taken; after the folder, where there are several."""
+    return f"{'' if folder is None else f'{folder}: '}{ends.run}, seed {ends.seed}, after epoch {ends.epoch}"
 
 
-def rich_examples(ends: Extremes, width: int) -> Any:
+def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
     """What to print with ``rich.console.Console`` of that width."""
     from rich import box
     from rich.console import Group
@@ -51,7 +51,7 @@ def rich_examples(ends: Extremes, width: int) -> Any:
         return shown
 
     return Group(
-        Text(f"Most useful: {heading(ends)}", style="bold"),
+        Text(f"Most useful: {heading(ends, folder)}", style="bold"),
         table(ends.most),
         Text("Least useful", style="bold"),
         table(ends.least),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,41 +141,77 @@ def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):
     assert all("slot_f1" not in row or row["slot_f1"] is None for row in rows)
 
 
-def test_a_killed_run_resumes_to_the_same_numbers(joint_folder, tiny_model, tmp_path):
-    """Ends the process without warning after an epoch in the middle of the second run."""
+def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
+    joint_folder, tiny_model, tmp_path, monkeypatch, capsys
+):
+    """That going on gives the same bits is shown with killed runs, in test_killed.py."""
+    from fastprune.cli import main
+    from fastprune.finetune import session
+
     command = [
-        "finetune", "--data", str(joint_folder), "--model", str(tiny_model), "--epochs", "4", "--batch-size", "8",
-        "--precision", "fp32", "--method", "el2n",
+        "finetune", "--data", str(joint_folder), "--model", str(tiny_model), "--epochs", "2", "--batch-size", "8",
+        "--precision", "fp32", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert fastprune(*command, "--out", whole).returncode == 0
-    script = (
-        "import os, sys\n"
-        "from fastprune.finetune import session\n"
-        "save, count = session.save_checkpoint, [0]\n"
-        "def save_then_die(*a):\n"
-        "    save(*a); count[0] += 1\n"
-        "    if count[0] == 6: os.kill(os.getpid(), 9)\n"
-        "session.save_checkpoint = save_then_die\n"
-        "from fastprune.cli import main\n"
-        "main(sys.argv[1:])\n"
-    )
-    killed_command = [sys.executable, "-c", script, *command, "--out", str(killed)]
-    died = subprocess.run(killed_command, capture_output=True, env=ENVIRONMENT, timeout=300)
-    assert died.returncode == -9
-    assert (killed / "checkpoint.pt").is_file()
 
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "finish", interrupt)
+        assert main(command) == 130
+    assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint.pt", "model"}
     other_data = write_slotgated(tmp_path / "other", {"train": utterances(80, 7), "test": utterances(9, 8)})
-    wrong = fastprune(*command[:2], other_data, *command[3:], "--out", killed, "--resume")
-    assert wrong.returncode == 2 and "another data set" in wrong.stderr
-    changed = fastprune(*command, "--lr", 0.5, "--out", killed, "--resume")
-    assert changed.returncode == 2 and "lr = " in changed.stderr
+    for changed, named in (
+        (["--data", str(other_data)], "another data set"),
+        (["--lr", "0.5"], "lr = "),
+        (["--keep-fraction", "linear:0.5:0.5"], "runs = "),
+    ):
+        assert main([*command, *changed, "--resume"]) == 2
+        assert named in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "run")]) == 0, "a run that has not ended can be looked at"
+    assert main([*command, "--resume"]) == 0
+    assert set(os.listdir(tmp_path / "run")) == RUN_FILES
+    assert main([*command, "--resume"]) == 2
+    assert "has ended" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "none"), "--resume"]) == 2
+    assert "leave --resume out to start" in capsys.readouterr().err
 
-    resumed = fastprune(*command, "--out", killed, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    keys = ("run", "epoch", "train_loss", "exact_match", "examples_seen")
-    assert [[r[k] for k in keys] for r in metrics(killed)] == [[r[k] for k in keys] for r in metrics(whole)]
-    assert set(os.listdir(killed)) == RUN_FILES
+
+def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_folder, tiny_model, tmp_path):
+    from fastprune.cli import main
+    from fastprune.dynamics import count_epochs
+
+    def run(out, *more):
+        return main(
+            [
+                "finetune",
+                "--data",
+                str(joint_folder),
+                "--model",
+                str(tiny_model),
+                "--epochs",
+                "2",
+                "--precision",
+                "fp32",
+            ]
+            + ["--out", str(tmp_path / out), "--dynamics", str(tmp_path / "d"), *more]
+        )
+
+    assert run("first") == 0
+    assert sorted(os.listdir(tmp_path / "d")) == ["el2n-0.5-seed-0", "full-seed-0"]
+    assert count_epochs(tmp_path / "d" / "full-seed-0") == 2
+    lines = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in sorted((tmp_path / "d" / "el2n-0.5-seed-0" / "training_dynamics").iterdir())
+    ]
+    assert sorted(line["guid"] for line in lines[0]) == list(range(80)) and len(lines[1]) == 40
+    kept = parquet.read_table(tmp_path / "first" / "scores.parquet").to_pandas().query("kept")["index"]
+    assert sorted(line["guid"] for line in lines[1]) == sorted(kept)
+    recorded = parquet.read_table(tmp_path / "first" / "data_map.parquet").to_pandas()
+    assert recorded.groupby("run").size().to_dict() == {"el2n 0.5": 80, "full": 80}
+    assert run("second") == 2 and not (tmp_path / "second").exists()
+    assert run("second", "--method", "random") == 2, "the run on all data would be written there, too"
 
 
 BAD = {
@@ -259,7 +296,27 @@ def test_methods_and_info():
         "el2n", "el2n-free", "el2n-static", "loss", "random", "full",
     }  # fmt: skip
     assert "arXiv 2306.03208" in fastprune("methods", "el2n").stdout
+    unknown = fastprune("methods", "magic")
+    assert_one_sentence(unknown, "'magic' is unknown")
     assert "torch" in fastprune("info").stdout
+
+
+def test_cards_fit_80_columns_and_lose_no_word(capsys):
+    from fastprune.cli import main
+    from fastprune.methods import METHOD_CARDS
+
+    assert main(["methods"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert max(map(len, listed)) <= 80
+    assert [line.split()[0] for line in listed if not line.startswith(" ")] == list(METHOD_CARDS)
+    for name, card in METHOD_CARDS.items():
+        assert main(["methods", name]) == 0
+        shown = capsys.readouterr().out
+        assert shown.split() == card.split()
+        lines = shown.splitlines()
+        assert max(map(len, lines)) <= 80, name
+        fields = [line.split(":")[0] for line in lines if re.match(r"[A-Z][\w ]*: ", line)]
+        assert {"Rule", "Reads", "Cost", "Memory"} <= set(fields), name
 
 
 def assert_one_sentence(result, named):

@@ -148,9 +148,6 @@ class GivenOrders(Sampler[int]):
         generator = torch.Generator().manual_seed(OPTIONS["seed"] + self.epoch)
         return iter(torch.randperm(tiny.N, generator=generator).tolist())
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
 
 def changes_nothing(folder: Path) -> dict[str, Any]:
     """keep_fraction=1.0, and the same loop without fastprune's sampler, scores or pruner."""
@@ -160,11 +157,13 @@ def changes_nothing(folder: Path) -> dict[str, Any]:
     net = tiny.network()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     steps = EPOCHS * -(-tiny.N // (BATCH * plain.num_processes)) * plain.num_processes
-    loader = DataLoader(tiny.data(), sampler=GivenOrders(), batch_size=BATCH, generator=torch.Generator())
+    sampler = GivenOrders()
+    loader = DataLoader(tiny.data(), sampler=sampler, batch_size=BATCH, generator=torch.Generator())
     scheduler = LambdaLR(optimizer, lambda step: 1 - step / steps)
     model, optimizer, loader, scheduler = plain.prepare(net, optimizer, loader, scheduler)
     torch.manual_seed(100 + plain.process_index)
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
+        sampler.epoch = epoch
         for x, y, _ in loader:
             plain.backward(fastprune.cross_entropy(model(x), y, reduction="none").mean())
             optimizer.step()

@@ -273,14 +273,30 @@ def test_chunks_cover_warmup_and_every_kept_set(keep):
     assert set(read[phases[-1].index]) == kept
 
 
-def test_set_epoch_is_idempotent_and_ranks_agree():
+def test_a_frameworks_count_of_epochs_moves_nothing_and_ranks_agree():
     one, other = (DynamicPruner(N, keep_fraction=0.5, method="random", seed=3) for _ in range(2))
     for pruner in (one, other):
         pruner.plan(chunk_pieces(pruner.phases(4)))
         pruner.start_piece(0)
-    one.sampler.set_epoch(0)
-    one.sampler.set_epoch(0)
+    one.sampler.set_epoch(2)
+    one.sampler.shard(0, 2).set_epoch(2)
     assert list(one.sampler) == list(one.sampler) == list(other.sampler)
+
+
+@pytest.mark.parametrize("ranks, multiple", [(1, 1), (2, 2), (4, 4), (1, 30), (1, 200)])
+def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
+    pruner = DynamicPruner(N, keep_fraction=0.5)
+    next(pruner.epochs(1))
+    order = list(pruner.sampler)
+    filled = (3 * order)[: -(-N // multiple) * multiple]
+    shares = [pruner.sampler.shard(r, ranks) if ranks > 1 else pruner.sampler.filled(multiple) for r in range(ranks)]
+    assert [list(share) for share in shares] == [filled[r::ranks] for r in range(ranks)]
+    assert all(len(share) == len(list(share)) for share in shares)
+    begin = 60 // multiple * multiple
+    pruner.sampler.start_at(begin)
+    assert [list(share) for share in shares] == [filled[begin:][r::ranks] for r in range(ranks)]
+    pruner.sampler.start_at(N)
+    assert [list(share) for share in shares] == [[]] * ranks
 
 
 @pytest.mark.parametrize(

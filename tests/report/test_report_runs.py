@@ -1,0 +1,171 @@
+"""Reports of several run folders, the panels of the cycles, and the examples with their texts."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import utterances, write_slotgated
+from test_report_picture import METRICS, axes_titles, metric, scores
+
+from fastprune.cli import main
+from fastprune.data import identity_of, load
+from fastprune.errors import UsageError
+from fastprune.report import RunFolder, draw, write_report
+from fastprune.report.cycles import churn_curves, data_map
+from fastprune.report.examples import data_of, extremes
+
+pytest.importorskip("matplotlib")
+
+
+def pruned(run, seed, epoch, cycle, churn):
+    return metric(run, seed, epoch, 1.0, 0.5, phase="pruned", cycle=cycle, churn=churn)
+
+
+def test_churn_is_averaged_over_seeds_from_the_second_cycle_on():
+    rows = [metric("el2n", seed, 1, 1.0, 0.5, phase="warmup", cycle=0, churn=0.0) for seed in (0, 1)]
+    for seed, late in ((0, 0.2), (1, 0.4)):
+        rows += [pruned("el2n", seed, epoch, 1, 0.0) for epoch in (2, 3)]
+        rows += [pruned("el2n", seed, epoch, 2, late) for epoch in (4, 5)]
+        rows += [pruned("el2n", seed, 6, 3, 0.1)]
+        rows += [metric("el2n", seed, 7, 1.0, 0.5, phase="final", cycle=4, churn=0.9)]
+    assert churn_curves(rows) == {"el2n": [(4, pytest.approx(0.3)), (6, pytest.approx(0.1))]}
+    assert churn_curves(METRICS) == {}, "folders of earlier versions do not say"
+
+
+def test_the_score_map_is_mean_and_deviation_over_the_cycles():
+    table = scores([("el2n", 0, epoch, 0.5) for epoch in (1, 2, 4)], n=30)
+    table["score"][3] = np.inf
+    found = data_map(table, None, ("el2n", 0))
+    by_cycle = table["score"].reshape(3, 30).astype(np.float64)
+    by_cycle[~np.isfinite(by_cycle)] = np.nan
+    np.testing.assert_allclose(found.middle, np.nanmean(by_cycle, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.spread, np.nanstd(by_cycle, axis=0), rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(found.kept, table["kept"][60:])
+    assert not found.recorded and found.cycles == 3
+    assert data_map(scores([("el2n", 0, 1, 0.5)]), None, ("el2n", 0)) is None, "one cycle has no deviation"
+
+
+def recorded(run, seed, index):
+    n = len(index)
+    return {
+        "run": np.array([run] * n, object),
+        "seed": np.full(n, seed),
+        "index": np.array(index),
+        "confidence": np.linspace(0.2, 0.9, n),
+        "variability": np.linspace(0.1, 0.3, n),
+    }
+
+
+def test_a_recorded_data_map_goes_first_and_knows_who_was_kept():
+    table = scores([("el2n", 0, epoch, 0.5) for epoch in (1, 2)], n=30)
+    mine = recorded("el2n", 0, [2, 5, 29])
+    found = data_map(table, mine, ("el2n", 0))
+    assert found.recorded and found.middle.tolist() == mine["confidence"].tolist()
+    assert found.kept.tolist() == table["kept"][30:][[2, 5, 29]].tolist()
+    other = data_map(table, recorded("full", 1, [0, 1]), ("el2n", 0))
+    assert (other.run, other.seed, other.kept) == ("full", 1, None)
+    figure = draw([pruned("el2n", 0, 2, 2, 0.5)], table, recorded=mine)
+    titles = axes_titles(figure)
+    assert titles[-2:] == ["Churn: newly kept at each selection", "Data map: el2n, seed 0"]
+    assert figure.axes[-1].get_xlabel().startswith("variability") and figure.axes[-2].lines[0].get_ydata() == [50]
+
+
+def test_extremes_are_those_of_the_last_cycle():
+    table = scores([("el2n", 0, epoch, 0.5) for epoch in (1, 2)] + [("el2n", 1, 1, 0.5)], n=30)
+    table["score"][30 + 4] = np.inf  # not scored: neither useful nor useless
+    found = extremes(table, "el2n", 0, count=3)
+    last = table["score"][30:60]
+    order = [i for i in np.argsort(-last, kind="stable") if i != 4]
+    assert [e.index for e in found.most] == order[:3] and [e.index for e in found.least] == order[::-1][:3]
+    assert found.epoch == 2 and found.most[0].score == last[order[0]] and found.most[0].text is None
+    for example in found.most + found.least:
+        both = table["kept"][[example.index, 30 + example.index]]
+        assert (example.kept, example.cycles) == (both.sum(), 2)
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    rows = utterances(29, 5) + [("play | some <b> jazz", "O O O O B-genre", "PlayMusic")]
+    return write_slotgated(tmp_path / "texts", {"train": rows, "test": utterances(5, 6)})
+
+
+def run_folder(path, data_folder, **config):
+    """A folder with two runs over 30 examples, of which number 29 is the most useful."""
+    folder = RunFolder.create(path)
+    data = load(str(data_folder))
+    source = {"data": str(data_folder), "text_column": None, "max_train": None}
+    folder.write_config({"data": "trips", "model": "tiny", "data_source": source, **config})
+    folder.write_config({**folder.read_config(), "fingerprint": config.get("fingerprint", identity_of(data))})
+    folder.write_metrics([*METRICS, pruned("el2n 0.5", 0, 2, 2, 0.5)])
+    table = scores([("el2n 0.5", 0, epoch, 0.5) for epoch in (1, 2)], n=30)
+    table["score"][[29, 59]] = 9.0
+    table["kept"][[29, 59]] = True
+    folder.write_scores(table)
+    return folder.path
+
+
+def test_the_page_shows_texts_that_cannot_break_it(data_folder, tmp_path):
+    report = write_report(run_folder(tmp_path / "run", data_folder))
+    page = report.page.read_text()
+    assert page.startswith("# trips, tiny\n\n| Run | Method |") and "(report.png)" in page
+    assert "| 29 | 9 | 2 of 2 | PlayMusic | play \\| some &lt;b> jazz |" in page
+    first = report.examples["run"].least[0]
+    assert first.text == load(str(data_folder)).train.texts[first.index]
+    assert page.index("## Most useful") < page.index("## Least useful")
+
+
+def test_changed_or_missing_data_give_indices_only(data_folder, tmp_path):
+    run = run_folder(tmp_path / "run", data_folder, fingerprint="of something else")
+    assert data_of(RunFolder.open(run).read_config()) is None
+    assert "| 29 | 9 | 2 of 2 | – | (text not at hand) |" in write_report(run).page.read_text()
+    for config in ({}, {"data_source": None}, {"data_source": {"data": str(tmp_path / "gone")}}):
+        assert data_of(config) is None
+
+
+def test_several_folders_in_one_report(data_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    paths = [run_folder(tmp_path / name, data_folder) for name in ("a", "b")]
+    before = {path: (path / "metrics.jsonl").read_bytes() for path in paths}
+    assert main(["report", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
+    said = capsys.readouterr().out
+    assert "a: full" in said and "b: el2n 0.5" in said and "play | some <b> jazz" in said
+    assert "Most useful: b: el2n 0.5, seed 0, after epoch 2" in said
+    assert sorted(os.listdir(tmp_path / "both")) == ["report.md", "report.png"]
+    page = (tmp_path / "both" / "report.md").read_text()
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| a: ")]
+    assert rows == ["| a: full", "| a: el2n 0.5", "| a: static 0.5"]
+    assert page.count("## Most useful examples: ") == 2
+    assert all((path / "metrics.jsonl").read_bytes() == before[path] for path in paths)
+    assert not (paths[0] / "report.png").exists()
+    assert main(["report", *map(str, paths)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_folders_of_one_name_are_told_apart(data_folder, tmp_path):
+    paths = [run_folder(tmp_path / place / "run", data_folder) for place in ("x", "y")]
+    runs = [row["run"] for row in write_report(*paths, out=tmp_path / "out").summary["rows"]]
+    assert len(set(runs)) == 6 and runs[0] == f"{paths[0]}: full"
+
+
+def test_baselines_of_all_folders_are_black(data_folder, tmp_path):
+    rows = [{**row, "run": f"{folder}: {row['run']}"} for folder in "ab" for row in METRICS]
+    lines = {
+        line.get_label().split(" after")[0]: line for line in draw(rows, baselines=("a: full", "b: full")).axes[0].lines
+    }
+    black = [name for name, line in lines.items() if line.get_color() == "#000000"]
+    assert [name.rsplit(":", 1)[0] for name in black] == ["a: full", "b: full"]
+    assert len({lines[name].get_linestyle() for name in black}) == 2
+
+
+def test_no_folder_at_all_is_refused():
+    with pytest.raises(UsageError, match="give one or more"):
+        write_report()
+
+
+def test_damaged_data_maps_are_named(data_folder, tmp_path):
+    run = run_folder(tmp_path / "run", data_folder)
+    (run / "data_map.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match="data_map.parquet: not readable"):
+        write_report(run)
+    assert json.loads((run / "config.json").read_text())["data"] == "trips"
