@@ -97,7 +97,7 @@ def test_infobatch_leaves_the_expected_sum_of_losses_unchanged(k):
 
 
 def test_infobatch_takes_equal_losses_for_none_below_the_mean():
-    # 0.1 added up thirty times and divided is not 0.1; the line then moves to max_drop's count of the first.
+    # The line moves up to as many as max_drop asks for, of equal ones the first.
     loss = np.full(30, 0.1, dtype=np.float32)
     kept = InfoBatch(max_drop=0.5).select(scored(InfoBatch(), loss), 25, cycle=1, epoch=1, seed=0)
     assert kept.indices.tolist()[-20:] == list(range(10, 30))

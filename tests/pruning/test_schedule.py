@@ -112,10 +112,11 @@ def test_epochs_for_is_the_fewest(schedule, n, full_epochs):
 
 
 def test_one_epoch_more_may_read_less_under_a_ramp():
-    schedule = Schedule(LinearRamp(0.1, 1.0), warmup_epochs=0, cycle_epochs=2)
-    assert [budget(schedule.phases(10, e)) for e in (2, 3, 4)] == [20, 12, 22]
-    assert epochs_for(schedule, 10, 20) == 2
-    assert epochs_for(schedule, 10, 21) == 4
+    schedule = Schedule(LinearRamp(0.1, 1.0), warmup_epochs=0, cycle_epochs=3)
+    assert [budget(schedule.phases(10, e)) for e in (2, 3, 4, 5)] == [20, 30, 13, 23]
+    # Halving the interval from 2 to 8 would find 5.
+    assert epochs_for(schedule, 10, 21) == 3
+    assert epochs_for(schedule, 10, 31) == 6
 
 
 @settings(deadline=None)
