@@ -102,7 +102,7 @@ def below_mean(scores: Tensor | np.ndarray) -> Tensor:
         ValueError: a score is infinite or NaN.
     """
     values = finite(as_tensor(scores), "threshold_random")
-    return values < _mean(values)
+    return values < mean_in_order(values)
 
 
 def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round: int) -> Selection:
@@ -127,7 +127,7 @@ def threshold_random(scores: Tensor | np.ndarray, drop: float, seed: int, round:
         raise ValueError(f"drop must be in [0, 1), got {drop}")
     scores = as_tensor(scores)
     values = finite(scores, "threshold_random")
-    below = values < mean_in_order(values)
+    below = below_mean(scores)
     m = int(below.sum())
     # Those to drop have the smallest draws of all below.
     draws = uniforms(len(values), seed, round).masked_fill_(~below, 2.0)

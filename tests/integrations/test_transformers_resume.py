@@ -166,7 +166,7 @@ def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
     resume("belongs to another data set: its fingerprint is .* this one's is", data=other)
     resume("n = 50, this run has 40|chunks of", data=hub_dataset(40))
     resume("'el2n', this run has 'loss'", method="loss")
-    resume("'keep_fraction': '0.5'.*'keep_fraction': '0.52'", keep=0.52)
+    resume("'keep_fraction': 0.5.*'keep_fraction': 0.52", keep=0.52)
     resume("seed = 11, this run has 3", seed=3)
     resume("num_train_epochs", max_steps=16)
     os.remove(os.path.join(checkpoint, "fastprune.pt"))
