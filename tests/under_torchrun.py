@@ -15,7 +15,7 @@ import torch.distributed as dist
 SECONDS = 100
 
 
-def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None) -> str:
+def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None, seconds: int = SECONDS) -> str:
     """What the ranks wrote, standard error included.
 
     Raises:
@@ -30,7 +30,7 @@ def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None) -> s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=SECONDS + 60,
+        timeout=seconds + 60,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -251,12 +251,12 @@ class Attachment:
 
     def on_substep_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count the micro-batch."""
-        self._count(run)
+        run.micro += 1
         return fire("on_substep_end")
 
     def on_step_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
-        self._count(run)
+        run.micro += 1
         done = run.epochs.completed(run.position)
         if not run.epochs.aligned:
             state.epoch = float(done) if done > run.completed else run.epochs.at(run.position)
@@ -307,10 +307,6 @@ class Attachment:
                 write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
-
-    def _count(self, run: Run) -> None:
-        run.micro += 1
-        self.pruner.position = run.in_chunk
 
     def _open_epoch(self, run: Run, control: TrainerControl, fire: Fire) -> TrainerControl:
         if run.epoch_open:
