@@ -88,6 +88,8 @@ def finetune(
         "model": model_name,
         **asdict(training),
         "runs": [asdict(spec) for spec in specs],
+        # A run whose first epochs were not recorded could not be read.
+        "dynamics": None if dynamics is None else str(dynamics),
     }
     done: list[RunResult] = []
     state: Row | None = None

@@ -166,6 +166,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
         (["--data", str(other_data)], "another data set"),
         (["--lr", "0.5"], "lr = "),
         (["--keep-fraction", "linear:0.5:0.5"], "runs = "),
+        (["--dynamics", str(tmp_path / "d")], "dynamics = None"),
     ):
         assert main([*command, *changed, "--resume"]) == 2
         assert named in capsys.readouterr().err
