@@ -154,21 +154,27 @@ class PruningCallback(Callback):
         source.dataloader = functools.partial(self._train_dataloader, trainer, source.dataloader)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Schedules are configured: what ends the run is the user's again."""
-        self._restore_max_steps(trainer)
+        """Let Lightning resume as it does without ``max_steps``.
+
+        With it a loop restored from the end of an epoch takes that epoch for unfinished: it trains another batch of
+        it, or skips the next one.
+        """
+        trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up the epoch in which Lightning begins."""
         assert self.pruner is not None
+        self._restore_max_steps(trainer)
         if trainer.ckpt_path is not None and self._state is None:
             raise UsageError(
                 f"{trainer.ckpt_path} holds no pruning state: it was made without PruningCallback; resume it without, "
                 "or start afresh"
             )
-        epoch = trainer.fit_loop.epoch_progress.current.processed
+        epoch, last = trainer.fit_loop.epoch_progress.current.processed, len(self.pruner.sampler.pieces) - 1
         if self._state is not None and epoch == self.pruner.sampler.epoch + 1:
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
-            self._next_epoch(trainer, epoch)
+            if epoch <= last:
+                self._next_epoch(trainer, epoch)
         elif epoch != self.pruner.sampler.epoch:
             raise UsageError(
                 f"fit goes on in epoch {epoch}, pruning in epoch {self.pruner.sampler.epoch}: pass ckpt_path, or make "
