@@ -175,6 +175,7 @@ class PruningCallback(Callback):
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
             if epoch <= last:
                 self._next_epoch(trainer, epoch)
+                self._leave_epoch(trainer)
         elif epoch != self.pruner.sampler.epoch:
             raise UsageError(
                 f"fit goes on in epoch {epoch}, pruning in epoch {self.pruner.sampler.epoch}: pass ckpt_path, or make "
@@ -392,6 +393,14 @@ class PruningCallback(Callback):
         self._indices = rank_indices(pruner.sampler, *world())
         if len(pruner.sampler) != before:
             _set_up_again(trainer)
+
+    def _leave_epoch(self, trainer: Any) -> None:
+        """Let Lightning begin the next epoch at its first batch, though it is longer, and workers have read ahead."""
+        assert self._loader is not None
+        _set_up_again(trainer)
+        # Lightning leaves the restored epoch if so many batches are done as the next one has.
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        done.completed = max(done.completed, len(self._loader))
 
     def _step_scores(self, outputs: Any, batch: Any, index: Tensor) -> Mapping[str, Tensor]:
         assert self.pruner is not None
