@@ -68,8 +68,8 @@ class PruningCallback(Callback):
     * methods that learn from the training steps ("el2n-free") read what ``training_step`` returns, which must hold
       the logits: ``return {"loss": loss, "logits": logits}``.
 
-    Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A method
-    with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
+    Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
+    method with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
 
     Args:
         method: a registered name or a `Method`.
@@ -94,6 +94,17 @@ class PruningCallback(Callback):
     data in the main process.
     """
 
+    pruner: DynamicPruner | None = None
+    _fitting: bool
+    _configuring: bool
+    _max_steps: int | None
+    _state: Mapping[str, Any] | None
+    _loader: DataLoader[Any] | None
+    _epochs: int
+    _step_examples: int
+    _indices: Tensor
+    _index: Tensor
+
     def __init__(
         self,
         *,
@@ -111,7 +122,6 @@ class PruningCallback(Callback):
         self.seed = seed
         self.scoring = Scoring(task, score_fn, forward_fn, score_batch_size)
         self.options = options
-        self.pruner: DynamicPruner | None = None
         self._forget()
 
     @staticmethod
@@ -148,8 +158,7 @@ class PruningCallback(Callback):
         _check_trainer(trainer)
         self._release(trainer)
         self._forget()
-        self.pruner = None
-        self._fitting, self._max_steps = True, trainer.max_steps
+        self._fitting, self._configuring, self._max_steps = True, True, trainer.max_steps
         source = trainer.fit_loop._data_source
         source.dataloader = functools.partial(self._train_dataloader, trainer, source.dataloader)
 
@@ -159,17 +168,13 @@ class PruningCallback(Callback):
         With it a loop restored from the end of an epoch takes that epoch for unfinished: it trains another batch of
         it, or skips the next one.
         """
+        self._configuring = False
         trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up the epoch in which Lightning begins."""
         assert self.pruner is not None
         self._restore_max_steps(trainer)
-        if trainer.ckpt_path is not None and self._state is None:
-            raise UsageError(
-                f"{trainer.ckpt_path} holds no pruning state: it was made without PruningCallback; resume it without, "
-                "or start afresh"
-            )
         epoch, last = trainer.fit_loop.epoch_progress.current.processed, len(self.pruner.sampler.pieces) - 1
         if self._state is not None and epoch == self.pruner.sampler.epoch + 1:
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
@@ -235,7 +240,7 @@ class PruningCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on exactly; on several processes a collective call."""
         if self.pruner is None:
-            return {}
+            return {"version": VERSION, "pruner": None}
         self.pruner.exchange()
         return {
             "version": VERSION,
@@ -245,13 +250,24 @@ class PruningCallback(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Whoever asked for the loader's length before now got it at the beginning of the run."""
-        if self._fitting and self._loader is not None:
+        """Refuse a checkpoint without pruning state; whoever asked for the loader before now got it at its start."""
+        if not self._fitting:
+            return
+        if self.state_key not in checkpoint["callbacks"]:
+            raise UsageError(
+                "the checkpoint holds no pruning state: it was made without PruningCallback; resume it without, or "
+                "start afresh"
+            )
+        if self._loader is not None:
             _set_up_again(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict()``; raises `UsageError` for another run's, once the data are known."""
         if not self._fitting:
+            return
+        if state_dict["pruner"] is None:
+            # Saved by a tuner before its trial.
+            self.pruner = self._loader = self._state = None
             return
         self._state = state_dict
         if self.pruner is not None:
@@ -260,12 +276,9 @@ class PruningCallback(Callback):
     # --- inside --------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._fitting = False
-        self._max_steps: int | None = None
-        self._state: Mapping[str, Any] | None = None
-        self._loader: DataLoader[Any] | None = None
-        self._epochs = 0
-        self._step_examples = 0
+        self.pruner = self._max_steps = self._state = self._loader = None
+        self._fitting = self._configuring = False
+        self._epochs = self._step_examples = 0
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
 
     def _release(self, trainer: Any) -> None:
@@ -346,7 +359,8 @@ class PruningCallback(Callback):
                 epochs += -(-epochs // 8)
         _check_batches(trainer, loader, batches(epochs))
         self._epochs = epochs
-        if self._max_steps is not None:
+        # A tuner may be trying steps of its own.
+        if self._configuring and trainer.max_steps == max_steps:
             total = steps(epochs)
             trainer.fit_loop.epoch_loop.max_steps = total if max_steps == -1 else min(total, max_steps)
         return epoch_pieces(pruner.phases(epochs))

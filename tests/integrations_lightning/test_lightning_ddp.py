@@ -42,7 +42,9 @@ def saw(tmp_path_factory):
     """What both ranks saw, by run; all runs in one start of the processes, which takes longest."""
     folder = tmp_path_factory.mktemp("ddp")
     jobs = [{"name": name, **settings} for name, settings in RUNS.items()]
-    jobs += [{"name": name, "checkpoint": f"{run}-step={step}.ckpt", **RUNS[run]} for name, (run, step) in RESUMED.items()]
+    jobs += [
+        {"name": name, "checkpoint": f"{run}-step={step}.ckpt", **RUNS[run]} for name, (run, step) in RESUMED.items()
+    ]
     (folder / "jobs").write_text("\n".join(map(json.dumps, jobs)))
     # The loop-back address, as the host's own name does not resolve in every container.
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]

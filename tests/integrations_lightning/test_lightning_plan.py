@@ -11,9 +11,9 @@ pytest.importorskip("lightning")
 
 import torch  # noqa: E402
 from lightning.pytorch import Callback, LightningDataModule  # noqa: E402
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
-from lightning_cases import N, Fields, Kept, LossOnly, Manual, Net, Pairs, Shuffled, examples, loader, trainer  # noqa: E402
+from lightning_cases import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Shuffled, examples, loader, trainer  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import fastprune  # noqa: E402
@@ -149,7 +149,9 @@ def test_free_scores_are_those_of_the_training_step(tmp_path, loading):
 @pytest.mark.parametrize("keep", [0.3, fastprune.LinearRamp(0.9, 0.2)])
 def test_the_number_of_steps_is_known_and_the_learning_rate_ends_at_zero(tmp_path, keep, settings, loading):
     net = Net(schedule=True)
-    run, _ = fit(tmp_path, net, loader(batch_size=4, **loading), fastprune.PruningCallback(keep_fraction=keep), **settings)
+    run, _ = fit(
+        tmp_path, net, loader(batch_size=4, **loading), fastprune.PruningCallback(keep_fraction=keep), **settings
+    )
     assert net.estimated == [run.global_step]
     assert run.lr_scheduler_configs[0].scheduler.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
     assert run.max_steps == settings.get("max_steps", -1)
@@ -254,6 +256,26 @@ def test_each_new_cycle_is_logged(tmp_path):
     assert [row["step"] for row in rows] == ["7", "15"]
     assert [row["prune/examples_seen"] for row in rows] == ["50.0", "100.0"]
     assert all(row["prune/keep_fraction"] == "0.5" and float(row["prune/threshold"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 19, "max_epochs": -1}], ids=["epochs", "steps"])
+def test_a_learning_rate_finder_leaves_the_run_as_it_is(tmp_path, settings):
+    class Found(Net):
+        lr = 0.01
+
+    class Real(Callback):
+        """The trial runs without the user's callbacks."""
+
+        def on_train_start(self, run, module):
+            module.batches = {}
+
+    net, callback = Found(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
+    finder = LearningRateFinder(num_training_steps=20, update_attr=False)
+    run, _ = fit(tmp_path, net, loader(), callback, finder, Real(), enable_checkpointing=True, **settings)
+    assert sorted(net.epoch(0)) == list(range(N))
+    assert [len(net.epoch(e)) for e in (1, 2, 3)] == [25] * 3
+    assert callback.pruner is not None and int(callback.pruner.history.visits.sum()) == N + 3 * 25
+    assert run.max_steps == settings.get("max_steps", -1)
 
 
 def test_manual_optimization_prunes_by_epochs(tmp_path):

@@ -48,8 +48,10 @@ def saved(folder):
         {"accumulate_grad_batches": 3, "options": {"cycle_epochs": 2}},
         {"options": {"method": "el2n-free", "final_share": 0.25}},
         {"loading": {"num_workers": 2}, "limit_train_batches": 3},
+        {"schedule": False},
+        {"schedule": False, "max_steps": 17, "max_epochs": -1},
     ],
-    ids=["pass", "free", "max_steps", "accumulation", "growing", "workers"],
+    ids=["pass", "free", "max_steps", "accumulation", "growing", "workers", "constant", "constant max_steps"],
 )
 def test_every_checkpoint_goes_on_to_the_same_end(tmp_path, kind, settings):
     whole, kept, first = run(tmp_path, kind, **dict(settings))
@@ -118,7 +120,7 @@ def test_another_number_of_epochs_is_refused_where_it_changes_those_before(tmp_p
 def test_a_checkpoint_without_pruning_is_refused(tmp_path):
     saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
     trainer(tmp_path, saves, enable_checkpointing=True).fit(Net(schedule=True), loader())
-    with pytest.raises(UsageError, match="made without PruningCallback"):
+    with pytest.raises(UsageError, match="holds no pruning state: it was made without PruningCallback"):
         run(tmp_path, checkpoint=saved(tmp_path)[7])
 
 
