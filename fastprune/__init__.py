@@ -2,7 +2,7 @@
 
 Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
 `fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
-have (`DynamicPruner`, `prepare` for Accelerate, `attach` for the Trainer).
+have (`DynamicPruner`, `prepare` for Accelerate, `attach` for the Trainer, `PruningCallback` for Lightning).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from fastprune.scores import Head, Task, cross_entropy, el2n, grand, joint_el2n,
 from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
+    from fastprune.integrations.lightning import PruningCallback
     from fastprune.integrations.transformers import attach
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "Latest",
     "LinearRamp",
     "Mean",
+    "PruningCallback",
     "Schedule",
     "Selection",
     "Task",
@@ -58,9 +60,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Importing transformers takes seconds and is an extra: only those who attach to its Trainer pay for it.
+    # Importing a framework takes seconds and is an extra: only those who use it pay for it.
     if name == "attach":
         from fastprune.integrations.transformers import attach
 
         return attach
+    if name == "PruningCallback":
+        from fastprune.integrations.lightning import PruningCallback
+
+        return PruningCallback
     raise AttributeError(f"module 'fastprune' has no attribute {name!r}")

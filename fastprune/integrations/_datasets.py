@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from transformers.utils import is_datasets_available
 
 FINGERPRINT_ROWS = 64
 
 
 def is_hub_dataset(dataset: Any) -> bool:
     """Whether it is a map-style ``datasets.Dataset``."""
-    if not is_datasets_available():
-        return False
-    import datasets
-
-    return isinstance(dataset, datasets.Dataset)
+    # Who holds such an object has imported the library; importing it here would cost the others seconds.
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(dataset, datasets.Dataset)
 
 
 def fingerprint(dataset: Any) -> str | None:

@@ -1,0 +1,116 @@
+"""Scores of a Lightning run's batches: from the training step's outputs, and in a pass of their own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fastprune.integrations._datasets import lengths
+from fastprune.pruning import score_dataset
+from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.task import Head, Task
+
+ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
+ForwardFn = Callable[[Any, Any], Any]
+PASS_BATCH_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How batches are scored; the arguments of `PruningCallback` of the same names."""
+
+    task: Task | None = None
+    score_fn: ScoreFn | None = None
+    forward_fn: ForwardFn | None = None
+    score_batch_size: int | None = None
+
+    def of_batch(
+        self, outputs: Any, batch: Any, reads: Sequence[str], last_layers: LastLayers | None = None
+    ) -> Mapping[str, Tensor]:
+        """The metrics of a batch's examples, fp32 (B,) by metric."""
+        if self.score_fn is not None:
+            with torch.no_grad():
+                scores = self.score_fn(outputs, batch)
+            return scores if isinstance(scores, Mapping) else dict.fromkeys(reads, scores)
+        task = self.task or default_task(batch)
+        features = None if last_layers is None else last_layers.features(task.logits(outputs))
+        return task.scores(outputs, batch, reads, features)
+
+    def scoring_pass(
+        self, trainer: Any, loader: DataLoader[Any], index: Tensor, reads: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision."""
+        # The unwrapped module: processes need not wait for each other.
+        module, forward = trainer.lightning_module, self.forward_fn or forward_batch
+        last_layers = LastLayers(module) if "grand" in reads and self.score_fn is None else None
+
+        def score_batch(batch: Any) -> Tensor:
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+            with trainer.precision_plugin.forward_context():
+                if last_layers is None:
+                    outputs = forward(module, batch)
+                else:
+                    with last_layers.watch():
+                        outputs = forward(module, batch)
+            scores = self.of_batch(outputs, batch, reads, last_layers)
+            return torch.stack([scores[metric].float() for metric in reads], dim=-1)
+
+        columns = score_dataset(
+            module,
+            loader.dataset,
+            score_batch,
+            indices=index,
+            lengths=lengths(loader.dataset),
+            batch_size=self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1),
+            collate_fn=loader.collate_fn,
+        )
+        return dict(zip(reads, columns.unbind(-1), strict=True))
+
+
+def default_task(batch: Any) -> Task:
+    """One head: ``labels`` of a mapping, or the second part of an ``(x, y)`` pair.
+
+    Raises:
+        ValueError: the batch is neither.
+    """
+    if isinstance(batch, Mapping):
+        return Task()
+    if _is_pair(batch):
+        return Task(Head(labels=1))
+    raise ValueError(
+        f"the labels of a batch ({type(batch).__name__}) are not known: say where with PruningCallback(task="
+        "fastprune.Task(fastprune.Head(labels=...))), or pass score_fn"
+    )
+
+
+def forward_batch(module: Any, batch: Any) -> Any:
+    """``module(x)`` for an ``(x, y)`` pair; for a mapping ``module(**fields)``, those fields that ``forward`` names.
+
+    Raises:
+        ValueError: the batch is neither, or ``forward`` names none of its fields.
+    """
+    if _is_pair(batch):
+        return module(batch[0])
+    if isinstance(batch, Mapping):
+        parameters = inspect.signature(module.forward).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return module(**batch)
+        fields = {name: value for name, value in batch.items() if name in parameters}
+        if fields:
+            return module(**fields)
+    raise ValueError(
+        f"the scoring pass does not know how {type(module).__name__}.forward takes a batch ({type(batch).__name__}): "
+        "pass PruningCallback(forward_fn=lambda module, batch: ...) that returns the logits"
+    )
+
+
+def _is_pair(batch: Any) -> bool:
+    return isinstance(batch, (tuple, list)) and len(batch) == 2

@@ -1,0 +1,339 @@
+"""`fastprune.PruningCallback`: nothing changes at keep_fraction 1, and what the plan says happens below it."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch  # noqa: E402
+from lightning.pytorch import Callback, LightningDataModule  # noqa: E402
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+from lightning_cases import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Shuffled, examples, loader, trainer  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+
+import fastprune  # noqa: E402
+
+METHODS = ["el2n", "el2n-free"]
+
+
+def fit(folder, net, train, *callbacks, validate=True, **settings):
+    """Fit, and return the trainer and the state of the global random generator behind it."""
+    run = trainer(folder, *callbacks, **settings)
+    torch.manual_seed(11)
+    run.fit(net, train, loader(shuffle=False) if validate else None)
+    return run, torch.get_rng_state()
+
+
+# --- keep_fraction = 1 changes nothing -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "settings, loading",
+    [
+        ({}, {}),
+        ({"accumulate_grad_batches": 3}, {}),
+        ({"max_steps": 17}, {"drop_last": True}),
+        ({"limit_train_batches": 4, "val_check_interval": 2}, {}),
+        ({"precision": "bf16-mixed"}, {}),
+        ({}, {"num_workers": 2}),
+        ({}, {"num_workers": 2, "persistent_workers": True}),
+    ],
+    ids=["plain", "accumulation", "max_steps", "limits", "bf16", "workers", "persistent"],
+)
+def test_keeping_everything_changes_nothing(tmp_path, method, settings, loading):
+    plain, pruned = Net(dropout=0.2, schedule=True), Net(dropout=0.2, schedule=True)
+    reference, before = fit(tmp_path, plain, DataLoader(Pairs(), 8, sampler=Shuffled(), **loading), **settings)
+    callback = fastprune.PruningCallback(keep_fraction=1.0, method=method)
+    run, after = fit(tmp_path, pruned, loader(**loading), callback, **settings)
+    assert pruned.batches == plain.batches
+    assert torch.equal(pruned.weights(), plain.weights())
+    assert torch.equal(before, after)
+    assert (pruned.rates, pruned.estimated, pruned.validated) == (plain.rates, plain.estimated, plain.validated)
+    assert run.global_step == reference.global_step
+    metrics = [{k: float(v) for k, v in t.callback_metrics.items()} for t in (run, reference)]
+    assert metrics[0] == metrics[1]
+
+
+def test_an_unshuffled_loader_keeps_its_order(tmp_path):
+    plain, pruned = Net(dropout=0.2), Net(dropout=0.2)
+    _, before = fit(tmp_path, plain, loader(shuffle=False))
+    _, after = fit(tmp_path, pruned, loader(shuffle=False), fastprune.PruningCallback(keep_fraction=1.0))
+    assert torch.equal(pruned.weights(), plain.weights())
+    assert torch.equal(before, after)
+    half = Net()
+    fit(tmp_path, half, loader(shuffle=False), fastprune.PruningCallback(keep_fraction=0.5))
+    assert half.epoch(1) == sorted(half.epoch(1)) and len(half.epoch(1)) == N // 2
+
+
+# --- the plan is what happens ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "loading", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True, "prefetch_factor": 4}],
+    ids=["main", "workers", "persistent"],
+)  # fmt: skip
+def test_trains_on_what_the_plan_says(tmp_path, method, loading):
+    net, kept, callback = Net(), Kept(), fastprune.PruningCallback(keep_fraction=0.3, warmup_epochs=2, method=method)
+    run, _ = fit(tmp_path, net, loader(**loading), callback, kept, max_epochs=5)
+    assert [sorted(net.epoch(e)) for e in (0, 1)] == [list(range(N))] * 2
+    assert net.epoch(0) != net.epoch(1)
+    for epoch in (2, 3, 4):
+        assert sorted(net.epoch(epoch)) == kept.sets[epoch]
+        assert len(kept.sets[epoch]) == 15
+    assert len({tuple(kept.sets[e]) for e in (2, 3, 4)}) > 1
+    assert run.global_step == 7 + 7 + 2 + 2 + 2
+
+
+@pytest.mark.parametrize("data", [Pairs, Fields])
+def test_keeps_the_highest_scores_of_the_model_at_that_moment(tmp_path, data):
+    """The pass agrees with scores computed by hand, in eval mode, at the end of the warm-up."""
+    expected = []
+
+    class ByHand(Callback):
+        def on_train_epoch_end(self, run, module):
+            x, y = examples()
+            module.eval()
+            with torch.no_grad():
+                error = module(x).double().softmax(-1) - torch.nn.functional.one_hot(y, 3)
+            module.train()
+            expected.append(error.norm(dim=-1))
+
+    net, callback = LossOnly(dropout=0.3), fastprune.PruningCallback(keep_fraction=0.4)
+    fit(tmp_path, net, loader(data()), callback, ByHand(), max_epochs=2)
+    assert callback.pruner is not None
+    torch.testing.assert_close(callback.pruner.history.value("el2n").double(), expected[0], rtol=1e-5, atol=0)
+    assert torch.equal(callback.pruner.kept_indices, fastprune.select_topk(expected[0], 20))
+
+
+@pytest.mark.parametrize("loading", [{}, {"num_workers": 2}, {"drop_last": True}], ids=["main", "workers", "drop_last"])
+def test_free_scores_are_those_of_the_training_step(tmp_path, loading):
+    """Every example's score is the one its own logits had when it was last trained on."""
+    last: dict[int, float] = {}
+
+    class Spy(Net):
+        def training_step(self, batch, batch_idx):
+            result = super().training_step(batch, batch_idx)
+            x, y = batch
+            scores = fastprune.el2n(result["logits"].detach(), y)
+            last.update(zip(x[:, 0].long().tolist(), scores.tolist(), strict=True))
+            return result
+
+    callback = fastprune.PruningCallback(keep_fraction=0.4, method="el2n-free")
+    fit(tmp_path, Spy(dropout=0.3), loader(**loading), callback, accumulate_grad_batches=2)
+    assert callback.pruner is not None
+    value = callback.pruner.history.value("el2n").tolist()
+    assert value == [last.get(i, math.inf) for i in range(N)]
+    assert len(set(callback.pruner.history.visits.tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    "settings, loading",
+    [
+        ({}, {}),
+        ({"accumulate_grad_batches": 2}, {}),
+        ({"accumulate_grad_batches": 3}, {"drop_last": True}),
+        ({"limit_train_batches": 0.5}, {}),
+        ({"limit_train_batches": 2}, {}),
+        ({"max_steps": 9}, {}),
+        ({"max_steps": 13, "max_epochs": -1}, {}),
+        ({"max_steps": 1000}, {}),
+    ],
+)
+@pytest.mark.parametrize("keep", [0.3, fastprune.LinearRamp(0.9, 0.2)])
+def test_the_number_of_steps_is_known_and_the_learning_rate_ends_at_zero(tmp_path, keep, settings, loading):
+    net = Net(schedule=True)
+    run, _ = fit(
+        tmp_path, net, loader(batch_size=4, **loading), fastprune.PruningCallback(keep_fraction=keep), **settings
+    )
+    assert net.estimated == [run.global_step]
+    assert run.lr_scheduler_configs[0].scheduler.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
+    assert run.max_steps == settings.get("max_steps", -1)
+
+
+def test_the_number_of_steps_is_known_in_setup_and_without_epochs_kept(tmp_path):
+    class Early(Net):
+        def setup(self, stage):
+            self.estimated.append(self.trainer.estimated_stepping_batches)
+
+    net = Early()
+    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5))
+    assert net.estimated == [run.global_step] == [7 + 3 * 4]
+    assert sorted(net.epoch(0)) == list(range(N))
+
+
+# --- the user's epochs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, [(0, 7), (1, 11), (2, 15), (3, 19)]),
+        ({"check_val_every_n_epoch": 2}, [(1, 11), (3, 19)]),
+        ({"val_check_interval": 0.5}, [(0, 3), (0, 6), (1, 9), (1, 11), (2, 13), (2, 15), (3, 17), (3, 19)]),
+        ({"val_check_interval": 5, "check_val_every_n_epoch": None}, [(0, 5), (1, 10), (2, 15)]),
+    ],
+    ids=["epoch", "every second", "half", "steps"],
+)
+def test_validation_follows_the_users_epochs(tmp_path, settings, expected):
+    net = Net()
+    fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), **settings)
+    assert net.validated == expected
+
+
+def test_validation_goes_on_when_epochs_grow_again(tmp_path):
+    """All examples again at the end: what Lightning alone would cut to the length of the first epoch."""
+    net = Net()
+    options = {"keep_fraction": fastprune.LinearRamp(0.2, 0.6), "warmup_epochs": 0, "final_share": 0.25}
+    fit(tmp_path, net, loader(), fastprune.PruningCallback(method="random", **options))
+    assert [len(net.epoch(e)) for e in range(4)] == [10, 20, 30, N]
+    assert [epoch for epoch, _ in net.validated] == [0, 1, 2, 3]
+
+
+def test_checkpoints_and_early_stopping_follow_the_users_epochs(tmp_path):
+    class Worse(Net):
+        def on_train_epoch_end(self):
+            self.log("bad", float(self.current_epoch))
+
+    net, saves = Worse(), ModelCheckpoint(tmp_path / "saved", filename="{epoch}-{step}", save_top_k=-1)
+    stop = EarlyStopping("bad", patience=2, check_on_train_epoch_end=True)
+    callback = fastprune.PruningCallback(keep_fraction=0.5)
+    run, _ = fit(tmp_path, net, loader(), callback, stop, saves, enable_checkpointing=True, max_epochs=9)
+    assert sorted(net.batches) == [0, 1, 2]
+    names = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert names == {"epoch=0-step=7.ckpt", "epoch=1-step=11.ckpt", "epoch=2-step=15.ckpt"}
+    assert run.reload_dataloaders_every_n_epochs == 0
+
+
+def test_the_trainer_is_the_users_again_afterwards(tmp_path):
+    class Stop(Callback):
+        def on_train_batch_end(self, run, module, outputs, batch, batch_idx):
+            if run.global_step == 9:
+                raise RuntimeError("stop")
+
+    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), Stop(), max_steps=15, max_epochs=-1)
+    with pytest.raises(RuntimeError, match="stop"):
+        run.fit(Net(schedule=True), loader())
+    assert "dataloader" not in vars(run.fit_loop._data_source)
+    assert (run.max_steps, run.reload_dataloaders_every_n_epochs) == (15, 0)
+
+
+def test_the_users_loader_is_asked_for_once_and_its_workers_stay(tmp_path):
+    """Its hook may build the data set; and workers that live through epochs live through new lengths."""
+    workers = set()
+
+    class Data(LightningDataModule):
+        calls = 0
+
+        def train_dataloader(self):
+            self.calls += 1
+            return loader(num_workers=2, persistent_workers=True)
+
+    class Workers(Callback):
+        def on_train_batch_start(self, run, module, batch, batch_idx):
+            workers.update(worker.pid for worker in run.train_dataloader._iterator._workers)
+
+    data, net = Data(), Net()
+    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), Workers())
+    run.fit(net, datamodule=data)
+    assert data.calls == 1
+    assert len(workers) == 2
+    assert [len(net.epoch(e)) for e in range(4)] == [N, 25, 25, 25]
+
+
+def test_each_new_cycle_is_logged(tmp_path):
+    logger = CSVLogger(tmp_path)
+    callback = fastprune.PruningCallback(keep_fraction=0.5, cycle_epochs=2)
+    fit(tmp_path, Net(), loader(), callback, logger=logger, max_epochs=5)
+    with open(f"{logger.log_dir}/metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["prune/keep_fraction"]]
+    assert [row["step"] for row in rows] == ["7", "15"]
+    assert [row["prune/examples_seen"] for row in rows] == ["50.0", "100.0"]
+    assert all(row["prune/keep_fraction"] == "0.5" and float(row["prune/threshold"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 19, "max_epochs": -1}], ids=["epochs", "steps"])
+def test_a_learning_rate_finder_leaves_the_run_as_it_is(tmp_path, settings):
+    class Found(Net):
+        lr = 0.01
+
+    class Real(Callback):
+        """The trial runs without the user's callbacks."""
+
+        def on_train_start(self, run, module):
+            module.batches = {}
+
+    net, callback = Found(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
+    finder = LearningRateFinder(num_training_steps=20, update_attr=False)
+    run, _ = fit(tmp_path, net, loader(), callback, finder, Real(), enable_checkpointing=True, **settings)
+    assert sorted(net.epoch(0)) == list(range(N))
+    assert [len(net.epoch(e)) for e in (1, 2, 3)] == [25] * 3
+    assert callback.pruner is not None and int(callback.pruner.history.visits.sum()) == N + 3 * 25
+    assert run.max_steps == settings.get("max_steps", -1)
+
+
+def test_manual_optimization_prunes_by_epochs(tmp_path):
+    net, callback = Manual(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
+    fit(tmp_path, net, loader(), callback)
+    assert [len(net.epoch(e)) for e in range(4)] == [N, 25, 25, 25]
+    assert callback.pruner is not None and int(callback.pruner.history.visits.sum()) == N + 3 * 25
+
+
+def test_the_order_follows_seed_everything(tmp_path, monkeypatch):
+    orders = []
+    for environment in ("3", "4", None):
+        if environment is None:
+            monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+        else:
+            monkeypatch.setenv("PL_GLOBAL_SEED", environment)
+        net = Net()
+        fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), max_epochs=1)
+        orders.append(net.epoch(0))
+    assert orders == [list(Shuffled(seed=seed)) for seed in (3, 4, 0)]
+
+
+def test_a_skipped_step_is_no_observation(tmp_path):
+    class Skips(Net):
+        def training_step(self, batch, batch_idx):
+            result = super().training_step(batch, batch_idx)
+            return None if batch_idx == 2 else result
+
+    net, callback = Skips(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
+    fit(tmp_path, net, loader(), callback, max_epochs=1)
+    assert callback.pruner is not None
+    unseen = (callback.pruner.history.visits == 0).nonzero().flatten().tolist()
+    assert unseen == sorted(net.batches[0][2])
+    assert callback.pruner.position == N
+
+
+def test_pytorch_lightning_works_as_well(tmp_path):
+    old = pytest.importorskip("pytorch_lightning")
+
+    class OldNet(old.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net, self.seen = torch.nn.Linear(5, 3), {}
+
+        def forward(self, x):
+            return self.net(x[:, 1:])
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            self.seen.setdefault(self.current_epoch, []).extend(x[:, 0].long().tolist())
+            logits = self(x)
+            return {"loss": torch.nn.functional.cross_entropy(logits, y), "logits": logits}
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    net, callback = OldNet(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
+    trainer(tmp_path, callback, cls=old.Trainer).fit(net, loader())
+    assert [len(net.seen[e]) for e in range(4)] == [N, 25, 25, 25]
+    assert sorted(net.seen[0]) == list(range(N))
+    assert callback.pruner is not None and set(net.seen[3]) == set(callback.pruner.kept_indices.tolist())

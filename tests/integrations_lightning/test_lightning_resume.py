@@ -1,0 +1,156 @@
+"""A run that goes on from any of its checkpoints ends as the uninterrupted one."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch  # noqa: E402
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning_cases import Kept, Net, Pairs, loader, trainer  # noqa: E402
+
+import fastprune  # noqa: E402
+from fastprune.errors import UsageError  # noqa: E402
+
+KINDS = {
+    "step": {"every_n_train_steps": 1},
+    "epoch": {"save_on_train_epoch_end": True},
+    "validation": {"save_on_train_epoch_end": False},
+}
+
+
+def run(folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, **settings):
+    """One fit; without a checkpoint to go on from it saves its own into ``folder``."""
+    options = {"keep_fraction": 0.5, **settings.pop("options", {})}
+    net, kept = Net(schedule=schedule), Kept()
+    callbacks = [fastprune.PruningCallback(**options), kept]
+    if checkpoint is None:
+        callbacks.append(ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **KINDS[kind]))
+    fitting = trainer(folder, *callbacks, **{"enable_checkpointing": True, **settings})
+    train = loader(data, batch_size=batch_size, **(loading or {}))
+    fitting.fit(net, train, loader(shuffle=False), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return net, kept, fitting
+
+
+def saved(folder):
+    """Checkpoints by their step."""
+    return {int(path.stem.partition("=")[2]): path for path in folder.glob("*.ckpt")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"options": {"method": "el2n-free"}},
+        {"max_steps": 17, "max_epochs": -1},
+        {"accumulate_grad_batches": 3, "options": {"cycle_epochs": 2}},
+        {"options": {"method": "el2n-free", "final_share": 0.25}},
+        {"loading": {"num_workers": 2}, "limit_train_batches": 3},
+        {"schedule": False},
+        {"schedule": False, "max_steps": 17, "max_epochs": -1},
+    ],
+    ids=["pass", "free", "max_steps", "accumulation", "growing", "workers", "constant", "constant max_steps"],
+)
+def test_every_checkpoint_goes_on_to_the_same_end(tmp_path, kind, settings):
+    whole, kept, first = run(tmp_path, kind, **dict(settings))
+    checkpoints = saved(tmp_path)
+    ended = len(kept.sets) - (kind == "validation" and "max_steps" in settings)
+    assert len(checkpoints) == (first.global_step if kind == "step" else ended)
+    for step, path in checkpoints.items():
+        rest, again, second = run(tmp_path, checkpoint=path, **dict(settings))
+        assert second.global_step == first.global_step
+        assert torch.equal(rest.weights(), whole.weights()), step
+        assert rest.rates == whole.rates[step:]
+        for epoch, batches in rest.batches.items():
+            assert again.sets[epoch] == kept.sets[epoch]
+            assert batches == whole.batches[epoch][-len(batches) :]
+
+
+def test_asking_for_the_number_of_steps_in_setup_does_not_start_the_data_too_early(tmp_path):
+    """Lightning then sets the loader up before it has read the checkpoint."""
+
+    class Early(Net):
+        def setup(self, stage):
+            self.estimated.append(self.trainer.estimated_stepping_batches)
+
+    whole, _, first = run(tmp_path)
+    for step in (3, 9, 14):
+        net = Early(schedule=True)
+        fitting = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), enable_checkpointing=True)
+        fitting.fit(net, loader(num_workers=2), loader(shuffle=False), ckpt_path=saved(tmp_path)[step])
+        assert torch.equal(net.weights(), whole.weights())
+        assert net.estimated == [first.global_step] * 2
+
+
+def test_more_epochs_may_be_added_where_that_changes_nothing_before(tmp_path):
+    whole, kept, _ = run(tmp_path / "whole", schedule=False, max_epochs=6)
+    run(tmp_path / "part", schedule=False, max_epochs=4)
+    path = saved(tmp_path / "part")[19]
+    rest, again, _ = run(tmp_path / "on", checkpoint=path, schedule=False, max_epochs=6)
+    assert [again.sets[e] for e in (4, 5)] == [kept.sets[e] for e in (4, 5)]
+    assert [rest.epoch(e) for e in (4, 5)] == [whole.epoch(e) for e in (4, 5)]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"data": Pairs(49)}, "n = 50, this run has 49"),
+        ({"options": {"keep_fraction": 0.4}}, "has schedule"),
+        ({"options": {"method": "el2n-free"}}, "has method = 'el2n'"),
+        ({"options": {"seed": 5}}, "has seed = 0, this run has 5"),
+        ({"batch_size": 5}, "inside an epoch, in steps of 8 examples over all processes; this run takes 5"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, message):
+    run(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path, checkpoint=saved(tmp_path)[9], **change)
+
+
+def test_another_number_of_epochs_is_refused_where_it_changes_those_before(tmp_path):
+    ramp = {"options": {"keep_fraction": fastprune.LinearRamp(1.0, 0.2)}}
+    run(tmp_path, **ramp)
+    last = max(saved(tmp_path))
+    with pytest.raises(UsageError, match="planned for 4 epochs; with 6 those it has trained would have been others"):
+        run(tmp_path, checkpoint=saved(tmp_path)[last], max_epochs=6, **ramp)
+
+
+def test_a_checkpoint_without_pruning_is_refused(tmp_path):
+    saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
+    trainer(tmp_path, saves, enable_checkpointing=True).fit(Net(schedule=True), loader())
+    with pytest.raises(UsageError, match="holds no pruning state: it was made without PruningCallback"):
+        run(tmp_path, checkpoint=saved(tmp_path)[7])
+
+
+def test_fitting_on_in_the_same_trainer_is_refused(tmp_path):
+    fitting = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), max_epochs=2)
+    net = Net()
+    fitting.fit(net, loader())
+    fitting.fit_loop.max_epochs = 4
+    with pytest.raises(UsageError, match="fit goes on in epoch 2, pruning in epoch 0: pass ckpt_path"):
+        fitting.fit(net, loader())
+
+
+def test_fitting_twice_from_the_start_is_the_same_twice(tmp_path):
+    callback, nets = fastprune.PruningCallback(keep_fraction=0.5), []
+    for _ in range(2):
+        net = Net()
+        trainer(tmp_path, callback).fit(net, loader())
+        nets.append(net)
+    assert torch.equal(nets[0].weights(), nets[1].weights())
+
+
+def test_testing_a_checkpoint_leaves_the_pruner_alone(tmp_path):
+    class Tested(Net):
+        def test_step(self, batch, batch_idx):
+            pass
+
+    callback, net = fastprune.PruningCallback(keep_fraction=0.5), Tested()
+    saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
+    fitting = trainer(tmp_path, callback, saves, enable_checkpointing=True)
+    fitting.fit(net, loader())
+    before = str(callback.state_dict())
+    fitting.test(net, loader(shuffle=False), ckpt_path=saved(tmp_path)[3])
+    assert str(callback.state_dict()) == before
