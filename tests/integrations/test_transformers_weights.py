@@ -45,6 +45,8 @@ def frozen(make, net, scale, *, warmup=0, data=None, method=None, **settings):
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if hasattr(module, "dropout_prob"):  # attention's own, before Transformers 5
+            module.dropout_prob = 0.0
     gradients = Gradients()
     defaults = {"num_train_epochs": 1, "learning_rate": 0.0, "max_grad_norm": 0.0, "per_device_train_batch_size": 5}
     trainer = make(net=net, data=data, callbacks=[gradients], **{**defaults, **settings})
