@@ -25,6 +25,7 @@ KILLS ?= 20
 SEED ?= 0
 soak: $(STAMP)-test
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
 # on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without
