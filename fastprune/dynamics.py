@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.atomic import write_atomic
+from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
 from fastprune.scores.api import score
 
@@ -50,6 +50,8 @@ def write_epoch(folder: Path, epoch: int, index: Tensor, logits: Tensor, gold: T
     """
     path = epoch_file(folder, epoch)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Cartography takes the number of files in the folder for that of the epochs.
+    sweep(path.parent, [path.name])
     # Ten digits, more than fp32 has.
     rows = zip(index.tolist(), logits.float().cpu().double().numpy().round(10).tolist(), gold.tolist(), strict=True)
     lines = (json.dumps({"guid": guid, f"logits_epoch_{epoch}": z, "gold": y}) + "\n" for guid, z, y in rows)

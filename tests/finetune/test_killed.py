@@ -112,7 +112,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bits(job, point):
     folder, log = base / f"run{point}", base / f"run{point}.log"
     arguments = [*arguments, "--out", folder, "--dynamics", base / f"run{point}-dynamics"]
     # Points in equal parts of the run, so that few of them cover all of it.
-    after = draw.randrange(total * point // KILLS, total * (point + 1) // KILLS)
+    after = int(total * draw.uniform(point, point + 1) / KILLS)
     delay = draw.uniform(0, 2 * seconds)
     while kill(arguments, log, after, delay) != -signal.SIGKILL:
         # It ended first: a machine that is now faster than it was.
