@@ -195,7 +195,8 @@ class DynamicPruner:
     def position(self, examples: int) -> None:
         """For loops that skip what was trained on before themselves."""
         self._trained = examples
-        self._steps = Steps(self.n, examples)
+        if not self._steps.unsent:
+            self._steps = Steps(self.n, examples)
 
     # --- scores --------------------------------------------------------------------------------
 
