@@ -36,7 +36,7 @@ from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
 from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order, rank_indices
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
-from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions
+from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions, get_method
 from fastprune.pruning.exchange import world
 from fastprune.pruning.schedule import epoch_pieces, epochs_for
 from fastprune.scores.task import Task
@@ -109,9 +109,9 @@ class PruningCallback(Callback):
         score_batch_size: int | None = None,
         **options: Unpack[PruningOptions],
     ) -> None:
+        self.method = get_method(method)
         # Bad options are refused here, not when the data are known.
-        DynamicPruner(1, method=method, **options)
-        self.method = method
+        DynamicPruner(1, method="full", **options)
         self.seed = seed
         self.scoring = Scoring(task, score_fn, forward_fn, score_batch_size)
         self.options = options
