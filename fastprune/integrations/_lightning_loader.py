@@ -1,19 +1,18 @@
-"""The train DataLoader of a Lightning run: what it must be, and the same loader in the pruner's order."""
+"""The train DataLoader of a Lightning run, in the pruner's order and dealt out to processes."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from fastprune.pruning import PruningSampler, RankSampler
-
-Arrange = Callable[[Tensor, torch.Generator], Tensor]
+from fastprune.pruning.sampler import Arrange
 
 
 class RankOrder(DistributedSampler[int]):
@@ -63,50 +62,3 @@ def arrange_as(loader: DataLoader[Any]) -> Arrange | None:
     sampler: Any = loader.sampler
     shuffled = sampler.shuffle if isinstance(sampler, DistributedSampler) else isinstance(sampler, RandomSampler)
     return None if shuffled else lambda order, generator: order.sort().values
-
-
-def check_loader(loader: Any) -> DataLoader[Any]:
-    """The loader, if its examples can be chosen.
-
-    Raises:
-        ValueError: they cannot; the message says why and what to pass.
-    """
-    if not isinstance(loader, DataLoader):
-        raise ValueError(
-            f"the train dataloader is a {type(loader).__name__}: pruning chooses the examples of one torch DataLoader; "
-            "return a single DataLoader"
-        )
-    dataset: Any = loader.dataset
-    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if isinstance(dataset, IterableDataset) or not by_index:
-        raise ValueError(
-            f"the train data set is a stream ({type(dataset).__name__}): its examples cannot be read by index; pass "
-            "one with __len__ and __getitem__"
-        )
-    if hasattr(loader, "state_dict"):
-        raise ValueError(
-            f"the train dataloader ({type(loader).__name__}) resumes by itself, and so does pruning: pass a torch "
-            "DataLoader"
-        )
-    if loader.batch_size is None:
-        raise ValueError(
-            "the train dataloader has a batch_sampler of its own or batch_size=None, but pruning decides the order: "
-            "pass batch_size and shuffle=True instead"
-        )
-    if not _reads_everything(loader):
-        raise ValueError(
-            f"the train dataloader has a sampler of its own ({type(loader.sampler).__name__}), but pruning decides the "
-            "order: pass shuffle=True instead"
-        )
-    if not getattr(loader, "in_order", True):
-        raise ValueError(
-            "the train dataloader has in_order=False, so that no batch can be told from another: leave it True"
-        )
-    return loader
-
-
-def _reads_everything(loader: DataLoader[Any]) -> bool:
-    sampler: Any = loader.sampler
-    if type(sampler) is RandomSampler:
-        return not sampler.replacement and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]
-    return type(sampler) in (SequentialSampler, DistributedSampler)

@@ -33,16 +33,10 @@ except ImportError:
 
 from fastprune.errors import UsageError
 from fastprune.integrations._datasets import fingerprint
-from fastprune.integrations._lightning_loader import (
-    RankOrder,
-    arrange_as,
-    batches_of,
-    check_loader,
-    in_order,
-    rank_indices,
-)
+from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
+from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order, rank_indices
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
-from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions
+from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions, get_method
 from fastprune.pruning.exchange import world
 from fastprune.pruning.schedule import epoch_pieces, epochs_for
 from fastprune.scores.task import Task
@@ -96,7 +90,6 @@ class PruningCallback(Callback):
 
     pruner: DynamicPruner | None = None
     _fitting: bool
-    _configuring: bool
     _max_steps: int | None
     _state: Mapping[str, Any] | None
     _loader: DataLoader[Any] | None
@@ -116,9 +109,9 @@ class PruningCallback(Callback):
         score_batch_size: int | None = None,
         **options: Unpack[PruningOptions],
     ) -> None:
+        self.method = get_method(method)
         # Bad options are refused here, not when the data are known.
-        DynamicPruner(1, method=method, **options)
-        self.method = method
+        DynamicPruner(1, method="full", **options)
         self.seed = seed
         self.scoring = Scoring(task, score_fn, forward_fn, score_batch_size)
         self.options = options
@@ -155,10 +148,10 @@ class PruningCallback(Callback):
         """Take over the train loader, before anyone asks for its length."""
         if stage != "fit":
             return
-        _check_trainer(trainer)
+        check_trainer(trainer)
         self._release(trainer)
         self._forget()
-        self._fitting, self._configuring, self._max_steps = True, True, trainer.max_steps
+        self._fitting, self._max_steps = True, trainer.max_steps
         source = trainer.fit_loop._data_source
         source.dataloader = functools.partial(self._train_dataloader, trainer, source.dataloader)
 
@@ -168,7 +161,6 @@ class PruningCallback(Callback):
         With it a loop restored from the end of an epoch takes that epoch for unfinished: it trains another batch of
         it, or skips the next one.
         """
-        self._configuring = False
         trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -263,11 +255,8 @@ class PruningCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict()``; raises `UsageError` for another run's, once the data are known."""
-        if not self._fitting:
-            return
-        if state_dict["pruner"] is None:
-            # Saved by a tuner before its trial.
-            self.pruner = self._loader = self._state = None
+        # A tuner saves the run before it begins.
+        if not self._fitting or state_dict["pruner"] is None:
             return
         self._state = state_dict
         if self.pruner is not None:
@@ -277,8 +266,7 @@ class PruningCallback(Callback):
 
     def _forget(self) -> None:
         self.pruner = self._max_steps = self._state = self._loader = None
-        self._fitting = self._configuring = False
-        self._epochs = self._step_examples = 0
+        self._fitting, self._epochs, self._step_examples = False, 0, 0
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
 
     def _release(self, trainer: Any) -> None:
@@ -333,8 +321,6 @@ class PruningCallback(Callback):
     def _seed(self) -> int:
         if self.seed is not None:
             return self.seed
-        if self._state is not None:
-            return int(self._state["pruner"]["sampler"]["seed"])
         return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
     def _plan(self, trainer: Any, loader: DataLoader[Any], pruner: DynamicPruner, world_size: int) -> list[Piece]:
@@ -354,13 +340,13 @@ class PruningCallback(Callback):
             if max_steps == -1:
                 raise ValueError("max_epochs is -1 and max_steps is not set: pruning plans a run; set one of them")
             epochs = epochs_for(pruner.schedule, pruner.n, max_steps * accumulation * self._step_examples)
-            _check_batches(trainer, loader, batches(epochs))
+            check_batches(trainer, loader, batches(epochs))
             while steps(epochs) < max_steps:
                 epochs += -(-epochs // 8)
-        _check_batches(trainer, loader, batches(epochs))
+        check_batches(trainer, loader, batches(epochs))
         self._epochs = epochs
-        # A tuner may be trying steps of its own.
-        if self._configuring and trainer.max_steps == max_steps:
+        # For schedules, until training starts; a tuner may be trying steps of its own.
+        if trainer.max_steps == max_steps:
             total = steps(epochs)
             trainer.fit_loop.epoch_loop.max_steps = total if max_steps == -1 else min(total, max_steps)
         return epoch_pieces(pruner.phases(epochs))
@@ -440,40 +426,3 @@ def _set_up_again(trainer: Any) -> None:
     """Let Lightning ask for the train loader once more before the next epoch."""
     trainer.reload_dataloaders_every_n_epochs = 1
     trainer.fit_loop._last_train_dl_reload_epoch = float("-inf")
-
-
-def _check_trainer(trainer: Any) -> None:
-    """Refuse what does not go with pruning, naming the argument and the way out."""
-    if trainer.overfit_batches:
-        raise ValueError(
-            f"overfit_batches is {trainer.overfit_batches}: it repeats the first batches, and pruning chooses the "
-            "examples; use one or the other"
-        )
-    if trainer.reload_dataloaders_every_n_epochs:
-        raise ValueError(
-            f"reload_dataloaders_every_n_epochs is {trainer.reload_dataloaders_every_n_epochs}: scores belong to "
-            "places in one data set, which a reloaded one may not share; leave it 0"
-        )
-    if any(type(callback).__name__ == "BatchSizeFinder" for callback in trainer.callbacks):
-        raise ValueError("BatchSizeFinder replaces the train loader that pruning plans with; find the size in a run "
-                         "of its own")  # fmt: skip
-    if trainer.max_epochs == -1 and not trainer.lightning_module.automatic_optimization:
-        raise ValueError(
-            "with manual optimization only the module knows when max_steps is reached: set max_epochs, for which "
-            "pruning can plan"
-        )
-
-
-def _check_batches(trainer: Any, loader: DataLoader[Any], batches: list[int]) -> None:
-    least = min(batches)
-    if least == 0:
-        raise ValueError(
-            f"epochs of pruned data leave no batch of {loader.batch_size} examples for each process: set "
-            "drop_last=False or limit_train_batches=1.0, lower batch_size, or raise keep_fraction"
-        )
-    interval = trainer.val_check_interval
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > least:
-        raise ValueError(
-            f"val_check_interval is {interval} batches, an epoch of pruned data has {least}: lower it, make it a "
-            "fraction, or set check_val_every_n_epoch=None"
-        )

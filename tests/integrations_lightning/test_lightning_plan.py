@@ -224,7 +224,18 @@ def test_the_trainer_is_the_users_again_afterwards(tmp_path):
     assert (run.max_steps, run.reload_dataloaders_every_n_epochs) == (15, 0)
 
 
-def test_the_users_loader_is_asked_for_once_and_its_workers_stay(tmp_path):
+def test_stopping_before_the_first_cycle_leaves_nothing_asked_for(tmp_path):
+    class Stop(Callback):
+        def on_train_epoch_end(self, run, module):
+            run.should_stop = True
+
+    net = Net()
+    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), Stop())
+    assert sorted(net.batches) == [0]
+    assert run.reload_dataloaders_every_n_epochs == 0
+
+
+def test_the_users_loaders_are_asked_for_once_and_workers_stay(tmp_path):
     """Its hook may build the data set; and workers that live through epochs live through new lengths."""
     workers = set()
 
@@ -235,6 +246,10 @@ def test_the_users_loader_is_asked_for_once_and_its_workers_stay(tmp_path):
             self.calls += 1
             return loader(num_workers=2, persistent_workers=True)
 
+        def val_dataloader(self):
+            self.calls += 1
+            return loader(shuffle=False)
+
     class Workers(Callback):
         def on_train_batch_start(self, run, module, batch, batch_idx):
             workers.update(worker.pid for worker in run.train_dataloader._iterator._workers)
@@ -242,7 +257,7 @@ def test_the_users_loader_is_asked_for_once_and_its_workers_stay(tmp_path):
     data, net = Data(), Net()
     run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), Workers())
     run.fit(net, datamodule=data)
-    assert data.calls == 1
+    assert data.calls == 2
     assert len(workers) == 2
     assert [len(net.epoch(e)) for e in range(4)] == [N, 25, 25, 25]
 
@@ -270,8 +285,9 @@ def test_a_learning_rate_finder_leaves_the_run_as_it_is(tmp_path, settings):
             module.batches = {}
 
     net, callback = Found(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free")
-    finder = LearningRateFinder(num_training_steps=20, update_attr=False)
+    finder = LearningRateFinder(num_training_steps=25, update_attr=False, early_stop_threshold=None)
     run, _ = fit(tmp_path, net, loader(), callback, finder, Real(), enable_checkpointing=True, **settings)
+    assert finder.optimal_lr is not None and len(finder.optimal_lr.results["lr"]) == 25
     assert sorted(net.epoch(0)) == list(range(N))
     assert [len(net.epoch(e)) for e in (1, 2, 3)] == [25] * 3
     assert callback.pruner is not None and int(callback.pruner.history.visits.sum()) == N + 3 * 25
