@@ -13,7 +13,7 @@ demo: $(STAMP)-demo
 	$(BIN)/fastprune finetune --epochs 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(STAMP)-test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .

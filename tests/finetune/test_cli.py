@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
-from conftest import utterances, write_slotgated
+from made_up_data import utterances, write_slotgated
 
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from conftest import CITIES, utterances
+from made_up_data import CITIES, utterances
 from torch.nn.functional import cross_entropy
 
 from fastprune.cli import main

@@ -1,96 +1,14 @@
-"""A model, data and trainers small enough to train dozens of times."""
+"""Builds trainers."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
 for name in ("datasets", "transformers", "accelerate"):
     pytest.importorskip(name)
 
-import datasets  # noqa: E402
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
-    BertConfig,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    Trainer,
-    TrainingArguments,
-)
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-N = 50
-WIDTH = 6
-
-
-def rows(n: int = N) -> dict[str, list]:
-    """Examples whose first token is their index; a third have a label at odds with their tokens."""
-    generator = torch.Generator().manual_seed(5)
-    tokens = torch.randint(n, n + 20, (n, WIDTH), generator=generator)
-    tokens[:, 0] = torch.arange(n)
-    noise = torch.randint(0, 3, (n,), generator=generator) == 0
-    labels = (tokens[:, 1] % 3 + noise) % 3
-    return {
-        "input_ids": tokens.tolist(),
-        "attention_mask": torch.ones_like(tokens).tolist(),
-        "labels": labels.tolist(),
-    }
-
-
-def hub_dataset(n: int = N) -> datasets.Dataset:
-    return datasets.Dataset.from_dict(rows(n))
-
-
-class PlainDataset(torch.utils.data.Dataset):
-    def __init__(self, n: int = N) -> None:
-        self.rows = rows(n)
-
-    def __len__(self) -> int:
-        return len(self.rows["labels"])
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {name: torch.tensor(column[index]) for name, column in self.rows.items()}
-
-
-def config(**changes) -> BertConfig:
-    """Dropout stays on: a scoring pass or an observation that touched the random state would show."""
-    settings = {
-        "vocab_size": N + 20,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "max_position_embeddings": 16,
-        "num_labels": 3,
-    }
-    return BertConfig(**{**settings, **changes})
-
-
-def model(kind=BertForSequenceClassification, **changes):
-    torch.manual_seed(7)
-    return kind(config(**changes))
-
-
-def token_model():
-    return model(BertForTokenClassification)
-
-
-class Recorder(Trainer):
-    """Remembers which examples each micro-batch trained on, and the learning rate of each step."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.batches: list[list[int]] = []
-
-    def training_step(self, model, inputs, *args, **kwargs):
-        self.batches.append(inputs["input_ids"][:, 0].tolist())
-        return super().training_step(model, inputs, *args, **kwargs)
-
-    @property
-    def trained_on(self) -> list[int]:
-        return [example for batch in self.batches for example in batch]
+from tiny_trainer import Recorder, hub_dataset, model  # noqa: E402
+from transformers import TrainingArguments  # noqa: E402
 
 
 @pytest.fixture
@@ -118,13 +36,3 @@ def make(tmp_path):
         return cls(args=args, train_dataset=data, eval_dataset=hub_dataset(20), **trainer_settings)
 
     return build
-
-
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-
-
-def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import Recorder, hub_dataset, model, weights
+from tiny_trainer import Recorder, hub_dataset, model, weights
 from transformers import TrainerCallback, TrainingArguments
 
 import fastprune

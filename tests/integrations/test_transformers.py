@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import (
+from tiny_trainer import (
     N,
     PlainDataset,
     Recorder,

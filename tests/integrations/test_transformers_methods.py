@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from conftest import N, assert_same_weights, weights
+from tiny_trainer import N, assert_same_weights, weights
 
 import fastprune
 from fastprune.pruning import method_names

@@ -7,7 +7,7 @@ import os
 import datasets
 import pytest
 import torch
-from conftest import N, assert_same_weights, model, rows, weights
+from tiny_trainer import N, assert_same_weights, model, rows, weights
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import fastprune

@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 import transformers
-from conftest import N, PlainDataset, assert_same_weights, hub_dataset, rows, weights
 from packaging import version
+from tiny_trainer import N, PlainDataset, assert_same_weights, hub_dataset, rows, weights
 from transformers import TrainerCallback
 
 import fastprune

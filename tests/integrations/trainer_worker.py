@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from conftest import N, Recorder, assert_same_weights, hub_dataset, model, weights
+from tiny_trainer import N, Recorder, assert_same_weights, hub_dataset, model, weights
 from transformers import TrainingArguments
 from transformers.utils import logging
 

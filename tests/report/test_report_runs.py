@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import utterances, write_slotgated
+from made_up_data import utterances, write_slotgated
 from test_report_picture import METRICS, axes_titles, metric, scores
 
 from fastprune.cli import main
