@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 import under_torchrun
-from trainer_worker import SECONDS
-
-from fastprune.pruning import method_names
+from trainer_worker import METHODS, SECONDS
 
 WORKER = Path(__file__).with_name("trainer_worker.py")
 needs_gloo = pytest.mark.skipif(
@@ -24,9 +22,9 @@ def trained(ranks: int, folder: Path, what: str) -> str:
 
 
 @needs_gloo
-def test_every_method_agrees_on_all_ranks_and_resumes_exactly(tmp_path):
+def test_methods_agree_on_all_ranks_and_resume_exactly(tmp_path):
     output = trained(2, tmp_path, "methods")
-    assert [name for name in method_names() if f"method {name} agrees" not in output] == []
+    assert [name for name in METHODS if f"method {name} agrees" not in output] == []
 
 
 @needs_gloo

@@ -18,10 +18,11 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 import fastprune
-from fastprune.pruning import method_names
 
 SECONDS = 400
 BATCH = 4
+# Of each kind one: every method goes through a plain distributed loop, and through a Trainer in one process.
+METHODS = ("el2n", "el2n-free", "infobatch", "forgetting", "repb", "tdds", "rs2", "static")
 
 
 def trainer_in(folder: Path, **settings: Any) -> Recorder:
@@ -85,7 +86,7 @@ def methods(folder: Path) -> None:
     if dist.get_rank() == 0:
         scores.write_text("index,score\n" + "".join(f"{i},{(7 * i) % N}\n" for i in range(N)))
     dist.barrier()
-    for name in method_names():
+    for name in METHODS:
         method = f"static:{scores}" if name == "static" else name
         settings = {"save_strategy": "steps", "save_steps": 14, "num_train_epochs": 7}
         whole = trainer_in(folder / name, **settings)
@@ -116,7 +117,7 @@ SETUPS = [
 
 
 def setups(folder: Path) -> None:
-    for method, settings in SETUPS:
+    for method, settings in SETUPS[: 4 if dist.get_world_size() == 2 else 2]:
         plain, pruned = (trainer_in(folder / "noop", num_train_epochs=2, **settings) for _ in range(2))
         fastprune.attach(pruned, method=method, keep_fraction=1.0)
         for trainer in (plain, pruned):
@@ -126,8 +127,6 @@ def setups(folder: Path) -> None:
         if "dataloader_num_workers" not in settings:  # their start draws from the global generator
             assert_same_weights(weights(pruned), weights(plain))
 
-        if "dataloader_drop_last" in settings and dist.get_world_size() > 2:
-            continue  # a chunk is shorter than one batch of all ranks there, which attach refuses
         trainer = trainer_in(folder / "pruned", **settings)
         pruner = fastprune.attach(trainer, method=method, keep_fraction=0.4)
         trainer.train()
