@@ -374,7 +374,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set(title=task, xlabel="seconds a run beside training")
         axis.invert_yaxis()
         axis.grid(alpha=0.3, axis="x")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
