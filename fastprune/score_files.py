@@ -15,6 +15,7 @@ import numpy as np
 
 from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
+from fastprune.parquet import pyarrow_for
 
 KINDS = (".parquet", ".csv", ".jsonl")
 Columns = dict[str, np.ndarray]
@@ -76,7 +77,7 @@ def read_columns(path: Path) -> Columns:
         raise UsageError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            table = _pyarrow("parquet").read_table(path)
+            table = pyarrow_for(str(path))[1].read_table(path)
             return {name: table[name].to_numpy() for name in table.column_names}
         with path.open(newline="", encoding="utf-8") as file:
             rows: list[dict[str, Any]]
@@ -98,7 +99,8 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
     if path.suffix == ".parquet":
-        parquet, table = _pyarrow("parquet"), _pyarrow("").table(dict(columns))
+        pyarrow, parquet = pyarrow_for(str(path))
+        table = pyarrow.table(dict(columns))
         write_atomic(path, lambda temporary: parquet.write_table(table, temporary))
         return
     rows = zip(*(_decimals(values) for values in columns.values()), strict=True)
@@ -128,12 +130,3 @@ def _decimals(values: np.ndarray) -> list[Any]:
     if values.dtype == np.float32:
         return [float(str(value)) for value in values]
     return list(values.tolist())
-
-
-def _pyarrow(module: str) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("a .parquet file needs the pyarrow package: pip install 'fastprune[report]'") from None
-    return pyarrow.parquet if module else pyarrow

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 from typing import Any
 
-from fastprune.data import TextData, load
+from fastprune.data import TextData, load_source
 from fastprune.errors import UsageError
 
 
@@ -32,10 +32,14 @@ def source_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def load_data(arguments: argparse.Namespace) -> TextData:
     """The data that the options name."""
-    source = source_of(arguments)
-    limit = source.pop("max_train")
-    data = load(source.pop("data"), **source)
-    return data if limit is None else data.limit(limit)
+    return load_source(source_of(arguments))
+
+
+def use_bf16(precision: str) -> bool:
+    """What ``--precision`` means on this machine."""
+    from fastprune.finetune.precision import fast_bf16
+
+    return fast_bf16() if precision == "auto" else precision == "bf16"
 
 
 def need_packages(command: str, *names: str) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, load_data, need_packages, source_of
+from fastprune.cli.arguments import add_data, load_data, need_packages, source_of, use_bf16
 from fastprune.errors import UsageError
 
 
@@ -117,7 +117,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no-untyped-def]
-    from fastprune.finetune.precision import fast_bf16
     from fastprune.finetune.spec import Training
 
     smoothing = arguments.smoothing
@@ -129,7 +128,7 @@ def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no
         cycle_epochs=arguments.cycle_epochs,
         batch_size=arguments.batch_size,
         lr=arguments.lr,
-        bf16=fast_bf16() if arguments.precision == "auto" else arguments.precision == "bf16",
+        bf16=use_bf16(arguments.precision),
         smoothing=smoothing,
         offset=arguments.offset,
         max_length=arguments.max_length,

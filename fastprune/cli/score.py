@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, load_data, need_packages
+from fastprune.cli.arguments import add_data, load_data, need_packages, use_bf16
 from fastprune.errors import UsageError
 from fastprune.score_files import check_kind, write_columns
 
@@ -52,7 +52,6 @@ def run(arguments: argparse.Namespace) -> None:
     data = load_data(arguments)
 
     from fastprune.finetune.finetuned import load_finetuned
-    from fastprune.finetune.precision import fast_bf16
     from fastprune.finetune.progress import counting
     from fastprune.finetune.scoring import score_texts
 
@@ -65,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
             metrics,
             batch_size=arguments.batch_size,
             max_length=arguments.max_length,
-            bf16=fast_bf16() if arguments.precision == "auto" else arguments.precision == "bf16",
+            bf16=use_bf16(arguments.precision),
             progress=progress,
             dynamics=arguments.dynamics,
         )

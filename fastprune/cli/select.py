@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from fastprune import dynamics
 from fastprune.cli.score import SHRINKING
 from fastprune.errors import UsageError
+from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
 from fastprune.score_files import check_kind, newest_rows, numbers, pick, read_columns, write_columns
 from fastprune.selection import (
@@ -125,7 +125,7 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
     if strategy == "class-balanced":
         labels = np.unique(pick(columns, arguments.labels, where), return_inverse=True)[1]
-        inner = partial(_fitting_window, offset=arguments.offset)
+        inner = _fitting_window(arguments.offset)
         return class_balanced(scores, torch.from_numpy(labels), k, quota=arguments.quota, inner=inner)
     if strategy == "window":
         return window(scores, k, arguments.offset)
@@ -158,9 +158,9 @@ def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *,
     return "\n".join(lines)
 
 
-def _fitting_window(scores: Tensor, k: int, offset: float) -> Selection:
+def _fitting_window(offset: float) -> Callable[[Tensor, int], Selection]:
     # A class of which nearly all are kept cannot spare its hardest.
-    return window(scores, k, min(offset, 1.0 - k / len(scores)))
+    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k))
 
 
 def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:

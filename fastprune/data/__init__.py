@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastprune.data.columns import Wanted
 from fastprune.data.home_assistant import load_home_assistant
@@ -12,7 +14,7 @@ from fastprune.data.tabular import SUFFIXES, load_table_file, load_table_folder
 from fastprune.data.types import Split, TextData, build, identity_of
 from fastprune.errors import UsageError
 
-__all__ = ["Split", "TextData", "build", "identity_of", "load"]
+__all__ = ["Split", "TextData", "build", "identity_of", "load", "load_source"]
 
 
 def load(
@@ -64,6 +66,14 @@ def load(
     if path.exists():
         raise UsageError(f"data={data!r}: not a {', '.join(SUFFIXES)} file: convert or rename it.")
     return load_hub(data, wanted, seed)
+
+
+def load_source(source: Mapping[str, Any]) -> TextData:
+    """What a run's config.json calls ``data_source``: the arguments of `load`, and ``max_train`` (None: all)."""
+    arguments = dict(source)
+    limit = arguments.pop("max_train", None)
+    data = load(arguments.pop("data", None), **arguments)
+    return data if limit is None else data.limit(limit)
 
 
 def _refuse_columns(given: list[str], what: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -106,15 +105,13 @@ def _loss_score(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Te
 
 def batch_scores(
     model: nn.Module, metrics: Sequence[str], *, bf16: bool
-) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]:
-    """A function from a collated batch to its scores, fp32 (B, M) in the order of ``metrics``, and its logits."""
-    layers = LastLayers(model)
+) -> Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """A function from a collated batch to its scores by metric and its logits by head."""
+    layers = LastLayers(model, wanted="grand" in metrics)
 
-    def run(batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        with layers.watch() if "grand" in metrics else nullcontext():
+    def run(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        with layers.watch():
             logits, placed = forward(model, batch, bf16=bf16)
-        features = layers.features(logits) if "grand" in metrics else None
-        scores = example_scores(logits, placed, metrics, features)
-        return torch.stack([scores[metric] for metric in metrics], dim=1), logits
+        return example_scores(logits, placed, metrics, layers.features(logits)), logits
 
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,13 +56,13 @@ def score_texts(
     of_batch = batch_scores(model, metrics, bf16=bf16)
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def scores_of(batch: dict[str, Tensor]) -> Tensor:
+    def scores_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         scores, logits = of_batch(batch)
         if dynamics is not None:
             seen.append((batch["index"], logits["intent"], batch["intent"]))
         return scores
 
-    table = score_dataset(
+    found = score_dataset(
         model,
         encoded,
         scores_of,
@@ -76,10 +75,10 @@ def score_texts(
         index, logits, gold = (torch.cat(part) for part in zip(*seen, strict=True))
         order = index.argsort()
         write_epoch(dynamics, count_epochs(dynamics), index[order], logits.cpu()[order], gold[order])
-    columns: dict[str, Any] = dict(zip(metrics, table.cpu().unbind(1), strict=True))
+    columns = {metric: found[metric].cpu().numpy() for metric in metrics}
     return {
         "index": np.arange(len(encoded)),
-        **{name: values.numpy() for name, values in columns.items()},
-        "score": columns[metrics[0]].numpy(),
+        **columns,
+        "score": columns[metrics[0]],
         "label": np.array(data.train.intents, dtype=object),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -184,11 +184,10 @@ def continue_run(
                 break
         return float(torch.stack(losses).mean()), seen
 
-    def scoring_pass(index: Tensor) -> dict[str, Tensor]:
-        metrics = pruner.method.reads
-        of_batch = batch_scores(run.model, metrics, bf16=training.bf16)
+    def scoring_pass(index: Tensor) -> Mapping[str, Tensor]:
+        of_batch = batch_scores(run.model, pruner.method.reads, bf16=training.bf16)
         watcher.epoch(spec, "score", epoch + 1, training.epochs, 1.0, len(index))
-        scores = score_dataset(
+        return score_dataset(
             run.model,
             train,
             lambda batch: of_batch(batch)[0],
@@ -198,7 +197,6 @@ def continue_run(
             collate_fn=collator(pad_token_id),
             progress=watcher.advance,
         )
-        return dict(zip(metrics, scores.unbind(1), strict=True))
 
     epochs = pruner.epochs(training.epochs)
     while run.steps < total:

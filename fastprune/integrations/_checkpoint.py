@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
 
 STATE_FILE = "fastprune.pt"
@@ -36,15 +38,13 @@ def read_state(checkpoint: str) -> dict[str, Any]:
 
 def write_state(state: dict[str, Any], folder: str) -> None:
     """Put ``state`` into the checkpoint ``folder``."""
-    path = os.path.join(folder, STATE_FILE)
-    torch.save({"version": VERSION, **state}, path + ".tmp")
-    os.replace(path + ".tmp", path)
+    write_atomic(Path(folder, STATE_FILE), lambda temporary: torch.save({"version": VERSION, **state}, temporary))
 
 
 def unmark(folder: str) -> None:
     """``folder`` is about to be written to: it is no complete checkpoint until `write_state`."""
-    if os.path.isfile(os.path.join(folder, STATE_FILE)):
-        os.remove(os.path.join(folder, STATE_FILE))
+    sweep(Path(folder), [STATE_FILE])
+    Path(folder, STATE_FILE).unlink(missing_ok=True)
 
 
 def newest_complete(output_dir: str) -> str:

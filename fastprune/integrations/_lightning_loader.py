@@ -6,12 +6,10 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from fastprune.pruning import PruningSampler, RankSampler
+from fastprune.pruning import RankSampler
 from fastprune.pruning.sampler import Arrange
 
 
@@ -33,12 +31,6 @@ class RankOrder(DistributedSampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing: the callback moves the pruner."""
-
-
-def rank_indices(sampler: PruningSampler, rank: int, world_size: int) -> Tensor:
-    """What `RankOrder` yields in the current piece when it starts at its beginning, int64."""
-    order = sampler.piece_indices()
-    return torch.cat([order, order[: -len(order) % world_size]])[rank::world_size]
 
 
 def batches_of(examples: int, loader: DataLoader[Any], world_size: int, limit: int | float) -> int:

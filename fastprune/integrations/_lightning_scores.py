@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics
 from fastprune.integrations._datasets import lengths
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Head, Task
 
-ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 ForwardFn = Callable[[Any, Any], Any]
 PASS_BATCH_FACTOR = 4
 
@@ -34,36 +33,27 @@ class Scoring:
         self, outputs: Any, batch: Any, reads: Sequence[str], last_layers: LastLayers | None = None
     ) -> Mapping[str, Tensor]:
         """The metrics of a batch's examples, fp32 (B,) by metric."""
-        if self.score_fn is not None:
-            with torch.no_grad():
-                scores = self.score_fn(outputs, batch)
-            return scores if isinstance(scores, Mapping) else dict.fromkeys(reads, scores)
-        task = self.task or default_task(batch)
-        features = None if last_layers is None else last_layers.features(task.logits(outputs))
-        return task.scores(outputs, batch, reads, features)
+        return batch_metrics(
+            outputs, batch, reads, self.score_fn, lambda batch: self.task or default_task(batch), last_layers
+        )
 
     def scoring_pass(
         self, trainer: Any, loader: DataLoader[Any], index: Tensor, reads: Sequence[str]
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, Tensor]:
         """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision."""
         # The unwrapped module: processes need not wait for each other.
         module, forward = trainer.lightning_module, self.forward_fn or forward_batch
-        last_layers = LastLayers(module) if "grand" in reads and self.score_fn is None else None
+        last_layers = LastLayers(module, wanted="grand" in reads and self.score_fn is None)
 
-        def score_batch(batch: Any) -> Tensor:
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
             batch = trainer.precision_plugin.convert_input(batch)
             batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-            with trainer.precision_plugin.forward_context():
-                if last_layers is None:
-                    outputs = forward(module, batch)
-                else:
-                    with last_layers.watch():
-                        outputs = forward(module, batch)
-            scores = self.of_batch(outputs, batch, reads, last_layers)
-            return torch.stack([scores[metric].float() for metric in reads], dim=-1)
+            with trainer.precision_plugin.forward_context(), last_layers.watch():
+                outputs = forward(module, batch)
+            return self.of_batch(outputs, batch, reads, last_layers)
 
-        columns = score_dataset(
+        return score_dataset(
             module,
             loader.dataset,
             score_batch,
@@ -72,7 +62,6 @@ class Scoring:
             batch_size=self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1),
             collate_fn=loader.collate_fn,
         )
-        return dict(zip(reads, columns.unbind(-1), strict=True))
 
 
 def default_task(batch: Any) -> Task:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
 from fastprune.integrations._outputs import default_task
@@ -19,7 +19,6 @@ from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Task
 
-ScoreFn = Callable[[Any, Mapping[str, Any]], Tensor | Mapping[str, Tensor]]
 PASS_BATCH_FACTOR = 4
 
 
@@ -62,14 +61,9 @@ class TrainerScores:
         self, outputs: Any, fields: Mapping[str, Any], last_layers: LastLayers | None = None
     ) -> Mapping[str, Tensor]:
         """The metrics of a batch's examples, by metric."""
-        if self.scoring.score_fn is not None:
-            scores = self.scoring.score_fn(outputs, fields)
-            return scores if isinstance(scores, Mapping) else dict.fromkeys(self.reads, scores)
-        task = self.task(fields)
-        features = None if last_layers is None else last_layers.features(task.logits(outputs))
-        return task.scores(outputs, fields, self.reads, features)
+        return batch_metrics(outputs, fields, self.reads, self.scoring.score_fn, self.task, last_layers)
 
-    def scoring_pass(self, index: Tensor) -> dict[str, Tensor]:
+    def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
         """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
         trainer = self.trainer
         dataset, collate = trainer.train_dataset, trainer.data_collator
@@ -78,21 +72,20 @@ class TrainerScores:
         else:
             collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
         # The unwrapped model: processes need not agree in the number of their batches.
-        last_layers = LastLayers(trainer.model)
+        last_layers = LastLayers(trainer.model, wanted="grand" in self.reads and self.scoring.score_fn is None)
 
-        def score_batch(batch: Any) -> Tensor:
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
             inputs = trainer._prepare_inputs(batch)
             fields = self.own_labels(inputs)
             # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
-            with trainer.compute_loss_context_manager(), last_layers.watch("grand" in self.reads):
+            with trainer.compute_loss_context_manager(), last_layers.watch():
                 _, outputs = loss_and_outputs(self._plain_loss(trainer.model, inputs, return_outputs=True))
-            scores = self.of_batch(outputs, fields, last_layers)
-            return torch.stack([scores[metric].float() for metric in self.reads], dim=-1)
+            return self.of_batch(outputs, fields, last_layers)
 
         batch_size = PASS_BATCH_FACTOR * trainer.args.per_device_train_batch_size
         quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero()
         with tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False) as bar:
-            columns = score_dataset(
+            return score_dataset(
                 trainer.model,
                 dataset,
                 score_batch,
@@ -102,7 +95,6 @@ class TrainerScores:
                 collate_fn=collate,
                 progress=bar.update,
             )
-        return dict(zip(self.reads, columns.unbind(-1), strict=True))
 
     @functools.cached_property
     def _lengths(self) -> Any:
@@ -110,6 +102,7 @@ class TrainerScores:
 
 
 def loss_and_outputs(result: Any) -> tuple[Any, Any]:
+    """What ``compute_loss(..., return_outputs=True)`` returned, if it is that."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
             "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "

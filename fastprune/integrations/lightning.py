@@ -34,7 +34,7 @@ except ImportError:
 from fastprune.errors import UsageError
 from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
-from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order, rank_indices
+from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
 from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions, get_method
 from fastprune.pruning.exchange import world
@@ -312,7 +312,7 @@ class PruningCallback(Callback):
         if self._state is None:
             pruner.start_piece(0)
             pruner.position = 0
-            self._indices = rank_indices(pruner.sampler, rank, world_size)
+            self._indices = _own_indices(pruner)
         else:
             self._resume(pruner, self._state)
         self.pruner = pruner
@@ -377,7 +377,7 @@ class PruningCallback(Callback):
             )
         pruner.load_state_dict(state["pruner"])
         pruner.position = position
-        self._indices = rank_indices(pruner.sampler, *world())
+        self._indices = _own_indices(pruner)
 
     def _next_epoch(self, trainer: Any, epoch: int) -> None:
         """Move to ``epoch``; score and select if a cycle starts there."""
@@ -390,7 +390,7 @@ class PruningCallback(Callback):
         pruner.start_piece(epoch)
         # What loaders read ahead of training is no progress.
         pruner.position = 0
-        self._indices = rank_indices(pruner.sampler, *world())
+        self._indices = _own_indices(pruner)
         if len(pruner.sampler) != before:
             _set_up_again(trainer)
 
@@ -420,6 +420,11 @@ class PruningCallback(Callback):
                 "its own"
             )
         return scores
+
+
+def _own_indices(pruner: DynamicPruner) -> Tensor:
+    """What this process reads of the current epoch, in order, when it starts at its beginning."""
+    return pruner.sampler.shard(*world()).indices_from(0)
 
 
 def _set_up_again(trainer: Any) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from fastprune.pruning.exchange import Steps, broadcast, even_share, gather_scores, together, world
+from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold, weight_table
+from fastprune.pruning.exchange import Steps, even_share, gather_scores, together, world
 from fastprune.pruning.history import History, to_device
 from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule, budget, epoch_pieces
-from fastprune.selection import Selection, random
 
 VERSION = 2
 UNREAD_BATCHES = 2
@@ -36,18 +36,6 @@ class PruningOptions(TypedDict, total=False):
     """Epochs between two selections (T, 1 by default)."""
     final_share: float | None
     """Share of the epochs at the end on all examples again (InfoBatch's 1 − δ); by default the method's own."""
-
-
-@dataclass
-class CycleRecord:
-    """What the newest selection did; times in seconds."""
-
-    epoch: int = 0
-    kept: int = 0
-    threshold: float = float("nan")
-    churn: float = 0.0
-    score_seconds: float = 0.0
-    select_seconds: float = 0.0
 
 
 class DynamicPruner:
@@ -223,7 +211,7 @@ class DynamicPruner:
                     f"method {self.method.name!r} weights losses, but the loop does not: multiply the losses by "
                     "pruner.weights(index), or take pruner.mean_loss(losses, index)"
                 )
-        rank, world_size = world()
+        world_size = world()[1]
         before = self._taken_in
         if self.method.observes:
             if scores is None:
@@ -431,62 +419,19 @@ class DynamicPruner:
             )
         start = time.perf_counter()
         before = self.sampler.indices
-        selection = self._select(phase)
+        selection = choose(self.method, self.history, phase, self.seed)
         self.sampler.keep(selection.indices, phase.index)
-        self._weights = _table(self.n, selection)
+        self._weights = weight_table(selection, self.n)
         self._unread_batches = 0
         self.cycle = CycleRecord(
             epoch=phase.first_epoch,
             kept=phase.size,
-            threshold=self._threshold(selection),
-            churn=self._churn(before, selection.indices),
+            threshold=threshold(self.method, self.history, selection),
+            churn=churn(before, selection.indices, self.n),
             score_seconds=self._score_seconds,
             select_seconds=time.perf_counter() - start,
         )
         self._score_seconds = 0.0
-
-    def _select(self, phase: Phase) -> Selection:
-        if phase.size == self.n:
-            return Selection(torch.arange(self.n, device="cpu"))
-        if self.method.reads and self.history.empty and phase.first_epoch == 0:
-            return random(self.n, phase.size, seed=self.seed, round=phase.index)
-        if self.method.reads and self.history.empty:
-            raise RuntimeError(
-                f"method {self.method.name!r} has seen no score when epoch {phase.first_epoch} starts: call "
-                "pruner.observe(index, scores) in the training step"
-            )
-        self.history.refuse_nan()
-        with torch.device("cpu"):  # whatever the default device
-            selection = self.method.select(
-                self.history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=self.seed
-            ).to("cpu")
-        if len(selection) != phase.size:
-            raise ValueError(
-                f"method {self.method.name!r} selected {len(selection)} examples where {phase.size} were asked for"
-            )
-        if selection.weights is not None and not self.method.weighted:
-            raise ValueError(
-                f"method {self.method.name!r} returned weights without saying so: set weighted = True in its class"
-            )
-        if world()[1] > 1:
-            # All ranks hold the same history; that their processors also round alike is not taken for granted.
-            weights = selection.weights
-            selection = Selection(broadcast(selection.indices), None if weights is None else broadcast(weights))
-        return selection
-
-    def _threshold(self, selection: Selection) -> float:
-        if len(self.method.reads) != 1 or self.history.empty:
-            return float("nan")
-        value = self.history.value(self.method.reads[0])
-        return float(value[selection.indices.to(value.device)].min())
-
-    def _churn(self, before: Tensor | None, after: Tensor) -> float:
-        """Share of the kept set that was not in the one before (all examples count as kept in warm-up)."""
-        if before is None:
-            return 0.0
-        was = torch.zeros(self.n, dtype=torch.bool, device="cpu")
-        was[before] = True
-        return 1.0 - float(was[after].float().mean())
 
 
 def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
@@ -495,12 +440,3 @@ def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
     keep, warmup, cycle = options["keep_fraction"], options.get("warmup_epochs", 1), options.get("cycle_epochs", 1)
     schedule = Schedule(keep, warmup, cycle, share)
     return Schedule(1.0, warmup, cycle) if method.keeps_all else schedule
-
-
-def _table(n: int, selection: Selection) -> Tensor | None:
-    """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
-    if selection.weights is None:
-        return None
-    table = torch.ones(n, device="cpu")
-    table[selection.indices] = selection.weights
-    return table

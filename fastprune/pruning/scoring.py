@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-BatchScores = Callable[[Any], Tensor]
+Scores = TypeVar("Scores", Tensor, Mapping[str, Tensor])
 
 
 @contextmanager
@@ -42,21 +43,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def score_dataset(
     model: nn.Module,
     dataset: Dataset[Any],
-    batch_scores: BatchScores,
+    batch_scores: Callable[[Any], Scores],
     *,
     indices: Tensor | None = None,
     lengths: Sequence[int] | Tensor | None = None,
     batch_size: int = 128,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> Scores:
     """Score examples in eval mode without gradients, longest first, in large batches.
 
     Args:
         model: put into eval mode for the pass; modes and random states are restored.
         dataset: map-style.
-        batch_scores: given a collated batch, returns its (B,) scores, or (B, M) for M metrics; runs the
-            model itself.
+        batch_scores: given a collated batch, returns its scores, (B,), or a dict of them by metric; runs the model
+            itself.
         indices: (K,) which examples, all by default.
         lengths: one number per example of ``dataset``; like lengths share a batch, which saves padding.
         batch_size: of the pass; larger than in training is fine, nothing is kept for a backward pass.
@@ -64,12 +65,17 @@ def score_dataset(
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        fp32 (K,) or (K, M) on the device of the scores, in the order of ``indices``.
+        fp32 (K,), or a dict of them, on the device of the scores, in the order of ``indices``.
 
-    Cost: one forward pass over M examples; memory of one batch.
+    Raises:
+        ValueError: ``indices`` is empty, or ``batch_scores`` returns another number of scores than examples.
+
+    Cost: one forward pass over K examples; memory of one batch.
     """
     size = len(dataset)  # type: ignore[arg-type]
     wanted = torch.arange(size, device="cpu") if indices is None else indices
+    if not len(wanted):
+        raise ValueError("indices is empty: there is nothing to score")
     order = torch.arange(len(wanted), device="cpu")
     if lengths is not None:
         order = torch.as_tensor(lengths, device="cpu")[wanted].argsort(descending=True, stable=True)
@@ -79,13 +85,25 @@ def score_dataset(
         collate_fn=collate_fn,
         generator=torch.Generator(),
     )
-    parts: list[Tensor] = []
+    parts: dict[str | None, list[Tensor]] = defaultdict(list)
     with evaluation_mode(model):
         for batch in loader:
-            parts.append(batch_scores(batch).float())
+            found = batch_scores(batch)
+            columns = dict(found) if isinstance(found, Mapping) else {None: found}
+            for metric, values in columns.items():
+                parts[metric].append(values.float())
             if progress is not None:
-                progress(len(parts[-1]))
-    found = torch.cat(parts)
-    scores = torch.empty((len(wanted), *found.shape[1:]), device=found.device)
+                progress(len(next(iter(columns.values()))))
+    scores = {metric: _put_back(torch.cat(values), order) for metric, values in parts.items()}
+    return cast(Scores, scores[None] if None in scores else scores)
+
+
+def _put_back(found: Tensor, order: Tensor) -> Tensor:
+    if len(found) != len(order):
+        raise ValueError(
+            f"batch_scores returned {len(found)} scores for {len(order)} examples: return one for each of a batch "
+            "(token scores: reduce='norm')"
+        )
+    scores = torch.empty_like(found)
     scores[order.to(found.device)] = found
     return scores

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.data import TextData, identity_of, load
+from fastprune.data import TextData, identity_of, load_source
 from fastprune.errors import UsageError
 
 SOURCE = "data_source"
@@ -64,11 +64,8 @@ def data_of(config: Mapping[str, Any]) -> TextData | None:
     source = config.get(SOURCE)
     if not isinstance(source, dict):
         return None
-    arguments = {key: value for key, value in source.items() if key != "max_train"}
     try:
-        data = load(arguments.pop("data", None), **arguments)
-        if source.get("max_train") is not None:
-            data = data.limit(source["max_train"])
+        data = load_source(source)
     except (UsageError, TypeError):
         return None
     return data if identity_of(data) == config.get("fingerprint") else None

@@ -26,6 +26,7 @@ import numpy as np
 
 from fastprune.atomic import left_over, write_atomic
 from fastprune.errors import UsageError
+from fastprune.parquet import pyarrow_for
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
@@ -130,7 +131,7 @@ class RunFolder:
     def _write_table(
         self, name: str, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]
     ) -> None:
-        pa, parquet = _pyarrow(name)
+        pa, parquet = pyarrow_for(name)
         if set(columns) != set(types):
             raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(types)}.")
         schema = pa.schema([(column, getattr(pa, _factory(kind))()) for column, kind in types.items()])
@@ -141,7 +142,7 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return None
-        pa, parquet = _pyarrow(name)
+        pa, parquet = pyarrow_for(name)
         try:
             table = parquet.read_table(path)
         except (pa.ArrowException, OSError) as error:
@@ -213,12 +214,3 @@ def _parse(text: str, where: str) -> Row:
 
 def _factory(kind: str) -> str:
     return "bool_" if kind == "bool" else kind
-
-
-def _pyarrow(name: str) -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise UsageError(f"{name} needs the pyarrow package: pip install 'fastprune[demo]'.") from None
-    return pyarrow, parquet

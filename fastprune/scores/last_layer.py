@@ -15,19 +15,20 @@ class LastLayers:
     The first batch is watched at every ``nn.Linear``; a head's layer is the one whose output its logits are, the last
     such.  From then on only those are watched.  Logits that are made from a layer's output by more than a cast have
     none: the closed form would not hold.
+
+    Args:
+        model: called inside `watch`.
+        wanted: whether anyone asks for the inputs; otherwise no layer is watched, and none is found.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, wanted: bool = True) -> None:
         self.model = model
-        self._found: dict[str, nn.Linear] | None = None
+        self._found: dict[str, nn.Linear] | None = None if wanted else {}
         self._calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
     @contextmanager
-    def watch(self, wanted: bool = True) -> Iterator[None]:
-        """Run the model's forward pass inside; unless ``wanted`` nothing is done."""
-        if not wanted:
-            yield
-            return
+    def watch(self) -> Iterator[None]:
+        """Run the model's forward pass inside."""
         watched = self._found.values() if self._found is not None else self.model.modules()
         handles = [m.register_forward_hook(self._remember) for m in set(watched) if isinstance(m, nn.Linear)]
         self._calls.clear()

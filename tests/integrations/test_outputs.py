@@ -160,23 +160,3 @@ def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
         found.append(pruner.history.value("el2n"))
         assert found[-1].min() > 1.0  # seven rows of about 0.8 each, joined by their norm
     assert torch.equal(found[0], found[1]) and torch.equal(found[2], found[3])
-
-
-def test_the_pass_leaves_nothing_in_the_model_that_cannot_train():
-    """A model may keep tensors from its forward pass, like rotary tables grown for a longer input."""
-
-    class Caching(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear, self.table = torch.nn.Linear(4, 3), torch.ones(1, 4)
-
-        def forward(self, x):
-            if len(self.table) < len(x):
-                self.table = torch.ones(len(x), 4)
-            return self.linear.weight.sum(0) * self.table[: len(x)] * x
-
-    net, data = Caching(), [torch.ones(4)] * 8
-    scores = fastprune.score_dataset(net, data, lambda batch: net(batch).sum(1), batch_size=8)
-    assert not scores.requires_grad
-    net(torch.ones(4, 4)).sum().backward()
-    assert net.linear.weight.grad is not None

@@ -135,7 +135,7 @@ def test_unknown_values_are_refused(tmp_path):
 
 def test_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"pyarrow.*pip install 'fastprune\[demo\]'"):
+    with pytest.raises(UsageError, match=r"pyarrow.*pip install 'fastprune\[report\]'"):
         RunFolder.create(tmp_path).write_scores(columns())
 
 

@@ -1,0 +1,38 @@
+"""The metrics of a batch, from a ``score_fn`` of the user's or from the task: what Trainer and Lightning share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.task import Task
+
+ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
+"""``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
+
+
+def batch_metrics(
+    outputs: Any,
+    batch: Any,
+    reads: Sequence[str],
+    score_fn: ScoreFn | None,
+    find_task: Callable[[Any], Task],
+    last_layers: LastLayers | None = None,
+) -> Mapping[str, Tensor]:
+    """The metrics ``reads`` of a batch's examples, (B,) each.
+
+    Args:
+        find_task: where logits and labels of this batch are; asked only without ``score_fn``.
+        last_layers: which watched the forward pass, for "grand".
+    """
+    with torch.no_grad():
+        if score_fn is not None:
+            scores = score_fn(outputs, batch)
+            return scores if isinstance(scores, Mapping) else dict.fromkeys(reads, scores)
+        task = find_task(batch)
+        features = None if last_layers is None else last_layers.features(task.logits(outputs))
+        return task.scores(outputs, batch, reads, features)

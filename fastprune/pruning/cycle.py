@@ -1,0 +1,85 @@
+"""The start of a cycle: its examples chosen and checked, and what is recorded of the choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastprune.pruning.exchange import broadcast, world
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method
+from fastprune.pruning.schedule import Phase
+from fastprune.selection import Selection, random
+
+
+@dataclass
+class CycleRecord:
+    """What the newest selection did; times in seconds."""
+
+    epoch: int = 0
+    kept: int = 0
+    threshold: float = float("nan")
+    churn: float = 0.0
+    score_seconds: float = 0.0
+    select_seconds: float = 0.0
+
+
+def choose(method: Method, history: History, phase: Phase, seed: int) -> Selection:
+    """The examples of ``phase``, on the CPU, the same on every process; a collective call where there are several.
+
+    All of them, if so many are asked for; a random subset before anything was trained on.
+
+    Raises:
+        RuntimeError: the method ranks by scores, and has seen none.
+        ValueError: a score is NaN, or the method keeps another number of examples, or weights without saying so.
+    """
+    n = history.n
+    if phase.size == n:
+        return Selection(torch.arange(n, device="cpu"))
+    if method.reads and history.empty:
+        if phase.first_epoch == 0:
+            return random(n, phase.size, seed=seed, round=phase.index)
+        raise RuntimeError(
+            f"method {method.name!r} has seen no score when epoch {phase.first_epoch} starts: call "
+            "pruner.observe(index, scores) in the training step"
+        )
+    history.refuse_nan()
+    with torch.device("cpu"):  # whatever the default device
+        selection = method.select(history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=seed).to("cpu")
+    if len(selection) != phase.size:
+        raise ValueError(f"method {method.name!r} selected {len(selection)} examples where {phase.size} were asked for")
+    if selection.weights is not None and not method.weighted:
+        raise ValueError(f"method {method.name!r} returned weights without saying so: set weighted = True in its class")
+    if world()[1] > 1:
+        # All ranks hold the same history; that their processors also round alike is not taken for granted.
+        weights = selection.weights
+        selection = Selection(broadcast(selection.indices), None if weights is None else broadcast(weights))
+    return selection
+
+
+def threshold(method: Method, history: History, selection: Selection) -> float:
+    """The smallest score kept; NaN where the method reads none, or several."""
+    if len(method.reads) != 1 or history.empty:
+        return float("nan")
+    value = history.value(method.reads[0])
+    return float(value[selection.indices.to(value.device)].min())
+
+
+def churn(before: Tensor | None, after: Tensor, n: int) -> float:
+    """Share of the kept set that was not in the one before, None being all examples."""
+    if before is None:
+        return 0.0
+    was = torch.zeros(n, dtype=torch.bool, device="cpu")
+    was[before] = True
+    return 1.0 - float(was[after].float().mean())
+
+
+def weight_table(selection: Selection, n: int) -> Tensor | None:
+    """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
+    if selection.weights is None:
+        return None
+    table = torch.ones(n, device="cpu")
+    table[selection.indices] = selection.weights
+    return table
