@@ -1,4 +1,4 @@
-"""The overrides of one Trainer, and the run they keep track of."""
+"""The overrides of one Trainer's run: its plan, its epochs and its checkpoints."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import TrainerControl, TrainerState
 
 from fastprune.errors import UsageError
 from fastprune.integrations._checkpoint import delete_older, newest_complete, read_state, unmark, write_state
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
-from fastprune.integrations._order import RecordedOrder, rank_batches, sampling_strategy
+from fastprune.integrations._order import RecordedOrder, sampling_strategy
 from fastprune.integrations._run import Run, batches_of, correct, steps_of
-from fastprune.integrations._trainer_scores import Scoring, TrainerScores, loss_and_outputs
-from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
+from fastprune.integrations._trainer_scores import Scoring, TrainerScores
+from fastprune.integrations._training_step import TrainingStep
 from fastprune.pruning import Budget, DynamicPruner, Piece
 from fastprune.pruning.schedule import chunk_pieces, epochs_for
-from fastprune.pruning.scoring import evaluation_mode
-from fastprune.scores.task import ExampleLosses
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +39,11 @@ class Attachment:
         self.pruner = pruner
         self.seed = seed
         self.scores = TrainerScores(trainer, scoring, pruner.method.reads)
-        self.loss_func = trainer.compute_loss_func
-        self.weighted = pruner.method.weighted and not pruner.schedule.keeps_all
+        self.step = TrainingStep(trainer, pruner, self.scores)
         self.training = False
         self.resume_from: str | None = None
         self.trial: Any = None
         self.run: Run | None = None
-        self.fields: dict[str, Any] = {}
-        self.own_order: RecordedOrder | None = None
-        self.checked = False
-        self.called = False
 
     @property
     def trainer(self) -> Any:
@@ -68,10 +60,7 @@ class Attachment:
         override(trainer, "set_initial_training_values", self._training_values)
         override(trainer, "_save_checkpoint", self._save_checkpoint)
         override(trainer.callback_handler, "call_event", self._event)
-        if self.pruner.method.observes:
-            override(trainer, "compute_loss", self._compute_loss)
-        if self.weighted:
-            trainer.compute_loss_func = self._loss
+        self.step.install()
 
     # --- a run ---------------------------------------------------------------------------------
 
@@ -90,6 +79,7 @@ class Attachment:
             return original(*args, **kwargs)
         finally:
             self.training, self.run = False, None
+            self.step.begin(None)
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
@@ -97,11 +87,12 @@ class Attachment:
         if not self.training:
             return original(*args, **kwargs)
         self._begin()
-        self.own_order = None
         if self.pruner.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
             # That sampler draws from the global generator, which no other order could leave as it does.
-            self.own_order = RecordedOrder(original(*args, **kwargs))
-            return self.own_order
+            own_order = RecordedOrder(original(*args, **kwargs))
+            self.step.begin(self.run, own_order)
+            return own_order
+        self.step.begin(self.run)
         return self.pruner.sampler
 
     def _begin(self) -> None:
@@ -130,7 +121,6 @@ class Attachment:
         batches = batches_of(chunk, batch, args)
         total = batch * args.world_size
         self.run = Run(pieces, UserEpochs(pieces), total, batches, steps_of(batches, args))
-        self.checked = False
         if not self.run.epochs.aligned:
             self._advise(chunk, total * args.gradient_accumulation_steps)
 
@@ -327,88 +317,3 @@ class Attachment:
         run.batch_indices = None
         if piece.phase.index > 0 and piece.start == 0 and run.micro == 0:
             self.trainer.log({key: value for key, value in pruner.log().items() if math.isfinite(value)})
-
-    # --- scores and weights --------------------------------------------------------------------
-
-    def _compute_loss(
-        self,
-        original: Callable[..., Any],
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        if self.run is None or not model.training:
-            return original(model, inputs, return_outputs=return_outputs, **kwargs)
-        self.fields = self.scores.own_labels(inputs)
-        if self.weighted and self.loss_func is None and not self.checked:
-            self._check_loss(original, model, kwargs)
-        self.called = False
-        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
-        if self.weighted and not self.called:
-            raise ValueError(
-                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
-                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
-            )
-        with torch.no_grad():
-            scores = self.scores.of_batch(outputs, self.fields)
-        index = self._batch_index(self.run, scores)
-        self.pruner.observe(index, scores)
-        return (loss, outputs) if return_outputs else loss
-
-    def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Takes the place of ``compute_loss_func`` where a method weights losses."""
-        self.called = True
-        trainer, run = self.trainer, self.run
-        if run is None or not trainer.model.training:
-            losses = self._example_losses(outputs, self.fields if labels is None else {"labels": labels})
-            return weighted_loss(losses, None, None, 1)
-        accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
-        index = self._indices(run)
-        weights = self.pruner.weights(index)
-        if self.loss_func is not None:
-            losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
-            return weighted_loss(losses, weights, None, accumulation)
-        losses = self._example_losses(outputs, self.fields)
-        return weighted_loss(losses, weights, num_items_in_batch, accumulation)
-
-    def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
-        smoothing = self.trainer.args.label_smoothing_factor
-        return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
-
-    def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
-        """Once a run: the model's own loss must be the one whose parts are weighted."""
-        self.checked = True
-        trainer, items = self.trainer, kwargs.get("num_items_in_batch")
-        trainer.compute_loss_func = None
-        try:
-            with evaluation_mode(model):
-                theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
-                losses = self._example_losses(outputs, self.fields)
-        finally:
-            trainer.compute_loss_func = self._loss
-        check_agreement(losses, theirs / self._average_factor(items), items)
-
-    def _average_factor(self, num_items: Any) -> float:
-        """By which the Trainer multiplies a loss over the labels of all processes."""
-        args = self.trainer.args
-        averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
-        return args.world_size if averaged else 1.0
-
-    def _indices(self, run: Run) -> Tensor:
-        """Which examples the current micro-batch holds follows from its place in the order."""
-        if run.batch_indices is None:
-            order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
-            run.batch_indices = rank_batches(order, self.trainer)
-        return run.batch_indices[run.micro]
-
-    def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
-        index = self._indices(run)
-        sizes = {len(values) for values in scores.values()}
-        if sizes != {len(index)}:
-            raise RuntimeError(
-                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
-                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
-                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
-            )
-        return index

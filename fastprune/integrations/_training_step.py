@@ -1,0 +1,131 @@
+"""The overrides of one Trainer's training step: scores read off its logits, and losses weighted."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fastprune.integrations._hooks import override
+from fastprune.integrations._order import RecordedOrder, rank_batches
+from fastprune.integrations._run import Run
+from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
+from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
+from fastprune.pruning import DynamicPruner
+from fastprune.pruning.scoring import evaluation_mode
+from fastprune.scores.task import ExampleLosses
+
+
+class TrainingStep:
+    """What happens to the batches of one trainer; outside of ``run`` they are left alone."""
+
+    def __init__(self, trainer: Any, pruner: DynamicPruner, scores: TrainerScores) -> None:
+        self._trainer = weakref.ref(trainer)
+        self.pruner = pruner
+        self.scores = scores
+        self.loss_func = trainer.compute_loss_func
+        self.weighted = pruner.method.weighted and not pruner.schedule.keeps_all
+        self.run: Run | None = None
+        self.own_order: RecordedOrder | None = None
+        self.fields: dict[str, Any] = {}
+        self.checked = False
+        self.called = False
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
+    def install(self) -> None:
+        """Override the trainer's hooks on the instance, those that the method needs."""
+        if self.pruner.method.observes:
+            override(self.trainer, "compute_loss", self._compute_loss)
+        if self.weighted:
+            self.trainer.compute_loss_func = self._loss
+
+    def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
+        """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
+        self.run, self.own_order, self.checked = run, own_order, False
+
+    def _compute_loss(
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if self.run is None or not model.training:
+            return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        self.fields = self.scores.own_labels(inputs)
+        if self.weighted and self.loss_func is None and not self.checked:
+            self._check_loss(original, model, kwargs)
+        self.called = False
+        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
+        if self.weighted and not self.called:
+            raise ValueError(
+                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
+                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
+            )
+        scores = self.scores.of_batch(outputs, self.fields)
+        self.pruner.observe(self._batch_index(self.run, scores), scores)
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Takes the place of ``compute_loss_func`` where a method weights losses."""
+        self.called = True
+        trainer, run = self.trainer, self.run
+        if run is None or not trainer.model.training:
+            losses = self._example_losses(outputs, self.fields if labels is None else {"labels": labels})
+            return weighted_loss(losses, None, None, 1)
+        accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
+        index = self._indices(run)
+        weights = self.pruner.weights(index)
+        if self.loss_func is not None:
+            losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
+            return weighted_loss(losses, weights, None, accumulation)
+        losses = self._example_losses(outputs, self.fields)
+        return weighted_loss(losses, weights, num_items_in_batch, accumulation)
+
+    def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
+        smoothing = self.trainer.args.label_smoothing_factor
+        return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
+
+    def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
+        """Once a run: the model's own loss must be the one whose parts are weighted."""
+        self.checked = True
+        trainer, items = self.trainer, kwargs.get("num_items_in_batch")
+        trainer.compute_loss_func = None
+        try:
+            with evaluation_mode(model):
+                theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
+                losses = self._example_losses(outputs, self.fields)
+        finally:
+            trainer.compute_loss_func = self._loss
+        check_agreement(losses, theirs / self._average_factor(items), items)
+
+    def _average_factor(self, num_items: Any) -> float:
+        """By which the Trainer multiplies a loss over the labels of all processes."""
+        args = self.trainer.args
+        averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
+        return args.world_size if averaged else 1.0
+
+    def _indices(self, run: Run) -> Tensor:
+        """Which examples the current micro-batch holds follows from its place in the order."""
+        if run.batch_indices is None:
+            order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
+            run.batch_indices = rank_batches(order, self.trainer)
+        return run.batch_indices[run.micro]
+
+    def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
+        index = self._indices(run)
+        sizes = {len(values) for values in scores.values()}
+        if sizes != {len(index)}:
+            raise RuntimeError(
+                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
+                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
+                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
+            )
+        return index
