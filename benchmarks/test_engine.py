@@ -9,6 +9,7 @@ import pytest
 from engine import (
     BATCH,
     INFOBATCH,
+    KEEP,
     OTHERS,
     RECORDING,
     DCLogger,
@@ -39,5 +40,10 @@ def test_recording_a_batch(benchmark, provider: str, tmp_path) -> None:
 @pytest.mark.parametrize("provider", [*RECORDING, *OTHERS, INFOBATCH])
 def test_starting_a_cycle(benchmark, provider: str) -> None:
     benchmark.group = f"starting a cycle, n = {N:,}"
-    call = infobatch_cycle(N) if provider == INFOBATCH else next_cycle(warmed_up(provider, N))
-    benchmark.pedantic(call, rounds=15, warmup_rounds=2)
+    if provider == INFOBATCH:
+        first = benchmark.pedantic(infobatch_cycle(N), rounds=15, warmup_rounds=2)
+        assert len(set(first)) == BATCH
+        return
+    pruner = warmed_up(provider, N)
+    benchmark.pedantic(next_cycle(pruner), rounds=15, warmup_rounds=2)
+    assert len(pruner.kept_indices.unique()) == (N if provider == "full" else KEEP * N)

@@ -7,7 +7,7 @@ import pytest
 for name in ("datasets", "transformers", "accelerate"):
     pytest.importorskip(name)
 
-from tiny_trainer import Recorder, hub_dataset, model  # noqa: E402
+from tiny_trainer import SETTINGS, Recorder, hub_dataset, model  # noqa: E402
 from transformers import TrainingArguments  # noqa: E402
 
 
@@ -20,18 +20,8 @@ def make(tmp_path):
         trainer_settings = {key: settings.pop(key) for key in trainer_keys if key in settings}
         if "model_init" not in trainer_settings:
             trainer_settings["model"] = model() if net is None else net
-        defaults = {
-            "per_device_train_batch_size": 8,
-            "num_train_epochs": 3,
-            "learning_rate": 1e-3,
-            "save_strategy": "no",
-            "logging_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "seed": 11,
-        }
-        args = TrainingArguments(output_dir=str(tmp_path / folder), **{**defaults, **settings})
+        settings = {**SETTINGS, "per_device_train_batch_size": 8, "num_train_epochs": 3, **settings}
+        args = TrainingArguments(output_dir=str(tmp_path / folder), **settings)
         data = hub_dataset() if data is None else data
         return cls(args=args, train_dataset=data, eval_dataset=hub_dataset(20), **trainer_settings)
 

@@ -22,6 +22,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 N = 50
 WIDTH = 6
+SETTINGS = {
+    "num_train_epochs": 6,
+    "learning_rate": 1e-3,
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "use_cpu": True,
+    "seed": 11,
+}
+"""TrainingArguments unless a test says otherwise."""
 
 
 def rows(n: int = N) -> dict[str, list]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from tiny_trainer import N, Recorder, assert_same_weights, hub_dataset, model, weights
+from tiny_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
 from transformers import TrainingArguments
 from transformers.utils import logging
 
@@ -26,19 +26,8 @@ METHODS = ("el2n", "el2n-free", "infobatch", "forgetting", "repb", "tdds", "rs2"
 
 
 def trainer_in(folder: Path, **settings: Any) -> Recorder:
-    defaults = {
-        "per_device_train_batch_size": BATCH,
-        "num_train_epochs": 6,
-        "learning_rate": 1e-3,
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "ddp_backend": "gloo",
-        "seed": 11,
-    }
-    args = TrainingArguments(output_dir=str(folder), **{**defaults, **settings})
+    settings = {**SETTINGS, "per_device_train_batch_size": BATCH, "ddp_backend": "gloo", **settings}
+    args = TrainingArguments(output_dir=str(folder), **settings)
     torch.manual_seed(args.seed)
     return Recorder(model=model(), args=args, train_dataset=hub_dataset())
 
