@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import torch
 import torch.distributed as dist
 
 SECONDS = 100
+SLOW_IMPORTS = ("fastprune", "accelerate", "transformers.trainer", "lightning.pytorch")
+"""What the server of `settle` loads once instead of every worker."""
 
 
 def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None, seconds: int = SECONDS) -> str:
@@ -36,8 +39,17 @@ def run(worker: Path, ranks: int, *arguments: str, cwd: Path | None = None, seco
     return done.stdout
 
 
-def begin() -> None:
-    """In a worker: a hang shows where it is, and ends before the test that waits for it does."""
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
+def settle(seconds: int = SECONDS) -> None:
+    """In a worker, before it has threads: a hang shows where it is, and ends before the test that waits for it does."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
     torch.set_num_threads(1)
+    # Loaders' workers come from a server without threads: forked beside Gloo's, now and then one never begins, in
+    # CPython before 3.11.10 (gh-112275).
+    multiprocessing.set_start_method("forkserver")
+    multiprocessing.set_forkserver_preload([name for name in SLOW_IMPORTS if name in sys.modules])
+
+
+def begin() -> None:
+    """`settle`, and join the group."""
+    settle()
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))

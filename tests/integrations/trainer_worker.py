@@ -5,7 +5,6 @@ A mismatch ends it with a traceback and status 1.  Arguments: a scratch folder, 
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import under_torchrun
 from tiny_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
 from transformers import TrainingArguments
 from transformers.utils import logging
@@ -140,11 +140,10 @@ def scores_of_one_process(folder: Path) -> None:
 
 
 def main() -> None:
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    under_torchrun.settle(SECONDS)
     logging.set_verbosity_error()
     folder = Path(sys.argv[1])
     TrainingArguments(output_dir=str(folder), use_cpu=True, ddp_backend="gloo")  # joins the group
-    torch.set_num_threads(1)
     {"methods": methods, "setups": setups}[sys.argv[2]](folder)
     if sys.argv[2] == "setups":
         scores_of_one_process(folder)

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import under_torchrun
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_cases import Kept, Net, loader, trainer
 
 import fastprune
+
+SECONDS = 240
 
 
 class Watched(Net):
@@ -64,6 +67,7 @@ def fit(folder: Path, name: str, method: str, checkpoint: str | None = None, loa
 
 
 if __name__ == "__main__":
+    under_torchrun.settle(SECONDS)
     here = Path(sys.argv[1])
     for job in (here / "jobs").read_text().splitlines():
         fit(here, **json.loads(job))

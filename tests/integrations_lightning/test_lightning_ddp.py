@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,14 +12,15 @@ pytest.importorskip("lightning")
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
+import under_torchrun  # noqa: E402
 from lightning_cases import N, Net, Shuffled, examples  # noqa: E402
+from lightning_worker import SECONDS  # noqa: E402
 
 import fastprune  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch without the Gloo backend"
 )
-SECONDS = 300
 WORKER = Path(__file__).with_name("lightning_worker.py")
 WORKERS = {"loading": {"num_workers": 2}}
 RUNS = {
@@ -46,17 +44,7 @@ def saw(tmp_path_factory):
         {"name": name, "checkpoint": f"{run}-step={step}.ckpt", **RUNS[run]} for name, (run, step) in RESUMED.items()
     ]
     (folder / "jobs").write_text("\n".join(map(json.dumps, jobs)))
-    # The loop-back address, as the host's own name does not resolve in every container.
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node=2", str(WORKER), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stdout
+    under_torchrun.run(WORKER, 2, str(folder), seconds=SECONDS)
     return {
         job["name"]: [torch.load(folder / f"{job['name']}-{rank}.pt", weights_only=True) for rank in range(2)]
         for job in jobs
