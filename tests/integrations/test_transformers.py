@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import math
 import weakref
 
@@ -15,50 +14,19 @@ from tiny_trainer import (
     Recorder,
     assert_same_weights,
     hub_dataset,
+    logged,
     model,
     rows,
     token_model,
+    train,
     weights,
 )
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 import fastprune
 from fastprune.pruning.schedule import chunk_pieces
 
 METHODS = ["el2n", "el2n-free"]
-
-
-def train(trainer, **settings):
-    """Train, and return the state of the global random generator behind it."""
-    torch.manual_seed(trainer.args.seed)
-    trainer.train(**settings)
-    return torch.get_rng_state()
-
-
-def logged(trainer, key):
-    return [entry for entry in trainer.state.log_history if key in entry]
-
-
-class Events(TrainerCallback):
-    """Writes down where epochs begin and end, what is evaluated and saved."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, int, float | None]] = []
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.seen.append(("begin", state.global_step, state.epoch))
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.seen.append(("end", state.global_step, state.epoch))
-
-    def on_evaluate(self, args, state, control, **kwargs):
-        self.seen.append(("evaluate", state.global_step, state.epoch))
-
-    def on_save(self, args, state, control, **kwargs):
-        self.seen.append(("save", state.global_step, state.epoch))
-
-    def of(self, kind: str) -> list[tuple[int, float | None]]:
-        return [(step, epoch) for event, step, epoch in self.seen if event == kind]
 
 
 def cross_entropy_of(outputs, labels, num_items_in_batch=None):
@@ -280,29 +248,6 @@ def test_a_smaller_batch_size_after_running_out_of_memory_starts_afresh(make):
     assert len(trainer.trained_on) == 100 == pruner.history.visits.sum()
 
 
-def test_batches_dropped_at_the_end_of_a_chunk_do_not_move_the_epochs(make):
-    events = Events()
-    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "dataloader_drop_last": True}
-    trainer = make(callbacks=[events], eval_strategy="epoch", **settings)
-    fastprune.attach(trainer, keep_fraction=0.5)
-    trainer.train()
-    # Chunks of 25: six batches of four, three steps.
-    assert events.of("evaluate") == events.of("end") == [(6, 1.0), (9, 2.0), (12, 3.0)]
-    assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
-
-
-def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
-    class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            control.should_epoch_stop = state.global_step in (3, 12)
-
-    events = Events()
-    trainer = make(callbacks=[Stop(), events], num_train_epochs=4, per_device_train_batch_size=5)
-    fastprune.attach(trainer, keep_fraction=0.5)
-    trainer.train()
-    assert [step for step, _ in events.of("end")] == [8, 12, 17, 22]
-
-
 def test_training_twice_starts_afresh(make):
     trainer = make(num_train_epochs=3, per_device_train_batch_size=5)
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
@@ -335,104 +280,6 @@ def test_arguments_and_sampler_are_the_users_outside_training(make):
     assert set(Seen.epochs) == {(3, 3)}
     assert trainer.args.num_train_epochs == 3
     assert len(trainer.get_train_dataloader()) == 7
-
-
-# --- the user's epochs -----------------------------------------------------------------------------
-
-
-def test_epoch_strategies_and_callbacks_follow_the_users_epochs(make):
-    """With two epochs a cycle, the first ends within a chunk; positions are those of the plan."""
-    events = Events()
-    trainer = make(
-        callbacks=[events],
-        num_train_epochs=5,
-        per_device_train_batch_size=4,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-    )
-    pruner = fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
-    trainer.train()
-
-    pieces = chunk_pieces(pruner.phases(5), 4)
-    v, per_chunk = len(pieces[0]), -(-len(pieces[0]) // 4)
-    assert any(end % v for end in (N, N + 15))  # otherwise this test shows nothing
-
-    def reached(position: int) -> int:
-        """The first step after which ``position`` examples have been read."""
-        chunk, rest = divmod(position, v)
-        return chunk * per_chunk + -(-rest // 4)
-
-    cycle = sum(len(p) for p in pieces if p.phase.index == 1)
-    warmup = sum(len(p) for p in pieces if p.phase.index == 0)
-    ends = [warmup, warmup + 15, warmup + cycle, warmup + cycle + 15, warmup + 2 * cycle]
-    expected = [(reached(position), float(epoch)) for epoch, position in enumerate(ends, start=1)]
-    assert events.of("end") == events.of("evaluate") == events.of("save") == expected
-    assert [step for step, _ in events.of("begin")] == [0] + [step for step, _ in expected[:-1]]
-    assert [e["epoch"] for e in logged(trainer, "loss")] == [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert trainer.state.epoch == 5.0
-
-
-def test_state_epoch_grows_in_the_users_units(make):
-    logging_ = {"logging_strategy": "steps", "logging_steps": 1}
-    trainer = make(num_train_epochs=4, per_device_train_batch_size=4, **logging_)
-    pruner = fastprune.attach(trainer, keep_fraction=0.3)
-    trainer.train()
-    epochs = [e["epoch"] for e in logged(trainer, "loss")]
-    assert epochs == sorted(epochs) and epochs[-1] == 4.0
-    steps_in_warmup = sum(epoch <= 1.0 for epoch in epochs)
-    v = len(chunk_pieces(pruner.phases(4), 4)[0])
-    assert steps_in_warmup == -(-N // v) * -(-v // 4)
-    assert {1.0, 2.0, 3.0} <= set(epochs)
-
-
-def test_step_strategies_are_untouched(make):
-    settings = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 6}
-    events, plain_events = Events(), Events()
-    trainer = make(callbacks=[events], num_train_epochs=4, **settings)
-    fastprune.attach(trainer, keep_fraction=0.3)
-    trainer.train()
-    plain = make(callbacks=[plain_events], max_steps=trainer.state.max_steps, folder="plain", **settings)
-    plain.train()
-    for kind in ("evaluate", "save"):
-        assert [step for step, _ in events.of(kind)] == [step for step, _ in plain_events.of(kind)]
-
-
-def test_best_model_and_early_stopping(make):
-    from transformers import EarlyStoppingCallback
-
-    events = Events()
-    trainer = make(
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=1), events],
-        num_train_epochs=9,
-        per_device_train_batch_size=4,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
-        metric_for_best_model="worse",
-        greater_is_better=False,
-        compute_metrics=lambda _: {"worse": len(events.of("evaluate"))},
-    )
-    fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=3)
-    trainer.train()
-    evaluated = events.of("evaluate")
-    assert [epoch for _, epoch in evaluated] == [1.0, 2.0]
-    assert events.of("end") == evaluated
-    assert trainer.state.global_step == evaluated[-1][0] < trainer.state.max_steps
-    assert trainer.state.best_model_checkpoint.endswith(f"checkpoint-{evaluated[0][0]}")
-
-
-def test_logs_each_cycle(make):
-    trainer = make(num_train_epochs=5, per_device_train_batch_size=5)
-    fastprune.attach(trainer, keep_fraction=0.5, cycle_epochs=2)
-    trainer.train()
-    entries = logged(trainer, "prune/keep_fraction")
-    assert [e["epoch"] for e in entries] == [1.0, 3.0]
-    for entry in entries:
-        assert entry["prune/keep_fraction"] == 0.5
-        assert 0 < entry["prune/threshold"] < 2**0.5
-        assert entry["prune/score_seconds"] > 0
-    assert [e["prune/examples_seen"] for e in entries] == [50, 100]
 
 
 # --- other models, other losses --------------------------------------------------------------------
@@ -534,94 +381,3 @@ def test_no_warmup_starts_from_a_random_subset(make):
     assert len(set(trainer.trained_on[:25])) == 25
     assert len(trainer.trained_on) == 50
     assert len(pruner.kept_indices) == 25
-
-
-# --- refusals --------------------------------------------------------------------------------------
-
-
-class OwnSampler(Recorder):
-    def _get_train_sampler(self, *args):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
-
-
-class OwnLoader(Recorder):
-    def get_train_dataloader(self):
-        return torch.utils.data.DataLoader(self.train_dataset, batch_size=4, collate_fn=self.data_collator)
-
-
-class NoOutputs(Recorder):
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return model(**inputs).loss
-
-
-def test_refuses_what_it_cannot_do(make):
-    with pytest.raises(TypeError, match="transformers.Trainer"):
-        fastprune.attach(model(), keep_fraction=0.5)
-    trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="already"):
-        fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="keep_fraction"):
-        fastprune.attach(make(), keep_fraction=0.0)
-    stream = hub_dataset().to_iterable_dataset()
-    with pytest.raises(ValueError, match="train_dataset is a stream"):
-        fastprune.attach(make(data=stream, max_steps=3), keep_fraction=0.5)
-    with pytest.raises(ValueError, match="_get_train_sampler"):
-        fastprune.attach(make(OwnSampler), keep_fraction=0.5)
-    trainer = make()
-    trainer.train_dataset = None
-    with pytest.raises(ValueError, match="no train_dataset"):
-        fastprune.attach(trainer, keep_fraction=0.5)
-
-
-@pytest.mark.parametrize("epochs", [2.5, 0.5])
-def test_refuses_part_epochs(make, epochs):
-    trainer = make(num_train_epochs=epochs)
-    fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="num_train_epochs must be a whole number"):
-        trainer.train()
-
-
-def test_refuses_at_training_what_shows_only_there(make):
-    trainer = make(OwnLoader)
-    fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="get_train_dataloader"):
-        trainer.train()
-    trainer = make(NoOutputs)
-    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
-    with pytest.raises(ValueError, match="return_outputs"):
-        trainer.train()
-    trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
-    trainer.train_dataset = hub_dataset(30)
-    with pytest.raises(ValueError, match="30 examples, it had 50"):
-        trainer.train()
-
-
-def test_refuses_batches_that_are_not_the_samplers(make):
-    """A collator that drops examples: positions would no longer say which example is which."""
-    trainer = make(data_collator=lambda samples: pad_first(samples[:-1]))
-    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
-    with pytest.raises(RuntimeError, match="batches are not those of the sampler"):
-        trainer.train()
-
-
-def pad_first(samples):
-    return {key: torch.tensor([s[key] for s in samples]) for key in samples[0]}
-
-
-def test_warns_of_an_order_it_cannot_match(make, caplog):
-    with caplog.at_level(logging.WARNING, logger="fastprune"):
-        fastprune.attach(make(accelerator_config={"use_seedable_sampler": False}), keep_fraction=0.5)
-    assert "use_seedable_sampler" in caplog.text
-
-
-def test_nothing_global_is_patched(make):
-    before = dict(vars(Trainer))
-    trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
-    trainer.train()
-    assert dict(vars(Trainer)) == before
-    other = make()
-    other.train()
-    assert sorted(other.trained_on[:N]) == list(range(N)) and len(other.batches) == 21

@@ -111,3 +111,14 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
     assert one.keys() == other.keys()
     different = [name for name in one if not torch.equal(one[name], other[name])]
     assert not different
+
+
+def train(trainer, **settings):
+    """Train, and return the state of the global random generator behind it."""
+    torch.manual_seed(trainer.args.seed)
+    trainer.train(**settings)
+    return torch.get_rng_state()
+
+
+def logged(trainer, key):
+    return [entry for entry in trainer.state.log_history if key in entry]

@@ -1,0 +1,105 @@
+"""`fastprune.attach`: what it cannot do is refused, with one sentence; what it cannot promise is said."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from tiny_trainer import (
+    N,
+    Recorder,
+    hub_dataset,
+    model,
+)
+from transformers import Trainer
+
+import fastprune
+
+
+class OwnSampler(Recorder):
+    def _get_train_sampler(self, *args):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class OwnLoader(Recorder):
+    def get_train_dataloader(self):
+        return torch.utils.data.DataLoader(self.train_dataset, batch_size=4, collate_fn=self.data_collator)
+
+
+class NoOutputs(Recorder):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        return model(**inputs).loss
+
+
+def test_refuses_what_it_cannot_do(make):
+    with pytest.raises(TypeError, match="transformers.Trainer"):
+        fastprune.attach(model(), keep_fraction=0.5)
+    trainer = make()
+    fastprune.attach(trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match="already"):
+        fastprune.attach(trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match="keep_fraction"):
+        fastprune.attach(make(), keep_fraction=0.0)
+    stream = hub_dataset().to_iterable_dataset()
+    with pytest.raises(ValueError, match="train_dataset is a stream"):
+        fastprune.attach(make(data=stream, max_steps=3), keep_fraction=0.5)
+    with pytest.raises(ValueError, match="_get_train_sampler"):
+        fastprune.attach(make(OwnSampler), keep_fraction=0.5)
+    trainer = make()
+    trainer.train_dataset = None
+    with pytest.raises(ValueError, match="no train_dataset"):
+        fastprune.attach(trainer, keep_fraction=0.5)
+
+
+@pytest.mark.parametrize("epochs", [2.5, 0.5])
+def test_refuses_part_epochs(make, epochs):
+    trainer = make(num_train_epochs=epochs)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match="num_train_epochs must be a whole number"):
+        trainer.train()
+
+
+def test_refuses_at_training_what_shows_only_there(make):
+    trainer = make(OwnLoader)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match="get_train_dataloader"):
+        trainer.train()
+    trainer = make(NoOutputs)
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+    with pytest.raises(ValueError, match="return_outputs"):
+        trainer.train()
+    trainer = make()
+    fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train_dataset = hub_dataset(30)
+    with pytest.raises(ValueError, match="30 examples, it had 50"):
+        trainer.train()
+
+
+def test_refuses_batches_that_are_not_the_samplers(make):
+    """A collator that drops examples: positions would no longer say which example is which."""
+    trainer = make(data_collator=lambda samples: pad_first(samples[:-1]))
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+    with pytest.raises(RuntimeError, match="batches are not those of the sampler"):
+        trainer.train()
+
+
+def pad_first(samples):
+    return {key: torch.tensor([s[key] for s in samples]) for key in samples[0]}
+
+
+def test_warns_of_an_order_it_cannot_match(make, caplog):
+    with caplog.at_level(logging.WARNING, logger="fastprune"):
+        fastprune.attach(make(accelerator_config={"use_seedable_sampler": False}), keep_fraction=0.5)
+    assert "use_seedable_sampler" in caplog.text
+
+
+def test_nothing_global_is_patched(make):
+    before = dict(vars(Trainer))
+    trainer = make()
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+    trainer.train()
+    assert dict(vars(Trainer)) == before
+    other = make()
+    other.train()
+    assert sorted(other.trained_on[:N]) == list(range(N)) and len(other.batches) == 21
