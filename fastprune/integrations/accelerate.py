@@ -24,7 +24,7 @@ def prepare(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[
     after the resume.  ``save_state`` exchanges the scores of the processes first.
 
     Where a scoring pass is due at the end of an epoch, save after it: the epoch that is handed out once more for the
-    pass has no batch left, and neither ``dispatch_batches`` nor accelerate before 1.9 can iterate an empty loader.
+    pass has no batch left, and ``dispatch_batches`` cannot iterate an empty loader (nor can accelerate before 1.9).
     ``dispatch_batches`` also leaves out the loader's ``generator``, so that dropout differs after a resume within an
     epoch.
 

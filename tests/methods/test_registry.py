@@ -259,11 +259,8 @@ def test_an_infinite_score_in_an_average_is_refused_before_the_cut(name):
 def test_another_default_device(name):
     expected = run(made(name, 60)).kept_indices
     method = made(name, 60)
-    torch.set_default_device("meta")
-    try:
+    with torch.device("meta"):
         found = run(method).kept_indices
-    finally:
-        torch.set_default_device(None)
     assert torch.equal(found, expected)
 
 
