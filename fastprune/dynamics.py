@@ -22,8 +22,6 @@ from fastprune.errors import UsageError
 from fastprune.scores.api import score
 
 FOLDER = "training_dynamics"
-SHRINKING = ("confidence", "correctness", "aum")
-"""Columns that are smallest where most is left to learn."""
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
@@ -128,6 +126,7 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
     for number, row in _rows(path):
         try:
             guids.append(row["guid"])
+            hash(row["guid"])
             logits.append([float(z) for z in row[f"logits_epoch_{epoch}"]])
             gold.append(int(row["gold"]))
         except (KeyError, TypeError, ValueError) as error:

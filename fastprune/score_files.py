@@ -56,8 +56,10 @@ def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> Columns:
     given = pick(columns, "index", where)
     try:
         index = given.astype(np.int64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{where}: 'index' must be numbers: {error}") from None
+    if np.issubdtype(given.dtype, np.floating) and not np.array_equal(index, given):
+        raise UsageError(f"{where}: the column 'index' must hold whole numbers")
     n = int(index.max()) + 1 if len(index) else 0
     if n == 0 or index.min() < 0 or len(np.unique(index)) != n:
         raise UsageError(f"{where}: the column 'index' must hold every number from 0 to n - 1, for n examples")
@@ -77,12 +79,15 @@ def read_columns(path: Path) -> Columns:
         raise UsageError(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            table = pyarrow_for(str(path))[1].read_table(path)
+            table = pyarrow_for(str(path))[1].read_table(path.resolve())  # a relative path may look like a URI
             return {name: table[name].to_numpy() for name in table.column_names}
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
             rows: list[dict[str, Any]]
-            rows = list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file]
-        return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+            lines = (line for line in file if line.strip())
+            rows = list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in lines]
+        if not rows:
+            raise UsageError(f"{path}: holds no scores")
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
     except (ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
         raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
 

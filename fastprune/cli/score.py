@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from fastprune.errors import UsageError
 from fastprune.score_files import check_kind, write_columns
 
 METRICS = ("el2n", "loss", "grand", "entropy", "confidence", "margin", "correct")
-SHRINKING = ("confidence", "margin", "correct")
-"""Metrics that are smallest where most is left to learn."""
 
 
 def add(commands: Any) -> None:
@@ -22,7 +19,8 @@ def add(commands: Any) -> None:
         "score",
         help="score a data set with a finetuned model",
         description="Score the training examples of a data set with a finetuned model, without training. The file "
-        "holds index, one column a metric, score (the first metric) and label.",
+        "holds index, one column a metric, score (the first metric; of confidence, margin and correct the negative, so "
+        "that the largest are the hardest) and label.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     score.set_defaults(command=run)
@@ -69,10 +67,4 @@ def run(arguments: argparse.Namespace) -> None:
             dynamics=arguments.dynamics,
         )
     write_columns(arguments.out, columns)
-    if metrics[0] in SHRINKING:
-        print(
-            f"note: {metrics[0]} shrinks as an example is learned, and --method static:{arguments.out} keeps the "
-            "largest scores; name el2n or loss first for that",
-            file=sys.stderr,
-        )
     print(f"{len(data.train)} examples scored by {', '.join(metrics)}: {arguments.out}")

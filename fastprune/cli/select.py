@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fastprune import dynamics
-from fastprune.cli.score import SHRINKING
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
@@ -30,6 +29,7 @@ from fastprune.selection import (
     window,
 )
 from fastprune.selection.by_chance import below_mean
+from fastprune.selection.by_group import Quota
 
 STRATEGIES = (
     "hardest",
@@ -41,6 +41,9 @@ STRATEGIES = (
     "random",
     "threshold-random",
 )
+QUOTAS: tuple[Quota, ...] = ("proportional", "equal", "sqrt")
+SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
+"""Columns that are smallest where most is left to learn."""
 WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 
@@ -71,8 +74,10 @@ def add(commands: Any) -> None:
     )
     select.add_argument("--offset", type=float, default=0.0, help=f"share dropped first: {', '.join(WITH_OFFSET)}")
     select.add_argument("--labels", help="column with the class of each example: class-balanced")
-    select.add_argument("--quota", choices=("proportional", "equal", "sqrt"), default="proportional")
-    select.add_argument("--power", type=float, default=1.0, help="of the score: probabilistic")
+    select.add_argument(
+        "--quota", choices=QUOTAS, help=f"how k is divided among the classes ({QUOTAS[0]}): class-balanced"
+    )
+    select.add_argument("--power", type=float, help="of the score (1): probabilistic")
     select.add_argument("--weighted", action="store_true", help="add weights: probabilistic")
     select.add_argument("--seed", type=int, default=0, help="of the strategies that draw")
 
@@ -90,8 +95,13 @@ def run(arguments: argparse.Namespace) -> None:
             rows = f"{len(table['index'])} rows for {len(columns['index'])} examples"
             print(f"note: {where} holds {rows}; the last of each counts", file=sys.stderr)
     scores = numbers(columns, column, where)
-    shrinks = column in (*SHRINKING, *dynamics.SHRINKING)
+    shrinks = column in SHRINKING
     smallest = shrinks if arguments.hardest is None else arguments.hardest == "smallest"
+    if smallest and arguments.strategy == "probabilistic":
+        raise UsageError(
+            f"--strategy probabilistic draws in proportion to the score, and {column} is smallest where most is left "
+            "to learn; name another --column, such as el2n or loss"
+        )
     try:
         selection = choose(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
     except UsageError:
@@ -121,18 +131,24 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         raise UsageError(f"--offset goes with --strategy {', '.join(WITH_OFFSET)}, not with {strategy}")
     if (arguments.labels is None) == (strategy == "class-balanced"):
         raise UsageError("--labels COLUMN and --strategy class-balanced go together; give both or neither")
+    if arguments.quota is not None and strategy != "class-balanced":
+        raise UsageError(f"--quota goes with --strategy class-balanced, not with {strategy}")
+    if arguments.power is not None and strategy != "probabilistic":
+        raise UsageError(f"--power goes with --strategy probabilistic, not with {strategy}")
     if arguments.weighted and strategy != "probabilistic":
         raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
     if strategy == "class-balanced":
-        labels = np.unique(pick(columns, arguments.labels, where), return_inverse=True)[1]
+        labels = np.unique(pick(columns, arguments.labels, where).astype(str), return_inverse=True)[1]
         inner = _fitting_window(arguments.offset)
-        return class_balanced(scores, torch.from_numpy(labels), k, quota=arguments.quota, inner=inner)
+        quota: Quota = arguments.quota or "proportional"
+        return class_balanced(scores, torch.from_numpy(labels), k, quota=quota, inner=inner)
     if strategy == "window":
         return window(scores, k, arguments.offset)
     if strategy == "stratified":
         return stratified(scores, k, seed, 0, offset=arguments.offset)
     if strategy == "probabilistic":
-        return probabilistic(scores, k, seed, 0, power=arguments.power, weighted=arguments.weighted)
+        power = 1.0 if arguments.power is None else arguments.power
+        return probabilistic(scores, k, seed, 0, power=power, weighted=arguments.weighted)
     if strategy == "random":
         return random(n, k, seed, 0)
     if strategy == "threshold-random":

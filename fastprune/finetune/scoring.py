@@ -19,6 +19,9 @@ from fastprune.finetune.finetuned import Finetuned
 from fastprune.finetune.model import batch_scores
 from fastprune.pruning import score_dataset
 
+SHRINKING = ("confidence", "margin", "correct")
+"""Metrics that are smallest where most is left to learn."""
+
 
 def score_texts(
     finetuned: Finetuned,
@@ -40,7 +43,8 @@ def score_texts(
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.dynamics`.
 
     Returns:
-        ``index``, each metric (fp32), ``score``, which is the first metric, and ``label``.
+        ``index``, each metric (fp32), ``score``, which is the first metric, negated where small is hard, so that the
+        largest are the hardest, and ``label``.
 
     Raises:
         UsageError: the model has no head for one label an example, whose logits ``dynamics`` would hold.
@@ -79,6 +83,6 @@ def score_texts(
     return {
         "index": np.arange(len(encoded)),
         **columns,
-        "score": columns[metrics[0]],
+        "score": -columns[metrics[0]] if metrics[0] in SHRINKING else columns[metrics[0]],
         "label": np.array(data.train.intents, dtype=object),
     }

@@ -138,7 +138,7 @@ def plan_runs(
                 raise UsageError(
                     f"--offset {training.offset:g} and --keep-fraction {keep:g} exceed 1 together; lower one of them"
                 )
-            label, spelled = (f"{keep:g}", None) if isinstance(keep, float) else (str(text), str(text))
+            label, spelled = (f"{keep:.12g}", None) if isinstance(keep, float) else (str(text), str(text))
             plain = RunSpec("", "random", keep if isinstance(keep, float) else 1.0, 0, keep=spelled)
             share, budget = _mean_share(plain, n, training)
             if compare:
@@ -148,7 +148,8 @@ def plan_runs(
                 pruned.append(replace(spec, keep_fraction=_mean_share(spec, n, training)[0]))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return [replace(spec, seed=seed) for seed in seeds for spec in [RunSpec("full", "full", 1.0, seed), *pruned]]
+    runs = [RunSpec("full", "full", 1.0, 0), *dict.fromkeys(pruned)]
+    return [replace(spec, seed=seed) for seed in dict.fromkeys(seeds) for spec in runs]
 
 
 def _mean_share(spec: RunSpec, n: int, training: Training) -> tuple[float, int]:

@@ -15,7 +15,14 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from fastprune.errors import UsageError
-from fastprune.integrations._checkpoint import delete_older, newest_complete, read_state, unmark, write_state
+from fastprune.integrations._checkpoint import (
+    delete_older,
+    keep_arguments,
+    newest_complete,
+    read_state,
+    unmark,
+    write_state,
+)
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
@@ -74,6 +81,7 @@ class Attachment:
     def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
         self.resume_from, self.trial = given.get("resume_from_checkpoint"), given.get("trial")
+        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
         self.training, self.run = True, None
         try:
             return original(*args, **kwargs)
@@ -83,8 +91,8 @@ class Attachment:
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
-        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
-        if not self.training:
+        # Who asks for another loader while the run goes on, such as a callback, does not begin it again.
+        if not self.training or self.run is not None:
             return original(*args, **kwargs)
         self._begin()
         if self.pruner.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
@@ -294,6 +302,7 @@ class Attachment:
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             if os.path.isdir(folder):
+                keep_arguments(trainer.args, folder)
                 write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
@@ -311,7 +320,8 @@ class Attachment:
     def _start_chunk(self, run: Run) -> None:
         pruner, piece = self.pruner, run.pieces[run.number]
         if pruner.needs_pass(piece.phase):
-            pruner.rescore(self.scores.scoring_pass)
+            with self.step.unweighted():
+                pruner.rescore(self.scores.scoring_pass)
         pruner.start_piece(run.number)
         pruner.position = run.in_chunk
         run.batch_indices = None

@@ -15,6 +15,12 @@ ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 """``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
 
 
+def check_batch_size(size: int | None) -> None:
+    """Refuse a ``score_batch_size`` before the run, not after its warm-up."""
+    if size is not None and (isinstance(size, bool) or size < 1):
+        raise ValueError(f"score_batch_size must be >= 1, got {size!r}; leave it out for the default")
+
+
 def batch_metrics(
     outputs: Any,
     batch: Any,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
@@ -39,6 +40,13 @@ def read_state(checkpoint: str) -> dict[str, Any]:
 def write_state(state: dict[str, Any], folder: str) -> None:
     """Put ``state`` into the checkpoint ``folder``."""
     write_atomic(Path(folder, STATE_FILE), lambda temporary: torch.save({"version": VERSION, **state}, temporary))
+
+
+def keep_arguments(args: Any, folder: str) -> None:
+    """The Trainer's arguments as the user gave them, in place of those it saved while it was not to rotate."""
+    path = Path(folder, TRAINING_ARGS_NAME)
+    if path.is_file():
+        torch.save(args, path)
 
 
 def unmark(folder: str) -> None:

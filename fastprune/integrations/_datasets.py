@@ -31,7 +31,7 @@ def fingerprint(dataset: Any) -> str | None:
     n = len(dataset)
     rows = dataset.with_format("arrow")
     digest = hashlib.sha256(repr((sorted(dataset.column_names), n)).encode())
-    for row in range(0, n, -(-n // FINGERPRINT_ROWS)):
+    for row in range(0, n, max(1, -(-n // FINGERPRINT_ROWS))):
         digest.update(repr(sorted(rows[row].to_pydict().items())).encode())
     return digest.hexdigest()
 
@@ -39,11 +39,22 @@ def fingerprint(dataset: Any) -> str | None:
 def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
     """Length of every example, from its column or that of ``input_ids``, if it can be had without reading samples."""
     if is_hub_dataset(dataset):
-        return dataset[column] if column in dataset.column_names else _column_lengths(dataset)
+        given = _whole_numbers(dataset, column)
+        return _column_lengths(dataset) if given is None else given
     ids = getattr(dataset, "input_ids", None)
     if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
         return [len(example) for example in ids]
     return None
+
+
+def _whole_numbers(dataset: Any, column: str) -> Sequence[int] | None:
+    """The column as it is stored, whatever the data set's format; None if there is no such column of integers."""
+    import pyarrow
+
+    if column not in dataset.column_names:
+        return None
+    values = dataset.select_columns([column]).with_format("arrow")[:][column]
+    return values.to_pylist() if pyarrow.types.is_integer(values.type) and not values.null_count else None
 
 
 def _column_lengths(dataset: Any) -> Sequence[int] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
 from fastprune.integrations._datasets import lengths
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
@@ -28,6 +28,9 @@ class Scoring:
     score_fn: ScoreFn | None = None
     forward_fn: ForwardFn | None = None
     score_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.score_batch_size)
 
     def of_batch(
         self, outputs: Any, batch: Any, reads: Sequence[str], last_layers: LastLayers | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
 from fastprune.integrations._outputs import default_task
@@ -29,6 +29,9 @@ class Scoring:
     task: Task | None = None
     score_fn: ScoreFn | None = None
     score_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.score_batch_size)
 
 
 class TrainerScores:
@@ -79,7 +82,8 @@ class TrainerScores:
             fields = self.own_labels(inputs)
             # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
             with trainer.compute_loss_context_manager(), last_layers.watch():
-                _, outputs = loss_and_outputs(self._plain_loss(trainer.model, inputs, return_outputs=True))
+                result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
+            _, outputs = loss_and_outputs(result)
             return self.of_batch(outputs, fields, last_layers)
 
         batch_size = PASS_BATCH_FACTOR * trainer.args.per_device_train_batch_size
@@ -95,6 +99,13 @@ class TrainerScores:
                 collate_fn=collate,
                 progress=bar.update,
             )
+
+    def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What a ``compute_loss_func`` may divide by, here of this process's batch alone: nobody reads the loss."""
+        if self.trainer.compute_loss_func is None:
+            return {}
+        labels = [fields[name] for name in self.trainer.label_names if isinstance(fields.get(name), Tensor)]
+        return {"num_items_in_batch": sum((label != -100).sum() for label in labels)} if labels else {}
 
     @functools.cached_property
     def _lengths(self) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -49,6 +50,18 @@ class TrainingStep:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
         self.run, self.own_order, self.checked = run, own_order, False
 
+    @contextmanager
+    def unweighted(self) -> Iterator[None]:
+        """The Trainer's loss is its own inside: in evaluation, and in scoring passes."""
+        if not self.weighted:
+            yield
+            return
+        self.trainer.compute_loss_func = self.loss_func
+        try:
+            yield
+        finally:
+            self.trainer.compute_loss_func = self._loss
+
     def _compute_loss(
         self,
         original: Callable[..., Any],
@@ -58,7 +71,8 @@ class TrainingStep:
         **kwargs: Any,
     ) -> Any:
         if self.run is None or not model.training:
-            return original(model, inputs, return_outputs=return_outputs, **kwargs)
+            with self.unweighted():
+                return original(model, inputs, return_outputs=return_outputs, **kwargs)
         self.fields = self.scores.own_labels(inputs)
         if self.weighted and self.loss_func is None and not self.checked:
             self._check_loss(original, model, kwargs)
@@ -77,15 +91,14 @@ class TrainingStep:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
         self.called = True
         trainer, run = self.trainer, self.run
-        if run is None or not trainer.model.training:
-            losses = self._example_losses(outputs, self.fields if labels is None else {"labels": labels})
-            return weighted_loss(losses, None, None, 1)
+        assert run is not None  # else it is `unweighted`
         accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
         index = self._indices(run)
         weights = self.pruner.weights(index)
         if self.loss_func is not None:
             losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
-            return weighted_loss(losses, weights, None, accumulation)
+            mean = weighted_loss(losses, weights, None, accumulation)
+            return mean / self._average_factor(num_items_in_batch)
         losses = self._example_losses(outputs, self.fields)
         return weighted_loss(losses, weights, num_items_in_batch, accumulation)
 
@@ -96,14 +109,10 @@ class TrainingStep:
     def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
         """Once a run: the model's own loss must be the one whose parts are weighted."""
         self.checked = True
-        trainer, items = self.trainer, kwargs.get("num_items_in_batch")
-        trainer.compute_loss_func = None
-        try:
-            with evaluation_mode(model):
-                theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
-                losses = self._example_losses(outputs, self.fields)
-        finally:
-            trainer.compute_loss_func = self._loss
+        items = kwargs.get("num_items_in_batch")
+        with self.unweighted(), evaluation_mode(model):
+            theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
+            losses = self._example_losses(outputs, self.fields)
         check_agreement(losses, theirs / self._average_factor(items), items)
 
     def _average_factor(self, num_items: Any) -> float:

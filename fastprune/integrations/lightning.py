@@ -41,7 +41,7 @@ from fastprune.pruning.exchange import world
 from fastprune.pruning.schedule import epoch_pieces, epochs_for
 from fastprune.scores.task import Task
 
-VERSION = 1
+VERSION = 2
 
 
 class PruningCallback(Callback):
@@ -93,7 +93,6 @@ class PruningCallback(Callback):
     _max_steps: int | None
     _state: Mapping[str, Any] | None
     _loader: DataLoader[Any] | None
-    _epochs: int
     _step_examples: int
     _indices: Tensor
     _index: Tensor
@@ -236,7 +235,6 @@ class PruningCallback(Callback):
         self.pruner.exchange()
         return {
             "version": VERSION,
-            "epochs": self._epochs,
             "step_examples": self._step_examples,
             "pruner": self.pruner.state_dict(),
         }
@@ -266,7 +264,7 @@ class PruningCallback(Callback):
 
     def _forget(self) -> None:
         self.pruner = self._max_steps = self._state = self._loader = None
-        self._fitting, self._epochs, self._step_examples = False, 0, 0
+        self._fitting, self._step_examples = False, 0
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
 
     def _release(self, trainer: Any) -> None:
@@ -344,7 +342,6 @@ class PruningCallback(Callback):
             while steps(epochs) < max_steps:
                 epochs += -(-epochs // 8)
         check_batches(trainer, loader, batches(epochs))
-        self._epochs = epochs
         # For schedules, until training starts; a tuner may be trying steps of its own.
         if trainer.max_steps == max_steps:
             total = steps(epochs)
@@ -361,15 +358,7 @@ class PruningCallback(Callback):
         except ValueError as error:
             raise UsageError(str(error)) from None
         epoch, position = state["pruner"]["sampler"]["epoch"], state["pruner"]["sampler"]["yielded"]
-        pieces, theirs = pruner.sampler.pieces, epoch_pieces(pruner.phases(state["epochs"]))
-        if [(p.phase.index, len(p)) for p in pieces[: epoch + 1]] != [
-            (p.phase.index, len(p)) for p in theirs[: epoch + 1]
-        ]:
-            raise UsageError(
-                f"the checkpoint's run was planned for {state['epochs']} epochs; with {self._epochs} those it has "
-                "trained would have been others: resume with the same max_epochs and max_steps"
-            )
-        if 0 < position < len(pieces[epoch]) and state["step_examples"] != self._step_examples:
+        if 0 < position < len(pruner.sampler.pieces[epoch]) and state["step_examples"] != self._step_examples:
             raise UsageError(
                 f"the checkpoint was made inside an epoch, in steps of {state['step_examples']} examples over all "
                 f"processes; this run takes {self._step_examples}: resume with the same batch size and number of "

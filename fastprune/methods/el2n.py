@@ -5,7 +5,7 @@ al. 2021 (arXiv 2107.07075), EL2N = ‖softmax(z) − onehot(y)‖₂, joint hea
 Rule: before every cycle score *all* examples with the current model and keep the k highest.  Pruned examples
 come back as soon as they rank again.
 Reads: ``el2n`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
-Memory: 12 bytes an example (latest score) or 16 (EMA).
+Memory: 12 bytes an example (latest score), or 16 with ``smoothing=EMA()``, the authors' joint NLU default.
 When: the cycle is long enough to pay for the pass (T ≥ 3) and labels are clean.
 When not: with label noise (raise ``offset``), or when keeping under about 30 %, where published evidence is
 that random subsets win.
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
+from fastprune.pruning.statistics import Latest, Statistic
 
 
-def el2n() -> ScoreMethod:
-    """The method with the authors' GLUE default, the latest score only."""
-    return ScoreMethod("el2n", metric="el2n", source="pass")
+def el2n(*, smoothing: Statistic = Latest(), offset: float = 0.0) -> ScoreMethod:  # noqa: B008  (frozen)
+    """The method with the authors' GLUE default, the latest score only; arguments as in `ScoreMethod`."""
+    return ScoreMethod("el2n", metric="el2n", source="pass", smoothing=smoothing, offset=offset)
 
 
 register("el2n", el2n)

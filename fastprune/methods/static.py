@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fastprune.errors import UsageError
 from fastprune.methods.unscored import check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
@@ -63,7 +64,13 @@ class Static(Method):
 
 def static(path: str) -> Static:
     """The method for the scores in a file, see `fastprune.score_files.read_scores`."""
-    return Static(torch.from_numpy(read_scores(Path(path))))
+    scores = torch.from_numpy(read_scores(Path(path)))
+    broken = scores.isnan().nonzero().flatten()
+    if len(broken):
+        raise UsageError(
+            f"{path}: the score of example {int(broken[0])} is NaN, and of {len(broken) - 1} others; score them again"
+        )
+    return Static(scores)
 
 
 register("static", static)

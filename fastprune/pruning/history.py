@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ class History:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        statistics = {metric: repr(statistic) for metric, statistic in self.statistics.items()}
+        statistics = {metric: settings_of(statistic) for metric, statistic in self.statistics.items()}
         return {"version": VERSION, "n": self.n, "statistics": statistics}
 
     def _compute(self, metric: str) -> Tensor:
@@ -182,6 +183,14 @@ class History:
         self.visits = to_device(self.visits, device)
         self.scored_epoch = to_device(self.scored_epoch, device)
         self._state = {m: {k: to_device(t, device) for k, t in s.items()} for m, s in self._state.items()}
+
+
+def settings_of(thing: Any) -> str:
+    """What two runs share if their methods or statistics have the same settings; those of a dataclass are compared.
+
+    An object without a repr of its own would print its address, which no other process shares.
+    """
+    return repr(thing) if is_dataclass(thing) else type(thing).__qualname__
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

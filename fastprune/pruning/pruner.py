@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Required, TypedDict, Unpack
 
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold, weight_table
 from fastprune.pruning.exchange import Steps, even_share, gather_scores, together, world
-from fastprune.pruning.history import History, to_device
+from fastprune.pruning.history import History, settings_of, to_device
 from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule, budget, epoch_pieces
 
-VERSION = 2
+VERSION = 3
 UNREAD_BATCHES = 2
 Scores = Tensor | Mapping[str, Tensor]
 
@@ -105,6 +105,7 @@ class DynamicPruner:
         self._trained: int | None = None
         self._scored_for: int | None = None
         self._score_seconds = 0.0
+        self._place: list[int] | None = None
         self._steps = Steps(self.n, 0)
 
     # --- the run as a stream -------------------------------------------------------------------
@@ -129,11 +130,14 @@ class DynamicPruner:
         give the `DataLoader` a ``generator`` of its own (it draws a number from the global one whenever an
         iteration starts), and call ``observe`` in every step (workers read ahead of it).
 
-        A run that has ended yields nothing more; ``reset()`` starts another.
+        A run that was interrupted goes on likewise when ``epochs`` is called again.  One that has ended yields nothing
+        more; ``reset()`` starts another.  With ``drop_last`` an epoch whose end was saved from within it is handed
+        out once more, empty: the pruner cannot know that nothing of it was left to read.
 
         Raises:
             RuntimeError: the method needs a scoring pass that ``rescore`` has not been given.
-            ValueError: the loaded state is of a later epoch than ``epochs``.
+            ValueError: the run is in a later epoch than ``epochs``, or with so many its epochs so far would have been
+                others.
         """
         pieces = epoch_pieces(self.phases(epochs))
         first = self.sampler.epoch
@@ -142,16 +146,23 @@ class DynamicPruner:
                 f"epochs is {epochs}, but the run is in epoch {first} already; pass the number it was started with"
             )
         self.plan(pieces)
+        self.sampler.start_at(self.position)
         # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
         if 0 < len(self.sampler) <= self.position and not self.wants_scores:
             first += 1
         for number in range(first, len(self.sampler.pieces)):
             self.start_piece(number)
             yield number
+            self._end_piece()
         self.exchange()
 
     def plan(self, pieces: list[Piece]) -> None:
-        """Read the stream in these pieces from now on."""
+        """Read the stream in these pieces from now on.
+
+        Raises:
+            ValueError: the piece in which the run is would have been another one.
+        """
+        _check_place(self._place, pieces, self.sampler.epoch)
         self.sampler.pieces = pieces
 
     def start_piece(self, number: int) -> None:
@@ -169,6 +180,7 @@ class DynamicPruner:
             self.sampler.move_to(number)
         self._steps = Steps(self.n, self._taken_in)
         self.examples_before = sum(len(piece) for piece in pieces[:number])
+        self._place = _place_of(pieces, number)
 
     @property
     def position(self) -> int:
@@ -341,6 +353,7 @@ class DynamicPruner:
             "scored_for": self._scored_for,
             "weights": None if self._weights is None else self._weights.cpu().clone(),
             "trained": self._trained,
+            "place": self._place,
             "history": self.history.state_dict(),
             "sampler": {**self.sampler.snapshot(), "yielded": self.position},
         }
@@ -349,7 +362,8 @@ class DynamicPruner:
         """Refuse the state of something else.
 
         Raises:
-            ValueError: the state belongs to another data set, method, schedule or version.
+            ValueError: the state belongs to another data set, method, schedule or version, or to a run whose epochs
+                were planned otherwise.
         """
         for key, value in self._identity.items():
             if state.get(key) != value:
@@ -362,6 +376,7 @@ class DynamicPruner:
             )
         self.history.check_state(state["history"])
         self.sampler.check_state(state["sampler"])
+        _check_place(state["place"], self.sampler.pieces, state["sampler"]["epoch"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
@@ -373,6 +388,7 @@ class DynamicPruner:
         self._weights = None if weights is None else weights.clone()
         self._unread_batches = 0
         self._trained = state["trained"]
+        self._place = state["place"]
         self._scored_for = state["scored_for"]
         self._steps = Steps(self.n, self._taken_in)
 
@@ -380,13 +396,11 @@ class DynamicPruner:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        # An object without a repr of its own would print its address, which no other process shares.
-        settings = repr(self.method) if is_dataclass(self.method) else self.method.name
         return {
             "version": VERSION,
             "n": self.n,
             "method": self.method.name,
-            "method_settings": settings,
+            "method_settings": settings_of(self.method),
             "schedule": self.schedule.describe(),
         }
 
@@ -401,6 +415,12 @@ class DynamicPruner:
         if len(self.method.reads) > 1:
             raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
         return dict.fromkeys(self.method.reads, scores)
+
+    def _end_piece(self) -> None:
+        """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
+        self.sampler.start_at(len(self.sampler))
+        if self._trained is not None:
+            self._trained = len(self.sampler)
 
     def _to_score(self, cycle: int) -> Tensor:
         everything = torch.arange(self.n, device="cpu")
@@ -432,6 +452,24 @@ class DynamicPruner:
             select_seconds=time.perf_counter() - start,
         )
         self._score_seconds = 0.0
+
+
+def _place_of(pieces: Sequence[Piece], number: int) -> list[int]:
+    """What a piece must have in common with that of another plan for a run to go on in it."""
+    piece = pieces[number]
+    before = sum(len(earlier) for earlier in pieces[:number])
+    return [piece.phase.index, piece.phase.first_epoch, piece.phase.size, piece.start, len(piece), before]
+
+
+def _check_place(place: list[int] | None, pieces: Sequence[Piece], number: int) -> None:
+    if place is None or number >= len(pieces) or place == _place_of(pieces, number):
+        return
+    phase, _, size, _, _, before = _place_of(pieces, number)
+    raise ValueError(
+        f"the run is in cycle {place[0]}, which keeps {place[2]} examples, {place[5]} examples from its start; planned "
+        f"like this it would be in cycle {phase} with {size}, {before} from its start: "
+        "go on with the number of epochs (and steps) that it was started with"
+    )
 
 
 def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:

@@ -144,7 +144,7 @@ class RunFolder:
             return None
         pa, parquet = pyarrow_for(name)
         try:
-            table = parquet.read_table(path)
+            table = parquet.read_table(path.resolve())  # a relative path may look like a URI
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path}: not readable ({reason}): remove it or run again.") from None

@@ -43,7 +43,7 @@ def write_report(*folders: str | Path, out: str | Path | None = None, data: Text
     A run that was cut short has no ``summary.json``; its summary is then made from the evaluations so
     far (and not written).  Raises `UsageError` when there is nothing to report, or no place for it.
     """
-    opened = [RunFolder.open(folder) for folder in folders]
+    opened = [RunFolder.open(folder) for folder in dict.fromkeys(Path(folder).expanduser() for folder in folders)]
     if not opened:
         raise UsageError("no run folder is given: give one or more.")
     if out is None and len(opened) > 1:

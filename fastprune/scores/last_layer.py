@@ -30,7 +30,8 @@ class LastLayers:
     def watch(self) -> Iterator[None]:
         """Run the model's forward pass inside."""
         watched = self._found.values() if self._found is not None else self.model.modules()
-        handles = [m.register_forward_hook(self._remember) for m in set(watched) if isinstance(m, nn.Linear)]
+        layers = {module for module in watched if isinstance(module, nn.Linear)}
+        handles = [layer.register_forward_hook(self._remember, with_kwargs=True) for layer in layers]
         self._calls.clear()
         try:
             yield
@@ -47,9 +48,10 @@ class LastLayers:
         inputs = {layer: h for layer, h, _ in calls}
         return {name: (inputs[layer], layer.bias is not None) for name, layer in self._found.items() if layer in inputs}
 
-    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def _remember(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        self._calls.append((layer, inputs[0].detach(), output.detach()))
+        given = inputs[0] if inputs else named["input"]
+        self._calls.append((layer, given.detach(), output.detach()))
 
 
 def _is(output: Tensor, logits: Tensor) -> bool:

@@ -14,10 +14,10 @@ def reduce_tokens(scores: Tensor, valid: Tensor, reduce: str) -> Tensor:
     """The score of each sample from its tokens'.
 
     Args:
-        scores: (..., T) fp32, >= 0, and 0 where not valid.
+        scores: (..., T) fp32, and 0 where not valid.
         valid: (..., T) bool: the token has a label that is not ignored.
         reduce: "norm" sqrt(sum s^2) (the default of arXiv 2306.03208), "mean" over valid tokens,
-            "sum" or "max".
+            "sum" or "max".  "norm" is meant for scores that are >= 0.
 
     Returns:
         (...) fp32; 0 for a sample with no valid token.
@@ -41,7 +41,8 @@ def reduce_heads(heads: Sequence[tuple[Tensor, Tensor]], reduce: str) -> Tensor:
     elif reduce == "mean":
         joint = _total([s.sum(-1) / valid.sum(-1).clamp(min=1) for s, valid in wide]) / len(wide)
     else:
-        joint = torch.stack([_max(s) for s, _ in wide]).amax(0)
+        joint = torch.stack([_max(s, valid) for s, valid in wide]).amax(0)
+        joint = torch.where(joint == -torch.inf, 0.0, joint)  # no valid token in any head
     return joint.to(torch.float32)
 
 
@@ -49,6 +50,7 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(terms)).sum(0)
 
 
-def _max(scores: Tensor) -> Tensor:
-    # amax refuses an empty dimension; a sample without tokens scores 0.
-    return scores.amax(-1) if scores.shape[-1] else scores.sum(-1)
+def _max(scores: Tensor, valid: Tensor) -> Tensor:
+    # amax refuses an empty dimension; margins are negative where the model is wrong, and 0 would exceed them.
+    known = scores.masked_fill(~valid, -torch.inf)
+    return known.amax(-1) if scores.shape[-1] else scores.sum(-1) - torch.inf

@@ -31,8 +31,8 @@ class Head:
     """One head: where its logits and labels are, and what kind of answer it gives.
 
     Args:
-        logits: key, attribute or position of the logits in the model's outputs; of a tuple without names the first
-            tensor that is no scalar, of a tensor itself.
+        logits: key, attribute or position of the logits in the model's outputs; the default is also the tensor itself,
+            or of a tuple without names the first tensor that is no scalar, for a single head.
         labels: key, attribute or position of the labels in the batch.
         kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
             ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
@@ -117,13 +117,26 @@ class Task:
 
     def logits(self, outputs: Any) -> dict[str, Tensor]:
         """The logits of every head."""
-        return {name: _pick_logits(outputs, head.logits) for name, head in self.heads.items()}
+        return {name: self._logits(head, outputs) for name, head in self.heads.items()}
+
+    def _logits(self, head: Head, outputs: Any) -> Tensor:
+        found = _lookup(outputs, head.logits)
+        if found is None and len(self.heads) == 1 and head.logits == Head.logits:
+            if isinstance(outputs, Tensor):
+                found = outputs
+            elif isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
+                # The loss comes first, unless it is computed outside the model.
+                found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
+        return _checked(found, outputs, head.logits, "the model's outputs")
 
     def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
         head = self.heads[name]
-        logits = _pick_logits(outputs, head.logits)
-        labels = _pick(batch, head.labels)
-        return head, head.kind or _kind(name, logits, labels), logits, labels
+        logits = self._logits(head, outputs)
+        labels = _checked(_lookup(batch, head.labels), batch, head.labels, "the batch")
+        kind = head.kind or _kind(name, logits, labels, head.ignore_index)
+        if kind == "multi_label":  # a single one may come without its dimension
+            logits, labels = (t.unsqueeze(-1) if t.ndim == 1 else t for t in (logits, labels))
+        return head, kind, logits, labels
 
     def _metric(
         self, found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], metric: str, features: Features
@@ -199,12 +212,13 @@ def _summed(each: Tensor, counted: Tensor) -> ExampleLosses:
     return ExampleLosses(sums, counted.reshape(len(each), -1).sum(-1))
 
 
-def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
+def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> Kind:
     if not labels.is_floating_point() and labels.shape == logits.shape[:-1] and labels.ndim in (1, 2):
         return "single_label" if labels.ndim == 1 else "tokens"
     if labels.is_floating_point() and labels.ndim and labels.numel() == logits.numel() == len(labels):
         return "regression"
     if labels.shape == logits.shape and logits.ndim == 2:
+        _check_multi_label(name, labels, ignore_index)
         return "multi_label"
     raise ValueError(
         f"head {name!r}: no score is known for logits {tuple(logits.shape)} with labels {tuple(labels.shape)} of "
@@ -212,18 +226,16 @@ def _kind(name: str, logits: Tensor, labels: Tensor) -> Kind:
     )
 
 
-def _pick_logits(outputs: Any, key: str | int) -> Tensor:
-    found = _lookup(outputs, key)
-    if found is None and isinstance(outputs, Tensor):
-        found = outputs
-    elif found is None and isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
-        # The loss comes first, unless it is computed outside the model.
-        found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
-    return _checked(found, outputs, key, "the model's outputs")
-
-
-def _pick(batch: Any, key: str | int) -> Tensor:
-    return _checked(_lookup(batch, key), batch, key, "the batch")
+def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
+    """Tell regression of several outputs from several labels, where that does not wait for a device."""
+    if labels.device.type != "cpu":
+        return
+    outside = ((labels < 0) | (labels > 1)) & (labels != ignore_index)
+    if bool(outside.any()):
+        raise ValueError(
+            f"head {name!r}: labels shaped like the logits are taken for several labels, each in [0, 1], but one is "
+            f"{float(labels[outside][0]):g}; say fastprune.Head(kind='regression') if they are numbers to predict"
+        )
 
 
 def _lookup(container: Any, key: str | int) -> Any:

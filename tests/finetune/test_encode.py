@@ -128,3 +128,11 @@ def test_a_comparison_is_planned_seed_by_seed():
         "short full 0.5": 100 + 7 * 50,
         "short full 0.2": 100 + 7 * 20,
     }
+
+
+def test_what_is_asked_for_twice_is_run_once():
+    training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
+    once = plan_runs(["el2n"], [0.5], [0, 1], n=100, training=training, compare=False)
+    assert plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], n=100, training=training, compare=False) == once
+    near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], n=100, training=training, compare=False)
+    assert len({spec.name for spec in near}) == 3

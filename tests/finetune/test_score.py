@@ -1,5 +1,6 @@
 """`fastprune score`: what it writes against a plain computation, for every kind of model folder."""
 
+import csv
 import json
 
 import numpy as np
@@ -229,7 +230,7 @@ def test_what_is_no_classifier_is_refused(capsys, joint_folder, table_file, tiny
 
 def test_scoring_adds_epochs_to_training_dynamics(capsys, run_folder, joint_folder, tmp_path):
     for _ in range(2):
-        status, _, said = score(
+        status, said, _ = score(
             capsys,
             run_folder,
             joint_folder,
@@ -239,7 +240,7 @@ def test_scoring_adds_epochs_to_training_dynamics(capsys, run_folder, joint_fold
             "--dynamics",
             tmp_path / "d",
         )
-        assert status == 0 and "shrinks as an example is learned" in said
+        assert status == 0 and "scored by confidence" in said
     files = sorted((tmp_path / "d" / "training_dynamics").iterdir())
     assert [path.name for path in files] == ["dynamics_epoch_0.jsonl", "dynamics_epoch_1.jsonl"]
     lines = [json.loads(line) for line in files[1].read_text().splitlines()]
@@ -247,3 +248,18 @@ def test_scoring_adds_epochs_to_training_dynamics(capsys, run_folder, joint_fold
     for line, (z, y, *_) in zip(lines, joint_rows(run_folder, joint_folder), strict=True):
         assert set(line) == {"guid", "logits_epoch_1", "gold"} and line["gold"] == y
         assert line["logits_epoch_1"] == pytest.approx(z.tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_the_score_of_a_file_is_larger_where_more_is_left_to_learn(capsys, run_folder, joint_folder, tmp_path):
+    """So that `select` and ``--method static:`` keep the hard ones, whichever metric it is."""
+    assert score(capsys, run_folder, joint_folder, tmp_path / "s.csv", "--metrics", "confidence", "el2n")[0] == 0
+    with (tmp_path / "s.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert all(float(row["score"]) == -float(row["confidence"]) for row in table)
+    kept = tmp_path / "kept.csv"
+    status, _, said = cli(capsys, "select", tmp_path / "s.csv", "--keep-fraction", 0.25, "--out", kept)
+    assert status == 0, said
+    with kept.open() as file:
+        hard = {int(row["index"]) for row in csv.DictReader(file)}
+    confident = [float(row["confidence"]) for row in table]
+    assert max(confident[i] for i in hard) <= min(c for i, c in enumerate(confident) if i not in hard)

@@ -155,7 +155,9 @@ BAD = {
     "labels missing": (["--strategy", "class-balanced"], "--labels COLUMN"),
     "labels alone": (["--labels", "label"], "--labels COLUMN"),
     "weighted": (["--weighted"], "--weighted goes with"),
-    "negative": (["--strategy", "probabilistic", "--column", "confidence"], "probabilistic"),
+    "power": (["--power", 2.0], "--power goes with"),
+    "quota": (["--quota", "sqrt"], "--quota goes with"),
+    "negative": (["--strategy", "probabilistic", "--column", "confidence"], "confidence is smallest where"),
     "too few below the mean": (
         ["--strategy", "threshold-random", "--keep-fraction", 0.1],
         "raise --keep-fraction above",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_trainer import config, model
+from tiny_trainer import config, model, rows
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, T5Config
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -160,3 +160,18 @@ def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
         found.append(pruner.history.value("el2n"))
         assert found[-1].min() > 1.0  # seven rows of about 0.8 each, joined by their norm
     assert torch.equal(found[0], found[1]) and torch.equal(found[2], found[3])
+
+
+def test_regression_of_several_outputs_is_told_by_the_models_configuration(make):
+    import datasets
+
+    table = rows()
+    table["labels"] = [[i / 7.0 - 3, float(i % 5)] for i in range(len(table["labels"]))]
+    net = model(num_labels=2, problem_type="regression")
+    trainer = make(net=net, data=datasets.Dataset.from_dict(table), num_train_epochs=2, learning_rate=0.0)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train()
+    with torch.no_grad():
+        logits = net.eval()(input_ids=torch.tensor(table["input_ids"])).logits
+    expected = (logits - torch.tensor(table["labels"])).norm(dim=1)
+    torch.testing.assert_close(pruner.history.value("el2n"), expected, rtol=1e-5, atol=1e-6)

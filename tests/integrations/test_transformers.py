@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from typing import ClassVar
 
 import pytest
 import torch
@@ -381,3 +382,44 @@ def test_no_warmup_starts_from_a_random_subset(make):
     assert len(set(trainer.trained_on[:25])) == 25
     assert len(trainer.trained_on) == 50
     assert len(pruner.kept_indices) == 25
+
+
+def test_who_asks_for_a_train_loader_meanwhile_does_not_begin_the_run_again(make):
+    class Counting(TrainerCallback):
+        lengths: ClassVar[list[int]] = []
+
+        def on_epoch_end(self, args, state, control, **kwargs):
+            self.lengths.append(len(trainer.get_train_dataloader()))
+
+    runs = []
+    for callbacks in ([], [Counting()]):
+        trainer = make(num_train_epochs=4, callbacks=callbacks)
+        pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+        train(trainer)
+        runs.append(
+            (trainer.batches, trainer.state.epoch, pruner.kept_indices.tolist(), len(logged(trainer, "prune/churn")))
+        )
+    assert runs[0] == runs[1] and runs[0][3] == 3
+    assert Counting.lengths == [-(-N // 8)] * 4
+
+
+def test_a_loss_that_divides_by_the_number_of_items_goes_through_the_scoring_pass(make):
+    def summed(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+    trainer = make(compute_loss_func=summed)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train()
+    assert len(pruner.kept_indices) == N // 2
+
+
+@pytest.mark.parametrize(
+    "column", [["short", "long"] * (N // 2), [None] * N, list(range(N))], ids=["text", "none", "numbers"]
+)
+def test_a_column_called_length_of_any_kind_is_no_obstacle(make, column):
+    data = hub_dataset().add_column("length", column)
+    data.set_transform(lambda batch: {k: v for k, v in batch.items() if k != "length"})
+    trainer = make(data=data, remove_unused_columns=False)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train()
+    assert len(pruner.kept_indices) == N // 2

@@ -97,3 +97,13 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
     for key in ("kept", "scores", "weights", "metrics"):
         same = torch.equal if isinstance(whole[key], torch.Tensor) else lambda one, other: one == other
         assert same(again[key], whole[key]), (key, again[key], whole[key])
+
+
+def test_the_arguments_in_a_checkpoint_are_the_users(make):
+    trainer = make(save_strategy="epoch", save_total_limit=2)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train()
+    kept = sorted(Path(trainer.args.output_dir).glob("checkpoint-*"))
+    assert len(kept) == 2 and trainer.args.save_total_limit == 2
+    for folder in kept:
+        assert torch.load(folder / "training_args.bin", weights_only=False).save_total_limit == 2

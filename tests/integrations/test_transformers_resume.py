@@ -8,10 +8,11 @@ import pytest
 import torch
 import transformers
 from packaging import version
-from tiny_trainer import N, PlainDataset, assert_same_weights, hub_dataset, rows, weights
+from tiny_trainer import N, PlainDataset, assert_same_weights, hub_dataset, model, rows, weights
 from transformers import TrainerCallback
 
 import fastprune
+from fastprune.errors import UsageError
 
 METHODS = ["el2n", "el2n-free"]
 
@@ -181,3 +182,18 @@ def test_an_equal_dataset_built_anew_is_accepted(make, checkpoint):
     assert fingerprint(one.with_transform(lambda batch: batch)) == fingerprint(one)
     assert fingerprint(one.select(range(49, -1, -1))) != fingerprint(one)
     assert fingerprint(PlainDataset()) is None
+
+
+@pytest.mark.parametrize(("trained", "asked"), [(3, 4), (4, 3)])
+def test_a_number_of_epochs_that_would_have_made_other_epochs_is_refused(make, trained, asked):
+    ramp = fastprune.LinearRamp(1.0, 0.3)
+    settings = {"data": hub_dataset(100), "net": model(vocab_size=200), "per_device_train_batch_size": 32}
+    first = make(**settings, num_train_epochs=trained, save_strategy="steps", save_steps=1)
+    fastprune.attach(first, keep_fraction=ramp)
+    first.train()
+    # Epochs of 100, 100 and 30 examples in chunks of 10, or of 100, 100, 65 and 30.
+    for step in (21, 22):
+        second = make(**settings, num_train_epochs=asked)
+        fastprune.attach(second, keep_fraction=ramp)
+        with pytest.raises((ValueError, UsageError), match="go on with the number|resume with the same num_train"):
+            second.train(resume_from_checkpoint=f"{first.args.output_dir}/checkpoint-{step}")

@@ -234,3 +234,68 @@ def test_without_a_count_the_loss_is_the_mean_of_the_micro_batch():
     assert weighted_loss(losses, weights, None, 2) == 4.0 / 4 / 2
     assert weighted_loss(losses, weights, torch.tensor(8), 2) == 4.0 / 8
     assert weighted_loss(losses, None, 6, 1) == 1.0
+
+
+def two_heads():
+    class Two(BertForSequenceClassification):
+        def forward(self, input_ids=None, attention_mask=None, one=None, two=None):
+            logits = super().forward(input_ids=input_ids, attention_mask=attention_mask).logits
+            loss = None if one is None else F.cross_entropy(logits, one) + F.cross_entropy(-logits, two)
+            return {"loss": loss, "logits": logits, "others": -logits}
+
+    table = rows()
+    table["one"] = table.pop("labels")
+    table["two"] = [(label + 1) % 3 for label in table["one"]]
+    task = fastprune.Task({"a": fastprune.Head(labels="one"), "b": fastprune.Head("others", "two")})
+    return model(Two), table, {"task": task}, {"label_names": ["one", "two"]}
+
+
+def one_other_name():
+    class Named(BertForSequenceClassification):
+        def forward(self, input_ids=None, attention_mask=None, target=None):
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=target)
+
+    table = rows()
+    table["target"] = table.pop("labels")
+    return model(Named), table, {}, {"label_names": ["target"]}
+
+
+def doubled(outputs, labels, num_items_in_batch=None):
+    return 2 * F.cross_entropy(outputs["logits"], labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        two_heads,
+        one_other_name,
+        lambda: (model(), rows(), {}, {"compute_loss_func": doubled}),
+        lambda: (causal_lm(), language_rows(), {}, {}),
+        lambda: (model(), rows(), {}, {"label_smoothing_factor": 0.2}),
+    ],
+    ids=["two heads", "another name", "own loss", "causal LM", "smoothing"],
+)
+def test_evaluation_is_that_of_the_trainer_alone(make, case):
+    """The weights are those of the training examples; at learning rate 0 nothing else may move the loss."""
+    losses = []
+    for method in (None, "infobatch"):
+        net, table, how, settings = case()
+        data = dataset(table)
+        settings = {"num_train_epochs": 3, "learning_rate": 0.0, "eval_strategy": "epoch", **settings}
+        trainer = make(net=net, data=data, per_device_train_batch_size=7, **settings)
+        trainer.eval_dataset = data.select(range(20))
+        if method is not None:
+            fastprune.attach(trainer, keep_fraction=0.5, method=method, final_share=0.0, **how)
+        before = trainer.evaluate()["eval_loss"]
+        losses.append(before)
+        if method is None:
+            continue
+        try:
+            trainer.train()
+        except ValueError as error:  # refused by older Trainers, whose evaluation is its own all the same
+            assert "calls no compute_loss_func unless the batch has 'labels'" in str(error)
+            assert trainer.evaluate()["eval_loss"] == before
+            continue
+        found = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+        assert len(found) >= 3 and found[-3:] == [before] * 3
+    assert losses[0] == losses[1]

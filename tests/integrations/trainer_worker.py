@@ -141,6 +141,23 @@ def scores_of_one_process(folder: Path) -> None:
     assert pruner.history.visits.tolist() == [1] * N
 
 
+def own_losses_weigh_as_the_trainers(folder: Path) -> None:
+    """A loss function of the user's is weighted on the scale of the model's own loss, on several ranks, too."""
+
+    def losses(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="none")
+
+    found = []
+    for how in (None, losses):
+        trainer = trainer_in(folder / "own", dataloader_drop_last=True, max_grad_norm=0.0, optim="sgd")
+        trainer.compute_loss_func = how
+        fastprune.attach(trainer, method="infobatch", keep_fraction=0.5)
+        trainer.train()
+        found.append(weights(trainer))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-6)
+
+
 def main() -> None:
     under_torchrun.settle(SECONDS)
     logging.set_verbosity_error()
@@ -149,6 +166,7 @@ def main() -> None:
     {"methods": methods, "setups": setups}[sys.argv[2]](folder)
     if sys.argv[2] == "setups":
         scores_of_one_process(folder)
+        own_losses_weigh_as_the_trainers(folder)
     dist.barrier()
     print(f"rank {os.environ['RANK']} is done", flush=True)
     dist.destroy_process_group()

@@ -1,6 +1,7 @@
 """Ranking by scores from a file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from recorded import top
 from fastprune.errors import UsageError
 from fastprune.methods.static import Static
 from fastprune.pruning import DynamicPruner, History, get_method
+from fastprune.score_files import read_scores, write_columns
 
 SCORES = [0.5, 2.0, -1.0, 2.0, 0.25, 7.0, 0.0]
 
@@ -55,7 +57,10 @@ def test_of_several_scores_of_an_example_the_last_counts(tmp_path, suffix):
         ("s.jsonl", [(0, 1.0)], ("index", "el2n"), "no column 'score', only 'index', 'el2n'"),
         ("s.csv", [(0, "high")], ("index", "score"), "must be numbers"),
         ("s.txt", [(0, 1.0)], ("index", "score"), "a score file ends in .parquet, .csv, .jsonl"),
-        ("s.csv", [], ("index", "score"), "no column 'index'"),
+        ("s.csv", [], ("index", "score"), "holds no scores"),
+        ("s.parquet", [(0.0, 1.0), (1.5, 1.0)], ("index", "score"), "whole numbers"),
+        ("s.jsonl", [(2**70, 1.0)], ("index", "score"), "'index' must be numbers"),
+        ("s.csv", [(0, 1.0), (1, "nan"), (2, "nan")], ("index", "score"), "of example 1 is NaN, and of 1 others"),
     ],
 )
 def test_a_file_that_is_none_of_scores_is_named(tmp_path, name, rows, columns, message):
@@ -64,6 +69,20 @@ def test_a_file_that_is_none_of_scores_is_named(tmp_path, name, rows, columns, m
     with pytest.raises(UsageError, match=message) as error:
         get_method(f"static:{path}")
     assert str(path) in str(error.value)
+
+
+def test_a_files_beginning_mark_and_blank_lines_are_no_scores(tmp_path):
+    (tmp_path / "s.csv").write_bytes(b"\xef\xbb\xbfindex,score\n0,1.5\n1,0.5\n")
+    (tmp_path / "s.jsonl").write_text('{"index": 0, "score": 1.5}\n\n{"index": 1, "score": 0.5}\n\n')
+    for name in ("s.csv", "s.jsonl"):
+        assert get_method(f"static:{tmp_path / name}").scores.tolist() == [1.5, 0.5]
+
+
+def test_a_relative_path_with_a_colon_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("exp:1").mkdir()
+    write_columns(Path("exp:1/s.parquet"), {"index": np.arange(2), "score": np.array([1.0, 2.0])})
+    assert read_scores(Path("exp:1/s.parquet")).tolist() == [1.0, 2.0]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -198,9 +198,7 @@ def test_free_scores_are_those_of_the_training_step():
 def test_the_offset_drops_the_hardest_first():
     method = ScoreMethod("el2n-offset", source="pass", offset=0.1)
     loop = Loop(keep_fraction=0.3, method=method)
-    loop.run(1)
-    pieces = loop.pruner.phases(2)
-    loop.pruner.plan(chunk_pieces(pieces))
+    loop.pruner.plan(chunk_pieces(loop.pruner.phases(2)))
     scores = torch.rand(N, generator=torch.Generator().manual_seed(0))
     loop.pruner.rescore(lambda index: scores[index])
     loop.pruner.start_piece(len(loop.pruner.sampler.pieces) - 1)

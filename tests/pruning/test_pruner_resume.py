@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from fastprune.methods.infobatch import InfoBatch
-from fastprune.pruning import Budget, CosineRamp, DynamicPruner, History, LinearRamp
+from fastprune.pruning import Budget, CosineRamp, DynamicPruner, History, LinearRamp, Method
+from fastprune.selection import hardest
 
 N = 97
 
@@ -209,3 +210,95 @@ def test_an_empty_batch_changes_nothing():
     next(pruner.epochs(2))
     pruner.observe(torch.empty(0, dtype=torch.int64), torch.empty(0))
     assert pruner.history.empty and pruner.position == 0
+
+
+@pytest.mark.parametrize(
+    "keep, epochs, others, method",
+    [
+        (LinearRamp(0.2, 1.0), 4, 8, "el2n-free"),
+        (LinearRamp(1.0, 0.2), 8, 4, "el2n-free"),
+        (Budget(0.6), 8, 5, "el2n-free"),
+        (Budget(0.6), 5, 8, "el2n-free"),
+        (0.5, 8, 16, "infobatch"),  # whose last eighth is on all examples
+    ],
+)
+def test_a_number_of_epochs_that_would_have_made_other_epochs_is_refused(keep, epochs, others, method):
+    source = Recorder(keep_fraction=keep, method=method)
+    for epoch in source.pruner.epochs(epochs):
+        if epoch == (7 if method == "infobatch" else 3):
+            break
+        for index in source.batches():
+            source.pruner.weights(index)
+            source.pruner.observe(index, source.score(index, epoch))
+    state = source.pruner.state_dict()
+    with pytest.raises(ValueError, match="go on with the number of epochs"):
+        next(source.pruner.epochs(others))
+    other = Recorder(keep_fraction=keep, method=method)
+    other.pruner.load_state_dict(state)
+    with pytest.raises(ValueError, match="go on with the number of epochs"):
+        next(other.pruner.epochs(others))
+    assert next(other.pruner.epochs(epochs)) == epoch
+
+
+def test_a_longer_run_goes_on_where_its_epochs_so_far_are_the_same():
+    long, short = (Recorder(keep_fraction=0.5, cycle_epochs=2, method="el2n-free") for _ in range(2))
+    long.run(8)
+    short.run(4, stop_after=24)
+    state = short.pruner.state_dict()
+    resumed = Recorder(keep_fraction=0.5, cycle_epochs=2, method="el2n-free")
+    resumed.pruner.load_state_dict(state)
+    resumed.run(8)
+    assert short.steps[:24] + resumed.steps == long.steps
+
+
+@pytest.mark.parametrize("stop", [3, 10, 14])
+def test_a_loop_interrupted_in_its_process_goes_on(stop):
+    whole, broken = (Recorder(keep_fraction=0.5, method="el2n-free") for _ in range(2))
+    whole.run(4)
+    broken.run(4, stop_after=stop)
+    broken.run(4)
+    assert broken.steps == whole.steps
+    assert torch.equal(broken.pruner.kept_indices, whole.pruner.kept_indices)
+
+
+@pytest.mark.parametrize("observes", [True, False])
+def test_a_run_that_dropped_its_last_batches_has_ended_all_the_same(observes):
+    loop = Recorder(keep_fraction=0.5, method="el2n-free" if observes else "random")
+    for epoch in loop.pruner.epochs(3):
+        assert len(loop.pruner.sampler) % 10
+        for index in DataLoader(range(N), sampler=loop.pruner.sampler, batch_size=10, drop_last=True):
+            if observes:
+                loop.pruner.observe(index, loop.score(index, epoch))
+    assert list(loop.pruner.epochs(3)) == []
+    other = Recorder(keep_fraction=0.5, method="el2n-free" if observes else "random")
+    other.pruner.load_state_dict(loop.pruner.state_dict())
+    assert list(other.pruner.epochs(3)) == [] and list(other.pruner.epochs(4)) == [3]
+
+
+def test_a_statistic_without_a_repr_of_its_own_is_resumed():
+    class Peak:
+        bytes_per_example = 4
+
+        def new_state(self, n):
+            return {"peak": torch.zeros(n)}
+
+        def update(self, state, index, values, visits):
+            state["peak"][index] = torch.maximum(state["peak"][index], values)
+
+        def value(self, state, visits):
+            return state["peak"].clone()
+
+    class Peaks(Method):
+        name, observes = "peaks", True
+
+        def __init__(self):
+            self.statistics = {"el2n": Peak()}
+
+        def select(self, history, k, *, cycle, epoch, seed):
+            return hardest(history.value("el2n"), k)
+
+    source = Recorder(keep_fraction=0.5, method=Peaks())
+    source.run(3)
+    other = Recorder(keep_fraction=0.5, method=Peaks())
+    other.pruner.load_state_dict(source.pruner.state_dict())
+    assert torch.equal(other.pruner.history.value("el2n"), source.pruner.history.value("el2n"))

@@ -158,6 +158,11 @@ def test_baselines_of_all_folders_are_black(data_folder, tmp_path):
     assert len({lines[name].get_linestyle() for name in black}) == 2
 
 
+def test_a_folder_named_twice_is_shown_once(data_folder, tmp_path):
+    path = run_folder(tmp_path / "run", data_folder)
+    assert write_report(path, path).summary == write_report(path).summary
+
+
 def test_no_folder_at_all_is_refused():
     with pytest.raises(UsageError, match="give one or more"):
         write_report()

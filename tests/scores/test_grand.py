@@ -332,3 +332,21 @@ def test_logits_made_of_more_than_a_layer_have_none():
     with layers.watch():
         out = {"first": model(torch.randn(3, 6))["first"].tanh()}
     assert layers.features(out) == {}
+
+
+def test_a_last_layer_called_by_name_is_found():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(input=x)
+
+    torch.manual_seed(0)
+    net, x = Named(), torch.randn(5, 4)
+    layers = LastLayers(net)
+    with layers.watch():
+        logits = net(x)
+    found, bias = layers.features({"": logits})[""]
+    assert torch.equal(found, x) and bias

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import fastprune
 from fastprune.scores import Head, Task
 
 B, T, C = 6, 5, 4
@@ -350,3 +351,41 @@ def test_metrics_that_a_head_cannot_give_are_named(task, metric, message):
 def test_probabilities_of_joint_heads_are_refused():
     with pytest.raises(ValueError, match="probabilities are kept of one single-label head only"):
         JOINT.scores(*joint(), ["probabilities"])
+
+
+def test_several_heads_are_found_by_their_names_alone():
+    torch.manual_seed(0)
+    za, zb = torch.randn(4, 3), torch.randn(4, 3)
+    y = torch.tensor([0, 1, 2, 0])
+    task = Task({"a": Head(logits=0, labels="y"), "b": Head(logits=1, labels="y")})
+    expected = (fastprune.el2n(za, y).square() + fastprune.el2n(zb, y).square()).sqrt()
+    torch.testing.assert_close(task.scores((za, zb), {"y": y}, ["el2n"])["el2n"], expected)
+    for heads in ({"a": Head("a", "y"), "b": Head("b", "y")}, {"a": Head(labels="y"), "b": Head(1, "y")}, Head(5, "y")):
+        with pytest.raises(ValueError, match="the model's outputs .* hold no"):
+            Task(heads).scores((za, zb), {"y": y}, ["el2n"])
+
+
+def test_one_label_that_may_hold_or_not_needs_no_dimension_of_its_own():
+    torch.manual_seed(0)
+    z, y = torch.randn(5, 1), torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])
+    expected = (z[:, 0].sigmoid() - y).abs()
+    task = Task(Head(kind="multi_label"))
+    for logits, labels in ((z, y[:, None]), (z, y), (z[:, 0], y), (z[:, 0], y[:, None])):
+        torch.testing.assert_close(task.scores(logits, {"labels": labels}, ["el2n"])["el2n"], expected)
+        losses = task.losses(logits, {"labels": labels})
+        assert losses.counts.tolist() == [1] * 5
+        torch.testing.assert_close(losses.sums, F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none"))
+
+
+def test_numbers_to_predict_are_not_taken_for_several_labels():
+    z, y = torch.randn(4, 2), torch.tensor([[0.0, 1.0], [0.5, 0.2], [-1.5, 3.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match=r"one is -1.5; say fastprune.Head\(kind='regression'\)"):
+        Task().scores({"logits": z}, {"labels": y}, ["el2n"])
+    found = Task(Head(kind="regression")).scores({"logits": z}, {"labels": y}, ["el2n"])["el2n"]
+    torch.testing.assert_close(found, (z - y).norm(dim=1))
+
+
+def test_the_largest_margin_is_that_of_a_token_that_counts():
+    z = torch.tensor([[[0.0, 5.0, 0.0], [0.0, 2.0, 0.0]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    y = torch.tensor([[-100, 0], [-100, -100]])
+    assert fastprune.score(z, y, "margin", reduce="max").tolist() == [-2.0, 0.0]
