@@ -24,7 +24,8 @@ def cartography(*, region: Literal["ambiguous", "hard-to-learn"] = "ambiguous") 
     if region not in ("ambiguous", "hard-to-learn"):
         raise ValueError(f"region must be 'ambiguous' or 'hard-to-learn', got {region!r}")
     smoothing = Moments("deviation" if region == "ambiguous" else "mean")
-    return ScoreMethod("cartography", metric="confidence", source="step", smoothing=smoothing)
+    least = 2 if region == "ambiguous" else 1
+    return ScoreMethod("cartography", metric="confidence", source="step", smoothing=smoothing, least_warmup=least)
 
 
 register("cartography", cartography)

@@ -56,7 +56,8 @@ class WindowDeviation:
 
 def dyn_unc(*, window: int = 10) -> ScoreMethod:
     """The method for one length of window."""
-    return ScoreMethod("dyn-unc", metric="confidence", source="step", smoothing=WindowDeviation(window))
+    smoothing = WindowDeviation(window)
+    return ScoreMethod("dyn-unc", metric="confidence", source="step", smoothing=smoothing, least_warmup=2)
 
 
 register("dyn-unc", dyn_unc)

@@ -56,6 +56,7 @@ class Forgetting(Method):
 
     name = "forgetting"
     observes = True
+    least_warmup = 2
     statistics = MappingProxyType({"correct": ForgettingEvents()})
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:

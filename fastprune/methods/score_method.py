@@ -34,6 +34,7 @@ class ScoreMethod(Method):
         rescore_every: with ``step``: before every so-many-th cycle a pass over the *pruned* examples refreshes
             their scores, which otherwise stay those of their last training step.  0: never.
         reentry: share of the k kept that is drawn at random from the others, in [0, 1).
+        least_warmup: epochs on all examples that the statistic needs to tell any two apart.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ScoreMethod(Method):
     offset: float = 0.0
     rescore_every: int = 0
     reentry: float = 0.0
+    least_warmup: int = 0
 
     def __post_init__(self) -> None:
         check_offset(self.offset)

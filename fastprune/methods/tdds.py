@@ -74,7 +74,7 @@ class PredictionMoves:
 def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:
     """The method for one window and decay."""
     smoothing = PredictionMoves(window, decay)
-    return ScoreMethod("tdds", metric="probabilities", source="step", smoothing=smoothing)
+    return ScoreMethod("tdds", metric="probabilities", source="step", smoothing=smoothing, least_warmup=3)
 
 
 register("tdds", tdds)

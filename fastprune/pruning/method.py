@@ -45,6 +45,9 @@ class Method(ABC):
     final_share: float = 0.0
     """Share of the epochs, at the end, that the method trains on all examples unless told otherwise."""
 
+    least_warmup: int = 0
+    """Epochs on all examples without which its first selections are among equals; a run with fewer is warned."""
+
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
         """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
         return None

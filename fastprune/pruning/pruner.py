@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule, budget, epoch_pieces
+
+logger = logging.getLogger(__name__)
 
 VERSION = 3
 UNREAD_BATCHES = 2
@@ -87,6 +90,14 @@ class DynamicPruner:
         self.schedule = _schedule(self.method, **options)
         self.seed = operator.index(seed)
         self.fingerprint = fingerprint
+        if self.schedule.warmup_epochs < self.method.least_warmup and not self.schedule.keeps_all:
+            logger.warning(
+                "method %r measures changes between epochs: after warmup_epochs=%d it tells no two apart; set it "
+                "to %d or more",
+                self.method.name,
+                self.schedule.warmup_epochs,
+                self.method.least_warmup,
+            )
         self.sampler = PruningSampler(n, seed=self.seed, arrange=arrange)
         self.reset()
 

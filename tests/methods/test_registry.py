@@ -286,3 +286,20 @@ def test_bad_names_are_answered_with_what_there_is(name, message):
 def test_a_method_of_ones_own_is_taken_as_it_is():
     method = SeTa(groups=4)
     assert get_method(method) is method and isinstance(method, Method)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_warm_up_too_short_to_tell_examples_apart_is_warned_of(name, caplog):
+    method = get_method(name)
+    for warmup in (1, 2, 3):
+        caplog.clear()
+        DynamicPruner(30, keep_fraction=0.5, method=method, warmup_epochs=warmup)
+        assert ("it tells no two apart" in caplog.text) == (warmup < method.least_warmup)
+        if method.observes and warmup < method.least_warmup:
+            _, history = trained(name, 30, torch.rand(30), epochs=warmup)
+            value = history.value(method.reads[0])
+            # Forgetting tells who was never right after one epoch, and nothing else.
+            assert len(value.unique()) == 1 or (name == "forgetting" and len(value.unique()) == 2)
+    caplog.clear()
+    DynamicPruner(30, keep_fraction=1.0, method=method, warmup_epochs=1)
+    assert not caplog.text
