@@ -20,11 +20,16 @@ class RankOrder(DistributedSampler[int]):
     epoch is the pruner's, which is moved before Lightning asks for the length of the next one.
     """
 
-    def __init__(self, share: RankSampler) -> None:
+    def __init__(self, share: RankSampler, longest: int | None) -> None:
         self.share = share
+        self.longest = longest
 
     def __len__(self) -> int:
-        return len(self.share)
+        """Of the current epoch; while Lightning estimates the number of steps, of the longest if that is set.
+
+        Its estimate is the smaller of max_steps, which is right, and the batches of one epoch times max_epochs.
+        """
+        return len(self.share) if self.longest is None else self.longest
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)

@@ -90,6 +90,8 @@ class PruningCallback(Callback):
 
     pruner: DynamicPruner | None = None
     _fitting: bool
+    _estimating: bool
+    _order: RankOrder | None
     _max_steps: int | None
     _state: Mapping[str, Any] | None
     _loader: DataLoader[Any] | None
@@ -150,17 +152,22 @@ class PruningCallback(Callback):
         check_trainer(trainer)
         self._release(trainer)
         self._forget()
-        self._fitting, self._max_steps = True, trainer.max_steps
+        self._fitting, self._estimating, self._max_steps = True, True, trainer.max_steps
         source = trainer.fit_loop._data_source
         source.dataloader = functools.partial(self._train_dataloader, trainer, source.dataloader)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Let Lightning resume as it does without ``max_steps``.
+        """Epochs are as long as they are from now on; and let Lightning resume as it does without ``max_steps``.
 
         With it a loop restored from the end of an epoch takes that epoch for unfinished: it trains another batch of
         it, or skips the next one.
         """
         trainer.fit_loop.epoch_loop.max_steps = -1
+        self._estimating = False
+        if self._order is not None:
+            estimated, self._order.longest = self._order.longest, None
+            if estimated != len(self._order):
+                _set_up_again(trainer)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take up the epoch in which Lightning begins."""
@@ -264,7 +271,8 @@ class PruningCallback(Callback):
 
     def _forget(self) -> None:
         self.pruner = self._max_steps = self._state = self._loader = None
-        self._fitting, self._step_examples = False, 0
+        self._fitting, self._estimating, self._step_examples = False, False, 0
+        self._order = None
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
 
     def _release(self, trainer: Any) -> None:
@@ -314,7 +322,9 @@ class PruningCallback(Callback):
         else:
             self._resume(pruner, self._state)
         self.pruner = pruner
-        return in_order(loader, RankOrder(pruner.sampler.shard(rank, world_size)), trainer)
+        longest = -(-max(len(piece) for piece in pruner.sampler.pieces) // world_size)
+        self._order = RankOrder(pruner.sampler.shard(rank, world_size), longest if self._estimating else None)
+        return in_order(loader, self._order, trainer)
 
     def _seed(self) -> int:
         if self.seed is not None:

@@ -9,7 +9,7 @@ pruned before every so-many-th cycle.  Both are 0.
 Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step; with ``rescore_every=r`` a forward pass
 over the pruned examples every r cycles.
 Memory: 12 bytes an example.
-When: the default: scoring passes cost more than their freshness is worth.
+When: scoring passes cost more than their freshness is worth, as they mostly do; the default of `DynamicPruner`.
 When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because
 the step that computes them trains.
 """

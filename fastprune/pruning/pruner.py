@@ -66,6 +66,7 @@ class DynamicPruner:
         arrange: optional order of the examples within an epoch, see `PruningSampler`.
 
     Raises:
+        TypeError: ``keep_fraction`` is missing, or there is no such option.
         ValueError: an argument is out of range; the message names it.
 
     Cost: the history's bytes an example (its card says how many, 12 for ``el2n``) and 4 for a method with weights;
@@ -484,6 +485,12 @@ def _check_place(place: list[int] | None, pieces: Sequence[Piece], number: int) 
 
 
 def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
+    known = list(PruningOptions.__annotations__)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"there is no option {unknown[0]!r}; what to prune and when is said with {', '.join(known)}")
+    if "keep_fraction" not in options:
+        raise TypeError("keep_fraction is required: the share of the examples kept after the warm-up, such as 0.5")
     chosen = options.get("final_share")
     share = method.final_share if chosen is None else chosen
     keep, warmup, cycle = options["keep_fraction"], options.get("warmup_epochs", 1), options.get("cycle_epochs", 1)

@@ -136,3 +136,12 @@ def test_what_is_asked_for_twice_is_run_once():
     assert plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], n=100, training=training, compare=False) == once
     near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], n=100, training=training, compare=False)
     assert len({spec.name for spec in near}) == 3
+
+
+def test_a_score_file_is_called_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.csv").write_text("index,score\n0,1\n1,2\n")
+    training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
+    for path in ("s.csv", str(tmp_path / "s.csv")):
+        specs = plan_runs([f"static:{path}"], [0.5], [0], n=2, training=training, compare=False)
+        assert [spec.name for spec in specs] == ["full", "static:s.csv 0.5"]

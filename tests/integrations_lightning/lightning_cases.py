@@ -103,7 +103,9 @@ class Net(LightningModule):
         if not self.schedule:
             return optimizer
         self.estimated.append(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=int(self.estimated[-1]))
+        # Its function is not saved: a resumed run must estimate the same number of steps.
+        total = int(self.estimated[-1])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1.0 - step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def epoch(self, number: int) -> list[int]:

@@ -146,12 +146,19 @@ def test_free_scores_are_those_of_the_training_step(tmp_path, loading):
         ({"max_steps": 1000}, {}),
     ],
 )
-@pytest.mark.parametrize("keep", [0.3, fastprune.LinearRamp(0.9, 0.2)])
-def test_the_number_of_steps_is_known_and_the_learning_rate_ends_at_zero(tmp_path, keep, settings, loading):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_fraction": 0.3},
+        {"keep_fraction": fastprune.LinearRamp(0.9, 0.2)},
+        {"keep_fraction": fastprune.LinearRamp(0.3, 1.0), "warmup_epochs": 0},
+        {"keep_fraction": 0.5, "warmup_epochs": 0, "final_share": 0.3},
+    ],
+    ids=["constant", "falling", "rising", "final"],
+)
+def test_the_number_of_steps_is_known_and_the_learning_rate_ends_at_zero(tmp_path, options, settings, loading):
     net = Net(schedule=True)
-    run, _ = fit(
-        tmp_path, net, loader(batch_size=4, **loading), fastprune.PruningCallback(keep_fraction=keep), **settings
-    )
+    run, _ = fit(tmp_path, net, loader(batch_size=4, **loading), fastprune.PruningCallback(**options), **settings)
     assert net.estimated == [run.global_step]
     assert run.lr_scheduler_configs[0].scheduler.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
     assert run.max_steps == settings.get("max_steps", -1)

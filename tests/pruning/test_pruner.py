@@ -391,3 +391,12 @@ def test_log_uses_the_projects_keys():
     assert log["prune/examples_seen"] == loop.pruner.total_examples(3)
     assert log["prune/keep_fraction"] == pytest.approx(0.5, abs=0.01)
     assert 0 < log["prune/threshold"] < 2**0.5
+
+
+def test_options_that_do_not_exist_or_are_missing_are_named():
+    with pytest.raises(
+        TypeError, match="no option 'warmup'; .* keep_fraction, warmup_epochs, cycle_epochs, final_share"
+    ):
+        DynamicPruner(10, keep_fraction=0.5, warmup=3)
+    with pytest.raises(TypeError, match="keep_fraction is required"):
+        DynamicPruner(10)
