@@ -126,7 +126,7 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
     for number, row in _rows(path):
         try:
             guids.append(row["guid"])
-            hash(row["guid"])
+            hash(row["guid"])  # a list or an object names nothing: TypeError
             logits.append([float(z) for z in row[f"logits_epoch_{epoch}"]])
             gold.append(int(row["gold"]))
         except (KeyError, TypeError, ValueError) as error:
