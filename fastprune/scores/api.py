@@ -8,12 +8,12 @@ never require grad, and are computed in one read of the logits (kernels.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from fastprune.scores import definition, kernels, ops
+from fastprune.scores import definition, kernels, ops, sharded
 from fastprune.scores.checks import (
     as_int,
     check_data,
@@ -73,7 +73,8 @@ def score(
     """Several scores of each row from one read of its logits.
 
     Args:
-        logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides.
+        logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides. A DTensor may be replicated
+            or sharded over its rows, with labels placed alike; the scores are DTensors then.
         labels: on the same device, one of
             (...) class indices of any integer dtype;
             (..., C) floating point: a probability for each class (soft labels), with ignore_index < 0;
@@ -111,6 +112,21 @@ def score(
     are not fused: several passes over pieces of bounded size.
     """
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
+    if sharded.is_sharded(logits):
+        z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
+        local: Any = score(
+            z,
+            y,
+            metrics,
+            multi_label=multi_label,
+            ignore_index=ignore_index,
+            shift=shift,
+            reduce=reduce,
+            validate_labels=validate_labels,
+        )
+        if isinstance(local, Tensor):
+            return sharded.as_rows_of(local, logits)
+        return {name: sharded.as_rows_of(rows, logits) for name, rows in local.items()}
     if multi_label or is_soft(logits, labels):
         names = check_metrics(metrics, definition.TARGET_METRICS)
         if multi_label:
@@ -185,6 +201,8 @@ def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "nor
             raise TypeError(f"heads[{name}] must be (logits, labels) or (logits, labels, ignore_index)")
         logits, labels = head[0], head[1]
         ignore_index = as_int(f"heads[{name}]: ignore_index", head[2] if len(head) == 3 else -100)
+        if sharded.is_sharded(logits):
+            raise TypeError(f"heads[{name}] is a DTensor, which joint_el2n does not take; pass what .to_local() gives")
         check_rows(logits, labels, ignore_index, 0)
         if labels.ndim not in (1, 2):
             raise ValueError(f"heads[{name}]: labels must be (B,) or (B, T), got {tuple(labels.shape)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import overload
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastprune.scores import kernels, ops
+from fastprune.scores import kernels, ops, sharded
 from fastprune.scores.api import is_soft, score
 from fastprune.scores.checks import (
     as_float,
@@ -21,7 +21,7 @@ from fastprune.scores.checks import (
     check_soft,
 )
 from fastprune.scores.definition import TARGET_METRICS, shifted_labels
-from fastprune.scores.labels import class_indices
+from fastprune.scores.labels import class_indices, is_counted
 
 
 @overload
@@ -80,8 +80,8 @@ def cross_entropy(
     """torch.nn.functional.cross_entropy with classes last, and the rows' scores with it.
 
     Args:
-        logits: (..., C), classes last. Gradients flow to them. torch's (N, C, d) layout raises; where C == d
-            nothing tells it apart, and the last dimension is taken for the classes.
+        logits: (..., C), classes last; a DTensor as `score` takes it. Gradients flow to them. torch's (N, C, d)
+            layout raises; where C == d nothing tells it apart, and the last dimension is taken for the classes.
         labels: (...) integer class indices, or (..., C) floating point probabilities. A class of logit -inf and
             probability 0 adds 0 to the loss, where torch's is NaN.
         weight: (C,) weights of the classes on the logits' device, or None.
@@ -113,6 +113,8 @@ def cross_entropy(
     soft = is_soft(logits, labels)
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     label_smoothing = as_float("label_smoothing", label_smoothing)
+    if sharded.is_sharded(logits):
+        return _sharded(logits, labels, weight, ignore_index, reduction, label_smoothing, shift, return_scores)
     check_loss(logits, weight, reduction, label_smoothing, soft)
     if soft:
         check_soft(logits, labels, ignore_index, shift)
@@ -183,3 +185,50 @@ def _without_masked(logits: Tensor, targets: Tensor) -> Tensor:
     """
     some = logits.amax(-1, keepdim=True) > -torch.inf
     return torch.where((logits == -torch.inf) & (targets == 0) & some, torch.finfo(logits.dtype).min / 4, logits)
+
+
+def _sharded(
+    logits: Any,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    shift: int,
+    return_scores: Any,
+) -> Any:
+    """The loss of a DTensor: each rank's own rows, added up over the ranks if the loss is reduced."""
+    z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift))
+    local_weight = weight.full_tensor() if weight is not None and sharded.is_sharded(weight) else weight  # type: ignore[attr-defined]
+    names = check_metrics(return_scores) if return_scores is not None else ()
+    check_loss(z, local_weight, reduction, label_smoothing, is_soft(z, y))
+    rows: Any = cross_entropy(
+        z,
+        y,
+        local_weight,
+        ignore_index=ignore_index,
+        reduction="none",
+        label_smoothing=label_smoothing,
+        shift=shift,
+        return_scores=names or None,
+    )
+    losses, scores = rows if names else (rows, {})
+    loss = sharded.as_rows_of(losses, logits)
+    if reduction != "none":
+        weights = sharded.as_rows_of(_row_weights(z, y, local_weight, ignore_index, shift), logits)
+        loss = sharded.reduced(loss, weights, reduction)
+    if return_scores is None:
+        return loss
+    placed = {name: sharded.as_rows_of(s, logits) for name, s in scores.items()}
+    return (loss, placed[return_scores]) if isinstance(return_scores, str) else (loss, placed)
+
+
+def _row_weights(logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, shift: int) -> Tensor:
+    """What each row counts in the mean: the weight of its label, or 1 for probabilities, in fp32."""
+    if labels.is_floating_point():
+        return torch.ones(logits.shape[:-1], dtype=torch.float32, device=logits.device)
+    moved = shifted_labels(labels, ignore_index, shift)
+    counted = is_counted(moved, ignore_index)
+    if weight is None:
+        return counted.float()
+    return torch.where(counted, weight.float()[moved.clamp(0, logits.shape[-1] - 1)], 0.0)

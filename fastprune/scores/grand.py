@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastprune.scores import ops
+from fastprune.scores import ops, sharded
 from fastprune.scores.api import el2n
 from fastprune.scores.checks import as_int, check_data, check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
@@ -56,6 +56,8 @@ def grand(
     multiplications, in fp32, and the memory of B T (C + d) + B max(T T, C d) numbers at most.
     """
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
+    if sharded.is_sharded(logits):
+        raise TypeError("logits are a DTensor, which grand does not take; pass what .to_local() gives")
     check_rows(logits, labels, ignore_index, shift)
     if features.shape[:-1] != labels.shape or labels.ndim not in (1, 2):
         raise ValueError(
