@@ -242,8 +242,9 @@ def _most_programs(scores: Tensor) -> int:
     return _RESIDENT * torch.cuda.get_device_properties(scores.device).multi_processor_count
 
 
-def _register_limit() -> dict[str, int]:
-    return {} if torch.version.hip else {"maxnreg": _REGISTERS}
+def _register_limit(itemsize: int) -> dict[str, int]:
+    """The launch option. Scores of 8 bits are unpacked from words, for which Triton 3.6 needs some registers more."""
+    return {} if torch.version.hip else {"maxnreg": _REGISTERS + (16 if itemsize == 1 else 0)}
 
 
 def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Tensor, Tensor]:
@@ -286,7 +287,7 @@ def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Ten
         for level in range(itemsize):
             digit_kernel[(programs,)](
                 bits, bits.stride(0), n, k, level, blocks, histograms, earlier, equal,
-                LAST=level == itemsize - 1, **options, **_register_limit(),
+                LAST=level == itemsize - 1, **options, **_register_limit(itemsize),
             )  # fmt: skip
         select_kernel[(programs,)](
             bits, bits.stride(0), n, k, blocks, histograms, earlier, equal, indices, first_nan.view(torch.uint64),

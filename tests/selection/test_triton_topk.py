@@ -215,7 +215,7 @@ def test_compiled(arch: int, dtype: torch.dtype, recorded: None, tmp_path: Path)
     for name, recorder in launches(torch.zeros(100_000, dtype=dtype)).items():
         kernel = ahead_of_time.disassemble(ahead_of_time.compile_launch(recorder, ahead_of_time.CUDA[arch]), tmp_path)
         assert kernel.spilled == 0, name
-        assert kernel.registers <= (128 if name == "select" else 80), name
+        assert kernel.registers <= (128 if name == "select" else 96 if dtype == torch.int8 else 80), name
         if name == "select":
             assert kernel.operations["LDG.E.128"] >= vectors
         else:
