@@ -7,10 +7,10 @@ compiled while the GPU waits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
+# name -> (PyTorch's name, bytes). PyTorch itself is not imported: the page of results is made without it.
+DTYPES = {"bf16": ("bfloat16", 2), "fp16": ("float16", 2), "fp32": ("float32", 4), "fp64": ("float64", 8)}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,14 @@ class Size:
 
     @property
     def itemsize(self) -> int:
-        return DTYPES[self.dtype].itemsize
+        return DTYPES[self.dtype][1]
+
+    @property
+    def torch_dtype(self) -> Any:
+        """The torch.dtype."""
+        import torch
+
+        return getattr(torch, DTYPES[self.dtype][0])
 
     @property
     def logits(self) -> int:
@@ -47,7 +54,7 @@ TOY_SPEED = (Size(4, 3_000, "bf16"), Size(8, 100, "fp32"))
 
 # Step 9: 1 GiB of logits, or 2^21 rows.
 SWEEP = tuple(
-    Size(min(2**21, 2**30 // (classes * DTYPES[dtype].itemsize)), classes, dtype)
+    Size(min(2**21, 2**30 // (classes * DTYPES[dtype][1])), classes, dtype)
     for classes in (2, 50, 150, 512, 2_048, 4_096, 8_192, 16_384, 65_536, 200_000)
     for dtype in ("bf16", "fp32")
 )

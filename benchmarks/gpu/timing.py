@@ -9,7 +9,7 @@ import measure
 import torch
 from providers import Provider
 
-from gpu.cases import DTYPES, Size
+from gpu.cases import Size
 from gpu.step import Context
 
 # Of a logit's bytes: what a task cannot do without. A loss step reads the logits twice and writes their gradient.
@@ -19,7 +19,7 @@ USEFUL = {"el2n": 1, "loss step": 3}
 def logits_of(size: Size, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Random logits as a model's, and labels."""
     generator = torch.Generator(device).manual_seed(0)
-    logits = torch.empty(size.rows, size.classes, dtype=DTYPES[size.dtype], device=device)
+    logits = torch.empty(size.rows, size.classes, dtype=size.torch_dtype, device=device)
     logits.normal_(0, 3, generator=generator)
     return logits, torch.randint(size.classes, (size.rows,), device=device, generator=generator)
 

@@ -20,7 +20,6 @@ from fastprune.scores.definition import METRICS
 from fastprune.selection import triton_topk
 from gpu.cases import (
     ACCURACY,
-    DTYPES,
     SELECTION,
     SPEED,
     TOY_ACCURACY,
@@ -58,7 +57,9 @@ class Launched:
     def __init__(self, kernel: triton.JITFunction, found: list[Variant]) -> None:
         self.kernel, self.found = kernel, found
 
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        self.grid = grid
+
         def launch(*args: Any, **kwargs: Any) -> None:
             self.kernel._do_compile = self._note
             try:
@@ -75,6 +76,7 @@ class Launched:
             {
                 "module": self.kernel.fn.__module__,
                 "kernel": self.kernel.fn.__name__,
+                "grid": list(self.grid),
                 "signature": dict(signature),
                 "constants": [[list(path), value] for path, value in constants.items()],
                 "attributes": [[list(path), value] for path, value in attributes.items()],
@@ -84,28 +86,33 @@ class Launched:
 
 
 @contextmanager
-def noted(arch: int) -> Iterator[list[Variant]]:
-    """Launches within add to the list instead of running."""
-    found: list[Variant] = []
-    before = driver._active
+def standing_in(arch: int, stand_in: Callable[[triton.JITFunction], Any]) -> Iterator[None]:
+    """Within, something else stands for every kernel, and the device is one of that architecture."""
+    before, programs = driver._active, triton_topk._most_programs
     kernels = [
         (module, name, value)
         for module in MODULES
         for name, value in vars(module).items()
         if name.endswith("_kernel") and isinstance(value, triton.JITFunction)
     ]
-    programs = triton_topk._most_programs
     driver.set_active(NoDevice(arch))
     triton_topk._most_programs = lambda scores: triton_topk._RESIDENT * MULTIPROCESSORS
     for module, name, kernel in kernels:
-        setattr(module, name, Launched(kernel, found))
+        setattr(module, name, stand_in(kernel))
     try:
-        yield found
+        yield
     finally:
-        triton_topk._most_programs = programs
+        driver._active, triton_topk._most_programs = before, programs
         for module, name, kernel in kernels:
             setattr(module, name, kernel)
-        driver._active = before
+
+
+@contextmanager
+def noted(arch: int) -> Iterator[list[Variant]]:
+    """Launches within add to the list instead of running."""
+    found: list[Variant] = []
+    with standing_in(arch, lambda kernel: Launched(kernel, found)):
+        yield found
 
 
 def score_rows(size: Size, *several: tuple[str, ...]) -> None:
@@ -128,7 +135,7 @@ def select(n: int, k: int) -> None:
 
 
 def _rows(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = torch.empty(size.rows, size.classes, dtype=DTYPES[size.dtype], device="meta")
+    logits = torch.empty(size.rows, size.classes, dtype=size.torch_dtype, device="meta")
     return logits, torch.empty(size.rows, dtype=torch.int64, device="meta")
 
 
@@ -155,7 +162,8 @@ def variants(arch: int, toy: bool = False) -> list[Variant]:
             found.clear()
             call()
             for variant in found:
-                known = unique.setdefault(repr(variant), variant | {"steps": []})
+                known = {name: value for name, value in variant.items() if name != "grid"}
+                known = unique.setdefault(repr(known), known | {"steps": []})
                 if step not in known["steps"]:
                     known["steps"].append(step)
     return list(unique.values())

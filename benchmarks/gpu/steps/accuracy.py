@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fastprune
 from fastprune.scores import definition
-from gpu.cases import ACCURACY, DTYPES, TOY_ACCURACY, Case
+from gpu.cases import ACCURACY, TOY_ACCURACY, Case
 from gpu.step import Context
 
 BOUND = row_score_cases.BOUND
@@ -28,7 +28,7 @@ def rows_of(case: Case, device: str) -> tuple[Tensor, Tensor]:
     logits[torch.arange(rows, device=device), labels] = logits.amax(1) + lead
     if case.mask is not None:
         mask(logits, labels, case)
-    return logits.to(DTYPES[case.size.dtype]), labels
+    return logits.to(case.size.torch_dtype), labels
 
 
 def mask(logits: Tensor, labels: Tensor, case: Case) -> None:
