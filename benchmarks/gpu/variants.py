@@ -22,9 +22,11 @@ from gpu.cases import (
     ACCURACY,
     SELECTION,
     SPEED,
+    SWEEP,
     TOY_ACCURACY,
     TOY_SELECTION,
     TOY_SPEED,
+    TOY_SWEEP,
     TOY_TRAINING,
     TRAINING,
     Size,
@@ -140,7 +142,7 @@ def _rows(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def launches(toy: bool) -> Iterator[tuple[str, Callable[[], None]]]:
-    """(step, call) for all that steps 3 to 6 launch."""
+    """(step, call) for all that steps 3 to 6 launch, and the sizes of step 9."""
     for case in TOY_ACCURACY if toy else ACCURACY:
         yield "accuracy", lambda size=case.size: score_rows(size, METRICS, ("el2n",))
         if case.size.dtype != "fp64":
@@ -152,6 +154,9 @@ def launches(toy: bool) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "training", lambda: loss_step(Size(shape["batch"], shape["classes"], "bf16"), ("el2n",))
     for _, n, keep in TOY_SELECTION if toy else SELECTION:
         yield "selection", lambda n=n, keep=keep: select(n, round(n * keep))
+    for size in TOY_SWEEP if toy else SWEEP:
+        yield "sweeps", lambda size=size: score_rows(size, ("el2n",))
+        yield "sweeps", lambda size=size: loss_step(size, ("el2n",))
 
 
 def variants(arch: int, toy: bool = False) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""Step 9: el2n and the loss step over many class counts, selection over many sizes, and a whole pruned run."""
+"""Step 9: el2n and the loss step over many class counts, and selection over many sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(context: Context) -> None:
     for size in sizes:
         if context.left < 6:
             return
-        time_providers(context, size, "el2n", providers.el2n_eager()[:2], rounds)
+        time_providers(context, size, "el2n", providers.el2n_eager()[:1], rounds)
         time_providers(context, size, "loss step", providers.loss_eager()[:1], rounds)
     for n in (2_000,) if context.rehearsal else (100_000, 1_000_000, 100_000_000):
         if context.left < 6:
