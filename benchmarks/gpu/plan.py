@@ -13,7 +13,9 @@ class Step:
         name: of the module, and of the step in every record.
         least: it starts only if this many seconds are left. It needs them for its first results.
         limit: it is killed after this many seconds.
-        expected: seconds that it should take on the GPU machine. They are a guess until a run is recorded.
+        expected: seconds that it should take on the GPU machine. They are a guess until a run is recorded: 4 s to
+            import PyTorch and start CUDA (20 s the first time, from a cold disk), the predicted times of the kernels,
+            and what compilation takes here, over 16 cores.
         what: one line for the reader.
     """
 
@@ -25,15 +27,15 @@ class Step:
 
 
 STEPS = (
-    Step("machine", 8, 40, 12, "machine, versions, copy bandwidth"),
-    Step("build", 15, 130, 30, "the extension; all kernel variants of the steps below, in parallel"),
-    Step("accuracy", 15, 50, 25, "scores, loss and gradient against fp64, masks included"),
-    Step("speed", 20, 90, 40, "el2n, six scores, a loss step; bytes, ms, GB/s; eager peers"),
-    Step("training", 18, 60, 35, "a MiniLM step with and without fastprune"),
-    Step("selection", 12, 40, 18, "10^7 scores against torch.topk"),
+    Step("machine", 8, 60, 25, "machine, versions, copy bandwidth"),
+    Step("build", 15, 130, 20, "the extension; all kernel variants of the steps below, in parallel"),
+    Step("accuracy", 15, 50, 20, "scores, loss and gradient against fp64, masks included"),
+    Step("speed", 20, 90, 30, "el2n, six scores, a loss step; bytes, ms, GB/s; eager peers"),
+    Step("training", 18, 60, 25, "a MiniLM step with and without fastprune"),
+    Step("selection", 12, 40, 12, "10^7 scores against torch.topk"),
     Step("peers", 25, 130, 100, "torch.compile and Liger beside fastprune"),
     Step("tests", 30, 150, 90, "the tests marked gpu"),
-    Step("sweeps", 20, 90, 50, "more sizes and dtypes"),
+    Step("sweeps", 20, 90, 30, "more sizes and dtypes"),
     Step("counters", 12, 45, 15, "ncu's reading of the el2n kernel"),
 )
 # Seconds kept at the end for the table.

@@ -100,7 +100,8 @@ def build(found: list[Record]) -> list[str]:
         if r["kernels"] and r["step"] in ("accuracy", "speed", "training", "selection"):
             lines.append(f"compiled only in {r['step']}: {len(r['kernels'])} ({', '.join(sorted(set(r['kernels'])))})")
     for r in records.of_kind(found, "compiled by torch"):
-        what = r.get("error") or f"loads of the logits by kernel {list(r.get('loads', {}).values())}"
+        loads = "; ".join(f"{kernel} {each}" for kernel, each in r.get("loads", {}).items())
+        what = r.get("error") or f"loads {loads.replace('triton_', '') or 'unknown'}"
         lines.append(f"{r['provider']}, {r['size']}: {r['seconds']:.1f} s; {what}"[:160])
     return lines
 

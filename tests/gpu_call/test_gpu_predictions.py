@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import ahead_of_time
 import pytest
+
+pytest.importorskip("triton")
+
+import ahead_of_time
 from gpu import predict
 from gpu.cases import Size
 from gpu.predict import Kernel

@@ -67,7 +67,10 @@ def triton_red_fused_0(in_ptr0, out_ptr0):
 def triton_poi_fused_1(in_out_ptr0):
     tmp0 = tl.load(in_out_ptr0 + (x0), None)
 """
-    assert peers.reads_of_inputs(code) == {"triton_red_fused_0": 2, "triton_poi_fused_1": 1}
+    assert peers.reads_of_inputs(code) == {
+        "triton_red_fused_0": {"in_ptr0": 2, "in_ptr1": 1},
+        "triton_poi_fused_1": {"in_out_ptr0": 1},
+    }
 
 
 def test_ncu_is_read_past_the_program_s_own_lines() -> None:

@@ -19,15 +19,17 @@ from gpu.step import Context
 from gpu.timing import logits_of, time_providers
 
 
-def reads_of_inputs(code: str) -> dict[str, int]:
-    """For each Triton kernel in Inductor's output how often it loads from its first input, the logits as a rule."""
-    kernels = re.split(r"\n(?=def triton_\w+\()", code)
-    names = [re.match(r"def (triton_\w+)\(", kernel) for kernel in kernels]
-    return {
-        name[1]: len(re.findall(r"tl\.load\(in_(?:out_)?ptr0\b", kernel))
-        for name, kernel in zip(names, kernels, strict=True)
-        if name
-    }
+def reads_of_inputs(code: str) -> dict[str, dict[str, int]]:
+    """For each Triton kernel in Inductor's output: how often its code loads from each of its pointers.
+
+    A pointer to the logits that is loaded from twice is read twice: once for the sum, once for what follows.
+    """
+    found = {}
+    for kernel in re.split(r"\n(?=def triton_\w+\()", code):
+        if name := re.match(r"def (triton_\w+)\(", kernel):
+            pointers = re.findall(r"tl\.load\((in_(?:out_)?ptr\d+)\b", kernel)
+            found[name[1]] = {pointer: pointers.count(pointer) for pointer in sorted(set(pointers))}
+    return found
 
 
 def compiled_code(call: Callable[[], Any]) -> str:
