@@ -22,6 +22,18 @@ LONG, SHORT = "--deadline 450", "--deadline 120"
 MISS = 0.10
 NOT_YET = "not measured yet"
 
+# Kernels that need more than the 64 MiB that travel to the GPU machine.
+PUBLISHED = """## Peers that were not run
+
+Their wheels are too large to be carried. What their authors published, read in August 2026:
+
+| who | what | figure |
+|---|---|---|
+| QuACK (media/2025-07-10-membound-sol.md) | softmax, 16,384 x 131,072 fp32, H100 | 3.01 TB/s, 90 % of 3.35 |
+| the same | softmax of more than 4,096 classes; torch.compile beside it | about 3 TB/s; about 2 TB/s |
+| the same | Liger's Triton softmax, 32,768 and 65,536 classes | 3.0 and 2.0 TB/s |
+| Liger's README | CuTe linear cross-entropy, 8,192 x 4,096 x 131,072, H100; with the entropy | 12.25 ms; 12.30 ms |"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -129,7 +141,7 @@ def page(predicted: dict[str, Any], runs: Sequence[Run], kernels: str) -> str:
         verdicts = [f"| {v.what} | {v.bar} | {v.measured} | {_word(v.holds)} |" for v in figures.verdicts(run.found)]
         parts.append("\n".join(["| what | bar | measured | holds |", "|---|---|---|---|", *verdicts]))
         parts.append("```\n" + table.of(run.found, limit=10**6) + "\n```")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, PUBLISHED]) + "\n"
 
 
 def _word(holds: bool | None) -> str:

@@ -58,7 +58,15 @@ def accuracy(found: list[Record]) -> list[str]:
 
 def speed(found: list[Record]) -> list[str]:
     """A line for each task and size: ours in ms and as a share of the copy, the others as multiples."""
-    copy = figures.copy_bandwidth(found)
+    return _speed([r for r in found if r.get("step") != "sweeps"], figures.copy_bandwidth(found))
+
+
+def sweeps(found: list[Record]) -> list[str]:
+    """The same for the sizes of the wider sweeps."""
+    return _speed([r for r in found if r.get("step") == "sweeps"], figures.copy_bandwidth(found))
+
+
+def _speed(found: list[Record], copy: float | None) -> list[str]:
     lines = []
     for t in figures.timings(found):
         ours = t.ms.get(t.ours)
@@ -99,6 +107,12 @@ def build(found: list[Record]) -> list[str]:
     for r in records.of_kind(found, "compiled in a step"):
         if r["kernels"] and r["step"] in ("accuracy", "speed", "training", "selection"):
             lines.append(f"compiled only in {r['step']}: {len(r['kernels'])} ({', '.join(sorted(set(r['kernels'])))})")
+    return lines
+
+
+def inductor(found: list[Record]) -> list[str]:
+    """What torch.compile took, and how often its kernels load from each of their pointers."""
+    lines = []
     for r in records.of_kind(found, "compiled by torch"):
         loads = "; ".join(f"{kernel} {each}" for kernel, each in r.get("loads", {}).items())
         what = r.get("error") or f"loads {loads.replace('triton_', '') or 'unknown'}"
@@ -126,6 +140,8 @@ SECTIONS: tuple[tuple[str, Callable[[list[Record]], list[str]]], ...] = (
     ("selection", selection),
     ("build", build),
     ("tests, counters, notes", others),
+    ("torch.compile", inductor),
+    ("sweeps", sweeps),
 )
 
 
