@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("triton")
 
-import ahead_of_time
+from importlib.metadata import version
+
 from gpu import predict
 from gpu.cases import Size
 from gpu.predict import Kernel
@@ -42,7 +43,8 @@ def test_each_pass_takes_the_larger_of_its_two_times() -> None:
     assert line["instructions_per_logit"] == pytest.approx(5.1 * slots / 1e9, abs=0.01)
 
 
-compiles = pytest.mark.skipif(not ahead_of_time.SUPPORTED, reason="needs Triton 3.3 to compile ahead of time")
+TRITON = tuple(int(part) for part in version("triton").split(".")[:2])
+compiles = pytest.mark.skipif(TRITON < (3, 6), reason="the GPU machine has Triton 3.6; older ones launch in other ways")
 
 
 @compiles
