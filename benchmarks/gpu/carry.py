@@ -36,22 +36,23 @@ ARCH = 90
 LIMIT_BYTES = 40 * 2**20  # of the 64 MiB that travel
 
 
-def core_loads() -> bool:
-    """Whether the extension in the checkout loads, in a fresh process."""
-    command = [sys.executable, "-c", "import fastprune._core"]
-    return subprocess.run(command, cwd=sources.ROOT, capture_output=True).returncode == 0
+def core_loads(extension: Path = sources.ROOT / "fastprune" / EXTENSION) -> bool:
+    """Whether the extension loads, in a fresh process; fastprune itself, which imports PyTorch, is not needed."""
+    program = (
+        "import importlib.util as u, sys; s = u.spec_from_file_location('fastprune._core', sys.argv[1]); "
+        "s.loader.exec_module(u.module_from_spec(s))"
+    )
+    command = [sys.executable, "-c", program, str(extension)]
+    return extension.exists() and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def install_core(root: Path = sources.ROOT) -> bool:
     """Put a carried extension of the same sources in its place; whether there was one that loads."""
     carried = root / ".gpu" / "core" / sources.core_digest(root) / EXTENSION
-    if not carried.exists():
+    if not core_loads(carried):
         return False
     shutil.copy(carried, root / "fastprune" / EXTENSION)
-    if core_loads():
-        return True
-    (root / "fastprune" / EXTENSION).unlink()
-    return False
+    return True
 
 
 def install_cache(carried: Path = FOLDER / "triton") -> Path | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import fastprune._core
 import pytest
 from gpu import carry, rehearse, sources, torch_functions
 from gpu.plan import STEPS
@@ -57,6 +59,22 @@ def test_a_moved_cache_has_its_own_paths(tmp_path: Path) -> None:
     group.write_text(json.dumps({"child_paths": {"kernel.cubin": "/elsewhere/HASH/kernel.cubin"}}))
     carry.relocate(tmp_path)
     assert json.loads(group.read_text()) == {"child_paths": {"kernel.cubin": str(entry / "kernel.cubin")}}
+
+
+def test_a_carried_extension_is_taken_only_if_it_is_of_these_sources_and_loads(tmp_path: Path) -> None:
+    (tmp_path / "fastprune").mkdir()
+    (tmp_path / "setup.py").write_text("")
+    assert not carry.install_core(tmp_path)  # none is carried
+    folder = tmp_path / ".gpu" / "core" / sources.core_digest(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / carry.EXTENSION).write_bytes(b"built for another machine")
+    assert not carry.install_core(tmp_path)
+    assert not (tmp_path / "fastprune" / carry.EXTENSION).exists()
+    shutil.copy(fastprune._core.__file__, folder / carry.EXTENSION)
+    assert carry.install_core(tmp_path)
+    (tmp_path / "setup.py").write_text("# other flags")
+    (tmp_path / "fastprune" / carry.EXTENSION).unlink()
+    assert not carry.install_core(tmp_path)
 
 
 def test_names_of_torch_are_found_wherever_they_stand() -> None:

@@ -15,18 +15,16 @@ from gpu import carry, records, sources
 from gpu.step import Context
 
 
-def build_extension(context: Context) -> None:
-    """The carried extension if it loads, else a build of it here."""
-    start = time.monotonic()
-    how = "carried" if carry.install_core() else "built"
-    if how == "built" and not carry.core_loads():
-        jobs = {"FASTPRUNE_BUILD_JOBS": str(os.cpu_count() or 1)}
-        subprocess.run(
-            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=sources.ROOT, env=os.environ | jobs
-        )
-    elif how == "built":
-        how = "was there"
-    context.record("extension", how=how, loads=carry.core_loads(), seconds=time.monotonic() - start)
+def extension() -> str:
+    """Make the extension be there: how it came."""
+    if carry.install_core():
+        return "carried"
+    if carry.core_loads():  # an earlier call on the same machine built it
+        return "was there"
+    jobs = {"FASTPRUNE_BUILD_JOBS": str(os.cpu_count() or 1)}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=sources.ROOT, env=os.environ | jobs)
+    return "built"
 
 
 def compile_kernels(context: Context) -> None:
@@ -44,5 +42,7 @@ def run(context: Context) -> None:
     if not carry.FOLDER.exists():
         context.record("note", text="the folder .gpu was not carried: make gpu-carry, and name it in carry")
     carry.install_cache()
-    build_extension(context)
+    start = time.monotonic()
+    how = extension()
+    context.record("extension", how=how, loads=carry.core_loads(), seconds=time.monotonic() - start)
     compile_kernels(context)
