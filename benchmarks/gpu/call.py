@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpu import records, sources, table
 from gpu.deadline import allowance
-from gpu.plan import STEPS, Step
+from gpu.plan import REHEARSAL_PATIENCE, STEPS, Step
 
 LOG = "log.txt"
 
@@ -95,11 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected={s.name: s.expected for s in STEPS},
     )
     broken = False
+    patience = REHEARSAL_PATIENCE if args.device == "cpu" else 1.0
     for step in STEPS:
         if args.step and step.name not in args.step:
             continue
         at = time.monotonic() - began
-        seconds = allowance(step, at, args.deadline)
+        seconds = allowance(step, at, args.deadline, patience)
         if seconds is None:
             status, why = "skipped", f"{args.deadline - at:.0f} s were left, {step.least:.0f} s and the table need more"
         else:

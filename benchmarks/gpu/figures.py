@@ -102,7 +102,8 @@ def verdicts(found: list[Record]) -> list[Verdict]:
         ratio = {t.size: [t.times(p) for p in providers] for t in some}
         return {size: min(x for x in values if x) for size, values in ratio.items() if any(values)}
 
-    shares = {t.size: t.gb_per_s("fastprune") / copy for t in large if copy and t.gb_per_s("fastprune")}
+    rates = {t.size: t.gb_per_s("fastprune") for t in large}
+    shares = {size: rate / copy for size, rate in rates.items() if copy and rate}
     compiled = ("compile(textbook)", "compile(lean)")
     el2n = [t for t in beside if t.task == "el2n"]
     loss = [t for t in eager if t.task == "loss step"]

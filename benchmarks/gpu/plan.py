@@ -38,6 +38,8 @@ STEPS = (
     Step("sweeps", 20, 90, 30, "more sizes and dtypes"),
     Step("counters", 12, 45, 15, "ncu's reading of the el2n kernel"),
 )
+# A rehearsal's limits are so many times as long: it has two shared cores, and an interpreter.
+REHEARSAL_PATIENCE = 6.0
 # Seconds kept at the end for the table.
 CLOSING = 6.0
 

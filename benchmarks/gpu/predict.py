@@ -16,6 +16,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,11 @@ def all_predictions() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in SPEED:
-            calls: list[tuple[str, str, int, Callable[[], None]]] = [
-                ("el2n", "fastprune", 1, lambda size=size: score_rows(size, ("el2n",))),
-                ("el2n", "fastprune all six", 6, lambda size=size: score_rows(size, METRICS)),
-                ("loss step", "fastprune with el2n", 1, lambda size=size: loss_step(size, ("el2n",))),
-            ]
+            calls: tuple[tuple[str, str, int, Callable[[], None]], ...] = (
+                ("el2n", "fastprune", 1, partial(score_rows, size, ("el2n",))),
+                ("el2n", "fastprune all six", 6, partial(score_rows, size, METRICS)),
+                ("loss step", "fastprune with el2n", 1, partial(loss_step, size, ("el2n",))),
+            )
             for task, provider, scores, call in calls:
                 lines.append(predict(task, provider, size, scores, kernels_of(call, size, folder)))
     return {

@@ -23,8 +23,7 @@ from gpu.sources import ROOT
 
 # What comes back from the GPU machine.
 MOST_FILES, MOST_BYTES, MOST_CHARACTERS = 8, 16 * 2**20, 10_000
-# Steps compile toy sizes with a C++ compiler here, on two cores.
-DEADLINE = 1_200
+DEADLINE = 3_000
 
 
 def complaints(files: Iterable[tuple[str, int]], found: list[records.Record], output: str) -> list[str]:
@@ -51,6 +50,7 @@ def complaints(files: Iterable[tuple[str, int]], found: list[records.Record], ou
         wrong += [f"{r['step']}: {name} failed: {ms}" for name, ms in r["ms"].items() if isinstance(ms, str)]
     wrong += [f"compiled by torch: {r['error']}" for r in records.of_kind(found, "compiled by torch") if "error" in r]
     wrong += [f"compilation: {r['failed']}" for r in records.of_kind(found, "compiled") if r["failed"]]
+    wrong += [r["text"] for r in records.of_kind(found, "note") if "no time left" in r["text"]]
     if len(output) > MOST_CHARACTERS:
         wrong.append(f"{len(output)} characters were printed, of which {MOST_CHARACTERS} are sure to come back")
     return wrong

@@ -156,7 +156,8 @@ def of(found: list[Record], limit: int = LIMIT) -> str:
         if part:
             lines += [f"== {title}", *part]
     closing = "... more is in results.jsonl"
-    kept, used = [], 0
+    kept: list[str] = []
+    used = 0
     for line in lines:
         if used + len(line) + 1 > limit - len(closing):
             return "\n".join([*kept, closing])

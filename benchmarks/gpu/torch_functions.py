@@ -20,8 +20,16 @@ from gpu.sources import ROOT
 
 KNOWN = Path(__file__).with_name("torch_2_11.txt")
 # What a call on the GPU machine runs, apart from the command line, the data readers and the integrations.
-PARTS = ("fastprune/*.py", "fastprune/scores/*.py", "fastprune/selection/*.py", "fastprune/pruning/*.py")
-PARTS += ("fastprune/methods/*.py", "benchmarks/measure.py", "benchmarks/providers.py", "benchmarks/gpu/**/*.py")
+PARTS = (
+    "fastprune/*.py",
+    "fastprune/scores/*.py",
+    "fastprune/selection/*.py",
+    "fastprune/pruning/*.py",
+    "fastprune/methods/*.py",
+    "benchmarks/measure.py",
+    "benchmarks/providers.py",
+    "benchmarks/gpu/**/*.py",
+)
 ALIASES = {"F": "torch.nn.functional"}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -144,19 +145,19 @@ def _rows(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
 def launches(toy: bool) -> Iterator[tuple[str, Callable[[], None]]]:
     """(step, call) for all that steps 3 to 6 launch, and the sizes of step 9."""
     for case in TOY_ACCURACY if toy else ACCURACY:
-        yield "accuracy", lambda size=case.size: score_rows(size, METRICS, ("el2n",))
+        yield "accuracy", partial(score_rows, case.size, METRICS, ("el2n",))
         if case.size.dtype != "fp64":
-            yield "accuracy", lambda size=case.size: loss_step(size, ())
+            yield "accuracy", partial(loss_step, case.size, ())
     for size in TOY_SPEED if toy else SPEED:
-        yield "speed", lambda size=size: score_rows(size, METRICS, ("el2n",))
-        yield "speed", lambda size=size: loss_step(size, ("el2n",), ())
+        yield "speed", partial(score_rows, size, METRICS, ("el2n",))
+        yield "speed", partial(loss_step, size, ("el2n",), ())
     shape = TOY_TRAINING if toy else TRAINING
-    yield "training", lambda: loss_step(Size(shape["batch"], shape["classes"], "bf16"), ("el2n",))
+    yield "training", partial(loss_step, Size(shape["batch"], shape["classes"], "bf16"), ("el2n",))
     for _, n, keep in TOY_SELECTION if toy else SELECTION:
-        yield "selection", lambda n=n, keep=keep: select(n, round(n * keep))
+        yield "selection", partial(select, n, round(n * keep))
     for size in TOY_SWEEP if toy else SWEEP:
-        yield "sweeps", lambda size=size: score_rows(size, ("el2n",))
-        yield "sweeps", lambda size=size: loss_step(size, ("el2n",))
+        yield "sweeps", partial(score_rows, size, ("el2n",))
+        yield "sweeps", partial(loss_step, size, ("el2n",))
 
 
 def variants(arch: int, toy: bool = False) -> list[Variant]:

@@ -29,6 +29,11 @@ def test_a_step_starts_only_if_it_can_end(elapsed: float, deadline: float, secon
     assert allowance(STEP, elapsed, deadline) == seconds
 
 
+def test_a_rehearsal_may_take_longer_but_ends_in_time_too() -> None:
+    assert allowance(STEP, 0, 3_000, patience=6) == 540
+    assert allowance(STEP, 0, CLOSING + 100, patience=6) == 100
+
+
 def test_the_plan_fits_the_calls_that_the_rule_names() -> None:
     assert [step.name for step in STEPS[:4]] == ["machine", "build", "accuracy", "speed"]
     assert plan.expected_seconds() <= 450

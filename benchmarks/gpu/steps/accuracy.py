@@ -27,23 +27,23 @@ def rows_of(case: Case, device: str) -> tuple[Tensor, Tensor]:
     lead = torch.linspace(-20, 25, rows, device=device)
     logits[torch.arange(rows, device=device), labels] = logits.amax(1) + lead
     if case.mask is not None:
-        mask(logits, labels, case)
+        mask(logits, labels, case.mask, case.where)
     return logits.to(case.size.torch_dtype), labels
 
 
-def mask(logits: Tensor, labels: Tensor, case: Case) -> None:
-    """Put the mask's value where the case wants it, in place."""
+def mask(logits: Tensor, labels: Tensor, value: float, where: str) -> None:
+    """Put the mask's value where `Case` says, in place."""
     classes = logits.shape[1]
-    if case.where == "all":
-        logits.fill_(case.mask)
-    elif case.where == "label":
+    if where == "all":
+        logits.fill_(value)
+    elif where == "label":
         kept = logits.gather(1, labels[:, None])
-        logits.fill_(case.mask).scatter_(1, labels[:, None], kept)
-    elif case.where == "head":
-        logits[:, : classes // 2] = case.mask
+        logits.fill_(value).scatter_(1, labels[:, None], kept)
+    elif where == "head":
+        logits[:, : classes // 2] = value
         labels += classes // 2
     else:
-        logits[:, 65_536 if classes > 65_536 else classes // 2 :] = case.mask
+        logits[:, 65_536 if classes > 65_536 else classes // 2 :] = value
 
 
 def score_errors(logits: Tensor, labels: Tensor, metrics: tuple[str, ...]) -> dict[str, Any]:

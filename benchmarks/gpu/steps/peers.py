@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import providers
@@ -48,7 +49,7 @@ def warm(context: Context, size: Size, task: str, some: list[providers.Provider]
         start = time.monotonic()
         found: dict[str, Any] = {}
         try:
-            code = compiled_code(lambda provider=provider: provider.call(logits, labels))
+            code = compiled_code(partial(provider.call, logits, labels))
             print(f"---- {provider.name}, {size}\n{code}")
             found = {"loads": reads_of_inputs(code)}
         except Exception as error:
