@@ -126,7 +126,7 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
     for number, row in _rows(path):
         try:
             guids.append(row["guid"])
-            hash(row["guid"])
+            hash(row["guid"])  # a list or an object names nothing: TypeError
             logits.append([float(z) for z in row[f"logits_epoch_{epoch}"]])
             gold.append(int(row["gold"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -136,7 +136,7 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
             raise UsageError(f"{path}, line {number}: {len(logits[-1])} logits and the class {gold[-1]} do not fit")
     if not guids:
         raise UsageError(f"{path}: holds no example")
-    return guids, torch.tensor(logits), torch.tensor(gold)
+    return guids, torch.tensor(logits, dtype=torch.float32), torch.tensor(gold)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

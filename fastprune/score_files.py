@@ -17,6 +17,8 @@ from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
 from fastprune.parquet import pyarrow_for
 
+SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
+"""Columns that are smallest where most is left to learn."""
 KINDS = (".parquet", ".csv", ".jsonl")
 Columns = dict[str, np.ndarray]
 
@@ -77,19 +79,21 @@ def read_columns(path: Path) -> Columns:
     check_kind(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
+    parquet = pyarrow_for(str(path))[1] if path.suffix == ".parquet" else None
     try:
-        if path.suffix == ".parquet":
-            table = pyarrow_for(str(path))[1].read_table(path.resolve())  # a relative path may look like a URI
+        if parquet is not None:
+            table = parquet.read_table(path.resolve())  # a relative path may look like a URI
             return {name: table[name].to_numpy() for name in table.column_names}
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
             rows: list[dict[str, Any]]
             lines = (line for line in file if line.strip())
             rows = list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in lines]
-        if not rows:
-            raise UsageError(f"{path}: holds no scores")
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     except (ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
         raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
+    if not columns:
+        raise UsageError(f"{path}: holds no scores")
+    return columns
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:

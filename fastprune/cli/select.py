@@ -16,7 +16,7 @@ from fastprune import dynamics
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import check_kind, newest_rows, numbers, pick, read_columns, write_columns
+from fastprune.score_files import SHRINKING, check_kind, newest_rows, numbers, pick, read_columns, write_columns
 from fastprune.selection import (
     Selection,
     class_balanced,
@@ -42,8 +42,6 @@ STRATEGIES = (
     "threshold-random",
 )
 QUOTAS: tuple[Quota, ...] = ("proportional", "equal", "sqrt")
-SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
-"""Columns that are smallest where most is left to learn."""
 WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 

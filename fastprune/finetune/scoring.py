@@ -18,9 +18,7 @@ from fastprune.finetune.encoder import longest_input
 from fastprune.finetune.finetuned import Finetuned
 from fastprune.finetune.model import batch_scores
 from fastprune.pruning import score_dataset
-
-SHRINKING = ("confidence", "margin", "correct")
-"""Metrics that are smallest where most is left to learn."""
+from fastprune.score_files import SHRINKING
 
 
 def score_texts(

@@ -162,10 +162,8 @@ def _mean_share(spec: RunSpec, n: int, training: Training) -> tuple[float, int]:
 
 def _names(methods: Sequence[str]) -> dict[str, str]:
     """What tables call each method: a score file by its name alone, unless two share it."""
-    short = {
-        method: f"static:{Path(method.removeprefix('static:')).name}" if method.startswith("static:") else method
-        for method in methods
-    }
+    parts = {method: method.partition(":") for method in methods}
+    short = {method: f"{kind}:{Path(path).name}" if colon else method for method, (kind, colon, path) in parts.items()}
     counts = Counter(short.values())
     return {method: name if counts[name] == 1 else method for method, name in short.items()}
 

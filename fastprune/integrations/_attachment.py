@@ -50,7 +50,11 @@ class Attachment:
         self.training = False
         self.resume_from: str | None = None
         self.trial: Any = None
-        self.run: Run | None = None
+
+    @property
+    def run(self) -> Run | None:
+        """The call of the training loop that goes on, None outside."""
+        return self.step.run
 
     @property
     def trainer(self) -> Any:
@@ -82,11 +86,12 @@ class Attachment:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
         self.resume_from, self.trial = given.get("resume_from_checkpoint"), given.get("trial")
         # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
-        self.training, self.run = True, None
+        self.training = True
+        self.step.begin(None)
         try:
             return original(*args, **kwargs)
         finally:
-            self.training, self.run = False, None
+            self.training = False
             self.step.begin(None)
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -94,16 +99,14 @@ class Attachment:
         # Who asks for another loader while the run goes on, such as a callback, does not begin it again.
         if not self.training or self.run is not None:
             return original(*args, **kwargs)
-        self._begin()
+        run, own_order = self._begin(), None
         if self.pruner.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
             # That sampler draws from the global generator, which no other order could leave as it does.
             own_order = RecordedOrder(original(*args, **kwargs))
-            self.step.begin(self.run, own_order)
-            return own_order
-        self.step.begin(self.run)
-        return self.pruner.sampler
+        self.step.begin(run, own_order)
+        return self.pruner.sampler if own_order is None else own_order
 
-    def _begin(self) -> None:
+    def _begin(self) -> Run:
         """Plan the run; go back to its start, or to the checkpoint."""
         trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
         if len(trainer.train_dataset) != pruner.n:
@@ -128,9 +131,10 @@ class Attachment:
         chunk, batch = len(pieces[0]), trainer._train_batch_size
         batches = batches_of(chunk, batch, args)
         total = batch * args.world_size
-        self.run = Run(pieces, UserEpochs(pieces), total, batches, steps_of(batches, args))
-        if not self.run.epochs.aligned:
+        run = Run(pieces, UserEpochs(pieces), total, batches, steps_of(batches, args))
+        if not run.epochs.aligned:
             self._advise(chunk, total * args.gradient_accumulation_steps)
+        return run
 
     def _advise(self, chunk: int, step: int) -> None:
         if chunk < step:

@@ -48,23 +48,26 @@ def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
 
 
 def _whole_numbers(dataset: Any, column: str) -> Sequence[int] | None:
-    """The column as it is stored, whatever the data set's format; None if there is no such column of integers."""
     import pyarrow
 
-    if column not in dataset.column_names:
+    stored = _stored(dataset, column)
+    if stored is None or stored.null_count or not pyarrow.types.is_integer(stored.type):
         return None
-    values = dataset.select_columns([column]).with_format("arrow")[:][column]
-    return values.to_pylist() if pyarrow.types.is_integer(values.type) and not values.null_count else None
+    return stored.to_pylist()
 
 
 def _column_lengths(dataset: Any) -> Sequence[int] | None:
     import pyarrow
     import pyarrow.compute
 
-    if "input_ids" not in dataset.column_names:
+    stored = _stored(dataset, "input_ids")
+    if stored is None or not (pyarrow.types.is_list(stored.type) or pyarrow.types.is_large_list(stored.type)):
         return None
-    column = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
-    kind = column.type
-    if not (pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)):
+    return pyarrow.compute.list_value_length(stored).fill_null(0).to_pylist()
+
+
+def _stored(dataset: Any, column: str) -> Any:
+    """The column as it is stored, whatever the data set's format and transform; None if there is none."""
+    if column not in dataset.column_names:
         return None
-    return pyarrow.compute.list_value_length(column).fill_null(0).to_pylist()
+    return dataset.select_columns([column]).with_format("arrow")[:][column]

@@ -32,9 +32,8 @@ def _kind(model: nn.Module, labels: Tensor) -> Kind | None:
     config = getattr(model, "config", None)
     if getattr(config, "problem_type", None) == "multi_label_classification":
         return "multi_label"
-    if getattr(config, "problem_type", None) == "regression":
-        return "regression"
-    if getattr(config, "num_labels", None) == 1 and labels.ndim == 1:
+    single = getattr(config, "num_labels", None) == 1 and labels.ndim == 1
+    if single or getattr(config, "problem_type", None) == "regression":
         return "regression"
     return "causal_lm" if labels.ndim == 2 and shifts_labels(model) else None
 

@@ -36,7 +36,7 @@ class WindowDeviation:
         return 4 * self.window + 4
 
     def new_state(self, n: int) -> State:
-        return {"ring": torch.zeros(n, self.window), "sum": torch.zeros(n)}
+        return {"ring": torch.zeros(n, self.window, dtype=torch.float32), "sum": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         state["ring"][index, visits.long() % self.window] = values

@@ -36,7 +36,7 @@ class ForgettingEvents:
         return 5
 
     def new_state(self, n: int) -> State:
-        return {"events": torch.zeros(n), "was_right": torch.zeros(n, dtype=torch.bool)}
+        return {"events": torch.zeros(n, dtype=torch.float32), "was_right": torch.zeros(n, dtype=torch.bool)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         right = values > 0.5

@@ -66,7 +66,7 @@ def drop_at_random(candidates: Tensor, dropped: int, *, seed: int, cycle: int) -
     kept = keep.nonzero().flatten()
     m = int(candidates.sum())
     weight = m / (m - dropped) if m > dropped else 1.0
-    return Selection(kept, torch.ones(len(kept)).masked_fill_(candidates[kept], weight))
+    return Selection(kept, torch.ones(len(kept), dtype=torch.float32).masked_fill_(candidates[kept], weight))
 
 
 def _well_learned(loss: Tensor, dropped: int, max_drop: float) -> Tensor:

@@ -37,7 +37,7 @@ class RelativeToBatch:
         return 4
 
     def new_state(self, n: int) -> State:
-        return {"difference": torch.zeros(n)}
+        return {"difference": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         # Rounded, the mean of equal losses may lie beside them.

@@ -44,7 +44,10 @@ class PredictionMoves:
         return 4 * (self.window - 1) + 4
 
     def new_state(self, n: int) -> State:
-        return {"moves": torch.zeros(n, self.window - 1), "score": torch.zeros(n)}
+        return {
+            "moves": torch.zeros(n, self.window - 1, dtype=torch.float32),
+            "score": torch.zeros(n, dtype=torch.float32),
+        }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         if values.ndim != 2 or values.shape[1] > MOST_CLASSES:

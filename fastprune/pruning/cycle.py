@@ -80,6 +80,6 @@ def weight_table(selection: Selection, n: int) -> Tensor | None:
     """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
     if selection.weights is None:
         return None
-    table = torch.ones(n, device="cpu")
+    table = torch.ones(n, dtype=torch.float32, device="cpu")
     table[selection.indices] = selection.weights
     return table

@@ -100,7 +100,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
     where = torch.stack([torch.cat([empty, *map(_host, steps)]), torch.cat([empty, *(_host(i) for i, _ in own)])], 1)
     widths = gather_rows(torch.tensor([[columns[0].shape[1] if columns else 0]]), device)
     width = int(max(int(w) for w in widths))
-    values = torch.cat([torch.empty(0, width, device=device), *(c.to(device) for c in columns)])
+    values = torch.cat([torch.empty(0, width, dtype=torch.float32, device=device), *(c.to(device) for c in columns)])
     all_where = torch.cat(gather_rows(where, device)).cpu()
     all_values = torch.cat(gather_rows(values, device))
     order = all_where[:, 0].argsort(stable=True)

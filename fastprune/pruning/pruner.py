@@ -117,7 +117,7 @@ class DynamicPruner:
         self._trained: int | None = None
         self._scored_for: int | None = None
         self._score_seconds = 0.0
-        self._place: list[int] | None = None
+        self._place: dict[str, int] | None = None
         self._steps = Steps(self.n, 0)
 
     # --- the run as a stream -------------------------------------------------------------------
@@ -191,8 +191,8 @@ class DynamicPruner:
             self._trained = None if self._trained is None else 0
             self.sampler.move_to(number)
         self._steps = Steps(self.n, self._taken_in)
-        self.examples_before = sum(len(piece) for piece in pieces[:number])
         self._place = _place_of(pieces, number)
+        self.examples_before = self._place["before"]
 
     @property
     def position(self) -> int:
@@ -466,22 +466,24 @@ class DynamicPruner:
         self._score_seconds = 0.0
 
 
-def _place_of(pieces: Sequence[Piece], number: int) -> list[int]:
+def _place_of(pieces: Sequence[Piece], number: int) -> dict[str, int]:
     """What a piece must have in common with that of another plan for a run to go on in it."""
-    piece = pieces[number]
+    piece, phase = pieces[number], pieces[number].phase
     before = sum(len(earlier) for earlier in pieces[:number])
-    return [piece.phase.index, piece.phase.first_epoch, piece.phase.size, piece.start, len(piece), before]
+    place = {"cycle": phase.index, "first_epoch": phase.first_epoch, "kept": phase.size}
+    return {**place, "start": piece.start, "length": len(piece), "before": before}
 
 
-def _check_place(place: list[int] | None, pieces: Sequence[Piece], number: int) -> None:
-    if place is None or number >= len(pieces) or place == _place_of(pieces, number):
+def _check_place(place: Mapping[str, int] | None, pieces: Sequence[Piece], number: int) -> None:
+    if place is None or number >= len(pieces):
         return
-    phase, _, size, _, _, before = _place_of(pieces, number)
-    raise ValueError(
-        f"the run is in cycle {place[0]}, which keeps {place[2]} examples, {place[5]} examples from its start; planned "
-        f"like this it would be in cycle {phase} with {size}, {before} from its start: "
-        "go on with the number of epochs (and steps) that it was started with"
-    )
+    planned = _place_of(pieces, number)
+    if place != planned:
+        raise ValueError(
+            f"the run is in cycle {place['cycle']}, which keeps {place['kept']} examples, {place['before']} examples "
+            f"from its start; planned like this it would be in cycle {planned['cycle']} with {planned['kept']}, "
+            f"{planned['before']} from its start: go on with the number of epochs (and steps) that it was started with"
+        )
 
 
 def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:

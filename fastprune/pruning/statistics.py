@@ -53,7 +53,7 @@ class Latest:
         return 4
 
     def new_state(self, n: int) -> State:
-        return {"latest": torch.zeros(n)}
+        return {"latest": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         state["latest"][index] = values
@@ -91,7 +91,9 @@ class EMA:
         return self.deviation != 0.0 and self.alpha < 1.0
 
     def new_state(self, n: int) -> State:
-        return {name: torch.zeros(n) for name in (("mean", "variance") if self._spreads else ("mean",))}
+        return {
+            name: torch.zeros(n, dtype=torch.float32) for name in (("mean", "variance") if self._spreads else ("mean",))
+        }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         old = 1.0 - self.alpha
@@ -128,7 +130,7 @@ class Mean:
         return 4 * self.last
 
     def new_state(self, n: int) -> State:
-        return {"ring": torch.zeros(n, self.last)}
+        return {"ring": torch.zeros(n, self.last, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         state["ring"][index, visits.long() % self.last] = values
@@ -157,7 +159,7 @@ class Moments:
 
     def new_state(self, n: int) -> State:
         names = ("mean", "squares") if self.of == "deviation" else ("mean",)
-        return {name: torch.zeros(n) for name in names}
+        return {name: torch.zeros(n, dtype=torch.float32) for name in names}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         before = state["mean"][index]

@@ -51,7 +51,7 @@ def loss_forward(
     losses, stats, scores = triton_rows.loss_forward(
         logits, labels, weight, metrics, ignore_index, label_smoothing, shift
     )
-    loss, factor = losses, torch.ones((), device=logits.device)
+    loss, factor = losses, torch.ones((), dtype=torch.float32, device=logits.device)
     if reduction != "none":
         loss = losses.sum()
     if reduction == "mean":

@@ -6,6 +6,10 @@ all relative to the largest of them, m:
     S1 = sum e^(z_i - m)     S2 = sum (e^(z_i - m))^2
     R  = S1 without one occurrence of m       T = sum e^(z_i - m) (m - z_i)
 
+    D  = SMALL sum w_i (m - z_i)        W = sum w_i, the weights of those classes
+
+D and W are for label smoothing alone. All of D's terms are positive, so nothing cancels.
+
 R and T are for the entropy alone. R is a sum of its own, not S1 - 1, because where the model is sure
 of a wrong class the entropy hangs on what is left of S1 below the last digit of 1.
 
@@ -23,6 +27,9 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 # Beyond this distance a term is 0 in fp32; a finite stand-in for infinity keeps 0 * distance at 0.
 FAR = tl.constexpr(200.0)
+# Of the sums that smoothing needs. Many logits of -1e38 add up to more than fp32 holds; times a power of two they
+# do not, and no digit changes.
+SMALL = tl.constexpr(2.0**-32)
 
 
 @triton.jit
@@ -56,6 +63,21 @@ def log1p(x):
     series = series * s2 + 1.0 / 5.0
     series = series * s2 + 1.0 / 3.0
     return tl.where(x <= 1.0, 2.0 * s + 2.0 * s * s2 * series, tl.log(1.0 + x))
+
+
+@triton.jit
+def small_difference(a, b):
+    """(a - b) SMALL in fp32, rounded as a - b is, without its overflow. The product with a is made once for many b."""
+    return tl.fma(b, -SMALL, a * SMALL).to(tl.float32)
+
+
+@triton.jit
+def moved_spread(d, w, m, m_before):
+    """D = SMALL sum w_i (m - z_i) from what it is relative to m_before, with w = sum w_i.
+
+    Where all the logits are -inf, so is m, and D stays inf; where there are none it stays 0.
+    """
+    return d + tl.where((w > 0.0) & (m > float("-inf")), small_difference(m, m_before) * w, 0.0)
 
 
 @triton.jit

@@ -10,7 +10,7 @@ number of classes and the dtype alone, so do a row's bits: on no batch, address 
 that are not scored are not read, but all their outputs are written.
 
 Bytes: rows * C * itemsize read, 8 a row and segment for the label, 4 a row and output written; where
-there are several segments, 12 to 24 for each (twice that for fp64) written and read, 0.02 % of it.
+there are several segments, 12 to 28 for each (twice that for fp64) written and read, 0.02 % of it.
 Second readings, of one segment at a time, are rare and explained in `triton_segment`.
 
 Accuracy. fp64 logits are subtracted from the reference in fp64; everything else is fp32. Of a term,
@@ -23,6 +23,8 @@ that a sum has the same bits wherever it is inlined.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -31,9 +33,20 @@ from torch import Tensor
 from fastprune.gpu import num_warps
 from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import as_rows, unit_class_stride
-from fastprune.scores.triton_math import FAR, LOG2_E, entropy_of, exp, log1p, merge
+from fastprune.scores.triton_math import (
+    FAR,
+    LOG2_E,
+    SMALL,
+    entropy_of,
+    exp,
+    log1p,
+    merge,
+    moved_spread,
+    small_difference,
+)
 from fastprune.scores.triton_segment import segment_sums
 
+_TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 # Longer rows take the segment loop, whose fixed cost they outweigh from about here on.
 SHORT = 2048
 # Of one program. Its fixed cost (label, first load, final sums: some 480 instructions a thread) is
@@ -41,8 +54,8 @@ SHORT = 2048
 SEGMENT_BYTES = 128 * 1024
 # Threads of a program for long rows, and rows of one that merges.
 _THREADS = 128
-# What one segment leaves to the merge: m, S1, S2, R, T, D.
-_SUMS = tl.constexpr(6)
+# What one segment leaves to the merge: m, S1, S2, R, T, D, W.
+_SUMS = tl.constexpr(7)
 
 
 @triton.jit
@@ -74,6 +87,7 @@ def _store_row(
     r,
     t,
     d,
+    w_others,  # W of `triton_math`: of the classes other than the label
     el2n,  # OUT (rows,) fp32, as the next five; each not touched unless its flag is set
     loss,
     confidence,
@@ -115,8 +129,9 @@ def _store_row(
         score = tl.where(undefined, nan, tl.where(alone, 0.0, score))
         tl.store(el2n + row, tl.where(counted, score, 0.0), mask=stored)
     if LOSS or TRAIN:
-        hard = tl.where(gap >= 0.0, log1p(others), log1p((s1 - 1.0) + p) - gap)
-        hard = tl.where(undefined, nan, tl.where(alone, 0.0, hard))
+        log_z = tl.where(gap >= 0.0, log1p(others), log1p((s1 - 1.0) + p))  # log sum e^(z_i - M)
+        log_z = tl.where(undefined, nan, tl.where(alone, 0.0, log_z))
+        hard = log_z + tl.maximum(-gap, 0.0)
     if LOSS:
         tl.store(loss + row, tl.where(counted, hard, 0.0), mask=stored)
     if CONFIDENCE:
@@ -143,9 +158,12 @@ def _store_row(
                 w_all = tl.load(weight_sum)
             else:
                 w_all = classes * 1.0
-            # sum w_i (lse - z_i); where the label itself is masked all of it is infinite.
-            spread = w_all * hard - tl.where(hard == inf, 0.0, d)
-            value = (1.0 - label_smoothing) * value + (label_smoothing / classes) * spread
+            # sum w_i (log_z + M - z_i), first relative to the largest of all, M. All terms are positive.
+            lead = small_difference(z_label, m)
+            d = moved_spread(d, w_others, tl.maximum(m, z_label), m) + w_label * tl.maximum(-lead, 0.0)
+            spread = (w_all / classes) * log_z + d * ((1.0 / SMALL) / classes)
+            # An infinite loss of the label has no share where all of it is smoothed away.
+            value = tl.where(label_smoothing == 1.0, 0.0, (1.0 - label_smoothing) * value) + label_smoothing * spread
         tl.store(losses + row, tl.where(counted, value, 0.0), mask=stored)
         inverse = tl.where(undefined, nan, 1.0 / z_sum)
         missing = tl.where(undefined, nan, others / z_sum)
@@ -217,15 +235,18 @@ def short_rows_kernel(
         z_label = z_label.to(tl.float32)
 
     other = inside & (column != label.to(tl.int32)[:, None])
-    d = tl.zeros((ROWS,), tl.float32)
-    if SMOOTH:
-        lead = tl.where(other, z - z_label[:, None], 0.0).to(tl.float32)
-        if WEIGHTED:
-            lead = lead * tl.load(weight + column, mask=inside, other=0.0)
-        d = tl.sum(lead, axis=1)
     z = tl.where(other, z, float("-inf"))
     m = tl.max(z, axis=1)
-    below = (tl.where(m == float("-inf"), 0.0, m)[:, None] - z).to(tl.float32)
+    reference = tl.where(m == float("-inf"), 0.0, m)[:, None]
+    d = tl.zeros((ROWS,), tl.float32)
+    w_others = d
+    if SMOOTH:
+        w = tl.where(other, 1.0, 0.0)
+        if WEIGHTED:
+            w = tl.where(other, tl.load(weight + column, mask=inside, other=0.0), 0.0)
+        d = tl.sum(tl.where(other, w * small_difference(reference, z), 0.0), axis=1)
+        w_others = tl.sum(w, axis=1)
+    below = (reference - z).to(tl.float32)
     e = tl.exp2(below * -LOG2_E)
     s1 = tl.sum(e, axis=1)
     s2 = tl.sum(e * e, axis=1)
@@ -237,7 +258,7 @@ def short_rows_kernel(
         r = tl.sum(e, axis=1) + (tl.sum(largest.to(tl.int32), axis=1) - 1).to(tl.float32)
         t_sum = tl.sum(e * tl.minimum(below, FAR), axis=1)
     _store_row(
-        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
         el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
         EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
     )  # fmt: skip
@@ -294,7 +315,7 @@ def long_rows_kernel(
         z_label = z_label.to(tl.float32)
     start = segment * SEGMENT
     size = tl.where(valid, tl.minimum(classes - start, SEGMENT), 0)
-    m, s1, s2, r, t_sum, d = segment_sums(
+    m, s1, s2, r, t_sum, d, w_others = segment_sums(
         z_row + start, weight + start, size, (label - start).to(tl.int32), z_label, ENTROPY, SMOOTH, WEIGHTED
     )
     if SPLIT:
@@ -307,9 +328,10 @@ def long_rows_kernel(
             tl.store(to + 4 * rows, t_sum)
         if SMOOTH:
             tl.store(to + 5 * rows, d)
+            tl.store(to + 6 * rows, w_others)
     else:
         _store_row(
-            row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+            row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
             el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes,
             label_smoothing,
             EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
@@ -368,6 +390,7 @@ def merge_kernel(
     r = s1
     t_sum = s1
     d = s1
+    w_others = s1
     at = partial + row
     for _ in range(segments):
         m_b = tl.load(at, mask=valid, other=float("-inf"))
@@ -378,12 +401,16 @@ def merge_kernel(
         if ENTROPY:
             r_b = tl.load(at + 3 * rows, mask=valid, other=0.0).to(tl.float32)
             t_b = tl.load(at + 4 * rows, mask=valid, other=0.0).to(tl.float32)
+        m_a = m
         m, s1, s2, r, t_sum = merge(m, s1, s2, r, t_sum, m_b, s1_b, s2_b, r_b, t_b, ENTROPY)
         if SMOOTH:
-            d += tl.load(at + 5 * rows, mask=valid, other=0.0).to(tl.float32)
+            d_b = tl.load(at + 5 * rows, mask=valid, other=0.0).to(tl.float32)
+            w_b = tl.load(at + 6 * rows, mask=valid, other=0.0).to(tl.float32)
+            d = moved_spread(d, w_others, m, m_a) + moved_spread(d_b, w_b, m, m_b)
+            w_others += w_b
         at += _SUMS * rows
     _store_row(
-        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d,
+        row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
         el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
         EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
     )  # fmt: skip
@@ -405,18 +432,25 @@ def short_threads(columns: int, itemsize: int) -> int:
     return max(32, columns // (32 if itemsize <= 4 else 16))
 
 
-def long_row_limit(entropy: bool, smooth: bool, itemsize: int) -> dict[str, int]:
+def long_row_limit(entropy: bool, smooth: bool, itemsize: int, blackwell: bool = False) -> dict[str, int]:
     """The limit on registers a thread for long rows, as a launch option.
 
     Without one the compiler takes up to 96, to move more loads and exponentials ahead. Bytes in flight
     hide the memory's latency better: each thread has 32 of them under way, so 7 programs of 128 threads
     a multiprocessor, which 72 registers allow, keep 28 KB in flight. An H200 needs some 20, a B200 some
     29. The entropy carries 8 sums more a thread and would spill: 80 registers, 6 programs. Smoothing and
-    fp64 would still spill, and are left alone.
+    fp64 would still spill, and are left alone. On Blackwell the assembler of Triton 3.8 spills with these limits.
     """
     if smooth or itemsize == 8 or torch.version.hip:
         return {}
+    if blackwell and _TRITON == (3, 8):
+        return {"maxnreg": 92 if entropy else 76}
     return {"maxnreg": 80 if entropy else 72}
+
+
+@cache
+def _is_blackwell(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 10
 
 
 def segment_classes(itemsize: int) -> int:
@@ -553,7 +587,7 @@ def _launch(
         if split:
             sums_dtype = torch.float64 if itemsize == 8 else torch.float32
             partial = torch.empty((segments, _SUMS.value, rows), dtype=sums_dtype, device=z.device)
-        limit = long_row_limit("entropy" in out, smooth, itemsize)
+        limit = long_row_limit("entropy" in out, smooth, itemsize, _is_blackwell(z.device))
         long_rows_kernel[(rows, segments)](
             *arguments, partial, segments, SPLIT=split, SEGMENT=segment, **limit, **options
         )

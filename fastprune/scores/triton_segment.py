@@ -17,6 +17,10 @@ c is the rounded product of r and log2 e, so the sums are exactly those relative
 the rounding error of c, which an fma gives exactly, goes into the scaling at the end. Only the rounding
 of x itself is left, at most 2^-19 where a term counts. Logits of other widths are subtracted first.
 
+That error of c grows with r. Masks of -1e10 are usual, and there 2^error would overflow. From |r| = 2^16 on
+(bfloat16 alone has such logits) the next other logit is at least 256 away from r. So a term is 1 where z = r
+and 0 elsewhere, whatever the slope: the slope is 1 there, and c is r without an error.
+
 Lanes. The sums are kept in LANES lanes: class i is added to lane i % LANES, each lane in order; the
 lanes are added at the end. Loads are of 16 bytes a thread, from the aligned address at or below the
 first class, whatever the row's own alignment (rows of 50,257 classes of 16 bits have eight different
@@ -34,7 +38,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fastprune.scores.triton_math import FAR, LN_2, LOG2_E, exp
+from fastprune.scores.triton_math import FAR, LN_2, LOG2_E, exp, moved_spread, small_difference
 
 LANES = tl.constexpr(1024)
 # Words loaded at once: two tensors of them fill the lanes, or one where a word holds two logits.
@@ -42,8 +46,8 @@ _PIECE = tl.constexpr(512)
 # Bounds x by 44, hence its rounding by 2^-19, 1.3e-6 of a term, and keeps the squares of the terms below
 # e^60. The logits of a language model that is sure of a word do lead a thousand others by more than 16.
 LAG = tl.constexpr(30.0)
-# From about 2.3e38 on, which bfloat16 masks exceed, a logit times log2(e) overflows.
-_HUGE = tl.constexpr(1e37)
+# The smallest |r| whose bfloat16 neighbours are at least 256 away: e^-256 is 0 in fp32.
+_HUGE = tl.constexpr(65536.0)
 # Triton before 3.3 has no gather to rotate lanes with. There every load is of one element.
 _ROTATE = tl.constexpr(hasattr(tl, "gather"))
 
@@ -119,7 +123,6 @@ def _step(
     s,
     classes,
     label,
-    z_label,
     weight,
     r,
     slope,
@@ -129,6 +132,7 @@ def _step(
     s2,
     t,
     d,
+    w_sum,
     PACKED: tl.constexpr,
     ENTROPY: tl.constexpr,
     SMOOTH: tl.constexpr,
@@ -136,11 +140,11 @@ def _step(
 ):
     """Adds one logit to every lane."""
     if SMOOTH:
-        lead = z
+        below = z
     if start >= special:  # the same in all threads, so the other blocks pay for one comparison
         other = _is_other(position + (start - s), classes, label)
         if SMOOTH:
-            lead = tl.where(other, z, z_label)
+            below = tl.where(other, z, r)
         z = tl.where(other, z, float("-inf"))
         special = tl.where(start < label_block, label_block, last_block)
     if PACKED:
@@ -155,14 +159,15 @@ def _step(
         # 0 * -inf would be NaN. A NaN is in s1.
         t = tl.fma(e, tl.maximum(x, -FAR), t)
     if SMOOTH:
-        lead = (lead - z_label).to(tl.float32)
+        below = small_difference(r, below)
         if WEIGHTED:
             place = position + (start - s)
-            w = tl.load(weight + place, mask=(place >= 0) & (place < classes), other=0.0)
-            d = tl.fma(w, lead, d)
+            w = tl.load(weight + place, mask=_is_other(place, classes, label), other=0.0)
+            d = tl.fma(w, below, d)
+            w_sum += w
         else:
-            d += lead
-    return special, top, s1, s2, t, d
+            d += below
+    return special, top, s1, s2, t, d, w_sum
 
 
 @triton.jit
@@ -207,9 +212,9 @@ def segment_sums(
     SMOOTH: tl.constexpr,
     WEIGHTED: tl.constexpr,
 ):
-    """(m, S1, S2, R, T, D) over the segment's classes other than the label; -inf and zeros if there are none.
+    """(m, S1, S2, R, T, D, W) over the segment's classes other than the label; -inf and zeros if there are none.
 
-    D = sum w_i (z_i - z_label) if SMOOTH. R and T mean something if ENTROPY. m has z_label's dtype.
+    D and W mean something if SMOOTH, R and T if ENTROPY. m has z_label's dtype.
     """
     BITS: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth
     F16: tl.constexpr = logits.dtype.element_ty == tl.float16
@@ -253,19 +258,20 @@ def segment_sums(
     s2 = zeros
     t = zeros
     d = zeros
+    w_sum = zeros
     m = r
     c = tl.full((), 0.0, tl.float32)
     slope = tl.full((), LOG2_E, tl.float32)
     unread = end >= 0
     while unread:
         if PACKED:
-            # Logits that differ from a huge one are so far from it that any slope makes their terms 0.
-            slope = tl.where(tl.abs(r) < _HUGE, LOG2_E, 2.0**-80).to(tl.float32)
+            slope = tl.where(tl.abs(r) < _HUGE, LOG2_E, 1.0).to(tl.float32)
             c = r * slope
         s1 = zeros
         s2 = zeros
         t = zeros
         d = zeros
+        w_sum = zeros
         top = tl.full((_PIECE, 2), float("-inf"), z_label.dtype)
         special = first_special
         at = first
@@ -276,24 +282,24 @@ def segment_sums(
                 left = end - start - 2 * LANES
                 z = _unpack(words0, F16)
                 words0 = _load(at, left, lane, PACKED)
-                special, top, s1, s2, t, d = _step(
-                    z, position, start, special, label_block, last_block, s, classes, label, z_label, weight,
-                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                special, top, s1, s2, t, d, w_sum = _step(
+                    z, position, start, special, label_block, last_block, s, classes, label, weight,
+                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
                 )  # fmt: skip
                 z = _unpack(words1, F16)
                 words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
-                special, top, s1, s2, t, d = _step(
-                    z, position, start + LANES, special, label_block, last_block, s, classes, label, z_label, weight,
-                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                special, top, s1, s2, t, d, w_sum = _step(
+                    z, position, start + LANES, special, label_block, last_block, s, classes, label, weight,
+                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
                 )  # fmt: skip
             else:
                 left = end - start - LANES
                 z = tl.join(words0, words1).to(z_label.dtype)
                 words0 = _load(at, left, lane, PACKED)
                 words1 = _load(at + _PIECE, left - _PIECE, lane, PACKED)
-                special, top, s1, s2, t, d = _step(
-                    z, position, start, special, label_block, last_block, s, classes, label, z_label, weight,
-                    r, slope, c, top, s1, s2, t, d, PACKED, ENTROPY, SMOOTH, WEIGHTED,
+                special, top, s1, s2, t, d, w_sum = _step(
+                    z, position, start, special, label_block, last_block, s, classes, label, weight,
+                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
                 )  # fmt: skip
         m = tl.max(tl.max(top, axis=1), axis=0)
         unread = (m > float("-inf")) & (tl.abs(m - r) > LAG)
@@ -316,8 +322,12 @@ def segment_sums(
         # Else R is at least a fifth of S1, and no difference from m was taken by way of a far r.
         if (z_label < m) & ((s1_m < 1.25) | (back < -4.0)):
             r_m, t_m = _without_largest(first, lane, position, s, classes, label, m, PACKED, F16, DOUBLE)
+    d_m = s1_m
+    w_all = s1_m
     if SMOOTH:
-        d_all = _lane_sum(d, s, PACKED)
-    else:
-        d_all = s1_m
-    return m, s1_m, s2_m, r_m, t_m, d_all
+        if WEIGHTED:
+            w_all = _lane_sum(w_sum, s, PACKED)
+        else:
+            w_all = (classes - ((label >= 0) & (label < classes)).to(tl.int32)).to(tl.float32)
+        d_m = moved_spread(_lane_sum(d, s, PACKED), w_all, m, r)
+    return m, s1_m, s2_m, r_m, t_m, d_m, w_all

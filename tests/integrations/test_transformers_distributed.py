@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 import under_torchrun
-from trainer_worker import METHODS, SECONDS
+from trainer_worker import METHODS, SECONDS, setups_of
 
 WORKER = Path(__file__).with_name("trainer_worker.py")
 needs_gloo = pytest.mark.skipif(
@@ -30,4 +30,5 @@ def test_methods_agree_on_all_ranks_and_resume_exactly(tmp_path):
 @needs_gloo
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_setups(tmp_path, ranks):
-    trained(ranks, tmp_path, "setups")
+    output = trained(ranks, tmp_path, "setups")
+    assert [setup for setup in setups_of(ranks) if "setup {} {} holds".format(*setup) not in output] == []

@@ -44,7 +44,7 @@ def attached(make, folder, method, data=None, **settings):
     return trainer, kept
 
 
-def resume_everywhere(make, method, steps, **settings):
+def assert_resumes_everywhere(make, method, steps, **settings):
     whole, kept = attached(make, "whole", method, **settings)
     whole.train()
     accumulation = settings.get("gradient_accumulation_steps", 1)
@@ -65,13 +65,13 @@ def resume_everywhere(make, method, steps, **settings):
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_is_exact(make, method):
     """In the warm-up, in the middle of a pruned chunk, and at the end of an epoch, before a selection."""
-    resume_everywhere(make, method, [3, 17, 20])
+    assert_resumes_everywhere(make, method, [3, 17, 20])
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_is_exact_with_a_plain_dataset_and_accumulation(make, method):
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 5, "num_train_epochs": 3}
-    resume_everywhere(make, method, [12, 15], data=PlainDataset(), **settings)
+    assert_resumes_everywhere(make, method, [12, 15], data=PlainDataset(), **settings)
 
 
 def test_resume_where_accumulation_does_not_divide_a_chunk(make):

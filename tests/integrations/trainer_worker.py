@@ -107,8 +107,12 @@ SETUPS = [
 ]
 
 
+def setups_of(ranks: int) -> list[tuple[str, dict[str, Any]]]:
+    return SETUPS[: 4 if ranks == 2 else 2]
+
+
 def setups(folder: Path) -> None:
-    for method, settings in SETUPS[: 4 if dist.get_world_size() == 2 else 2]:
+    for method, settings in setups_of(dist.get_world_size()):
         plain, pruned = (trainer_in(folder / "noop", num_train_epochs=2, **settings) for _ in range(2))
         fastprune.attach(pruned, method=method, keep_fraction=1.0)
         for trainer in (plain, pruned):
@@ -126,6 +130,8 @@ def setups(folder: Path) -> None:
         assert trainer.state.global_step == trainer.state.max_steps
         if "dataloader_drop_last" not in settings:
             check_plan(trainer, pruner, 6)
+        if dist.get_rank() == 0:
+            print(f"setup {method} {settings} holds", flush=True)
 
 
 def scores_of_one_process(folder: Path) -> None:

@@ -88,6 +88,28 @@ def cases(draw):
     )
 
 
+@pytest.mark.parametrize("name", sorted(BYTES))
+def test_another_default_dtype_changes_nothing(name):
+    """Statistics stay fp32, so they take the bytes that the card promises, and the subset is the same."""
+    values = torch.rand(30, generator=torch.Generator().manual_seed(0))
+    method, history = trained(name, 30, values, 4)
+    kept = method.select(history, 9, cycle=1, epoch=4, seed=0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other_method, other = trained(name, 30, values, 4)
+        again = other_method.select(other, 9, cycle=1, epoch=4, seed=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(again.indices, kept.indices)
+    assert (again.weights is None) == (kept.weights is None)
+    if kept.weights is not None:
+        assert again.weights.dtype == kept.weights.dtype and torch.equal(again.weights, kept.weights)
+    for metric in method.reads:
+        for key, tensor in history.state(metric).items():
+            assert other.state(metric)[key].dtype == tensor.dtype, key
+            torch.testing.assert_close(other.state(metric)[key], tensor, rtol=0, atol=0, equal_nan=True)
+
+
 def test_every_registered_method_has_a_card_and_a_row_in_the_table():
     assert set(method_names()) == set(METHOD_CARDS) == set(BYTES)
 

@@ -1,16 +1,19 @@
 """The Triton kernels in the interpreter, and on a GPU where there is one.
 
-What compiles to what is in test_triton_compiled.py. A GPU machine may have nothing but torch, triton and
-pytest, so nothing else is imported here.
+What compiles to what is in test_triton_compiled.py. A GPU machine may have nothing but torch, triton, pytest
+and hypothesis, so nothing else is imported here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import plateau_cases
 import pytest
 import row_score_cases as cases
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from interpreter import run_interpreted
 
 pytest.importorskip("triton")
@@ -26,6 +29,11 @@ HERE = Path(__file__).parent
 def test_interpreted() -> None:
     """Runs test_triton_interpreted.py, where the assertions are, in a process of its own."""
     run_interpreted(HERE / "test_triton_interpreted.py")
+
+
+def test_interpreted_plateaus() -> None:
+    """The same for test_triton_plateaus.py."""
+    run_interpreted(HERE / "test_triton_plateaus.py")
 
 
 gpu = pytest.mark.gpu
@@ -99,6 +107,26 @@ def test_loss_layouts_and_special_rows_on_gpu(classes: int) -> None:
     triton_cases.check_loss_layouts(classes, torch.bfloat16, "cuda")
     for smoothing in (0.0, 0.1):
         triton_cases.check_loss_special_rows(classes, torch.float32, smoothing, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("mask", triton_cases.MASKS)
+def test_masked_segments_on_gpu(mask: float) -> None:
+    triton_cases.check_masked_segment(mask, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_plateaus_on_gpu(dtype: torch.dtype, data: st.DataObject) -> None:
+    logits, labels = data.draw(plateau_cases.rows(dtype))
+    triton_cases.check_scores(logits, labels, "cuda")
+    if dtype != torch.float64:
+        smoothing = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
+        triton_cases.check_loss_of(logits, labels, data.draw(st.booleans()), smoothing, "cuda")
 
 
 @gpu

@@ -17,7 +17,11 @@ import triton_cases
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("run with TRITON_INTERPRET=1, as test_scores_triton.py does", allow_module_level=True)
 
+from interpreter_fixes import mend_interpreter
+
 from fastprune.scores import triton_rows, triton_segment
+
+mend_interpreter()
 
 
 @pytest.mark.parametrize("classes", cases.CLASSES)
@@ -174,3 +178,26 @@ def test_scores_with_the_loss_are_those_without() -> None:
         assert torch.equal(losses, alone["loss"])
         for metric in cases.METRICS:
             assert torch.equal(scores[metric], alone[metric])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("lead", [-1e5, -1e3, 1e3])
+@pytest.mark.parametrize("classes", [1000, 3000])
+def test_smoothing_keeps_its_digits(classes: int, lead: float, smoothing: float, weighted: bool) -> None:
+    """The label far from the others, and of weight 0: what is left is a sum of small terms."""
+    logits = torch.randn(3, classes, generator=torch.Generator().manual_seed(0))
+    logits[:, 5] = lead
+    weight = torch.rand(classes, generator=torch.Generator().manual_seed(1)) if weighted else None
+    if weight is not None:
+        weight[5] = 0.0
+    labels = torch.full((3,), 5)
+    losses, _, _ = triton_rows.loss_forward(logits, labels, weight, (), -100, smoothing, 0)
+    exact = torch.nn.functional.cross_entropy(
+        logits.double(),
+        labels,
+        None if weight is None else weight.double(),
+        label_smoothing=smoothing,
+        reduction="none",
+    )
+    torch.testing.assert_close(losses.double(), exact, rtol=4e-6, atol=0)

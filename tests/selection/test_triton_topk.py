@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 import ahead_of_time
 from interpreter import run_interpreted
+from interpreter_fixes import mend_interpreter
 
 from fastprune.selection import triton_topk
 
@@ -32,6 +33,8 @@ INF, NAN = float("inf"), float("nan")
 BLOCK, PROGRAMS = 32, 3
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    mend_interpreter()
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="run by test_in_the_interpreter")
 compiled = pytest.mark.skipif(
     INTERPRETED or not ahead_of_time.SUPPORTED,
@@ -212,7 +215,7 @@ def test_compiled(arch: int, dtype: torch.dtype, recorded: None, tmp_path: Path)
     for name, recorder in launches(torch.zeros(100_000, dtype=dtype)).items():
         kernel = ahead_of_time.disassemble(ahead_of_time.compile_launch(recorder, ahead_of_time.CUDA[arch]), tmp_path)
         assert kernel.spilled == 0, name
-        assert kernel.registers <= (128 if name == "select" else 64), name
+        assert kernel.registers <= (128 if name == "select" else 80), name
         if name == "select":
             assert kernel.operations["LDG.E.128"] >= vectors
         else:
