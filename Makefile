@@ -55,8 +55,8 @@ $(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
 	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
 
 # The call to a GPU machine (benchmarks/gpu_check.sh), without a GPU: every step on toy sizes, and the kernels compiled for
-# sm_90, with the GPU machine's Triton and transformers. Its PyTorch is to be had as a CUDA build alone, so this one is
-# another; Triton 3.6's interpreter needs NumPy below 2.4.
+# sm_90, with the GPU machine's Triton and transformers. Its PyTorch is to be had as a CUDA build alone, and for its
+# Python 3.12 every PyTorch is, so these are others; Python 3.11 has no NumPy 2.5.
 REHEARSAL ?= .venv-rehearsal
 REHEARSED := $(REHEARSAL)/.installed-$(subst ==,-,$(TORCH))
 GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks:$(CURDIR)/tests:$(CURDIR)/tests/scores $(REHEARSAL)/bin/python -m

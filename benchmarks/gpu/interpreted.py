@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from types import FunctionType
 
+from interpreter_fixes import mend_interpreter
+
 from fastprune.scores import kernels
 from fastprune.selection import topk, triton_topk
 
@@ -16,6 +18,7 @@ def take_over() -> None:
     """Send the CPU's tensors where a GPU's go."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("a rehearsal needs TRITON_INTERPRET=1 in its environment")
+    mend_interpreter()
     for name in ("row_scores", "loss_forward", "loss_backward", "has_loss"):
         setattr(kernels, name, _not_on_the_cpu(getattr(kernels, name)))
     kernels.runs_triton = topk.runs_triton = lambda tensor: True

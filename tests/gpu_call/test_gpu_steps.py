@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from gpu import lines_of_tests
 from gpu.cases import ACCURACY, TOY_ACCURACY, Case, Size
-from gpu.steps import accuracy, counters, peers, tests
+from gpu.steps import accuracy, counters, peers
 
 import fastprune
 
@@ -82,13 +86,21 @@ def test_ncu_is_read_past_the_program_s_own_lines() -> None:
     assert counters.parse("==ERROR== ERR_NVGPUCTRPERM") == {}
 
 
-def test_a_test_report_is_counted(tmp_path: Path) -> None:
-    report = tmp_path / "report.xml"
-    report.write_text(
-        '<testsuites><testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase>'
-        '<testcase name="c"><failure message="no"/></testcase></testsuite></testsuites>'
+def test_tests_are_counted_from_the_lines_they_leave(tmp_path: Path, monkeypatch) -> None:
+    """By a pytest of its own, one of whose tests ends the process, as a kill would."""
+    program = tmp_path / "test_made_up.py"
+    program.write_text(
+        "import os, pytest\ndef test_a(): pass\ndef test_b(): pytest.skip('no')\ndef test_c(): assert 1 == 2\n"
+        "def test_d(): os._exit(9)\n"
     )
-    assert tests.counts(report) == {"passed": 1, "failed": 1, "skipped": 1, "failures": ["c: no"]}
+    lines = tmp_path / "lines"
+    env = os.environ | {"GPU_TEST_LINES": str(lines), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env.pop("PYTEST_XDIST_WORKER", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gpu.lines_of_tests", str(program)]
+    assert subprocess.run(command, env=env, cwd=tmp_path, capture_output=True).returncode == 9
+    found = lines_of_tests.counts(lines.read_text())
+    assert (found["passed"], found["failed"], found["skipped"]) == (1, 1, 1)
+    assert found["failures"] == ["test_c: assert 1 == 2"]
 
 
 def test_the_training_step_alternates_and_learns_with_both(tmp_path: Path) -> None:
