@@ -104,6 +104,8 @@ TOY_ACCURACY = (
     Case(Size(11, 7, "fp32")),
     Case(Size(11, 2_500, "bf16")),
     *_masked(4, 2_500, "bf16", "label", -1e10),
+    *_masked(4, 2_500, "bf16", "head", -1e20),
+    *_masked(4, 2_500, "bf16", "all", 1e10),
     *_masked(4, 2_500, "fp32", "tail", -1e30),
 )
 
