@@ -126,12 +126,12 @@ def page(predicted: dict[str, Any], runs: Sequence[Run], kernels: str) -> str:
         "Made by `make gpu-report` from gpu-predictions.json and gpu-*.jsonl beside this file.",
         f"- present kernels: {kernels}\n- next call: {which(runs, kernels)}",
         "## Predicted and measured",
-        f"Predictions were made before any measurement, from machine code for sm_{predicted['arch']} by Triton "
+        f"Predictions come from no measurement, but from machine code for sm_{predicted['arch']} by Triton "
         f"{predicted['triton']}: the larger of the bytes over the copy bandwidth ({rates}) and the instructions over "
         f"what {predict.MULTIPROCESSORS} multiprocessors issue at {predicted['clock_ghz']} GHz.{stale} A launch adds "
         "some microseconds, which are not predicted. Measured times are medians, with their distance from the "
         "prediction; `!` marks more than 10 %.",
-        predictions_table(predicted, runs),
+        predictions_table(predicted, [run for run in runs if run.kernels == predicted["kernels"]]),
     ]
     if not runs:
         parts.append("## Measured\n\nNo GPU has been lent yet: nothing on this page was measured.")

@@ -36,6 +36,13 @@ def test_results_fill_the_column_of_their_machine(tmp_path: Path) -> None:
     assert f"gpu_check.sh {report.SHORT}" in page
 
 
+def test_what_older_kernels_took_stands_beside_no_prediction(tmp_path: Path) -> None:
+    runs = report.runs_of([written(tmp_path / "gpu-older.jsonl", made_up_call.call(kernels="olderkernels"))])
+    page = report.page(made_up_call.predictions(), runs, KERNELS)
+    assert page.count(report.NOT_YET) == 2 * 2
+    assert "Of older kernels, olderkernels" in page
+
+
 def test_a_rehearsal_counts_for_nothing(tmp_path: Path) -> None:
     toy = written(tmp_path / "gpu-toy.jsonl", made_up_call.call(device="cpu"))
     assert report.runs_of([toy]) == []
