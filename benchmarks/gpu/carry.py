@@ -77,6 +77,18 @@ def _run(*command: str | Path, **env: str) -> None:
     subprocess.run([str(part) for part in command], cwd=sources.ROOT, env=os.environ | env, check=True)
 
 
+def found_python(wanted: str) -> str | None:
+    """A Python that runs: the one wanted, or pyenv's newest of that name, which its own command may refuse to start."""
+    candidates = [wanted, *sorted(map(str, Path.home().glob(f".pyenv/versions/*/bin/{wanted}")), reverse=True)]
+    for candidate in candidates:
+        try:
+            if subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
+                return candidate
+        except OSError:
+            continue
+    return None
+
+
 def _environment(python: str, folder: Path) -> Path:
     """The Python of a virtual environment with Triton and what builds the extension, but without PyTorch."""
     inside = folder / "bin" / "python"
@@ -124,11 +136,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wheels = FOLDER / "wheels"
     if not any(wheels.glob("liger_kernel-*.whl")):
         _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, LIGER)
-    try:
-        python = _environment(args.python, args.environment)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no {args.python} here ({error}): the machine will build the extension and compile the kernels itself")
+    found = found_python(args.python)
+    if found is None:
+        print(f"no {args.python} here: the machine will build the extension and compile the kernels itself")
     else:
+        python = _environment(found, args.environment)
         print(f"extension: {build_core(python)}")
         print(f"kernels compiled for sm_{ARCH}: {build_cache(python)}")
     size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
