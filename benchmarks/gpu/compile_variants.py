@@ -43,11 +43,24 @@ def stand_ins() -> None:
             sys.modules[name] = package
 
 
-def compile_one(variant: dict[str, Any], arch: int) -> dict[str, Any]:
-    """Compile one variant: seconds in all and in the assembler, and whether the cache had it."""
+def compiled(variant: dict[str, Any], arch: int) -> Any:
+    """The kernel of a variant, from Triton's cache or from its compiler."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+
+    source = ASTSource(
+        getattr(importlib.import_module(variant["module"]), variant["kernel"]),
+        variant["signature"],
+        {tuple(path): value for path, value in variant["constants"]},
+        {tuple(path): value for path, value in variant["attributes"]},
+    )
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=variant["options"])
+
+
+def compile_one(variant: dict[str, Any], arch: int) -> dict[str, Any]:
+    """Compile one variant: seconds in all and in the assembler, and whether the cache had it."""
+    import triton
 
     seen: dict[str, Any] = {}
 
@@ -57,25 +70,18 @@ def compile_one(variant: dict[str, Any], arch: int) -> dict[str, Any]:
 
     triton.knobs.compilation.listener = listen
     start = time.perf_counter()
-    kernel = getattr(importlib.import_module(variant["module"]), variant["kernel"])
-    source = ASTSource(
-        kernel,
-        variant["signature"],
-        {tuple(path): value for path, value in variant["constants"]},
-        {tuple(path): value for path, value in variant["attributes"]},
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=variant["options"])
+    kernel = compiled(variant, arch)
     seconds = time.perf_counter() - start
-    return {"kernel": variant["kernel"], "steps": variant["steps"], "seconds": seconds, **seen, **launcher(compiled)}
+    return {"kernel": variant["kernel"], "steps": variant["steps"], "seconds": seconds, **seen, **launcher(kernel)}
 
 
-def launcher(compiled: Any) -> dict[str, Any]:
+def launcher(kernel: Any) -> dict[str, Any]:
     """Compile the C function that launches such a kernel, too: Triton does it on the first launch of a signature."""
     from triton.backends.nvidia import driver
 
     start = time.perf_counter()
     try:
-        driver.CudaLauncher(compiled.src, compiled.metadata)
+        driver.CudaLauncher(kernel.src, kernel.metadata)
     except Exception as error:  # no driver on this machine, as in a rehearsal
         return {"launcher": f"{type(error).__name__}: {str(error).strip()[:80]}"}
     return {"launcher": time.perf_counter() - start}

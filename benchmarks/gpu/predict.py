@@ -11,7 +11,6 @@ its launch, which is not in here.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -93,7 +92,7 @@ def predict(task: str, provider: str, size: Size, scores: int, kernels: Sequence
 # --- reading the machine code -----------------------------------------------------------------
 
 
-def measured_kernel(variant: dict[str, Any], grid: tuple[int, ...], size: Size, folder: Path) -> Kernel:
+def kernel_from_code(variant: dict[str, Any], grid: tuple[int, ...], size: Size, folder: Path) -> Kernel:
     """The kernel of a launch, from its machine code.
 
     Code without a loop is counted whole, which is a little too much: some of it is for the ends of rows. In the long
@@ -101,16 +100,10 @@ def measured_kernel(variant: dict[str, Any], grid: tuple[int, ...], size: Size, 
     is counted once a thread.
     """
     import ahead_of_time
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
-    function = getattr(importlib.import_module(variant["module"]), variant["kernel"])
-    constants = {tuple(path): value for path, value in variant["constants"]}
-    attributes = {tuple(path): value for path, value in variant["attributes"]}
-    source = ASTSource(function, variant["signature"], constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", ARCH, 32), options=variant["options"])
-    code = ahead_of_time.disassemble(compiled, folder)
+    from gpu.compile_variants import compiled
+
+    code = ahead_of_time.disassemble(compiled(variant, ARCH), folder)
     programs = 1
     for count in grid:
         programs *= count
@@ -132,7 +125,7 @@ def kernels_of(call: Callable[[], None], size: Size, folder: Path) -> list[Kerne
     with noted(ARCH) as found:
         call()
         launched = list(found)
-    return [measured_kernel(variant, variant["grid"], size, folder) for variant in launched]
+    return [kernel_from_code(variant, variant["grid"], size, folder) for variant in launched]
 
 
 def all_predictions() -> dict[str, Any]:
