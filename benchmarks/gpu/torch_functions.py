@@ -135,6 +135,10 @@ def main() -> None:
     for name, files in unknown.items():
         print(f"not known to be in PyTorch 2.11: {name} ({', '.join(files)})")
     print(f"{len(names)} functions of PyTorch are called, {len(unknown)} of them not known to be in 2.11")
+    if unknown:
+        print(
+            f"look them up in its documentation, and add a line for each to {KNOWN.name}: the name, a tab, where it is"
+        )
     sys.exit(bool(unknown))
 
 
