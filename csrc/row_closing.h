@@ -48,8 +48,12 @@ FASTPRUNE_INLINE void close(const RowGroup<Element>& rows, const GroupSums& grou
     const DoubleVector clamped = below > -88.0 ? below : DoubleVector{} - 88.0;
     const DoubleVector magic = DoubleVector{} + 6755399441055744.0;  // 1.5 * 2^52: adding it rounds
     const DoubleVector nearest = (clamped * 1.4426950408889634 + magic) - magic;
-    store(label + i, z);
-    store(gap + i, exact);
+    // As floats, doubles beyond 3.4e38 would be infinite and the smallest gaps would be ties.
+    const DoubleVector zero = {}, infinite = zero + kInf<double>;
+    store(label + i, z == infinite ? infinite : zero);
+    const DoubleVector least = zero + static_cast<double>(std::numeric_limits<float>::min());
+    const DoubleVector near = (exact < 0.0) & (exact > -least) ? -least : exact;
+    store(gap + i, near);
     store(n + i, nearest);
     store(r + i, clamped - nearest * 0.6931471805599453);
   }

@@ -112,7 +112,8 @@ FASTPRUNE_INLINE void add(Sums& sums, const Packs& packs, double top, const char
       const double scale = std::exp(sums.max - top);
       if constexpr (kLevel >= kSpread) {
         sums.rest += 1.0;  // the one that was the largest
-        sums.spread = scale * (sums.spread + sums.rest * (top - sums.max));
+        const double rise = top - sums.max;  // so far that scale is 0, it may be infinite
+        sums.spread = scale > 0.0 ? scale * (sums.spread + sums.rest * rise) : 0.0;
         sums.rest *= scale;
       }
       sums.s1 *= scale;

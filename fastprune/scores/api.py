@@ -8,13 +8,15 @@ never require grad, and are computed in one read of the logits (kernels.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from fastprune.scores import definition, kernels, ops
+from fastprune.scores import definition, kernels, ops, sharded
 from fastprune.scores.checks import (
+    as_int,
+    check_data,
     check_labels,
     check_metrics,
     check_multi_label,
@@ -23,6 +25,7 @@ from fastprune.scores.checks import (
     check_rows,
     check_soft,
 )
+from fastprune.scores.labels import class_indices, is_counted
 from fastprune.scores.reduce import reduce_heads, reduce_tokens
 
 Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
@@ -70,10 +73,11 @@ def score(
     """Several scores of each row from one read of its logits.
 
     Args:
-        logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides.
+        logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides. A DTensor may be replicated
+            or sharded over its rows, with labels placed alike; the scores are DTensors then.
         labels: on the same device, one of
             (...) class indices of any integer dtype;
-            (..., C) floating point: a probability for each class (soft labels);
+            (..., C) floating point: a probability for each class (soft labels), with ignore_index < 0;
             (..., C) of any dtype with multi_label=True: 0 or 1, or a probability, for each label.
         metrics: one of these, or several; "el2n" and "loss" alone for a target per class.
             "el2n" || p - onehot(y) ||, "loss" -log p_y: they grow with what is left to learn;
@@ -100,18 +104,35 @@ def score(
             if validate_labels, and else that row scores NaN.
 
     Accuracy: relative error <= 4e-6 in every metric, at any size of score down to 1e-12 and any number
-    of classes; el2n, confidence and loss below 1e-37 may be 0. Against a target per class, computed in
-    double: the same down to 1e-9, and to 1e-12 where the target is one-hot.
+    of classes. Against a target per class, computed in
+    double: the same down to 1e-9, and to 1e-12 where the target is one-hot. A smaller floor: el2n, confidence and
+    loss below 2e-38 C may be 0, and a margin that float32 cannot hold is rounded to 0 or infinity or up to 1.2e-38.
     Cost: rows * C * itemsize bytes read once, whatever the metrics; no copy of the logits unless the
     classes are strided or the row dimensions before the last do not collapse to one. Targets per class
     are not fused: several passes over pieces of bounded size.
     """
+    ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
+    if sharded.is_sharded(logits):
+        z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
+        local: Any = score(
+            z,
+            y,
+            metrics,
+            multi_label=multi_label,
+            ignore_index=ignore_index,
+            shift=shift,
+            reduce=reduce,
+            validate_labels=validate_labels,
+        )
+        if isinstance(local, Tensor):
+            return sharded.as_rows_of(local, logits)
+        return {name: sharded.as_rows_of(rows, logits) for name, rows in local.items()}
     if multi_label or is_soft(logits, labels):
         names = check_metrics(metrics, definition.TARGET_METRICS)
         if multi_label:
             check_multi_label(logits, labels, ignore_index, shift)
         else:
-            check_soft(logits, labels, shift)
+            check_soft(logits, labels, ignore_index, shift)
         check_reduce(reduce, logits.shape[:-1])
         scores = _target_scores(logits, labels, names, multi_label, ignore_index)
         valid = _valid_targets(labels, multi_label, ignore_index) if reduce else None
@@ -179,7 +200,9 @@ def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "nor
         if not isinstance(head, (tuple, list)) or len(head) not in (2, 3):
             raise TypeError(f"heads[{name}] must be (logits, labels) or (logits, labels, ignore_index)")
         logits, labels = head[0], head[1]
-        ignore_index = head[2] if len(head) == 3 else -100
+        ignore_index = as_int(f"heads[{name}]: ignore_index", head[2] if len(head) == 3 else -100)
+        if sharded.is_sharded(logits):
+            raise TypeError(f"heads[{name}] is a DTensor, which joint_el2n does not take; pass what .to_local() gives")
         check_rows(logits, labels, ignore_index, 0)
         if labels.ndim not in (1, 2):
             raise ValueError(f"heads[{name}]: labels must be (B,) or (B, T), got {tuple(labels.shape)}")
@@ -201,9 +224,12 @@ def is_soft(logits: Tensor, labels: Tensor) -> bool:
 def _row_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    labels = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
+    if torch.jit.is_tracing():  # which knows no list of strings; plain PyTorch it can follow
+        return definition.row_scores(logits, labels, metrics, ignore_index, shift)
     if ops.direct(logits, labels):
-        return kernels.row_scores(logits, labels, metrics, ignore_index, shift)
+        check_data(logits=logits, labels=labels)
+        return kernels.row_scores(logits, class_indices(labels), metrics, ignore_index, shift)
+    labels = class_indices(labels)
     rows = torch.ops.fastprune.row_scores(logits.detach(), labels, metrics, ignore_index, shift)
     return dict(zip(metrics, rows, strict=True))
 
@@ -216,6 +242,8 @@ def _target_scores(
     logits: Tensor, targets: Tensor, metrics: tuple[str, ...], multi_label: bool, ignore_index: int
 ) -> dict[str, Tensor]:
     classes = logits.shape[-1]
+    if ops.direct(logits, targets):
+        check_data(logits=logits, labels=targets)
     z, q = logits.detach().reshape(-1, classes), targets.detach().reshape(-1, classes)
     step = max(_PIECE // classes, 1)
     pieces = []
@@ -229,10 +257,10 @@ def _target_scores(
 
 
 def _valid(labels: Tensor, ignore_index: int, shift: int) -> Tensor:
-    return definition.shifted_labels(labels.to(torch.int64), ignore_index, shift) != ignore_index
+    return definition.shifted_labels(labels, ignore_index, shift) != ignore_index
 
 
 def _valid_targets(targets: Tensor, multi_label: bool, ignore_index: int) -> Tensor:
     if multi_label:
-        return (targets != ignore_index).any(-1)
+        return is_counted(targets, ignore_index).any(-1)
     return torch.ones(targets.shape[:-1], dtype=torch.bool, device=targets.device)

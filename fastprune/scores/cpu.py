@@ -157,6 +157,8 @@ def _empty_row_values(labels: Tensor) -> Tensor:
 def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
     """What csrc/bindings.cpp calls rows, with the tensors it points into, which must outlive the call."""
     z, y, layout, label_strides = row_strides(unit_class_stride(logits), labels.resolve_neg())
+    if not labels.numel():
+        layout = (0, *layout[1:])  # else a kernel would walk over 2^40 batches of no token
     threads = torch.get_num_threads() if threads is None else threads
     dtype = _DTYPES[z.dtype]
     return (

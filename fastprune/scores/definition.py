@@ -34,6 +34,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastprune.scores.labels import class_indices, is_counted
+
 # In the order of `Metric` in csrc/row_scores.h.
 METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
 TARGET_METRICS = ("el2n", "loss")
@@ -47,9 +49,10 @@ def accumulator_dtype(device: torch.device) -> torch.dtype:
 def shifted_labels(labels: Tensor, ignore_index: int, shift: int) -> Tensor:
     """Labels moved so that row t holds the label it is scored against, label t + shift.
 
-    The last `shift` rows, which have none, hold `ignore_index`. The caller's tensor is not written;
-    with shift 0 it is returned as it is.
+    The last `shift` rows, which have none, hold `ignore_index`. The caller's tensor is not written. The result
+    is int64; with shift 0 and int64 labels it is the tensor itself.
     """
+    labels = class_indices(labels)
     if shift == 0:
         return labels
     moved = torch.full_like(labels, ignore_index)
@@ -184,7 +187,7 @@ def multi_label_scores(
     """
     z = logits.detach().to(accumulator_dtype(logits.device))
     q = targets.detach().to(z.dtype)
-    counted = targets != ignore_index
+    counted = is_counted(targets, ignore_index)
     off, on = torch.sigmoid(-z), torch.sigmoid(z)  # 1 - p and p, neither by subtraction from 1
     scores = {}
     for metric in metrics:

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastprune.scores import ops, sharded
 from fastprune.scores.api import el2n
-from fastprune.scores.checks import check_labels, check_rows
+from fastprune.scores.checks import as_int, check_data, check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
+from fastprune.scores.labels import is_counted
 
 
 def grand(
@@ -53,21 +55,27 @@ def grand(
     Cost: for rows one read of the logits and one of the features; for tokens the softmax and B T min(T (C + d), C d)
     multiplications, in fp32, and the memory of B T (C + d) + B max(T T, C d) numbers at most.
     """
+    ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
+    if sharded.is_sharded(logits):
+        raise TypeError("logits are a DTensor, which grand does not take; pass what .to_local() gives")
     check_rows(logits, labels, ignore_index, shift)
     if features.shape[:-1] != labels.shape or labels.ndim not in (1, 2):
         raise ValueError(
             f"features must be (B, d) or (B, T, d) with labels {tuple(labels.shape)} before d, got "
             f"{tuple(features.shape)}; pass the last layer's input"
         )
+    direct = ops.direct(logits, labels, features)
+    if direct:
+        check_data(logits=logits, labels=labels, features=features)
     with torch.no_grad():
         wide = features.detach().float()
         if labels.ndim == 1:
             norms = (wide.square().sum(-1) + float(bias)).sqrt()
             gradient = el2n(logits, labels, ignore_index=ignore_index) * norms
-            return gradient.masked_fill(labels == ignore_index, 0.0)  # whatever the features
-        if labels.device.type == "cpu":
+            return torch.where(is_counted(labels, ignore_index), gradient, 0.0)  # whatever the features
+        if labels.is_cpu and direct:
             check_labels(labels, logits.shape[-1], ignore_index, shift)
-        moved = shifted_labels(labels, ignore_index, shift).long()
+        moved = shifted_labels(labels, ignore_index, shift)
         return _token_grand(logits.detach().float(), moved, wide, bias, ignore_index)
 
 
@@ -80,7 +88,7 @@ def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, i
     # Padding may hold anything, and NaN times zero is NaN.
     features = features.masked_fill(ignored, 0.0)
     error = _error(logits, labels.clamp(0, classes - 1).unsqueeze(-1))
-    error = error.masked_fill_(undefined, torch.nan).masked_fill_(ignored, 0.0)
+    error = error.masked_fill(undefined, torch.nan).masked_fill(ignored, 0.0)
     if tokens * (classes + width) < classes * width:
         products = (error @ error.mT) * (features @ features.mT)
         return products.sum((1, 2)).clamp_min(0.0).sqrt()
@@ -89,8 +97,8 @@ def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, i
 
 def _error(logits: Tensor, labels: Tensor) -> Tensor:
     """p − y, that of the label as minus the sum of the others: p_y − 1 would cancel where the model is confident."""
-    others = logits.softmax(-1).scatter_(-1, labels, 0.0)
-    return others.scatter_(-1, labels, -others.sum(-1, keepdim=True))
+    others = logits.softmax(-1).scatter(-1, labels, 0.0)
+    return others.scatter(-1, labels, -others.sum(-1, keepdim=True))
 
 
 def per_sample_grand(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastprune.scores import kernels
+from fastprune.scores.checks import check_data, check_loss, check_metrics, check_rows
 
 NO_SECOND_DERIVATIVE = (
     "fastprune.cross_entropy has no second derivative; use torch.nn.functional.cross_entropy where you need one"
@@ -36,6 +37,43 @@ def transformed() -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+def _check(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> None:
+    """What the kernels rely on. Anyone can call an operator, so each one checks it again."""
+    check_rows(logits, labels, ignore_index, shift)
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels of torch.ops.fastprune must be int64, got {labels.dtype}; use .long()")
+    if metrics:
+        check_metrics(tuple(metrics))
+
+
+def _check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float) -> None:
+    check_loss(logits, weight, reduction, label_smoothing, soft=False)
+    if logits.dtype not in kernels.LOSS_DTYPES:
+        raise TypeError(f"logits of this operator must be float16, bfloat16 or float32, got {logits.dtype}")
+    if weight is not None and (weight.dtype != torch.float32 or not weight.is_contiguous()):
+        raise TypeError("weight of torch.ops.fastprune must be float32 and contiguous; use .float().contiguous()")
+
+
+def _check_backward(
+    grad_loss: Tensor,
+    state: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    shift: int,
+) -> None:
+    _check(logits, labels, (), ignore_index, shift)
+    _check_loss(logits, weight, "none", 0.0)
+    if state.dtype != torch.float32 or state.shape != (3 * labels.numel() + 1,) or not state.is_contiguous():
+        raise ValueError(f"state must be what the forward operator returned, got {state.dtype} {tuple(state.shape)}")
+    if grad_loss.dtype != torch.float32 or grad_loss.shape not in (torch.Size(), labels.shape):
+        raise ValueError(
+            f"grad_loss must be float32 of the loss' shape, () or {tuple(labels.shape)}, got {grad_loss.dtype} "
+            f"{tuple(grad_loss.shape)}"
+        )
+
+
 @torch.library.custom_op(
     "fastprune::row_scores",
     mutates_args=(),
@@ -43,12 +81,15 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 )
 def row_scores(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
     """(len(metrics), *labels.shape) fp32: the scores of `kernels.row_scores`, one after the other."""
+    _check(logits, labels, metrics, ignore_index, shift)
+    check_data(logits=logits, labels=labels)
     scores = kernels.row_scores(logits, labels, tuple(metrics), ignore_index, shift)
     return torch.stack([scores[metric] for metric in metrics])
 
 
 @row_scores.register_fake
 def _(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
+    _check(logits, labels, metrics, ignore_index, shift)
     return logits.new_empty((len(metrics), *labels.shape), dtype=torch.float32)
 
 
@@ -69,6 +110,9 @@ def cross_entropy(
     reduction: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.loss_forward` returns, the scores as (len(metrics), *labels.shape)."""
+    _check(logits, labels, metrics, ignore_index, shift)
+    _check_loss(logits, weight, reduction, label_smoothing)
+    check_data(logits=logits, labels=labels, **({} if weight is None else {"weight": weight}))
     loss, state, scores = kernels.loss_forward(
         logits, labels, weight, tuple(metrics), ignore_index, label_smoothing, shift, reduction
     )
@@ -87,6 +131,9 @@ def _(
     shift: int,
     reduction: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    _check(logits, labels, metrics, ignore_index, shift)
+    _check_loss(logits, weight, reduction, label_smoothing)
+
     def empty(*shape: int) -> Tensor:
         return logits.new_empty(shape, dtype=torch.float32)
 
@@ -111,6 +158,8 @@ def cross_entropy_backward(
     shift: int,
 ) -> Tensor:
     """`kernels.loss_backward`."""
+    _check_backward(grad_loss, state, logits, labels, weight, ignore_index, shift)
+    check_data(grad_loss=grad_loss, state=state, logits=logits, labels=labels)
     return kernels.loss_backward(grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift)
 
 
@@ -125,6 +174,7 @@ def _(
     label_smoothing: float,
     shift: int,
 ) -> Tensor:
+    _check_backward(grad_loss, state, logits, labels, weight, ignore_index, shift)
     return logits.new_empty(logits.shape)
 
 
@@ -176,6 +226,9 @@ class DirectCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
         state, logits, labels, weight = ctx.saved_tensors
         _, ignore_index, label_smoothing, shift, _ = ctx.options
+        check_data(logits=logits, labels=labels)  # which somebody may have freed since the forward pass
+        if grad_loss._is_zerotensor():
+            grad_loss = grad_loss.clone()
         arguments = grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift
         # With create_graph=True the operator knows what to say to a second backward, and under vmap
         # (is_grads_batched=True) how to go through a batch.

@@ -17,6 +17,7 @@ from fastprune.scores.api import score
 from fastprune.scores.crossentropy import cross_entropy
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.grand import grand
+from fastprune.scores.labels import is_counted
 from fastprune.scores.reduce import reduce_heads
 
 Kind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm"]
@@ -197,7 +198,7 @@ def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smooth
         return _summed(each, torch.ones_like(each, dtype=torch.bool))
     if kind == "multi_label":
         each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
-        return _summed(each, labels != head.ignore_index)
+        return _summed(each, is_counted(labels, head.ignore_index))
     shift, ignored = int(kind == "causal_lm"), head.ignore_index
     each = cross_entropy(
         logits, labels, reduction="none", ignore_index=ignored, label_smoothing=label_smoothing, shift=shift
@@ -230,7 +231,7 @@ def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
     """Tell regression of several outputs from several labels, where that does not wait for a device."""
     if labels.device.type != "cpu":
         return
-    outside = ((labels < 0) | (labels > 1)) & (labels != ignore_index)
+    outside = ((labels < 0) | (labels > 1)) & is_counted(labels, ignore_index)
     if bool(outside.any()):
         raise ValueError(
             f"head {name!r}: labels shaped like the logits are taken for several labels, each in [0, 1], but one is "

@@ -145,7 +145,7 @@ def _store_row(
         score = tl.where(undefined, nan, tl.where(alone, 0.0, score))
         tl.store(entropy + row, tl.where(counted, score, 0.0), mask=stored)
     if CORRECT:
-        score = tl.where(undefined, nan, tl.where(gap >= 0.0, 1.0, 0.0))
+        score = tl.where(undefined, nan, tl.where(z_label >= m, 1.0, 0.0))  # a gap of fp64 may round to 0
         tl.store(correct + row, tl.where(counted, score, 0.0), mask=stored)
     if TRAIN:
         if WEIGHTED:

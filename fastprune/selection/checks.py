@@ -32,6 +32,17 @@ def as_tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def check_scores(scores: Tensor | np.ndarray) -> _core.DType:
     """The core's name for the scores' dtype; raises if they are not (n,) of one that it takes."""
+    if isinstance(scores, Tensor):
+        if scores.is_nested or scores.layout != torch.strided:
+            raise TypeError(f"scores must be a dense tensor, got layout {scores.layout}; use .to_dense()")
+        if scores.is_meta:
+            raise TypeError("scores are on the meta device and have no values; pass a tensor that holds them")
+        if scores.numel() and scores.untyped_storage().nbytes() == 0:
+            raise ValueError("scores have no data: their storage was freed; pass a tensor that holds its values")
+    elif isinstance(scores, np.ma.MaskedArray):
+        raise TypeError(
+            "scores are a masked array, whose mask is not understood; pass scores.compressed() or .filled()"
+        )
     if scores.ndim != 1:
         raise ValueError(f"scores must be 1-D, got shape {tuple(scores.shape)}; use .reshape(-1)")
     dtype = (_OF_TORCH if isinstance(scores, Tensor) else _OF_NUMPY).get(scores.dtype)
