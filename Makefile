@@ -1,4 +1,5 @@
-# `make demo`, `make test` and, for long checks, `make soak` and `make sanitize`. Each makes its own virtual environment first.
+# `make demo`, `make test` and, for long checks, `make soak`, `make sanitize` and `make gpu-rehearsal`. Each makes its own
+# virtual environment first.
 # TORCH picks another build, e.g. `make test TORCH=torch==2.13.0+cu130`.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
 
-.PHONY: demo test lint soak sanitize clean
+.PHONY: demo test lint soak sanitize gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
 
 demo: $(STAMP)-demo
 	$(BIN)/fastprune finetune --epochs 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -53,6 +54,35 @@ $(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
 	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
 	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
 
+# The call to a GPU machine (benchmarks/gpu_check.sh), without a GPU: every step on toy sizes, and the kernels compiled for
+# sm_90, with the GPU machine's Triton and transformers. Its PyTorch is to be had as a CUDA build alone, and for its
+# Python 3.12 every PyTorch is, so these are others; Python 3.11 has no NumPy 2.5.
+REHEARSAL ?= .venv-rehearsal
+REHEARSED := $(REHEARSAL)/.installed-$(subst ==,-,$(TORCH))
+GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks:$(CURDIR)/tests:$(CURDIR)/tests/scores $(REHEARSAL)/bin/python -m
+gpu-rehearsal: $(REHEARSED) gpu-predictions
+	OMP_NUM_THREADS=1 $(GPU) gpu.rehearse
+
+# What should be measured, from the kernels' machine code, and the page with it and with every result there is.
+gpu-predictions: $(REHEARSED)
+	$(GPU) gpu.predict
+	$(GPU) gpu.report
+gpu-report:
+	PYTHONPATH=benchmarks $(PYTHON) -m gpu.report
+
+# The folder .gpu, which a call carries: Liger's wheel, the extension and the kernels built for the machine's Python.
+CARRIED ?= python3.12
+gpu-carry: $(REHEARSED)
+	$(GPU) gpu.carry --python $(CARRIED)
+
+$(REHEARSED): setup.py $(wildcard csrc/*)
+	test -x $(REHEARSAL)/bin/python || $(PYTHON) -m venv $(REHEARSAL)
+	$(REHEARSAL)/bin/python -m pip install --quiet "$(TORCH)"
+	$(REHEARSAL)/bin/python -m pip install --quiet triton==3.6.0 "transformers==5.17.*" "accelerate==1.15.*" "numpy<2.4" \
+	    pytest hypothesis mpmath "setuptools>=77" "pybind11>=2.12"
+	FASTPRUNE_BUILD_JOBS=2 $(REHEARSAL)/bin/python setup.py -q build_ext --inplace
+	touch $@
+
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files.
 $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -61,4 +91,4 @@ $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info fastprune/*.so
+	rm -rf $(VENV) $(REHEARSAL) .venv-carry .gpu build *.egg-info fastprune/*.so

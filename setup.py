@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, ExecError
@@ -50,6 +50,9 @@ class BuildCore(build_ext):
             except (CCompilerError, CompileError, ExecError):
                 raise SystemExit(complaint) from None
 
+
+# FASTPRUNE_BUILD_JOBS=16 compiles so many files at once; one after the other without it.
+ParallelCompile("FASTPRUNE_BUILD_JOBS", default=1).install()
 
 setup(
     ext_modules=[

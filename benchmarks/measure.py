@@ -21,10 +21,8 @@ from typing import Any
 
 import torch
 
-import fastprune
-from fastprune import _core
-
 WARMUP = 2  # rounds
+FLUSH_BYTES = 512 * 2**20
 
 
 def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
@@ -39,8 +37,9 @@ def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
 
         return on_cpu
 
-    # Twice the L2 cache of the largest current devices.
-    flush = torch.empty(256 * 2**20, dtype=torch.int8, device=device)
+    # More than the L2 cache of any device. Writing it takes 0.1 ms or more, in which the host launches the call, so
+    # that the device does not wait between the events for a small one.
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
 
     def on_cuda(call: Callable[[], Any]) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -58,25 +57,38 @@ def interleaved(
     calls: dict[str, Callable[[], Any]], rounds: int, device: str, repeat: int = 1
 ) -> dict[str, float | None]:
     """Median milliseconds of each call; None for one that fails here (memory, no compiler)."""
+    return medians(timed(calls, device, repeat), rounds)
+
+
+def timed(calls: dict[str, Callable[[], Any]], device: str, repeat: int = 1) -> dict[str, Callable[[], float]]:
+    """For each call a function that runs it and returns its milliseconds."""
     run = timer(device, repeat)
 
-    def timed(call: Callable[[], Any]) -> Callable[[], float]:
+    def bound(call: Callable[[], Any]) -> Callable[[], float]:
         return lambda: run(call)
 
-    return medians({name: timed(call) for name, call in calls.items()}, rounds)
+    return {name: bound(call) for name, call in calls.items()}
 
 
 def medians(
     timed: dict[str, Callable[[], float]], rounds: int, patience: float = float("inf")
 ) -> dict[str, float | None]:
-    """Median of what each function returns, the milliseconds of a call; None for one that fails.
+    """Median of what each function returns, the milliseconds of a call; None for one that fails."""
+    found = samples(timed, rounds, patience)
+    return {name: None if isinstance(ms, str) else statistics.median(ms) for name, ms in found.items()}
+
+
+def samples(
+    timed: dict[str, Callable[[], float]], rounds: int, patience: float = float("inf")
+) -> dict[str, list[float] | str]:
+    """All that each function returns, the milliseconds of a call; the error's text of one that fails.
 
     The first rounds, which compile and warm up, do not count. One that has taken `patience` seconds by the clock is
     called no more than three times after them.
     """
     times: dict[str, list[float]] = {name: [] for name in timed}
     spent = dict.fromkeys(timed, 0.0)
-    failed: set[str] = set()
+    failed: dict[str, str] = {}
     names = list(timed)
     for round in range(rounds + WARMUP):
         first = round % len(names)
@@ -87,10 +99,10 @@ def medians(
             try:
                 times[name].append(timed[name]())
             except Exception as error:  # a provider that cannot run is a result too
-                print(f"{name} failed: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
-                failed.add(name)
+                failed[name] = f"{type(error).__name__}: {str(error)[:200]}"
+                print(f"{name} failed: {failed[name]}", file=sys.stderr)
             spent[name] += time.perf_counter() - start
-    return {name: None if name in failed else statistics.median(t[WARMUP:]) for name, t in times.items()}
+    return {name: failed.get(name, t[WARMUP:]) for name, t in times.items()}
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> int | None:
@@ -122,9 +134,9 @@ def _status(field: str) -> int:
     raise OSError(field)
 
 
-def copy_bandwidth(rounds: int) -> float:
-    """GB/s of a large copy on the CUDA device, bytes read plus bytes written."""
-    source = torch.empty(2**30, dtype=torch.int8, device="cuda").zero_()
+def copy_bandwidth(rounds: int, size: int = 2**30) -> float:
+    """GB/s of a copy of `size` bytes on the CUDA device, bytes read plus bytes written."""
+    source = torch.empty(size, dtype=torch.int8, device="cuda").random_()
     target = torch.empty_like(source)
     ms = interleaved({"copy": lambda: target.copy_(source)}, rounds, "cuda")["copy"]
     assert ms is not None
@@ -133,6 +145,9 @@ def copy_bandwidth(rounds: int) -> float:
 
 def environment(device: str) -> dict[str, Any]:
     """The machine and the versions, which every results file names."""
+    import fastprune  # not above: `gpu.steps.machine` runs before the core is built
+    from fastprune import _core
+
     facts = {
         "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),

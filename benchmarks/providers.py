@@ -55,57 +55,84 @@ def forward_and_backward(loss_fn: Callable[[Tensor, Tensor], Any]) -> Callable[[
     return step
 
 
-def el2n_providers() -> list[Provider]:
+ALL_SIX = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
+
+
+def scores_of(*metrics: str) -> Callable[[Tensor, Tensor], Any]:
+    """fastprune.score with these metrics."""
+    return lambda logits, labels: fastprune.score(logits, labels, metrics)
+
+
+def el2n_eager() -> list[Provider]:
+    """Ours and what PyTorch does without a compiler."""
     return [
         Provider("fastprune", fastprune.el2n, lambda b: b),
+        Provider("fastprune all six", scores_of(*ALL_SIX), lambda b: b),
         Provider("textbook eager", textbook_el2n, textbook_bytes),
         Provider("lean eager", lean_el2n, lambda b: b + 4 + 4),
-        # A compiler that fuses all of it reads the row once for the sum and once for the norm.
+    ]
+
+
+def el2n_compiled() -> list[Provider]:
+    """A compiler that fuses all of it reads the row once for the sum and once for the norm."""
+    return [
         Provider("compile(textbook)", torch.compile(textbook_el2n, dynamic=False), lambda b: 2 * b),
         Provider("compile(lean)", torch.compile(lean_el2n, dynamic=False), lambda b: 2 * b),
     ]
+
+
+def el2n_providers() -> list[Provider]:
+    return [p for p in el2n_eager() if p.name != "fastprune all six"] + el2n_compiled()
 
 
 def score_providers() -> list[Provider]:
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none")
 
-    def several(*metrics: str) -> Callable[[Tensor, Tensor], Any]:
-        return lambda logits, labels: fastprune.score(logits, labels, metrics)
-
     return [
-        Provider("fastprune loss", several("loss"), lambda b: b),
-        Provider("fastprune el2n + loss", several("el2n", "loss"), lambda b: b),
-        Provider(
-            "fastprune all six",
-            several("el2n", "loss", "confidence", "margin", "entropy", "correct"),
-            lambda b: b,
-        ),
+        Provider("fastprune loss", scores_of("loss"), lambda b: b),
+        Provider("fastprune el2n + loss", scores_of("el2n", "loss"), lambda b: b),
+        Provider("fastprune all six", scores_of(*ALL_SIX), lambda b: b),
         Provider("torch loss", loss, lambda b: 2 * b),  # log_softmax: one read, one write
     ]
 
 
-def loss_providers(device: str) -> list[Provider]:
-    def with_scores(logits: Tensor, labels: Tensor) -> Any:
-        return fastprune.cross_entropy(logits, labels, return_scores="el2n")
+def loss_with(scores: str | tuple[str, ...] | None) -> Callable[[Tensor, Tensor], Any]:
+    """fastprune's loss, forward and backward, with these scores."""
 
-    providers = [
-        Provider("fastprune with el2n", forward_and_backward(with_scores), lambda b: 3 * b),
-        Provider("fastprune", forward_and_backward(fastprune.cross_entropy), lambda b: 3 * b),
+    def loss(logits: Tensor, labels: Tensor) -> Any:
+        return fastprune.cross_entropy(logits, labels, return_scores=scores)
+
+    return forward_and_backward(loss)
+
+
+def loss_eager() -> list[Provider]:
+    """Ours with and without scores, and PyTorch's without a compiler."""
+    return [
+        Provider("fastprune with el2n", loss_with("el2n"), lambda b: 3 * b),
+        Provider("fastprune", loss_with(None), lambda b: 3 * b),
         # log_softmax 2, its gradient: the zeros and the label's 1, then two reads and a write.
         Provider("torch", forward_and_backward(F.cross_entropy), lambda b: 6 * b),
-        Provider(
-            "compile(torch)",
-            forward_and_backward(torch.compile(lambda z, y: F.cross_entropy(z, y), dynamic=False)),
-            lambda b: 4 * b,
-        ),
     ]
-    if device == "cuda":
-        try:
-            from liger_kernel.transformers.functional import liger_cross_entropy
-        except ImportError:
-            return providers
-        # It writes the gradient over the logits, so each call finds other values there, which cost the same; a
-        # copy beforehand would be timed with it.
-        providers.append(Provider("liger", forward_and_backward(liger_cross_entropy), lambda b: 3 * b))
-    return providers
+
+
+def loss_compiled() -> list[Provider]:
+    compiled = torch.compile(lambda z, y: F.cross_entropy(z, y), dynamic=False)
+    return [Provider("compile(torch)", forward_and_backward(compiled), lambda b: 4 * b)]
+
+
+def liger() -> list[Provider]:
+    """Liger's Triton kernel; nothing where it is not installed.
+
+    It writes the gradient over the logits, so each call finds other values there, which cost the same; a copy
+    beforehand would be timed with it.
+    """
+    try:
+        from liger_kernel.transformers.functional import liger_cross_entropy
+    except ImportError:
+        return []
+    return [Provider("liger", forward_and_backward(liger_cross_entropy), lambda b: 3 * b)]
+
+
+def loss_providers(device: str) -> list[Provider]:
+    return loss_eager() + loss_compiled() + (liger() if device == "cuda" else [])
