@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fastprune.gpu import num_warps
 from fastprune.scores.layout import as_rows, unit_class_stride
-from fastprune.scores.triton_math import LOG2_E
+from fastprune.scores.triton_math import LOG2_E, hidden_one
 from fastprune.scores.triton_rows import SHORT, labels_of, short_threads, short_tile
 
 # 32 logits a thread, all under way at once; the label and statistics cost some 200 instructions a thread.
@@ -205,7 +205,10 @@ def short_gradient_kernel(
         grad_row = tl.multiple_of((grad_row.to(tl.int64) // 16 * 16).to(grad_row.dtype), 16)
         per_load: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
         inside = column // per_load * per_load < classes
-    z = tl.load(z_row[:, None] + column, mask=counted[:, None] & inside, other=0.0)
+    at = column
+    if not ALIGNED and COLUMNS <= 128:  # longer rows issue as much either way
+        at = column * hidden_one(rows)
+    z = tl.load(z_row[:, None] + at, mask=counted[:, None] & inside, other=0.0)
     w = z
     if SMOOTH and WEIGHTED:
         w = tl.load(weight + column, mask=inside, other=0.0)
@@ -214,7 +217,7 @@ def short_gradient_kernel(
     is_label = column == label.to(tl.int32)[:, None]
     dz = _gradient(z, top[:, None], a[:, None], b_smooth, at_label[:, None], is_label, w, SMOOTH, WEIGHTED)
     dz = dz.to(grad.dtype.element_ty)
-    tl.store(grad_row[:, None] + column, dz, mask=(row < rows)[:, None] & inside)
+    tl.store(grad_row[:, None] + at, dz, mask=(row < rows)[:, None] & inside)
 
 
 def loss_backward(

@@ -66,6 +66,18 @@ def log1p(x):
 
 
 @triton.jit
+def hidden_one(rows):
+    """1, which the compiler cannot know to be 1; `rows` is never negative.
+
+    Times it, the columns of a short row are not seen to lie side by side. Where they are seen to, and a row is no
+    multiple of 16 bytes, a row is spread over several lanes of a warp, each of which repeats the closed forms of the
+    8 rows that it then has a part of. Hidden, each lane has whole rows, and reads them from the L1 cache. Counted with
+    Triton 3.6: at 7 classes 47 instructions a logit instead of 180. Triton 3.8 and 3.9 are not deceived.
+    """
+    return tl.where(rows < 0, 2, 1)
+
+
+@triton.jit
 def small_difference(a, b):
     """(a - b) SMALL in fp32, rounded as a - b is, without its overflow. The product with a is made once for many b."""
     return tl.fma(b, -SMALL, a * SMALL).to(tl.float32)

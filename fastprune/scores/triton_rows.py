@@ -39,6 +39,7 @@ from fastprune.scores.triton_math import (
     SMALL,
     entropy_of,
     exp,
+    hidden_one,
     log1p,
     merge,
     moved_spread,
@@ -229,7 +230,10 @@ def short_rows_kernel(
         # The same, but seen to be constant over 16 bytes, or it would split the loads.
         per_load: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
         inside = column // per_load * per_load < classes
-    z = tl.load(z_row[:, None] + column, mask=valid[:, None] & inside)
+    at = column
+    if not ALIGNED and COLUMNS <= 256:  # longer rows issue as much either way
+        at = column * hidden_one(rows)
+    z = tl.load(z_row[:, None] + at, mask=valid[:, None] & inside)
     if not DOUBLE:
         z = z.to(tl.float32)
         z_label = z_label.to(tl.float32)
