@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from fastprune.selection import (
 )
 from fastprune.selection.by_chance import below_mean
 from fastprune.selection.by_group import Quota
+from fastprune.selection.ties import Ties, tie_note
 
 STRATEGIES = (
     "hardest",
@@ -42,6 +43,7 @@ STRATEGIES = (
     "threshold-random",
 )
 QUOTAS: tuple[Quota, ...] = ("proportional", "equal", "sqrt")
+BY_RANK = ("hardest", "easiest", "window")
 WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 
@@ -77,7 +79,13 @@ def add(commands: Any) -> None:
     )
     select.add_argument("--power", type=float, help="of the score (1): probabilistic")
     select.add_argument("--weighted", action="store_true", help="add weights: probabilistic")
-    select.add_argument("--seed", type=int, default=0, help="of the strategies that draw")
+    select.add_argument(
+        "--ties",
+        choices=get_args(Ties),
+        default="random",
+        help="which of the equal scores at the cut are kept: drawn from --seed, or those of the smaller index",
+    )
+    select.add_argument("--seed", type=int, default=0, help="of the strategies that draw, and of --ties random")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -107,6 +115,9 @@ def run(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
     kept = selection.indices.numpy()
+    note = tie_note(scores, kept, arguments.ties) if arguments.strategy in BY_RANK else None
+    if note is not None:
+        print(f"note: {note}", file=sys.stderr)
     written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ("index", "guid") if name in columns}
     written["score"] = scores[kept]
     if selection.weights is not None:
@@ -135,15 +146,16 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         raise UsageError(f"--power goes with --strategy probabilistic, not with {strategy}")
     if arguments.weighted and strategy != "probabilistic":
         raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
+    ties: dict[str, Any] = {"ties": arguments.ties, "seed": seed}
     if strategy == "class-balanced":
         labels = np.unique(pick(columns, arguments.labels, where).astype(str), return_inverse=True)[1]
-        inner = _fitting_window(arguments.offset)
+        inner = _fitting_window(arguments.offset, **ties)
         quota: Quota = arguments.quota or "proportional"
         return class_balanced(scores, torch.from_numpy(labels), k, quota=quota, inner=inner)
     if strategy == "window":
-        return window(scores, k, arguments.offset)
+        return window(scores, k, arguments.offset, **ties)
     if strategy == "stratified":
-        return stratified(scores, k, seed, 0, offset=arguments.offset)
+        return stratified(scores, k, seed, 0, offset=arguments.offset, ties=arguments.ties)
     if strategy == "probabilistic":
         power = 1.0 if arguments.power is None else arguments.power
         return probabilistic(scores, k, seed, 0, power=power, weighted=arguments.weighted)
@@ -151,7 +163,7 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         return random(n, k, seed, 0)
     if strategy == "threshold-random":
         return _threshold_random(scores, k, seed)
-    return easiest(scores, k) if strategy == "easiest" else hardest(scores, k)
+    return easiest(scores, k, **ties) if strategy == "easiest" else hardest(scores, k, **ties)
 
 
 def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
@@ -172,9 +184,9 @@ def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *,
     return "\n".join(lines)
 
 
-def _fitting_window(offset: float) -> Callable[[Tensor, int], Selection]:
+def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selection]:
     # A class of which nearly all are kept cannot spare its hardest.
-    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k))
+    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k), **ties)
 
 
 def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:

@@ -60,7 +60,7 @@ class _Line:
 
 
 def _stretches(line: _Line, most: int) -> np.ndarray:
-    """Where at most ``most`` stretches of close values begin, and n; the worst is divided at its mean, over and over."""
+    """Where at most ``most`` stretches of close values begin, and n; the worst is divided again and again."""
     n = len(line.ordered)
     cuts = [0, n]
     worst = [(-float(line.error(0, n)), 0, n)]

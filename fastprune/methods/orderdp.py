@@ -15,11 +15,12 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import Latest
-from fastprune.selection import Selection, hardest, random
+from fastprune.selection import Selection, random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class OrderDP(Method):
         def choose(scored: Tensor, count: int) -> Selection:
             size = min(len(scored), round(count / self.ratio))
             pool = random(len(scored), size, seed=seed, round=cycle).indices.to(scored.device)
-            return Selection(pool[hardest(loss[scored[pool]], count).indices])
+            return Selection(pool[keep_hardest(self.name, loss[scored[pool]], count).indices])
 
         return unscored_first(history, k, choose, cycle=cycle, seed=seed)
 

@@ -8,16 +8,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_offset, fitting_offset, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, Pass
 from fastprune.pruning.statistics import Latest, Statistic
-from fastprune.selection import Selection, random, window
+from fastprune.selection import Selection, random
 from fastprune.selection.by_rank import floor_of_share
+from fastprune.selection.ties import Ties
 
 Source = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
 the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
+
+DISCRETE = ("correct",)
+"""Metrics of few different values."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,16 @@ class ScoreMethod(Method):
         return {self.metric: self.smoothing}
 
     @property
+    def ties(self) -> Ties:
+        """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
+        return "random" if self.metric in DISCRETE else "index"
+
+    @property
+    def rule_version(self) -> int:  # type: ignore[override]
+        """2 where ties are drawn, which was not so before."""
+        return 2 if self.ties == "random" else 1
+
+    @property
     def observes(self) -> bool:  # type: ignore[override]
         """True where the training steps' scores are used."""
         return self.source == "step"
@@ -77,7 +92,8 @@ class ScoreMethod(Method):
         value = history.value(self.metric)
 
         def hardest(scored: Tensor, count: int) -> Selection:
-            return window(value[scored], count, offset=fitting_offset(self.offset, len(scored), count))
+            offset = fitting_offset(self.offset, len(scored), count)
+            return keep_hardest(self.name, value[scored], count, offset=offset, ties=self.ties, seed=seed, cycle=cycle)
 
         drawn = min(floor_of_share(self.reentry, k), history.n - k)
         ranked = unscored_first(history, k - drawn, hardest, cycle=cycle, seed=seed)

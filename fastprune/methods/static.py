@@ -2,9 +2,10 @@
 
 Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
 forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
-Rule: every cycle keeps the k examples of the largest score in the file.  ``method="static:PATH"``: a .parquet,
-.csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score` writes it; of several scores of an
-example, as in the ``scores.parquet`` of a run, the last counts.
+Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed decides,
+the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
+``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score`
+writes it; of several scores of an example, as in the ``scores.parquet`` of a run, the last counts.
 Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
 When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the scores
 costs a run or a good part of one, and what is hard early is not what is hard late.
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor
 
 from fastprune.errors import UsageError
+from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.score_files import read_scores
-from fastprune.selection import Selection, window
+from fastprune.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Static(Method):
     offset: float = 0.0
     digest: str = field(init=False)
     name = "static"
+    rule_version = 2
 
     def __post_init__(self) -> None:
         check_offset(self.offset)
@@ -59,7 +62,8 @@ class Static(Method):
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """The same k every cycle, as long as k stays the same."""
-        return window(self.scores, k, offset=fitting_offset(self.offset, history.n, k))
+        offset = fitting_offset(self.offset, history.n, k)
+        return keep_hardest(self.name, self.scores, k, offset=offset, ties="random", seed=seed)
 
 
 def static(path: str) -> Static:

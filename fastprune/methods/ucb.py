@@ -14,11 +14,12 @@ import math
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import EMA
-from fastprune.selection import Selection, hardest
+from fastprune.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,9 @@ class UCB(Method):
         """The k largest upper bounds."""
         bonus = self.c * (math.log(max(epoch, 1)) / history.visits.clamp_min(1).float()).sqrt()
         bound = history.value("loss") + bonus
-        return unscored_first(history, k, lambda scored, count: hardest(bound[scored], count), cycle=cycle, seed=seed)
+        return unscored_first(
+            history, k, lambda scored, count: keep_hardest(self.name, bound[scored], count), cycle=cycle, seed=seed
+        )
 
 
 register("ucb", UCB)

@@ -128,6 +128,27 @@ def test_of_the_cycles_of_a_run_the_last_counts(capsys, tmp_path):
     assert [row["index"] for row in rows(tmp_path / "k.csv")] == [2, 3]
 
 
+def test_of_equal_scores_a_draw_from_the_seed_decides(capsys, tmp_path):
+    counts = np.random.default_rng(0).poisson(0.1, 1000)
+    (tmp_path / "f.csv").write_text("index,score\n" + "".join(f"{i},{c}\n" for i, c in enumerate(counts)))
+    tied = int((counts == 0).sum())
+
+    def of(*more):
+        status, _, said = select(capsys, tmp_path / "f.csv", tmp_path / "k.csv", "--keep-fraction", 0.3, *more)
+        assert status == 0
+        return [int(row["index"]) for row in rows(tmp_path / "k.csv")], said
+
+    first, said = of()
+    assert f"note: the cut falls into a tie: {tied} of 1000 examples have the same score, and a seeded draw" in said
+    by_class = np.bincount(np.array(first) // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert of()[0] == first != of("--seed", 1)[0]
+    by_index, said = of("--ties", "index")
+    assert by_index == selection.hardest(torch.from_numpy(counts), 300).indices.tolist()
+    assert "and the smaller index decides" in said
+    assert "note" not in of("--strategy", "random")[1]
+
+
 def test_training_dynamics_are_a_source_of_scores(capsys, tmp_path):
     # Example i wavers by i logits, and is right in the first i epochs of 4.
     for epoch in range(4):

@@ -50,6 +50,29 @@ def test_equal_scores_go_by_index(values):
     assert kept.tolist() == top(values, 4)
 
 
+def test_equal_counts_are_drawn_and_not_taken_in_order_of_index():
+    """Data sorted by ten classes, a metric of two values: every class keeps about its share."""
+    right = (np.random.default_rng(0).random(1000) < 0.9).astype(np.float32)
+    method = ScoreMethod("m", metric="correct", source="step")
+    history = scored(method, right)
+    kept = [method.select(history, 300, cycle=c, epoch=1, seed=s).indices for c, s in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    by_class = np.bincount(kept[0].numpy() // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2]) and not torch.equal(kept[0], kept[3])
+    assert method.rule_version == 2 and get_method("el2n").rule_version == 1
+
+
+@pytest.mark.parametrize("equal, noted", [(10, False), (11, True)])
+def test_a_cut_in_a_large_tie_is_warned_of(equal, noted, caplog):
+    values = np.arange(1000.0)
+    values[495 : 495 + equal] = 495.0
+    method = ScoreMethod("m")
+    method.select(scored(method, values), 500, cycle=1, epoch=1, seed=0)
+    found = f"method 'm': the cut falls into a tie: {equal} of 1000 examples have the same score"
+    assert (found in caplog.text) == noted and bool(caplog.text) == noted
+
+
 def test_an_infinite_score_is_the_hardest():
     method = get_method("loss")
     kept = method.select(scored(method, [1.0, 2.0, float("inf"), 3.0]), 2, cycle=1, epoch=1, seed=0).indices

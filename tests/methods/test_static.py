@@ -118,6 +118,25 @@ def test_the_offset_drops_the_hardest_as_far_as_k_remain(offset, k):
     assert kept(Static(torch.tensor(SCORES), offset), k) == sorted(order[dropped : dropped + k])
 
 
+def test_of_equal_scores_a_draw_from_the_seed_decides():
+    """Forgetting counts in a file sorted by class: each class keeps about its share, the same examples every cycle."""
+    counts = torch.from_numpy(np.random.default_rng(0).poisson(0.1, 1000).astype(np.float32))
+    method = Static(counts)
+    first = kept(method, 300)
+    assert first == kept(method, 300, cycle=5) != kept(method, 300, seed=1)
+    by_class = np.bincount(np.array(first) // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert set(counts.nonzero().flatten().tolist()) <= set(first)
+
+
+def test_a_cut_in_a_large_tie_is_warned_of(caplog):
+    kept(Static(torch.tensor([2.0, 1.0, 1.0, 0.0])), 2)
+    assert "method 'static': the cut falls into a tie: 2 of 4 examples" in caplog.text
+    caplog.clear()
+    kept(Static(torch.tensor(SCORES)), 3)
+    assert not caplog.text
+
+
 def test_a_checkpoint_knows_whose_scores_they_were(tmp_path):
     def pruner(scores):
         path = write(tmp_path / "s.csv", list(enumerate(scores)))
