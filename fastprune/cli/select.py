@@ -30,6 +30,7 @@ from fastprune.selection import (
 )
 from fastprune.selection.by_chance import below_mean
 from fastprune.selection.by_group import Quota
+from fastprune.selection.by_rank import count_dropped
 from fastprune.selection.ties import Ties, tie_note
 
 STRATEGIES = (
@@ -149,6 +150,11 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
     ties: dict[str, Any] = {"ties": arguments.ties, "seed": seed}
     if strategy == "class-balanced":
         labels = np.unique(pick(columns, arguments.labels, where).astype(str), return_inverse=True)[1]
+        if k > n - count_dropped(n, arguments.offset):
+            raise UsageError(
+                f"--offset {arguments.offset:g} and --keep-fraction {arguments.keep_fraction:g} exceed 1 together; "
+                "lower one of them"
+            )
         inner = _fitting_window(arguments.offset, **ties)
         quota: Quota = arguments.quota or "proportional"
         return class_balanced(scores, torch.from_numpy(labels), k, quota=quota, inner=inner)

@@ -87,6 +87,8 @@ def resolve_method(name: str, training: Training) -> Method:
         changes["smoothing"] = parse_smoothing(training.smoothing)
     if training.offset and is_dataclass(method) and "offset" in {field.name for field in fields(method)}:
         changes["offset"] = training.offset
+        if isinstance(method, ScoreMethod):
+            changes["offset_yields"] = False
     return replace(method, **changes) if changes else method  # type: ignore[type-var]
 
 

@@ -3,6 +3,9 @@
 Source: OrderDP (ICLR 2026), from a summary and its code's rule.
 Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss.
 The expected loss of the kept is that of an order statistic of all examples, so nothing is weighted.
+From keep_fraction = ``ratio`` on the pool is everything: then it is the plain top k of the losses, without any chance.
+Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3); with
+``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.
 Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
 When: an exact ratio and a hard focus with some chance for all (published ahead of ``infobatch``, CIFAR and
 ImageNet).  When not: labels are noisy: the top of any pool is theirs.

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fastprune.errors import UsageError
 from fastprune.methods.ranking import keep_hardest
-from fastprune.methods.unscored import check_offset, fitting_offset
+from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.score_files import read_scores
@@ -59,6 +59,10 @@ class Static(Method):
                 f"there are scores of {len(self.scores)} examples, but the data set has {n}; score the data set that "
                 "is trained on"
             )
+
+    def check_keep(self, n: int, k: int) -> None:
+        """Refuse an offset that leaves fewer than k."""
+        check_fits(self.name, self.offset, n, k)
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """The same k every cycle, as long as k stays the same."""

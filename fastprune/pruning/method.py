@@ -58,6 +58,9 @@ class Method(ABC):
     def check_size(self, n: int) -> None:  # noqa: B027  (most methods serve any)
         """Refuse a data set of ``n`` examples that it cannot serve, with a ValueError, before the run begins."""
 
+    def check_keep(self, n: int, k: int) -> None:  # noqa: B027  (most methods keep any)
+        """Refuse to keep ``k`` of ``n`` examples where the settings leave fewer, with a ValueError, before the run."""
+
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """Pick k of ``history.n`` examples for ``cycle`` (1, 2, …), which starts with user epoch ``epoch``.

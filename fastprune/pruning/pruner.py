@@ -89,6 +89,9 @@ class DynamicPruner:
         self.method = get_method(method)
         self.method.check_size(n)
         self.schedule = _schedule(self.method, **options)
+        constant = self.schedule.constant_size(n)
+        if constant is not None and constant < n:
+            self.method.check_keep(n, constant)
         self.seed = operator.index(seed)
         self.fingerprint = fingerprint
         if self.schedule.warmup_epochs < self.method.least_warmup and not self.schedule.keeps_all:
@@ -123,8 +126,15 @@ class DynamicPruner:
     # --- the run as a stream -------------------------------------------------------------------
 
     def phases(self, epochs: int) -> list[Phase]:
-        """The phases of a run of ``epochs`` user epochs."""
-        return self.schedule.phases(self.n, epochs)
+        """The phases of a run of ``epochs`` user epochs.
+
+        Raises:
+            ValueError: the method cannot keep as many as one of them asks for.
+        """
+        phases = self.schedule.phases(self.n, epochs)
+        for size in {phase.size for phase in phases if phase.size < self.n}:
+            self.method.check_keep(self.n, size)
+        return phases
 
     def total_examples(self, epochs: int) -> int:
         """Training examples of a plain run of ``epochs`` user epochs: τN + Σ k_t."""

@@ -35,7 +35,8 @@ def window(
 ) -> Selection:
     """The k hardest examples after the hardest floor(offset * n), which are often mislabelled.
 
-    Source: ``prune_offset`` of the authors' code for arXiv 2306.03208; the offset subsets of Paul et al. 2021.
+    Source: ``prune_offset`` of the authors' code for arXiv 2306.03208. The offset subsets of Paul et al. 2021 are not
+    these: their offset counts from the other end, the easy one.
 
     Args:
         scores: (n,), as for `select_topk`.

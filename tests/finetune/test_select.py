@@ -173,6 +173,10 @@ BAD = {
     "text column": (["--column", "label"], "'label' must be numbers"),
     "offset": (["--offset", 0.1], "--offset goes with"),
     "too much offset": (["--strategy", "window", "--offset", 0.7], "lower k or offset"),
+    "too much offset in classes": (
+        ["--strategy", "class-balanced", "--labels", "label", "--offset", 0.6],
+        "--offset 0.6 and --keep-fraction 0.5 exceed 1 together",
+    ),
     "labels missing": (["--strategy", "class-balanced"], "--labels COLUMN"),
     "labels alone": (["--labels", "label"], "--labels COLUMN"),
     "weighted": (["--weighted"], "--weighted goes with"),

@@ -204,10 +204,51 @@ def test_ucb_is_the_moving_mean_and_a_bonus_for_rarity(c, k):
     assert run.select(method, k).indices.tolist() == top(bounds, k)
 
 
-@pytest.mark.parametrize("c", [-1.0, float("inf"), float("nan")])
-def test_ucb_names_a_bad_c(c):
-    with pytest.raises(ValueError, match="c must be"):
-        UCB(c=c)
+@pytest.mark.parametrize("c, alpha", [(0.0, 0.8), (1.0, 0.8), (10.0, 0.3)])
+@pytest.mark.parametrize("k", [1, 15, 39])
+def test_ucbs_public_form_is_the_moving_mean_and_the_moving_variance(c, alpha, k):
+    method = UCB(bonus="variance", c=c, alpha=alpha)
+    run = Recorded(method, uniform, epochs=9, share=0.4)
+    bounds = []
+    for values in run.past:
+        mean = variance = 0.0
+        for value in values:
+            variance = (1 - alpha) * variance + alpha * (value - mean) ** 2
+            mean = (1 - alpha) * mean + alpha * value
+        bounds.append(mean + c * variance)
+    np.testing.assert_allclose(run.history.value("loss").numpy(), bounds, rtol=1e-5)
+    assert run.select(method, k).indices.tolist() == top(bounds, k)
+    assert sum(s.bytes_per_example for s in method.statistics.values()) == 8
+
+
+def test_the_forms_of_ucb_keep_other_examples():
+    steady, moving = [1.0] * 6, [0.2, 1.6] * 3  # the moving mean of the second is lower at the end of a low value
+    method = UCB(bonus="variance", c=2.0)
+    history = History(2, method.statistics)
+    for epoch, losses in enumerate(zip(steady[:5], moving[:5], strict=True)):
+        history.update(torch.arange(2), {"loss": torch.tensor(losses)}, epoch)
+    assert method.select(history, 1, cycle=1, epoch=5, seed=0).indices.tolist() == [1]
+    plain = UCB(bonus="variance", c=0.0)
+    history_of_means = History(2, plain.statistics)
+    for epoch, losses in enumerate(zip(steady[:5], moving[:5], strict=True)):
+        history_of_means.update(torch.arange(2), {"loss": torch.tensor(losses)}, epoch)
+    assert plain.select(history_of_means, 1, cycle=1, epoch=5, seed=0).indices.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(c=-1.0), "c must be"),
+        (dict(c=float("inf")), "c must be"),
+        (dict(c=float("nan")), "c must be"),
+        (dict(bonus="std"), "bonus must be 'visits' or 'variance', got 'std'"),
+        (dict(alpha=0.0), "alpha weighs the newest loss"),
+        (dict(alpha=1.5), "alpha weighs the newest loss"),
+    ],
+)
+def test_ucb_names_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        UCB(**options)
 
 
 # --- ccs -------------------------------------------------------------------------------------------

@@ -6,7 +6,12 @@ import torch
 from recorded import Recorded, scored, top, uniform
 
 from fastprune.methods import ScoreMethod
-from fastprune.pruning import EMA, DynamicPruner, History, get_method
+from fastprune.methods.aum import aum
+from fastprune.methods.ccs import CCS
+from fastprune.methods.el2n import el2n
+from fastprune.methods.grand import grand
+from fastprune.methods.static import Static
+from fastprune.pruning import EMA, Budget, DynamicPruner, History, LinearRamp, get_method
 
 RANKED = ("el2n", "el2n-free", "el2n-static", "loss", "grand")
 
@@ -183,6 +188,45 @@ def test_smoothed_scores_rank_by_their_statistic():
             mean = (mean + value) / 2
         means.append(mean)
     assert run.select(method, 11).indices.tolist() == top(means, 11)
+
+
+OFFSETS = {
+    "el2n": lambda offset: el2n(offset=offset),
+    "grand": lambda offset: grand(offset=offset),
+    "aum": lambda offset: aum(offset=offset),
+    "ccs": lambda offset: CCS(offset=offset),
+    "static": lambda offset: Static(torch.arange(100.0), offset),
+}
+
+
+@pytest.mark.parametrize("name", OFFSETS)
+def test_an_offset_that_leaves_too_few_is_refused_before_the_run(name):
+    message = rf"method '{name}' drops the hardest 60 of 100 examples \(offset=0.6\), which leaves 40, but 41 are"
+    with pytest.raises(ValueError, match=message):
+        DynamicPruner(100, keep_fraction=0.41, method=OFFSETS[name](0.6))
+    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).phases(5)
+    for fits in (1.0, LinearRamp(1.0, 0.3)):  # what keeps everything drops nobody, and the next keeps 0.65
+        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).phases(4)
+    for late in (LinearRamp(0.3, 0.5), lambda progress: 0.3 + progress / 5, Budget(0.6)):
+        pruner = DynamicPruner(100, keep_fraction=late, method=OFFSETS[name](0.6))
+        with pytest.raises(ValueError, match="lower offset or keep_fraction"):
+            pruner.phases(5)
+
+
+@pytest.mark.parametrize("method", ["aum", "ccs"])
+def test_an_offset_that_nobody_asked_for_yields(method):
+    pruner = DynamicPruner(20, keep_fraction=0.95, method=method)
+    for _ in pruner.epochs(3):
+        index = torch.tensor(list(pruner.sampler))
+        pruner.observe(index, index.float())
+    assert len(pruner.kept_indices) == 19
+
+
+def test_reentering_examples_leave_room_for_an_offset():
+    method = ScoreMethod("m", source="step", offset=0.5, reentry=0.5)
+    DynamicPruner(100, keep_fraction=0.7, method=method)  # 35 ranked, 30 at most drawn from the others
+    with pytest.raises(ValueError, match="lower offset"):
+        DynamicPruner(100, keep_fraction=0.85, method=method)
 
 
 @pytest.mark.parametrize(
