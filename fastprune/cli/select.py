@@ -16,7 +16,8 @@ from fastprune import dynamics
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import SHRINKING, check_kind, newest_rows, numbers, pick, read_columns, write_columns
+from fastprune.score_files import SHRINKING, check_kind, numbers, one_row_each, pick, read_columns, write_columns
+from fastprune.score_runs import Which
 from fastprune.selection import (
     Selection,
     class_balanced,
@@ -61,13 +62,16 @@ def add(commands: Any) -> None:
     select.add_argument(
         "scores",
         type=Path,
-        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the last counts), or a folder of "
-        "training dynamics, which gives confidence, variability, correctness, forgetting and aum",
+        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the newest epoch counts, or the "
+        "last), or a folder of training dynamics, which gives confidence, variability, correctness, forgetting and aum",
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
     select.add_argument("--out", type=Path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
     select.add_argument("--column", help="which score (score; of training dynamics variability)")
+    select.add_argument("--run", help="the run whose scores count, where the file holds several")
+    select.add_argument("--run-seed", type=int, help="its seed, where the run was made with several")
+    select.add_argument("--run-epoch", type=int, help="the epoch whose scores count (the newest)")
     select.add_argument(
         "--hardest",
         choices=("largest", "smallest"),
@@ -94,13 +98,15 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     where = str(arguments.scores)
     if arguments.scores.is_dir():
+        if (arguments.run, arguments.run_seed, arguments.run_epoch) != (None, None, None):
+            raise UsageError(f"--run, --run-seed and --run-epoch go with a file of scores, and {where} is a folder")
         columns, column = dynamics.read_dynamics(arguments.scores), arguments.column or "variability"
     else:
-        table = read_columns(arguments.scores)
-        columns, column = newest_rows(table, where), arguments.column or "score"
-        if len(columns["index"]) < len(table["index"]):
-            rows = f"{len(table['index'])} rows for {len(columns['index'])} examples"
-            print(f"note: {where} holds {rows}; the last of each counts", file=sys.stderr)
+        which = Which(arguments.run, arguments.run_seed, arguments.run_epoch)
+        columns, note = one_row_each(read_columns(arguments.scores), where, which)
+        column = arguments.column or "score"
+        if note is not None:
+            print(f"note: {note}", file=sys.stderr)
     scores = numbers(columns, column, where)
     shrinks = column in SHRINKING
     smallest = shrinks if arguments.hardest is None else arguments.hardest == "smallest"

@@ -7,8 +7,8 @@ Rule: keep the k largest upper bounds of the loss L.
 ``visits``: EMA(L) + c · sqrt(ln t / n_i), with t epochs so far and n_i visits of example i; the EMA begins with the
 first loss.
 ``variance``: m + c · v, with v ← (1 − α) v + α (L − m)² and then m ← (1 − α) m + α L; both begin at 0.
-Settings: ``bonus``, visits; ``c``, 1; ``alpha``, 0.8, the weight of the newest loss.  c and α are our values: the public
-code asks for them.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public form.
+Settings: ``bonus``, visits; ``c``, 1; ``alpha``, 0.8, the weight of the newest loss.  c and α are ours: the public code
+asks for them.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public form.
 Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example, 16 with
 ``variance``.
 When: a hard focus that still comes back to every example in time (``visits``), without a scoring pass.

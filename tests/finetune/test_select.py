@@ -128,6 +128,53 @@ def test_of_the_cycles_of_a_run_the_last_counts(capsys, tmp_path):
     assert [row["index"] for row in rows(tmp_path / "k.csv")] == [2, 3]
 
 
+def test_of_several_runs_one_must_be_named(capsys, tmp_path):
+    columns = {
+        "run": np.repeat(["el2n 0.5", "el2n 0.5", "random 0.5"], 4),
+        "seed": np.repeat([0, 1, 0], 4),
+        "epoch": np.repeat([1, 1, 1], 4),
+        "index": np.tile(np.arange(4), 3),
+        "score": np.array([9, 8, 1, 2, 1, 2, 9, 8, 1, 9, 1, 8], dtype=np.float32),
+    }
+    path = tmp_path / "scores.parquet"
+    parquet.write_table(pa.table(columns), path)
+
+    def of(*more):
+        status, _, said = select(capsys, path, tmp_path / "k.csv", "--keep-fraction", 0.5, *more)
+        return [int(row["index"]) for row in rows(tmp_path / "k.csv")] if status == 0 else said
+
+    refused = of()
+    assert (
+        refused.count("\n") == 1 and "several runs (el2n 0.5, seed 0; el2n 0.5, seed 1; random 0.5, seed 0)" in refused
+    )
+    assert "several runs (el2n 0.5, seed 0; el2n 0.5, seed 1)" in of("--run", "el2n 0.5")
+    assert of("--run", "el2n 0.5", "--run-seed", 0) == [0, 1]
+    assert of("--run", "el2n 0.5", "--run-seed", 1) == [2, 3]
+    assert of("--run", "random 0.5") == [1, 3]
+    assert "no rows of run 'grand', only of 'el2n 0.5', 'random 0.5'" in of("--run", "grand")
+    assert "no rows of seed 7, only of 0, 1" in of("--run-seed", 7)
+    assert (
+        "go with a file of scores"
+        in select(capsys, tmp_path, tmp_path / "k.csv", "--keep-fraction", 0.5, "--run", "a")[2]
+    )
+
+
+def test_of_several_epochs_the_newest_counts_and_another_can_be_named(capsys, tmp_path):
+    """Whatever the order of the rows."""
+    columns = {
+        "epoch": np.repeat([2, 1], 4),
+        "index": np.tile(np.arange(4), 2),
+        "score": np.array([9, 8, 1, 2, 1, 2, 9, 8], dtype=np.float32),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "s.parquet")
+    found = []
+    for more in ((), ("--run-epoch", 1), ("--run-epoch", 2)):
+        status, _, said = select(capsys, tmp_path / "s.parquet", tmp_path / "k.csv", "--keep-fraction", 0.5, *more)
+        assert status == 0 and ("holds scores of 2 epochs; of each example the newest" in said) == (not more)
+        found.append([row["index"] for row in rows(tmp_path / "k.csv")])
+    assert found == [[0, 1], [2, 3], [0, 1]]
+
+
 def test_of_equal_scores_a_draw_from_the_seed_decides(capsys, tmp_path):
     counts = np.random.default_rng(0).poisson(0.1, 1000)
     (tmp_path / "f.csv").write_text("index,score\n" + "".join(f"{i},{c}\n" for i, c in enumerate(counts)))
