@@ -1,6 +1,6 @@
 """Which rows of a score file count: those of one run, and of its epochs the newest.
 
-The ``scores.parquet`` of a run folder holds every run of a comparison, with the columns ``run``, ``seed`` and ``epoch``.
+The ``scores.parquet`` of a run folder holds every run of a comparison, in the columns ``run``, ``seed`` and ``epoch``.
 Scores of different runs are never mixed: a file of several is refused until one is named.
 """
 
@@ -29,9 +29,7 @@ class Which:
     epoch: int | None = None
 
 
-def rows_of_one_run(
-    columns: Mapping[str, np.ndarray], where: str, which: Which = Which()
-) -> tuple[Columns, str | None]:  # noqa: B008  (frozen)
+def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:
     """The rows of one run, the oldest epoch first, and a note if there are several epochs of it.
 
     Args:

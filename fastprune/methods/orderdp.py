@@ -2,6 +2,8 @@
 
 Source: OrderDP (ICLR 2026), from a summary and its code's rule.
 Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss.
+As published there is a new subset every epoch and no warm-up: the first subset is random, and who was never trained on
+comes first in the next ones (``warmup_epochs`` 0, ``cycle_epochs`` 1).
 The expected loss of the kept is that of an order statistic of all examples, so nothing is weighted.
 From keep_fraction = ``ratio`` on the pool is everything: then it is the plain top k of the losses, without any chance.
 Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3); with
@@ -32,6 +34,7 @@ class OrderDP(Method):
 
     ratio: float = 0.6
     name = "orderdp"
+    warmup_epochs = 0
     observes = True
     statistics = MappingProxyType({"loss": Latest()})
 

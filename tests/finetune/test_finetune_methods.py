@@ -162,7 +162,8 @@ def everything(request, joint_folder, table_file, tiny_model, tmp_path_factory):
     file = base / "mine.csv"
     file.write_text("index,score\n" + "".join(f"{i},{(i * 7) % n}\n" for i in range(n)))
     methods = [f"static:{file}" if name == "static" else name for name in method_names()]
-    arguments = ["--data", data, "--model", tiny_model, "--out", base / "run", "--epochs", 4, "--cycle-epochs", 1]
+    arguments = ["--data", data, "--model", tiny_model, "--out", base / "run", "--epochs", 4]
+    arguments += ["--warmup-epochs", 1, "--cycle-epochs", 1]
     arguments += ["--lr", "3e-3", "--batch-size", 8, "--precision", "fp32", "--keep-fraction", "linear:0.6:0.4"]
     arguments += ["--final-share", 0]
     with pytest.MonkeyPatch.context() as patch:
