@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
 .PHONY: demo test lint soak sanitize gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
 
 demo: $(STAMP)-demo
-	$(BIN)/fastprune finetune --epochs 3 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/fastprune finetune --epochs 3 --cycle-epochs 2 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # On all cores: a process each, and one thread in each but where a test says otherwise.
 test: $(STAMP)-test lint

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,44 @@ import numpy as np
 from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
 from fastprune.parquet import pyarrow_for
+from fastprune.score_runs import Columns, Which, rows_of_one_run
+
+logger = logging.getLogger(__name__)
 
 SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
 """Columns that are smallest where most is left to learn."""
 KINDS = (".parquet", ".csv", ".jsonl")
-Columns = dict[str, np.ndarray]
 
 
-def read_scores(path: Path, column: str = "score") -> np.ndarray:
+def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np.ndarray:  # noqa: B008  (frozen)
     """One score per example, fp32 (n,), by index.
 
-    Of several rows of an index the last counts, as in a run's ``scores.parquet``, which goes on in time.
+    Of several epochs of a run the newest counts, and a warning says so; of several rows of an index the last.
+
+    Args:
+        which: the run, seed and epoch that count, where the file holds several.
 
     Raises:
-        UsageError: the file is missing or of another kind, lacks a column, or its indices are not 0 … n − 1.
+        UsageError: the file is missing or of another kind, lacks a column, holds several runs of which none is named,
+            or its indices are not 0 … n − 1.
     """
-    return numbers(newest_rows(read_columns(path), str(path)), column, str(path))
+    columns, note = one_row_each(read_columns(path), str(path), which)
+    if note is not None:
+        logger.warning("%s", note)
+    return numbers(columns, column, str(path))
+
+
+def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:
+    """The row of each example that counts, by index, and a note if there were several of one.
+
+    Raises:
+        UsageError: as `rows_of_one_run` and `newest_rows`.
+    """
+    rows, note = rows_of_one_run(columns, where, which)
+    newest = newest_rows(rows, where)
+    if note is None and len(newest["index"]) < len(rows["index"]):
+        note = f"{where} holds {len(rows['index'])} rows for {len(newest['index'])} examples; the last of each counts"
+    return newest, note
 
 
 def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastprune.cli.arguments import add_data, load_data, need_packages, source_of, use_bf16
 from fastprune.errors import UsageError
+
+COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
+"""The schedule of all runs of a comparison, unless said."""
 
 
 def add(commands: Any) -> None:
@@ -26,7 +30,12 @@ def add(commands: Any) -> None:
     what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
     add_data(what)
     prune = job.add_argument_group("pruning")
-    prune.add_argument("--method", nargs="+", default=["el2n"], help="see `fastprune methods`")
+    prune.add_argument(
+        "--method",
+        nargs="+",
+        default=["el2n"],
+        help="see `fastprune methods`; with settings as 'orderdp(ratio=0.375)', in quotes",
+    )
     prune.add_argument(
         "--keep-fraction",
         nargs="+",
@@ -34,8 +43,16 @@ def add(commands: Any) -> None:
         help="share kept, in (0, 1]; or linear:A:B, cosine:A:B from the first cycle to the last; or budget:X, the "
         "share of all epochs' examples that the run may read",
     )
-    prune.add_argument("--warmup-epochs", type=int, default=1, help="epochs on everything first")
-    prune.add_argument("--cycle-epochs", type=int, default=2, help="epochs between two selections")
+    prune.add_argument(
+        "--warmup-epochs",
+        type=int,
+        help=f"epochs on everything first (the method's own; with --compare {COMPARED['warmup_epochs']} for all)",
+    )
+    prune.add_argument(
+        "--cycle-epochs",
+        type=int,
+        help=f"epochs between two selections (the method's own; with --compare {COMPARED['cycle_epochs']} for all)",
+    )
     prune.add_argument(
         "--smoothing",
         default="auto",
@@ -90,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.resume and (out / METRICS).is_file():
         raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
     _warn_of_unseen(data.unseen)
-    if arguments.warmup_epochs >= arguments.epochs:
+    if arguments.warmup_epochs is not None and arguments.warmup_epochs >= arguments.epochs:
         print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
 
     from rich.console import Console
@@ -116,6 +133,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
 
 
+def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
+    """Warm-up and cycles as they were given; a comparison needs the same for all runs."""
+    unsaid: Mapping[str, int | None] = COMPARED if arguments.compare else dict.fromkeys(COMPARED)
+    given = {name: getattr(arguments, name) for name in COMPARED}
+    return {name: unsaid[name] if value is None else value for name, value in given.items()}
+
+
 def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no-untyped-def]
     from fastprune.finetune.spec import Training
 
@@ -124,8 +148,7 @@ def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no
         smoothing = "ema" if joint else "latest"
     return Training(
         epochs=arguments.epochs,
-        warmup_epochs=arguments.warmup_epochs,
-        cycle_epochs=arguments.cycle_epochs,
+        **_schedule_of(arguments),
         batch_size=arguments.batch_size,
         lr=arguments.lr,
         bf16=use_bf16(arguments.precision),

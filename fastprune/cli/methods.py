@@ -8,9 +8,21 @@ import textwrap
 from typing import Any
 
 from fastprune.errors import UsageError
+from fastprune.pruning.naming import parse_method
 
 WIDTH = 80
-FIELDS = ("Source", "Rule", "Settings", "Reads", "Cost", "Memory", "When", "When not")
+FIELDS = (
+    "Source",
+    "Rule",
+    "Settings",
+    "Reads",
+    "Cost",
+    "Memory",
+    "When",
+    "When not",
+    "In Python",
+    "On the command line",
+)
 
 
 def add(commands: Any) -> None:
@@ -25,7 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
     from fastprune.methods import METHOD_CARDS
 
     if arguments.name is not None:
-        name = arguments.name.partition(":")[0]
+        try:
+            name = parse_method(arguments.name).name
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         if name not in METHOD_CARDS:
             raise UsageError(f"method {arguments.name!r} is unknown; choose one of {', '.join(METHOD_CARDS)}")
         print(wrap_card(METHOD_CARDS[name]))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from fastprune import dynamics
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import SHRINKING, check_kind, newest_rows, numbers, pick, read_columns, write_columns
+from fastprune.score_files import SHRINKING, check_kind, numbers, one_row_each, pick, read_columns, write_columns
+from fastprune.score_runs import Which
 from fastprune.selection import (
     Selection,
     class_balanced,
@@ -30,6 +31,8 @@ from fastprune.selection import (
 )
 from fastprune.selection.by_chance import below_mean
 from fastprune.selection.by_group import Quota
+from fastprune.selection.by_rank import count_dropped
+from fastprune.selection.ties import Ties, tie_note
 
 STRATEGIES = (
     "hardest",
@@ -42,6 +45,7 @@ STRATEGIES = (
     "threshold-random",
 )
 QUOTAS: tuple[Quota, ...] = ("proportional", "equal", "sqrt")
+BY_RANK = ("hardest", "easiest", "window")
 WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 
@@ -58,13 +62,16 @@ def add(commands: Any) -> None:
     select.add_argument(
         "scores",
         type=Path,
-        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the last counts), or a folder of "
-        "training dynamics, which gives confidence, variability, correctness, forgetting and aum",
+        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the newest epoch counts, or the "
+        "last), or a folder of training dynamics, which gives confidence, variability, correctness, forgetting and aum",
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
     select.add_argument("--out", type=Path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
     select.add_argument("--column", help="which score (score; of training dynamics variability)")
+    select.add_argument("--run", help="the run whose scores count, where the file holds several")
+    select.add_argument("--run-seed", type=int, help="its seed, where the run was made with several")
+    select.add_argument("--run-epoch", type=int, help="the epoch whose scores count (the newest)")
     select.add_argument(
         "--hardest",
         choices=("largest", "smallest"),
@@ -77,7 +84,13 @@ def add(commands: Any) -> None:
     )
     select.add_argument("--power", type=float, help="of the score (1): probabilistic")
     select.add_argument("--weighted", action="store_true", help="add weights: probabilistic")
-    select.add_argument("--seed", type=int, default=0, help="of the strategies that draw")
+    select.add_argument(
+        "--ties",
+        choices=get_args(Ties),
+        default="random",
+        help="which of the equal scores at the cut are kept: drawn from --seed, or those of the smaller index",
+    )
+    select.add_argument("--seed", type=int, default=0, help="of the strategies that draw, and of --ties random")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -85,13 +98,15 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     where = str(arguments.scores)
     if arguments.scores.is_dir():
+        if (arguments.run, arguments.run_seed, arguments.run_epoch) != (None, None, None):
+            raise UsageError(f"--run, --run-seed and --run-epoch go with a file of scores, and {where} is a folder")
         columns, column = dynamics.read_dynamics(arguments.scores), arguments.column or "variability"
     else:
-        table = read_columns(arguments.scores)
-        columns, column = newest_rows(table, where), arguments.column or "score"
-        if len(columns["index"]) < len(table["index"]):
-            rows = f"{len(table['index'])} rows for {len(columns['index'])} examples"
-            print(f"note: {where} holds {rows}; the last of each counts", file=sys.stderr)
+        which = Which(arguments.run, arguments.run_seed, arguments.run_epoch)
+        columns, note = one_row_each(read_columns(arguments.scores), where, which)
+        column = arguments.column or "score"
+        if note is not None:
+            print(f"note: {note}", file=sys.stderr)
     scores = numbers(columns, column, where)
     shrinks = column in SHRINKING
     smallest = shrinks if arguments.hardest is None else arguments.hardest == "smallest"
@@ -107,6 +122,9 @@ def run(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
     kept = selection.indices.numpy()
+    note = tie_note(scores, kept, arguments.ties) if arguments.strategy in BY_RANK else None
+    if note is not None:
+        print(f"note: {note}", file=sys.stderr)
     written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ("index", "guid") if name in columns}
     written["score"] = scores[kept]
     if selection.weights is not None:
@@ -135,15 +153,21 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         raise UsageError(f"--power goes with --strategy probabilistic, not with {strategy}")
     if arguments.weighted and strategy != "probabilistic":
         raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
+    ties: dict[str, Any] = {"ties": arguments.ties, "seed": seed}
     if strategy == "class-balanced":
         labels = np.unique(pick(columns, arguments.labels, where).astype(str), return_inverse=True)[1]
-        inner = _fitting_window(arguments.offset)
+        if k > n - count_dropped(n, arguments.offset):
+            raise UsageError(
+                f"--offset {arguments.offset:g} and --keep-fraction {arguments.keep_fraction:g} exceed 1 together; "
+                "lower one of them"
+            )
+        inner = _fitting_window(arguments.offset, **ties)
         quota: Quota = arguments.quota or "proportional"
         return class_balanced(scores, torch.from_numpy(labels), k, quota=quota, inner=inner)
     if strategy == "window":
-        return window(scores, k, arguments.offset)
+        return window(scores, k, arguments.offset, **ties)
     if strategy == "stratified":
-        return stratified(scores, k, seed, 0, offset=arguments.offset)
+        return stratified(scores, k, seed, 0, offset=arguments.offset, ties=arguments.ties)
     if strategy == "probabilistic":
         power = 1.0 if arguments.power is None else arguments.power
         return probabilistic(scores, k, seed, 0, power=power, weighted=arguments.weighted)
@@ -151,7 +175,7 @@ def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, 
         return random(n, k, seed, 0)
     if strategy == "threshold-random":
         return _threshold_random(scores, k, seed)
-    return easiest(scores, k) if strategy == "easiest" else hardest(scores, k)
+    return easiest(scores, k, **ties) if strategy == "easiest" else hardest(scores, k, **ties)
 
 
 def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
@@ -172,9 +196,9 @@ def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *,
     return "\n".join(lines)
 
 
-def _fitting_window(offset: float) -> Callable[[Tensor, int], Selection]:
+def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selection]:
     # A class of which nearly all are kept cannot spare its hardest.
-    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k))
+    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k), **ties)
 
 
 def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:

@@ -13,37 +13,30 @@ from typing import Any
 from fastprune.errors import UsageError
 from fastprune.methods import ScoreMethod
 from fastprune.methods.static import Static
-from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, Method, get_method
+from fastprune.pruning import DynamicPruner, Latest, Method, get_method
 from fastprune.pruning.keep import parse_keep_fraction
-from fastprune.pruning.statistics import Statistic
+from fastprune.pruning.naming import parse_method
+from fastprune.pruning.statistics import Statistic, as_statistic
 
 
 def parse_smoothing(text: str) -> Statistic:
-    """``latest``, ``ema`` (the paper's joint NLU default) or ``mean:M`` (of the last M scores).
-
-    Raises:
-        UsageError: none of these.
-    """
-    if text == "latest":
-        return Latest()
-    if text == "ema":
-        return EMA()
-    kind, _, last = text.partition(":")
-    if kind == "mean" and last.isdecimal() and int(last) > 0:
-        return Mean(int(last))
-    raise UsageError(f"--smoothing is latest, ema or mean:M with M >= 1, got {text!r}")
+    """As `as_statistic`, with a `UsageError` that names the option."""
+    try:
+        return as_statistic(text)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
 
 
 @dataclass(frozen=True)
 class Training:
     """How a model is trained; the same for every run of a comparison.
 
-    ``offset`` 0 and ``final_share`` None leave a method its own.
+    ``offset`` 0, and None for ``warmup_epochs``, ``cycle_epochs`` and ``final_share``, leave a method its own.
     """
 
     epochs: int
-    warmup_epochs: int
-    cycle_epochs: int
+    warmup_epochs: int | None
+    cycle_epochs: int | None
     batch_size: int
     lr: float
     bf16: bool
@@ -80,13 +73,19 @@ class RunSpec:
 
 
 def resolve_method(name: str, training: Training) -> Method:
-    """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing."""
-    method = get_method(name)
+    """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing.
+
+    What the name itself says, as in ``el2n(offset=0.1)``, goes before what the run says.
+    """
+    method, said = get_method(name), parse_method(name).settings
     changes: dict[str, Any] = {}
-    if isinstance(method, ScoreMethod) and method.smoothing == Latest():
+    if isinstance(method, ScoreMethod) and method.smoothing == Latest() and "smoothing" not in said:
         changes["smoothing"] = parse_smoothing(training.smoothing)
-    if training.offset and is_dataclass(method) and "offset" in {field.name for field in fields(method)}:
+    takes_offset = is_dataclass(method) and "offset" in {field.name for field in fields(method)}
+    if training.offset and takes_offset and "offset" not in said:
         changes["offset"] = training.offset
+        if isinstance(method, ScoreMethod):
+            changes["offset_yields"] = False
     return replace(method, **changes) if changes else method  # type: ignore[type-var]
 
 
@@ -127,9 +126,9 @@ def plan_runs(
             of ``n`` examples.
     """
     wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
-    names = _names(wanted)
     pruned: list[RunSpec] = []
     try:
+        names = _names(wanted)
         for method in methods:
             _check_static(get_method(method), method, n)
         for text in keep_fractions:
@@ -162,8 +161,11 @@ def _mean_share(spec: RunSpec, n: int, training: Training) -> tuple[float, int]:
 
 def _names(methods: Sequence[str]) -> dict[str, str]:
     """What tables call each method: a score file by its name alone, unless two share it."""
-    parts = {method: method.partition(":") for method in methods}
-    short = {method: f"{kind}:{Path(path).name}" if colon else method for method, (kind, colon, path) in parts.items()}
+    parts = {method: parse_method(method) for method in methods}
+    short = {
+        method: method if parts.settings or not parts.positional else f"{parts.name}:{Path(parts.positional[0]).name}"
+        for method, parts in parts.items()
+    }
     counts = Counter(short.values())
     return {method: name if counts[name] == 1 else method for method, name in short.items()}
 

@@ -41,8 +41,8 @@ class Watcher(Protocol):
 
 @dataclass
 class RunResult:
-    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at; ``data_map``:
-    index, confidence and variability of each example, where the run recorded them."""
+    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at, and those at the
+    end; ``data_map``: index, confidence and variability of each example, where the run recorded them."""
 
     spec: RunSpec
     rows: list[Row] = field(default_factory=list)
@@ -223,6 +223,7 @@ def continue_run(
             write_epoch(dynamics, epoch, *(torch.cat(part) for part in zip(*seen, strict=True)))
         run.result.rows.append(_row(run, epoch, name, kept, loss_mean, evaluate(run.model)))
         on_epoch_end(run)
+    run.result.cycles += _last_record(run)
     run.result.data_map = _recorded_map(pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return run.result
 
@@ -267,6 +268,19 @@ def _cycle_record(run: Run, epoch: int) -> list[Row]:
     kept = torch.zeros(pruner.n, dtype=torch.bool)
     kept[pruner.kept_indices] = True
     score = pruner.history.value(pruner.method.reads[0]).cpu()
+    return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]
+
+
+def _last_record(run: Run) -> list[Row]:
+    """The scores at the end of the run, which chose nothing; none if no example was scored since the last selection."""
+    pruner = run.pruner
+    if not pruner.method.reads or pruner.history.empty:
+        return []
+    epoch = int(pruner.history.scored_epoch.max()) + 1
+    if run.result.cycles and run.result.cycles[-1]["epoch"] >= epoch:
+        return []
+    score = pruner.history.value(pruner.method.reads[0]).cpu()
+    kept = torch.zeros(pruner.n, dtype=torch.bool)
     return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]
 
 

@@ -25,6 +25,7 @@ from fastprune.methods import (
     tdds,
     ucb,
 )
+from fastprune.methods.cards import usage
 from fastprune.methods.score_method import ScoreMethod
 
 _MODULES = (
@@ -51,7 +52,9 @@ _MODULES = (
 )
 
 METHOD_CARDS = {
-    module.__name__.rpartition(".")[2].replace("_", "-"): (module.__doc__ or "").strip() for module in _MODULES
+    name: f"{(module.__doc__ or '').strip()}\n{usage(name)}"
+    for module in _MODULES
+    for name in [module.__name__.rpartition(".")[2].replace("_", "-")]
 }
 """The card of each registered method, for ``fastprune methods``."""
 

@@ -3,6 +3,7 @@
 Source: Pleiss et al. 2020 (arXiv 2001.10528).
 Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled: the
 ``offset`` share of them is dropped, the next k are kept, hardest first, as CCS does (Zheng et al. 2023).
+Settings: ``offset``, 0.1 unless said, or less where that does not leave k; one that is said and does not is refused.
 Reads: ``margin`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
 When: labels are noisy.  When not: early in training all margins are near 0; give it two epochs of warm-up.
 """
@@ -14,9 +15,16 @@ from fastprune.pruning.method import register
 from fastprune.pruning.statistics import Moments
 
 
-def aum(*, offset: float = 0.1) -> ScoreMethod:
-    """The method; ``offset`` as in `ScoreMethod`."""
-    return ScoreMethod("aum", metric="margin", source="step", smoothing=Moments("mean"), offset=offset)
+def aum(*, offset: float | None = None) -> ScoreMethod:
+    """The method; ``offset`` as in `ScoreMethod`, None for 0.1 or as much as leaves k."""
+    return ScoreMethod(
+        "aum",
+        metric="margin",
+        source="step",
+        smoothing=Moments("mean"),
+        offset=0.1 if offset is None else offset,
+        offset_yields=offset is None,
+    )
 
 
 register("aum", aum)

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
-from fastprune.pruning.statistics import Latest, Statistic
+from fastprune.pruning.statistics import Statistic, as_statistic
 
 
-def el2n(*, smoothing: Statistic = Latest(), offset: float = 0.0) -> ScoreMethod:  # noqa: B008  (frozen)
-    """The method with the authors' GLUE default, the latest score only; arguments as in `ScoreMethod`."""
-    return ScoreMethod("el2n", metric="el2n", source="pass", smoothing=smoothing, offset=offset)
+def el2n(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> ScoreMethod:
+    """The method with the authors' GLUE default, the latest score only; arguments as in `ScoreMethod`.
+
+    ``smoothing`` may also be text, see `fastprune.pruning.statistics.as_statistic`.
+    """
+    return ScoreMethod("el2n", metric="el2n", source="pass", smoothing=as_statistic(smoothing), offset=offset)
 
 
 register("el2n", el2n)

@@ -18,11 +18,22 @@ from __future__ import annotations
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
+from fastprune.pruning.statistics import Statistic, as_statistic
 
 
-def el2n_free(*, reentry: float = 0.0, rescore_every: int = 0) -> ScoreMethod:
-    """The method with the latest score only; arguments as in `ScoreMethod`."""
-    return ScoreMethod("el2n-free", metric="el2n", source="step", reentry=reentry, rescore_every=rescore_every)
+def el2n_free(
+    *, smoothing: Statistic | str = "latest", offset: float = 0.0, reentry: float = 0.0, rescore_every: int = 0
+) -> ScoreMethod:
+    """The method with the latest score only unless said; arguments as in `ScoreMethod` and `el2n`."""
+    return ScoreMethod(
+        "el2n-free",
+        metric="el2n",
+        source="step",
+        smoothing=as_statistic(smoothing),
+        offset=offset,
+        reentry=reentry,
+        rescore_every=rescore_every,
+    )
 
 
 register("el2n-free", el2n_free)

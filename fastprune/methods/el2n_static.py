@@ -14,9 +14,9 @@ from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
 
 
-def el2n_static() -> ScoreMethod:
-    """The method, scored once."""
-    return ScoreMethod("el2n-static", metric="el2n", source="once")
+def el2n_static(*, offset: float = 0.0) -> ScoreMethod:
+    """The method, scored once; ``offset`` as in `ScoreMethod`."""
+    return ScoreMethod("el2n-static", metric="el2n", source="once", offset=offset)
 
 
 register("el2n-static", el2n_static)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from fastprune.methods.ranking import note_ties
 from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
@@ -61,10 +62,15 @@ class Forgetting(Method):
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """The k largest counts, equal ones by a draw from (seed, cycle)."""
-        keys = history.value("correct").cpu().double() + uniforms(history.n, seed, cycle)
-        return unscored_first(
-            history, k, lambda scored, count: hardest(keys[scored.cpu()], count), cycle=cycle, seed=seed
-        )
+        events = history.value("correct").cpu()
+        keys = events.double() + uniforms(history.n, seed, cycle)
+
+        def most_forgotten(scored: Tensor, count: int) -> Selection:
+            kept = hardest(keys[scored.cpu()], count)
+            note_ties(self.name, events[scored.cpu()], kept.indices, "random")
+            return kept
+
+        return unscored_first(history, k, most_forgotten, cycle=cycle, seed=seed)
 
 
 register("forgetting", Forgetting)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
+from fastprune.pruning.statistics import Statistic, as_statistic
 
 
-def grand(*, offset: float = 0.0) -> ScoreMethod:
-    """The method with the latest score only."""
-    return ScoreMethod("grand", metric="grand", source="pass", offset=offset)
+def grand(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> ScoreMethod:
+    """The method with the latest score only unless said; arguments as in `el2n`."""
+    return ScoreMethod("grand", metric="grand", source="pass", smoothing=as_statistic(smoothing), offset=offset)
 
 
 register("grand", grand)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from fastprune.methods.score_method import ScoreMethod
 from fastprune.pruning.method import register
+from fastprune.pruning.statistics import Statistic, as_statistic
 
 
-def loss() -> ScoreMethod:
-    """The method with the latest loss only."""
-    return ScoreMethod("loss", metric="loss", source="pass")
+def loss(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> ScoreMethod:
+    """The method with the latest loss only unless said; arguments as in `el2n`."""
+    return ScoreMethod("loss", metric="loss", source="pass", smoothing=as_statistic(smoothing), offset=offset)
 
 
 register("loss", loss)

@@ -8,16 +8,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fastprune.methods.unscored import check_offset, fitting_offset, unscored_first
+from fastprune.methods.ranking import keep_hardest
+from fastprune.methods.unscored import check_fits, check_offset, fitting_offset, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, Pass
 from fastprune.pruning.statistics import Latest, Statistic
-from fastprune.selection import Selection, random, window
+from fastprune.selection import Selection, random
 from fastprune.selection.by_rank import floor_of_share
+from fastprune.selection.ties import Ties
 
 Source = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
 the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
+
+DISCRETE = ("correct",)
+"""Metrics of few different values."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,12 @@ class ScoreMethod(Method):
         source: where the scores come from.
         smoothing: how scores over time become one.
         offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``):
-            mislabelled examples gather there.  In [0, 1).
+            mislabelled examples gather there.  In [0, 1).  A run that keeps more than it leaves is refused.
         rescore_every: with ``step``: before every so-many-th cycle a pass over the *pruned* examples refreshes
             their scores, which otherwise stay those of their last training step.  0: never.
         reentry: share of the k kept that is drawn at random from the others, in [0, 1).
         least_warmup: epochs on all examples that the statistic needs to tell any two apart.
+        offset_yields: True for an offset that nobody asked for: it shrinks until k examples are left.
     """
 
     name: str
@@ -45,6 +51,7 @@ class ScoreMethod(Method):
     rescore_every: int = 0
     reentry: float = 0.0
     least_warmup: int = 0
+    offset_yields: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         check_offset(self.offset)
@@ -62,6 +69,16 @@ class ScoreMethod(Method):
         return {self.metric: self.smoothing}
 
     @property
+    def ties(self) -> Ties:
+        """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
+        return "random" if self.metric in DISCRETE else "index"
+
+    @property
+    def rule_version(self) -> int:  # type: ignore[override]
+        """2 where ties are drawn, which was not so before."""
+        return 2 if self.ties == "random" else 1
+
+    @property
     def observes(self) -> bool:  # type: ignore[override]
         """True where the training steps' scores are used."""
         return self.source == "step"
@@ -72,16 +89,26 @@ class ScoreMethod(Method):
             return "all"
         return "pruned" if self.rescore_every and cycle > 1 and (cycle - 1) % self.rescore_every == 0 else None
 
+    def check_keep(self, n: int, k: int) -> None:
+        """Refuse an offset that leaves fewer than are ranked in."""
+        if not self.offset_yields:
+            check_fits(self.name, self.offset, n, k - self._drawn(n, k))
+
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """The hardest below the offset, and the re-entering share; O(n)."""
         value = history.value(self.metric)
 
         def hardest(scored: Tensor, count: int) -> Selection:
-            return window(value[scored], count, offset=fitting_offset(self.offset, len(scored), count))
+            offset = fitting_offset(self.offset, len(scored), count)
+            return keep_hardest(self.name, value[scored], count, offset=offset, ties=self.ties, seed=seed, cycle=cycle)
 
-        drawn = min(floor_of_share(self.reentry, k), history.n - k)
+        drawn = self._drawn(history.n, k)
         ranked = unscored_first(history, k - drawn, hardest, cycle=cycle, seed=seed)
         return ranked if not drawn else Selection(_with_drawn(ranked.indices, drawn, history.n, seed, cycle))
+
+    def _drawn(self, n: int, k: int) -> int:
+        """How many of the k are drawn from the pruned."""
+        return min(floor_of_share(self.reentry, k), n - k)
 
 
 def _with_drawn(kept: Tensor, count: int, n: int, seed: int, cycle: int) -> Tensor:

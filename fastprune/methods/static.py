@@ -2,9 +2,14 @@
 
 Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
 forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
-Rule: every cycle keeps the k examples of the largest score in the file.  ``method="static:PATH"``: a .parquet,
-.csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score` writes it; of several scores of an
-example, as in the ``scores.parquet`` of a run, the last counts.
+Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed decides,
+the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
+``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score`
+writes it.  Of several scores of an example the newest epoch counts, or the last row.  A file of several runs, as the
+``scores.parquet`` of a comparison, is refused until one is named:
+Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, of which
+confidence, margin, correct, correctness and aum are hardest where they are smallest; ``offset`` is the share dropped
+from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
 Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
 When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the scores
 costs a run or a good part of one, and what is hard early is not what is hard late.
@@ -20,11 +25,13 @@ import torch
 from torch import Tensor
 
 from fastprune.errors import UsageError
-from fastprune.methods.unscored import check_offset, fitting_offset
+from fastprune.methods.ranking import keep_hardest
+from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import read_scores
-from fastprune.selection import Selection, window
+from fastprune.score_files import SHRINKING, read_scores
+from fastprune.score_runs import Which
+from fastprune.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Static(Method):
     offset: float = 0.0
     digest: str = field(init=False)
     name = "static"
+    rule_version = 2
 
     def __post_init__(self) -> None:
         check_offset(self.offset)
@@ -57,20 +65,35 @@ class Static(Method):
                 "is trained on"
             )
 
+    def check_keep(self, n: int, k: int) -> None:
+        """Refuse an offset that leaves fewer than k."""
+        check_fits(self.name, self.offset, n, k)
+
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """The same k every cycle, as long as k stays the same."""
-        return window(self.scores, k, offset=fitting_offset(self.offset, history.n, k))
+        offset = fitting_offset(self.offset, history.n, k)
+        return keep_hardest(self.name, self.scores, k, offset=offset, ties="random", seed=seed)
 
 
-def static(path: str) -> Static:
-    """The method for the scores in a file, see `fastprune.score_files.read_scores`."""
-    scores = torch.from_numpy(read_scores(Path(path)))
+def static(
+    path: str,
+    *,
+    column: str = "score",
+    run: str | None = None,
+    seed: int | None = None,
+    epoch: int | None = None,
+    offset: float = 0.0,
+) -> Static:
+    """The method for the scores in a file, see `fastprune.score_files.read_scores`; ``offset`` as in `Static`."""
+    scores = torch.from_numpy(read_scores(Path(path), column, Which(run, seed, epoch)))
+    if column in SHRINKING:
+        scores = -scores
     broken = scores.isnan().nonzero().flatten()
     if len(broken):
         raise UsageError(
             f"{path}: the score of example {int(broken[0])} is NaN, and of {len(broken) - 1} others; score them again"
         )
-    return Static(scores)
+    return Static(scores, offset)
 
 
 register("static", static)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastprune.pruning.history import History
 from fastprune.selection import Selection, random
+from fastprune.selection.by_rank import floor_of_share
 
 
 def unscored_first(
@@ -59,6 +60,16 @@ def finite_value(history: History, metric: str) -> Tensor:
 def fitting_offset(offset: float, n: int, k: int) -> float:
     """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
     return min(offset, 1.0 - k / n)
+
+
+def check_fits(name: str, offset: float, n: int, k: int) -> None:
+    """Refuse an offset that leaves fewer than ``k`` of ``n`` examples."""
+    dropped = floor_of_share(offset, n)
+    if k > n - dropped:
+        raise ValueError(
+            f"method {name!r} drops the hardest {dropped} of {n} examples (offset={offset:g}), which leaves "
+            f"{n - dropped}, but {k} are to be kept; lower offset or keep_fraction"
+        )
 
 
 def check_offset(offset: float) -> None:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fastprune.pruning.history import History
+from fastprune.pruning.naming import MethodText, parse_method
 from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
@@ -48,12 +49,24 @@ class Method(ABC):
     least_warmup: int = 0
     """Epochs on all examples without which its first selections are among equals; a run with fewer is warned."""
 
+    warmup_epochs: int = 1
+    """Epochs on all examples first, as published, unless told otherwise."""
+
+    cycle_epochs: int = 1
+    """Epochs between two selections, as published, unless told otherwise."""
+
+    rule_version: int = 1
+    """Raised by one whenever the rule chooses other subsets than before: results of the older rule no longer count."""
+
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
         """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
         return None
 
     def check_size(self, n: int) -> None:  # noqa: B027  (most methods serve any)
         """Refuse a data set of ``n`` examples that it cannot serve, with a ValueError, before the run begins."""
+
+    def check_keep(self, n: int, k: int) -> None:  # noqa: B027  (most methods keep any)
+        """Refuse to keep ``k`` of ``n`` examples where the settings leave fewer, with a ValueError, before the run."""
 
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
@@ -90,19 +103,42 @@ def method_names() -> list[str]:
 def get_method(method: str | Method) -> Method:
     """The method itself, or a fresh one of that registered name.
 
+    Text is a name, ``name:text``, or ``name(setting=value, …)`` with literals as values, such as
+    ``"orderdp(ratio=0.375)"``; see `parse_method`.
+
     Raises:
-        ValueError: no method has that name; the message lists those that exist.
+        ValueError: no method has that name, or it has no such setting; the message lists those that exist.
     """
     if not isinstance(method, str):
         return method
-    name, colon, argument = method.partition(":")
-    if name not in _REGISTRY:
+    wanted = parse_method(method)
+    if wanted.name not in _REGISTRY:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(method_names())}")
-    factory = _REGISTRY[name]
-    arguments = (argument,) if colon else ()
+    factory = _REGISTRY[wanted.name]
     try:
-        inspect.signature(factory).bind(*arguments)
+        inspect.signature(factory).bind(*wanted.positional, **wanted.settings)
     except TypeError:
-        given = f"takes no argument, got {argument!r}" if colon else f"needs an argument: {name}:..."
-        raise ValueError(f"method {name!r} {given}; see `fastprune methods {name}`") from None
-    return factory(*arguments)
+        raise ValueError(f"{_misfit(method, wanted, factory)}; see `fastprune methods {wanted.name}`") from None
+    try:
+        return factory(*wanted.positional, **wanted.settings)
+    except TypeError as error:  # such as text where a number belongs
+        raise ValueError(f"method {method!r}: {error}") from None
+
+
+def factory_of(name: str) -> Callable[..., Method]:
+    """What makes the method of that registered name; its arguments are the method's settings."""
+    return _REGISTRY[name]
+
+
+def _misfit(text: str, wanted: MethodText, factory: Callable[..., Method]) -> str:
+    """Why the factory cannot be called like this."""
+    settings = inspect.signature(factory).parameters
+    required = [name for name, parameter in settings.items() if parameter.default is inspect.Parameter.empty]
+    unknown = [name for name in wanted.settings if name not in settings]
+    if unknown:
+        there = f"its settings are {', '.join(settings)}" if settings else "it has none"
+        return f"method {text!r} has no setting {unknown[0]!r}: {there}"
+    if wanted.positional and not required:
+        there = f"; say {', '.join(f'{name}=…' for name in settings)} by name" if settings else ""
+        return f"method {wanted.name!r} takes no argument, got {str(wanted.positional[0])!r}{there}"
+    return f"method {wanted.name!r} needs an argument: {wanted.name}:..."

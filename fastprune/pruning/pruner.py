@@ -33,10 +33,11 @@ class PruningOptions(TypedDict, total=False):
     keep_fraction: Required[KeepFraction]
     """Share of the examples kept after the warm-up, in (0, 1]; at 1.0 nothing changes.  Also a `LinearRamp`, a
     `CosineRamp`, a function of progress, or a `Budget`."""
-    warmup_epochs: int
-    """Epochs on all examples first (τ, 1 by default).  With 0 the first subset is random."""
-    cycle_epochs: int
-    """Epochs between two selections (T, 1 by default)."""
+    warmup_epochs: int | None
+    """Epochs on all examples first (τ).  With 0 the first subset is random.  None, the default, is the method's own: 1,
+    and 0 for ``rs2`` and ``orderdp``."""
+    cycle_epochs: int | None
+    """Epochs between two selections (T).  None, the default, is the method's own, 1."""
     final_share: float | None
     """Share of the epochs at the end on all examples again (InfoBatch's 1 − δ); by default the method's own."""
 
@@ -89,6 +90,9 @@ class DynamicPruner:
         self.method = get_method(method)
         self.method.check_size(n)
         self.schedule = _schedule(self.method, **options)
+        constant = self.schedule.constant_size(n)
+        if constant is not None and constant < n:
+            self.method.check_keep(n, constant)
         self.seed = operator.index(seed)
         self.fingerprint = fingerprint
         if self.schedule.warmup_epochs < self.method.least_warmup and not self.schedule.keeps_all:
@@ -123,8 +127,15 @@ class DynamicPruner:
     # --- the run as a stream -------------------------------------------------------------------
 
     def phases(self, epochs: int) -> list[Phase]:
-        """The phases of a run of ``epochs`` user epochs."""
-        return self.schedule.phases(self.n, epochs)
+        """The phases of a run of ``epochs`` user epochs.
+
+        Raises:
+            ValueError: the method cannot keep as many as one of them asks for.
+        """
+        phases = self.schedule.phases(self.n, epochs)
+        for size in {phase.size for phase in phases if phase.size < self.n}:
+            self.method.check_keep(self.n, size)
+        return phases
 
     def total_examples(self, epochs: int) -> int:
         """Training examples of a plain run of ``epochs`` user epochs: τN + Σ k_t."""
@@ -495,6 +506,9 @@ def _schedule(method: Method, **options: Unpack[PruningOptions]) -> Schedule:
         raise TypeError("keep_fraction is required: the share of the examples kept after the warm-up, such as 0.5")
     chosen = options.get("final_share")
     share = method.final_share if chosen is None else chosen
-    keep, warmup, cycle = options["keep_fraction"], options.get("warmup_epochs", 1), options.get("cycle_epochs", 1)
+    warmup, cycle = options.get("warmup_epochs"), options.get("cycle_epochs")
+    warmup = method.warmup_epochs if warmup is None else warmup
+    cycle = method.cycle_epochs if cycle is None else cycle
+    keep = options["keep_fraction"]
     schedule = Schedule(keep, warmup, cycle, share)
     return Schedule(1.0, warmup, cycle) if method.keeps_all else schedule

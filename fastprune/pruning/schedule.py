@@ -102,6 +102,10 @@ class Schedule:
         """True when every epoch of every run is on all examples."""
         return self.keep_fraction == 1.0
 
+    def constant_size(self, n: int) -> int | None:
+        """How many of ``n`` examples every cycle keeps, if that is known without the number of epochs."""
+        return max(1, round(self.keep_fraction * n)) if isinstance(self.keep_fraction, float) else None
+
     def phases(self, n: int, epochs: int) -> list[Phase]:
         """The phases of a run of ``epochs`` user epochs over ``n`` examples, in order."""
         if n < 1:

@@ -174,6 +174,29 @@ class Moments:
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
 
 
+def as_statistic(smoothing: Statistic | str) -> Statistic:
+    """The statistic itself, or the one that the text means.
+
+    Text is ``latest``, ``ema`` (the paper's joint NLU default), ``ema:ALPHA:DEVIATION``, or ``mean:M`` of the last M.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if not isinstance(smoothing, str):
+        return smoothing
+    kind, *numbers = smoothing.split(":")
+    try:
+        if kind == "latest" and not numbers:
+            return Latest()
+        if kind == "ema" and len(numbers) in (0, 2):
+            return EMA(*map(float, numbers))
+        if kind == "mean" and len(numbers) == 1:
+            return Mean(int(numbers[0]))
+    except ValueError:
+        pass
+    raise ValueError(f"smoothing is latest, ema, ema:ALPHA:DEVIATION or mean:M with M >= 1, got {smoothing!r}")
+
+
 def spread(values: Tensor, count: Tensor) -> Tensor:
     """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row (all, if it has fewer), (B,) of (B, W)."""
     width = values.shape[1]

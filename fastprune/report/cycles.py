@@ -115,7 +115,7 @@ def _recorded_map(
 
 
 def _score_map(scores: Mapping[str, np.ndarray], run: str, seed: int) -> DataMap:
-    mine = (scores["run"] == run) & (scores["seed"] == seed)
+    mine = _of_cycles(scores, run, seed)
     index, score = scores["index"][mine], scores["score"][mine].astype(np.float64)
     finite = np.isfinite(score)
     n = int(index.max()) + 1
@@ -125,9 +125,14 @@ def _score_map(scores: Mapping[str, np.ndarray], run: str, seed: int) -> DataMap
     squares = np.bincount(index[finite], weights=(score[finite] - middle[index[finite]]) ** 2, minlength=n) / safe
     seen = count > 0
     kept = _last_kept(scores, run, seed)
-    assert kept is not None
     return DataMap(
-        run, seed, middle[seen], np.sqrt(squares[seen]), kept[seen], recorded=False, cycles=_cycles(scores, run, seed)
+        run,
+        seed,
+        middle[seen],
+        np.sqrt(squares[seen]),
+        None if kept is None else kept[seen],
+        recorded=False,
+        cycles=_cycles(scores, run, seed),
     )
 
 
@@ -135,7 +140,7 @@ def _last_kept(scores: Mapping[str, np.ndarray] | None, run: str, seed: int) -> 
     """Whether each example was kept in the last cycle, by index."""
     if scores is None:
         return None
-    mine = (scores["run"] == run) & (scores["seed"] == seed)
+    mine = _of_cycles(scores, run, seed)
     if not mine.any():
         return None
     last = mine & (scores["epoch"] == scores["epoch"][mine].max())
@@ -145,4 +150,11 @@ def _last_kept(scores: Mapping[str, np.ndarray] | None, run: str, seed: int) -> 
 
 
 def _cycles(scores: Mapping[str, np.ndarray], run: str, seed: int) -> int:
-    return len(np.unique(scores["epoch"][(scores["run"] == run) & (scores["seed"] == seed)]))
+    return len(np.unique(scores["epoch"][_of_cycles(scores, run, seed)]))
+
+
+def _of_cycles(scores: Mapping[str, np.ndarray], run: str, seed: int) -> np.ndarray:
+    """Which rows are a run's, (m,) bool, without the scores at its end, which chose nothing."""
+    mine = (scores["run"] == run) & (scores["seed"] == seed)
+    chosen = np.unique(scores["epoch"][mine & scores["kept"].astype(bool)])
+    return mine & np.isin(scores["epoch"], chosen)

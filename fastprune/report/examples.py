@@ -28,7 +28,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The highest and the lowest scores of the last cycle of one run, most extreme first."""
+    """The highest and the lowest of the newest scores of one run, most extreme first."""
 
     run: str
     seed: int
@@ -46,7 +46,8 @@ def extremes(
     """
     mine = (scores["run"] == run) & (scores["seed"] == seed)
     epoch = int(scores["epoch"][mine].max())
-    cycles = len(np.unique(scores["epoch"][mine]))
+    # The scores at the end of a run chose nothing: no cycle began with them.
+    cycles = len(np.unique(scores["epoch"][mine & scores["kept"].astype(bool)]))
     kept = np.bincount(scores["index"][mine], weights=scores["kept"][mine]).astype(int)
     last = mine & (scores["epoch"] == epoch) & np.isfinite(scores["score"])
     index, score = scores["index"][last], scores["score"][last]

@@ -6,7 +6,9 @@
                    first), and of its selection churn (share of the kept that were not kept before) and threshold;
                    and, counted from the run's start, examples_seen, steps, train_seconds, score_seconds,
                    select_seconds and their sum ``seconds`` (evaluation excluded).
-``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.
+``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
+                   learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
+                   false.
 ``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
                    recorded them.
 ``summary.json``   data, model and one row per run (see `fastprune.report.summary`).

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fastprune.selection.by_rank import count_dropped, hardest
 from fastprune.selection.checks import as_tensor, check_count, check_scores, finite
-from fastprune.selection.draws import uniforms
+from fastprune.selection.draws import of_class, uniforms
+from fastprune.selection.ties import Ties
 from fastprune.selection.topk import select_topk
 from fastprune.selection.types import Selection
 
@@ -19,7 +20,14 @@ Quota = Literal["proportional", "equal", "sqrt"]
 
 
 def stratified(
-    scores: Tensor | np.ndarray, k: int, seed: int, round: int, *, offset: float = 0.0, strata: int = 50
+    scores: Tensor | np.ndarray,
+    k: int,
+    seed: int,
+    round: int,
+    *,
+    offset: float = 0.0,
+    strata: int = 50,
+    ties: Ties = "index",
 ) -> Selection:
     """k examples spread over the range of the scores: CCS, coverage-centric coreset selection.
 
@@ -34,6 +42,7 @@ def stratified(
         offset: share of all n examples that is dropped from the hard end, in [0, 1): the paper's beta, 0 to 0.3
             there, the larger the fewer are kept.
         strata: number of strata, at least 1.
+        ties: which of equal scores the offset drops, as for `select_topk`.
 
     Raises:
         ValueError: offset or strata are out of range, fewer than k examples remain, a score is infinite or NaN.
@@ -53,7 +62,7 @@ def stratified(
         )
     if k == 0:
         return Selection(_join([])).to(scores.device)
-    hard = select_topk(scores, dropped).cpu()
+    hard = select_topk(scores, dropped, ties=ties, seed=seed, round=round).cpu()
     # With the least value they do not widen the range; with a number beyond the others they are the last group.
     numbers = _strata(values.index_fill(0, hard, values.min()), strata).index_fill_(0, hard, strata)
     members = _groups(numbers)[: -1 if dropped else None]
@@ -87,9 +96,9 @@ def class_balanced(
             "sqrt" the root of n_c. A class that has fewer than its share gives all; the others share the rest.
             Shares are rounded by largest remainder, of equal remainders for the smaller label.
         inner: a strategy ``(scores, k) -> Selection``, e.g. ``partial(window, offset=0.05)``. It sees the scores
-            of one class, in order of index, so that one that draws gives the j-th of every class the same number.
-            Its weights are passed on: they stand for the mean loss of each class, and hence for that of all
-            examples only under the proportional quota. Where it gives none they are 1.
+            of one class, in order of index. If it draws, the label is part of the counter, so that the j-th examples
+            of two classes draw apart. Its weights are passed on: they stand for the mean loss of each class, and
+            hence for that of all examples only under the proportional quota. Where it gives none they are 1.
 
     Raises:
         ValueError: labels are not (n,) integers, the quota is unknown, k is out of range; and as `inner`.
@@ -106,12 +115,13 @@ def class_balanced(
     n, k = len(scores), check_count(k)
     if k > n:
         raise ValueError(f"k must be in [0, {n}] for {n} scores, got {k}")
-    members = _groups(labels.to("cpu", torch.int64))
+    classes = labels.to("cpu", torch.int64)
+    members = _groups(classes)
     sizes = [len(m) for m in members]
-    selections = [
-        inner(scores[m.to(scores.device)], count).to("cpu")
-        for m, count in zip(members, quotas(k, sizes, quota), strict=True)
-    ]
+    selections = []
+    for m, count in zip(members, quotas(k, sizes, quota), strict=True):
+        with of_class(int(classes[m[0]])):
+            selections.append(inner(scores[m.to(scores.device)], count).to("cpu"))
     kept = _join([m[s.indices] for m, s in zip(members, selections, strict=True)])
     order = kept.argsort()
     if all(s.weights is None for s in selections):

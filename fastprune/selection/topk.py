@@ -11,21 +11,47 @@ from torch import Tensor
 
 import fastprune._core as _core
 from fastprune.gpu import runs_triton
-from fastprune.selection.checks import NanPolicy, check_count, check_nan_policy, check_scores, refuse_nan
+from fastprune.selection.checks import NanPolicy, as_tensor, check_count, check_nan_policy, check_scores, refuse_nan
+from fastprune.selection.ties import Ties, check_ties, redraw, tie_priorities
 
 _NAN_POLICIES = _core.NanPolicy.__members__
 
 
 @overload
-def select_topk(scores: Tensor, k: int, *, largest: bool = True, nan: NanPolicy = "raise") -> Tensor: ...
+def select_topk(
+    scores: Tensor,
+    k: int,
+    *,
+    largest: bool = True,
+    nan: NanPolicy = "raise",
+    ties: Ties = "index",
+    seed: int = 0,
+    round: int = 0,
+) -> Tensor: ...
 
 
 @overload
-def select_topk(scores: np.ndarray, k: int, *, largest: bool = True, nan: NanPolicy = "raise") -> np.ndarray: ...
+def select_topk(
+    scores: np.ndarray,
+    k: int,
+    *,
+    largest: bool = True,
+    nan: NanPolicy = "raise",
+    ties: Ties = "index",
+    seed: int = 0,
+    round: int = 0,
+) -> np.ndarray: ...
 
 
 def select_topk(
-    scores: Tensor | np.ndarray, k: int, *, largest: bool = True, nan: NanPolicy = "raise"
+    scores: Tensor | np.ndarray,
+    k: int,
+    *,
+    largest: bool = True,
+    nan: NanPolicy = "raise",
+    ties: Ties = "index",
+    seed: int = 0,
+    round: int = 0,
 ) -> Tensor | np.ndarray:
     """The indices of the k largest scores, ascending.
 
@@ -36,11 +62,14 @@ def select_topk(
         largest: False selects the k smallest.
         nan: what a NaN score means. "raise" refuses it, "first" selects it before every number (it may
             be what a broken example looks like), "last" after every number, whatever `largest` says.
+        ties: which of the equal scores at the threshold are selected. "index": those with the smaller index.
+            "random": a part of them drawn from (seed, round), each with the same chance. Use it for scores of few
+            different values, such as counts: data are often sorted by class, and the index then decides the class.
+        seed, round: integers, for ties="random" alone; each pair draws anew, the same pair the same.
 
     Returns:
         (k,) int64, strictly ascending; an array for an array, a tensor on the scores' device for a
-        tensor. Of equal scores at the threshold those with the smaller index are selected; -0.0 equals
-        0.0 and infinities are ordinary values.
+        tensor. -0.0 equals 0.0 and infinities are ordinary values.
 
     Raises:
         ValueError: a score is NaN (the first position is named), scores are not 1-D, k is out of range.
@@ -49,14 +78,32 @@ def select_topk(
     Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
     and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
     selected there (`triton_topk`); "raise" waits for the device. Those on other devices, and
-    without Triton, go through the CPU.
+    without Triton, go through the CPU. ties="random" takes a draw for each score and a key of 4 or 8 bytes more.
     """
     check_nan_policy(nan)
+    if ties != "index":
+        check_ties(ties)
+        return _select_drawn(scores, k, largest, nan, seed, round)
     if isinstance(scores, np.ndarray):
         return _select_numpy(scores, k, largest, nan).numpy()
     if isinstance(scores, Tensor):
         return _select_torch(scores.detach().resolve_neg(), k, largest, nan)
     raise TypeError(f"scores must be a torch.Tensor or numpy.ndarray, got {type(scores).__name__}; use numpy.asarray")
+
+
+def _select_drawn(
+    scores: Tensor | np.ndarray, k: int, largest: bool, nan: NanPolicy, seed: int, round: int
+) -> Tensor | np.ndarray:
+    kept = select_topk(scores, k, largest=largest, nan=nan)
+    if not 0 < len(kept) < len(scores):
+        return kept
+    above, tied, wanted = redraw(as_tensor(scores), as_tensor(kept), largest=largest, nan=nan)
+    if wanted < len(tied):
+        priorities = tie_priorities(len(scores), seed, round)[tied.cpu()]
+        drawn = tied[select_topk(priorities, wanted).to(tied.device)]
+        chosen = torch.cat([above, drawn]).sort().values
+        kept = chosen.numpy() if isinstance(kept, np.ndarray) else chosen
+    return kept
 
 
 def _check_k(k: int, n: int) -> int:

@@ -90,7 +90,14 @@ def test_the_learning_rate_ends_at_zero_in_every_run(compared):
 def test_scores_hold_every_cycle_of_the_scored_methods(compared):
     table = parquet.read_table(compared[0] / "scores.parquet").to_pandas()
     assert set(table["run"]) == {"el2n 0.5", "el2n-free 0.5"}
-    cycles = table.groupby(["run", "seed", "epoch"])
+    # A pass before each cycle, of 2 epochs; the training steps' own scores also at the end.
+    assert {run: set(part["epoch"]) for run, part in table.groupby("run")} == {
+        "el2n 0.5": {1, 3},
+        "el2n-free 0.5": {1, 3, 4},
+    }
+    last = table[table["epoch"] == 4]
+    assert len(last) == 2 * 80 and not last["kept"].any()
+    cycles = table[table["epoch"] < 4].groupby(["run", "seed", "epoch"])
     assert set(cycles["kept"].sum()) == {40}
     assert set(cycles["index"].count()) == {80}
     for _, cycle in cycles:

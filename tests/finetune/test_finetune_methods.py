@@ -162,7 +162,8 @@ def everything(request, joint_folder, table_file, tiny_model, tmp_path_factory):
     file = base / "mine.csv"
     file.write_text("index,score\n" + "".join(f"{i},{(i * 7) % n}\n" for i in range(n)))
     methods = [f"static:{file}" if name == "static" else name for name in method_names()]
-    arguments = ["--data", data, "--model", tiny_model, "--out", base / "run", "--epochs", 4, "--cycle-epochs", 1]
+    arguments = ["--data", data, "--model", tiny_model, "--out", base / "run", "--epochs", 4]
+    arguments += ["--warmup-epochs", 1, "--cycle-epochs", 1]
     arguments += ["--lr", "3e-3", "--batch-size", 8, "--precision", "fp32", "--keep-fraction", "linear:0.6:0.4"]
     arguments += ["--final-share", 0]
     with pytest.MonkeyPatch.context() as patch:
@@ -197,6 +198,20 @@ def test_data_maps_are_recorded_where_a_method_looks_at_confidence(everything):
     # After its last selection the examples that were not kept have not been looked at again.
     last = scores[scores["run"].str.startswith("cartography") & (scores["epoch"] == 3) & ~scores["kept"]]
     assert np.array(table["variability"])[last["index"]] == pytest.approx(last["score"].to_numpy())
+
+
+def test_the_last_epochs_scores_are_written(everything):
+    """After 4 epochs a method that learns from the training steps has 4 rows of an example, one with a pass 3."""
+    run, n = everything
+    scores = parquet.read_table(run / "scores.parquet").to_pandas()
+    for name in ("el2n-free", "aum", "cartography", "ucb", "infobatch", "el2n", "loss"):
+        mine = scores[scores["run"] == f"{name} linear:0.6:0.4"]
+        epochs = [1, 2, 3] if name in ("el2n", "loss") else [1, 2, 3, 4]
+        assert sorted(set(mine["epoch"])) == epochs and (mine.groupby("index").size() == len(epochs)).all()
+        assert not mine[mine["epoch"] == 4]["kept"].any()
+    free = scores[scores["run"] == "el2n-free linear:0.6:0.4"].pivot(index="index", columns="epoch", values="score")
+    kept = scores[(scores["run"] == "el2n-free linear:0.6:0.4") & (scores["epoch"] == 3)].set_index("index")["kept"]
+    assert (free[4] != free[3])[kept].mean() > 0.9 and (free[4] == free[3])[~kept].all(), "those trained on moved"
 
 
 def test_too_many_classes_for_probabilities_are_refused():

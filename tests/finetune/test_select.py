@@ -128,6 +128,74 @@ def test_of_the_cycles_of_a_run_the_last_counts(capsys, tmp_path):
     assert [row["index"] for row in rows(tmp_path / "k.csv")] == [2, 3]
 
 
+def test_of_several_runs_one_must_be_named(capsys, tmp_path):
+    columns = {
+        "run": np.repeat(["el2n 0.5", "el2n 0.5", "random 0.5"], 4),
+        "seed": np.repeat([0, 1, 0], 4),
+        "epoch": np.repeat([1, 1, 1], 4),
+        "index": np.tile(np.arange(4), 3),
+        "score": np.array([9, 8, 1, 2, 1, 2, 9, 8, 1, 9, 1, 8], dtype=np.float32),
+    }
+    path = tmp_path / "scores.parquet"
+    parquet.write_table(pa.table(columns), path)
+
+    def of(*more):
+        status, _, said = select(capsys, path, tmp_path / "k.csv", "--keep-fraction", 0.5, *more)
+        return [int(row["index"]) for row in rows(tmp_path / "k.csv")] if status == 0 else said
+
+    refused = of()
+    assert (
+        refused.count("\n") == 1 and "several runs (el2n 0.5, seed 0; el2n 0.5, seed 1; random 0.5, seed 0)" in refused
+    )
+    assert "several runs (el2n 0.5, seed 0; el2n 0.5, seed 1)" in of("--run", "el2n 0.5")
+    assert of("--run", "el2n 0.5", "--run-seed", 0) == [0, 1]
+    assert of("--run", "el2n 0.5", "--run-seed", 1) == [2, 3]
+    assert of("--run", "random 0.5") == [1, 3]
+    assert "no rows of run 'grand', only of 'el2n 0.5', 'random 0.5'" in of("--run", "grand")
+    assert "no rows of seed 7, only of 0, 1" in of("--run-seed", 7)
+    assert (
+        "go with a file of scores"
+        in select(capsys, tmp_path, tmp_path / "k.csv", "--keep-fraction", 0.5, "--run", "a")[2]
+    )
+
+
+def test_of_several_epochs_the_newest_counts_and_another_can_be_named(capsys, tmp_path):
+    """Whatever the order of the rows."""
+    columns = {
+        "epoch": np.repeat([2, 1], 4),
+        "index": np.tile(np.arange(4), 2),
+        "score": np.array([9, 8, 1, 2, 1, 2, 9, 8], dtype=np.float32),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "s.parquet")
+    found = []
+    for more in ((), ("--run-epoch", 1), ("--run-epoch", 2)):
+        status, _, said = select(capsys, tmp_path / "s.parquet", tmp_path / "k.csv", "--keep-fraction", 0.5, *more)
+        assert status == 0 and ("holds scores of 2 epochs; of each example the newest" in said) == (not more)
+        found.append([row["index"] for row in rows(tmp_path / "k.csv")])
+    assert found == [[0, 1], [2, 3], [0, 1]]
+
+
+def test_of_equal_scores_a_draw_from_the_seed_decides(capsys, tmp_path):
+    counts = np.random.default_rng(0).poisson(0.1, 1000)
+    (tmp_path / "f.csv").write_text("index,score\n" + "".join(f"{i},{c}\n" for i, c in enumerate(counts)))
+    tied = int((counts == 0).sum())
+
+    def of(*more):
+        status, _, said = select(capsys, tmp_path / "f.csv", tmp_path / "k.csv", "--keep-fraction", 0.3, *more)
+        assert status == 0
+        return [int(row["index"]) for row in rows(tmp_path / "k.csv")], said
+
+    first, said = of()
+    assert f"note: the cut falls into a tie: {tied} of 1000 examples have the same score, and a seeded draw" in said
+    by_class = np.bincount(np.array(first) // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert of()[0] == first != of("--seed", 1)[0]
+    by_index, said = of("--ties", "index")
+    assert by_index == selection.hardest(torch.from_numpy(counts), 300).indices.tolist()
+    assert "and the smaller index decides" in said
+    assert "note" not in of("--strategy", "random")[1]
+
+
 def test_training_dynamics_are_a_source_of_scores(capsys, tmp_path):
     # Example i wavers by i logits, and is right in the first i epochs of 4.
     for epoch in range(4):
@@ -152,6 +220,10 @@ BAD = {
     "text column": (["--column", "label"], "'label' must be numbers"),
     "offset": (["--offset", 0.1], "--offset goes with"),
     "too much offset": (["--strategy", "window", "--offset", 0.7], "lower k or offset"),
+    "too much offset in classes": (
+        ["--strategy", "class-balanced", "--labels", "label", "--offset", 0.6],
+        "--offset 0.6 and --keep-fraction 0.5 exceed 1 together",
+    ),
     "labels missing": (["--strategy", "class-balanced"], "--labels COLUMN"),
     "labels alone": (["--labels", "label"], "--labels COLUMN"),
     "weighted": (["--weighted"], "--weighted goes with"),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from recorded import Recorded, scored, top, uniform
 
 from fastprune.methods.ccs import CCS
+from fastprune.methods.kmeans import kmeans_groups
 from fastprune.methods.orderdp import OrderDP
-from fastprune.methods.seta import SeTa, kmeans_groups
+from fastprune.methods.seta import SeTa
 from fastprune.methods.ucb import UCB
 from fastprune.pruning import History, get_method
 from fastprune.selection import random
@@ -84,31 +86,99 @@ def test_groups_are_the_optimum_where_the_values_are_in_clusters(groups, sizes):
     assert found == pytest.approx(best, rel=1e-12)
 
 
-def window_of(group, groups, width, cycle, k):
-    """Which examples cycle 1, 2, … may draw from."""
+def least_squared_error(values, groups):
+    """The optimum, by the plain recursion over all cuts."""
+    ordered = np.sort(values.astype(np.float64))
+    n = len(ordered)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (ordered, ordered**2))
+    starts = np.arange(n)
+    least = np.full(n + 1, np.inf)
+    least[0] = 0.0
+    for _ in range(groups):
+        following = least.copy()
+        for stop in range(1, n + 1):
+            start = starts[:stop]
+            total = sums[stop] - sums[start]
+            error = squares[stop] - squares[start] - total**2 / (stop - start)
+            following[stop] = min(following[stop], (least[start] + error).min())
+        least = following
+    return least[n]
+
+
+LOSSES = {
+    "uniform": lambda rng, n: rng.random(n),
+    "bimodal": lambda rng, n: np.where(rng.random(n) < 0.7, rng.normal(0.05, 0.02, n), rng.normal(3.0, 0.6, n)),
+    "lognormal": lambda rng, n: rng.lognormal(-2.0, 2.0, n),
+    "softplus": lambda rng, n: np.log1p(np.exp(-rng.normal(4.0, 3.0, n))),
+    "few values": lambda rng, n: rng.integers(0, 6, n) / 4.0,
+    "one outlier": lambda rng, n: np.append(rng.random(n - 1), 1e6),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("groups, n, seed", [(10, 1700, 1), (5, 300, 2)])
+def test_groups_are_as_good_as_the_optimum(kind, groups, n, seed):
+    """1,700 values are more than the thousand stretches that the search runs on."""
+    values = LOSSES[kind](np.random.default_rng(seed), n).astype(np.float32)
+    found = squared_error(values.astype(np.float64), kmeans_groups(torch.from_numpy(values), groups).numpy())
+    assert found <= 1.001 * least_squared_error(values, groups) + 1e-12
+
+
+def test_groups_of_a_million_losses_take_no_longer_than_three_tenths_of_a_second():
+    values = torch.from_numpy(LOSSES["softplus"](np.random.default_rng(0), 1_000_000).astype(np.float32))
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        kmeans_groups(values, 10)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) <= 0.3
+
+
+def window_of(groups, width, cycle):
+    """The first group of the window of cycle 1, 2, … and the first group behind it."""
     size = max(1, round(groups * width))
     start = (cycle - 1) % (groups - size + 1)
-    inside = set(range(groups)) if cycle == 1 else set(range(start, start + size))
-    while sum(g in inside for g in group) < k:
-        inside.add(max(inside) + 1 if max(inside) + 1 < groups else min(inside) - 1)
-    return {i for i, g in enumerate(group) if g in inside}
+    return (0, groups) if cycle == 1 else (start, start + size)
 
 
 @pytest.mark.parametrize("groups, width", [(10, 0.5), (5, 0.6), (4, 1.0), (3, 0.1)])
 @pytest.mark.parametrize("k", [5, 20, 39])
 def test_seta_draws_from_a_window_that_slides_from_easy_to_hard(groups, width, k):
+    """A window of more than k draws; one of fewer is kept whole, and the next harder groups fill it up."""
     method = SeTa(groups=groups, width=width)
     run = Recorded(method, uniform)
     last = torch.tensor([values[-1] for values in run.past])
     group = kmeans_groups(last, groups).tolist()
+    members = [{i for i, g in enumerate(group) if g == number} for number in range(groups)]
     for cycle in range(1, 10):
-        pool = window_of(group, groups, width, cycle, k)
+        start, stop = window_of(groups, width, cycle)
+        whole, pool = set(), set().union(*members[start:stop])
+        for number in [*range(stop, groups), *range(start - 1, -1, -1)]:
+            if len(whole | pool) >= k:
+                break
+            whole, pool = whole | pool, members[number]
         drawn = set()
-        for seed in range(60):
-            kept = run.select(method, k, cycle=cycle, seed=seed).indices.tolist()
-            assert len(kept) == k and set(kept) <= pool
-            drawn |= set(kept)
-        assert len(drawn) >= min(len(pool), 3 * k // 2), "drawn, not the same again and again"
+        for seed in range(25):
+            kept = set(run.select(method, k, cycle=cycle, seed=seed).indices.tolist())
+            assert len(kept) == k and whole <= kept <= whole | pool
+            drawn |= kept - whole
+        assert len(drawn) >= min(len(pool), 3 * (k - len(whole)) // 2), "drawn, not the same again and again"
+
+
+def test_a_window_of_seta_is_no_uniform_half_of_skewed_losses():
+    """Kept shares by tenths of the loss, easy to hard: easy windows leave the hard out, hard ones keep them all."""
+    n = 5000
+    method = SeTa()
+    loss = np.log1p(np.exp(-np.random.default_rng(0).normal(4.0, 3.0, n))).astype(np.float32)
+    history = scored(method, loss)
+    tenth = np.argsort(np.argsort(loss)) * 10 // n
+    shares = {}
+    for cycle in range(2, 8):
+        kept = method.select(history, n // 2, cycle=cycle, epoch=cycle, seed=0).indices.numpy()
+        shares[cycle] = np.bincount(tenth[kept], minlength=10) / (n / 10)
+    hardest = [shares[cycle][9] for cycle in (7, 2, 3, 4, 5, 6)]  # cycle 7 begins again at the easiest
+    assert hardest[0] < 0.4 and hardest[-1] == 1.0, "the last window holds the hardest tenth whole"
+    assert hardest == sorted(hardest)
 
 
 @pytest.mark.parametrize("options", [dict(groups=0), dict(width=0.0), dict(width=1.2)])
@@ -134,10 +204,51 @@ def test_ucb_is_the_moving_mean_and_a_bonus_for_rarity(c, k):
     assert run.select(method, k).indices.tolist() == top(bounds, k)
 
 
-@pytest.mark.parametrize("c", [-1.0, float("inf"), float("nan")])
-def test_ucb_names_a_bad_c(c):
-    with pytest.raises(ValueError, match="c must be"):
-        UCB(c=c)
+@pytest.mark.parametrize("c, alpha", [(0.0, 0.8), (1.0, 0.8), (10.0, 0.3)])
+@pytest.mark.parametrize("k", [1, 15, 39])
+def test_ucbs_public_form_is_the_moving_mean_and_the_moving_variance(c, alpha, k):
+    method = UCB(bonus="variance", c=c, alpha=alpha)
+    run = Recorded(method, uniform, epochs=9, share=0.4)
+    bounds = []
+    for values in run.past:
+        mean = variance = 0.0
+        for value in values:
+            variance = (1 - alpha) * variance + alpha * (value - mean) ** 2
+            mean = (1 - alpha) * mean + alpha * value
+        bounds.append(mean + c * variance)
+    np.testing.assert_allclose(run.history.value("loss").numpy(), bounds, rtol=1e-5)
+    assert run.select(method, k).indices.tolist() == top(bounds, k)
+    assert sum(s.bytes_per_example for s in method.statistics.values()) == 8
+
+
+def test_the_forms_of_ucb_keep_other_examples():
+    steady, moving = [1.0] * 6, [0.2, 1.6] * 3  # the moving mean of the second is lower at the end of a low value
+    method = UCB(bonus="variance", c=2.0)
+    history = History(2, method.statistics)
+    for epoch, losses in enumerate(zip(steady[:5], moving[:5], strict=True)):
+        history.update(torch.arange(2), {"loss": torch.tensor(losses)}, epoch)
+    assert method.select(history, 1, cycle=1, epoch=5, seed=0).indices.tolist() == [1]
+    plain = UCB(bonus="variance", c=0.0)
+    history_of_means = History(2, plain.statistics)
+    for epoch, losses in enumerate(zip(steady[:5], moving[:5], strict=True)):
+        history_of_means.update(torch.arange(2), {"loss": torch.tensor(losses)}, epoch)
+    assert plain.select(history_of_means, 1, cycle=1, epoch=5, seed=0).indices.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(c=-1.0), "c must be"),
+        (dict(c=float("inf")), "c must be"),
+        (dict(c=float("nan")), "c must be"),
+        (dict(bonus="std"), "bonus must be 'visits' or 'variance', got 'std'"),
+        (dict(alpha=0.0), "alpha weighs the newest loss"),
+        (dict(alpha=1.5), "alpha weighs the newest loss"),
+    ],
+)
+def test_ucb_names_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        UCB(**options)
 
 
 # --- ccs -------------------------------------------------------------------------------------------

@@ -6,7 +6,12 @@ import torch
 from recorded import Recorded, scored, top, uniform
 
 from fastprune.methods import ScoreMethod
-from fastprune.pruning import EMA, DynamicPruner, History, get_method
+from fastprune.methods.aum import aum
+from fastprune.methods.ccs import CCS
+from fastprune.methods.el2n import el2n
+from fastprune.methods.grand import grand
+from fastprune.methods.static import Static
+from fastprune.pruning import EMA, Budget, DynamicPruner, History, LinearRamp, get_method
 
 RANKED = ("el2n", "el2n-free", "el2n-static", "loss", "grand")
 
@@ -48,6 +53,29 @@ def test_equal_scores_go_by_index(values):
     method = ScoreMethod("m")
     kept = method.select(scored(method, values), 4, cycle=1, epoch=1, seed=0).indices
     assert kept.tolist() == top(values, 4)
+
+
+def test_equal_counts_are_drawn_and_not_taken_in_order_of_index():
+    """Data sorted by ten classes, a metric of two values: every class keeps about its share."""
+    right = (np.random.default_rng(0).random(1000) < 0.9).astype(np.float32)
+    method = ScoreMethod("m", metric="correct", source="step")
+    history = scored(method, right)
+    kept = [method.select(history, 300, cycle=c, epoch=1, seed=s).indices for c, s in ((1, 0), (1, 0), (2, 0), (1, 1))]
+    by_class = np.bincount(kept[0].numpy() // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2]) and not torch.equal(kept[0], kept[3])
+    assert method.rule_version == 2 and get_method("el2n").rule_version == 1
+
+
+@pytest.mark.parametrize("equal, noted", [(10, False), (11, True)])
+def test_a_cut_in_a_large_tie_is_warned_of(equal, noted, caplog):
+    values = np.arange(1000.0)
+    values[495 : 495 + equal] = 495.0
+    method = ScoreMethod("m")
+    method.select(scored(method, values), 500, cycle=1, epoch=1, seed=0)
+    found = f"method 'm': the cut falls into a tie: {equal} of 1000 examples have the same score"
+    assert (found in caplog.text) == noted and bool(caplog.text) == noted
 
 
 def test_an_infinite_score_is_the_hardest():
@@ -160,6 +188,45 @@ def test_smoothed_scores_rank_by_their_statistic():
             mean = (mean + value) / 2
         means.append(mean)
     assert run.select(method, 11).indices.tolist() == top(means, 11)
+
+
+OFFSETS = {
+    "el2n": lambda offset: el2n(offset=offset),
+    "grand": lambda offset: grand(offset=offset),
+    "aum": lambda offset: aum(offset=offset),
+    "ccs": lambda offset: CCS(offset=offset),
+    "static": lambda offset: Static(torch.arange(100.0), offset),
+}
+
+
+@pytest.mark.parametrize("name", OFFSETS)
+def test_an_offset_that_leaves_too_few_is_refused_before_the_run(name):
+    message = rf"method '{name}' drops the hardest 60 of 100 examples \(offset=0.6\), which leaves 40, but 41 are"
+    with pytest.raises(ValueError, match=message):
+        DynamicPruner(100, keep_fraction=0.41, method=OFFSETS[name](0.6))
+    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).phases(5)
+    for fits in (1.0, LinearRamp(1.0, 0.3)):  # what keeps everything drops nobody, and the next keeps 0.65
+        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).phases(4)
+    for late in (LinearRamp(0.3, 0.5), lambda progress: 0.3 + progress / 5, Budget(0.6)):
+        pruner = DynamicPruner(100, keep_fraction=late, method=OFFSETS[name](0.6))
+        with pytest.raises(ValueError, match="lower offset or keep_fraction"):
+            pruner.phases(5)
+
+
+@pytest.mark.parametrize("method", ["aum", "ccs"])
+def test_an_offset_that_nobody_asked_for_yields(method):
+    pruner = DynamicPruner(20, keep_fraction=0.95, method=method)
+    for _ in pruner.epochs(3):
+        index = torch.tensor(list(pruner.sampler))
+        pruner.observe(index, index.float())
+    assert len(pruner.kept_indices) == 19
+
+
+def test_reentering_examples_leave_room_for_an_offset():
+    method = ScoreMethod("m", source="step", offset=0.5, reentry=0.5)
+    DynamicPruner(100, keep_fraction=0.7, method=method)  # 35 ranked, 30 at most drawn from the others
+    with pytest.raises(ValueError, match="lower offset"):
+        DynamicPruner(100, keep_fraction=0.85, method=method)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from recorded import top
 
 from fastprune.errors import UsageError
-from fastprune.methods.static import Static
+from fastprune.methods.static import Static, static
 from fastprune.pruning import DynamicPruner, History, get_method
 from fastprune.score_files import read_scores, write_columns
 
@@ -47,6 +47,49 @@ def test_of_several_scores_of_an_example_the_last_counts(tmp_path, suffix):
     rows = [(0, 1.0), (1, 2.0), (0, 3.0), (1, 0.5)]
     method = get_method(f"static:{write(tmp_path / f'scores{suffix}', rows)}")
     assert method.scores.tolist() == [3.0, 0.5]
+
+
+RUNS = [
+    ("a", 0, 1, 0, 1.0),
+    ("a", 0, 1, 1, 2.0),
+    ("a", 0, 0, 0, 5.0),
+    ("a", 0, 0, 1, 6.0),
+    ("b", 1, 1, 0, 7.0),
+    ("b", 1, 1, 1, 8.0),
+]
+"""run, seed, epoch, index, score; the newer epoch of run a comes first."""
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_scores_of_several_runs_are_never_mixed(tmp_path, suffix, caplog):
+    path = str(write(tmp_path / f"scores{suffix}", RUNS, ("run", "seed", "epoch", "index", "score")))
+    with pytest.raises(UsageError, match=r"several runs \(a, seed 0; b, seed 1\); name one by its run and seed"):
+        get_method(f"static:{path}")
+    assert static(path, run="b").scores.tolist() == [7.0, 8.0] == static(path, seed=1).scores.tolist()
+    assert not caplog.text
+    assert static(path, run="a").scores.tolist() == [1.0, 2.0]
+    assert "holds scores of 2 epochs; of each example the newest counts (up to epoch 1)" in caplog.text
+    assert static(path, run="a", seed=0, epoch=0).scores.tolist() == [5.0, 6.0]
+    for wrong, message in (
+        (dict(run="c"), "no rows of run 'c', only of 'a', 'b'"),
+        (dict(run="a", seed=1), "no rows of seed 1, only of 0"),
+        (dict(run="b", epoch=0), "no rows of epoch 0, only of 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            static(path, **wrong)
+
+
+def test_a_file_without_runs_has_none_to_choose(tmp_path):
+    path = str(write(tmp_path / "s.csv", [(0, 1.0), (1, 2.0)]))
+    with pytest.raises(UsageError, match="no column 'run'"):
+        static(path, run="a")
+
+
+def test_another_column_is_read_in_its_own_direction(tmp_path):
+    path = str(write(tmp_path / "s.csv", [(0, 0.9, 3.0), (1, 0.1, 2.0)], ("index", "confidence", "loss")))
+    assert static(path, column="loss").scores.tolist() == [3.0, 2.0]
+    assert kept(static(path, column="confidence"), 1) == [1], "small confidence is hard"
+    assert static(path, column="loss", offset=0.5).offset == 0.5
 
 
 @pytest.mark.parametrize(
@@ -116,6 +159,25 @@ def test_the_offset_drops_the_hardest_as_far_as_k_remain(offset, k):
     order = sorted(range(7), key=lambda i: (-SCORES[i], i))
     dropped = min(int(offset * 7 + 1e-9), 7 - k)
     assert kept(Static(torch.tensor(SCORES), offset), k) == sorted(order[dropped : dropped + k])
+
+
+def test_of_equal_scores_a_draw_from_the_seed_decides():
+    """Forgetting counts in a file sorted by class: each class keeps about its share, the same examples every cycle."""
+    counts = torch.from_numpy(np.random.default_rng(0).poisson(0.1, 1000).astype(np.float32))
+    method = Static(counts)
+    first = kept(method, 300)
+    assert first == kept(method, 300, cycle=5) != kept(method, 300, seed=1)
+    by_class = np.bincount(np.array(first) // 100, minlength=10)
+    assert by_class.min() >= 15 and by_class.max() <= 45
+    assert set(counts.nonzero().flatten().tolist()) <= set(first)
+
+
+def test_a_cut_in_a_large_tie_is_warned_of(caplog):
+    kept(Static(torch.tensor([2.0, 1.0, 1.0, 0.0])), 2)
+    assert "method 'static': the cut falls into a tie: 2 of 4 examples" in caplog.text
+    caplog.clear()
+    kept(Static(torch.tensor(SCORES)), 3)
+    assert not caplog.text
 
 
 def test_a_checkpoint_knows_whose_scores_they_were(tmp_path):

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.selection import Selection, class_balanced, probabilistic, stratified, threshold_random, window
+from fastprune.selection import (
+    Selection,
+    class_balanced,
+    hardest,
+    probabilistic,
+    random,
+    stratified,
+    threshold_random,
+    window,
+)
 from fastprune.selection.by_group import quotas
 
 
@@ -168,6 +177,44 @@ def test_class_balanced() -> None:
         if int((chosen == label).sum()) == size:
             assert bool((weighted.weights[chosen == label] == 1).all())
     assert len(class_balanced(torch.zeros(0), torch.zeros(0, dtype=torch.long), 0)) == 0
+
+
+@pytest.mark.parametrize("names", [(0, 1, 2), (-1, 0, 7), (5, 5 + 2**31, 2**60)])
+@pytest.mark.parametrize("inner", ["random", "probabilistic", "ties", "nested"])
+def test_class_balanced_draws_apart_in_every_class(names: tuple[int, ...], inner: str) -> None:
+    """The j-th members of two classes are kept together as often as chance has it, not always."""
+    strategies = {
+        "random": lambda s, k: random(len(s), k, 3, 1),
+        "probabilistic": partial(probabilistic, seed=3, round=1),
+        "ties": partial(hardest, ties="random", seed=3, round=1),
+        "nested": lambda s, k: class_balanced(
+            s, torch.arange(len(s)) % 2, k, inner=lambda t, j: random(len(t), j, 3, 1)
+        ),
+    }
+    n = 2000
+    labels = torch.tensor(names).repeat(n)  # class c has the examples c, c + 3, …
+    kept = class_balanced(torch.ones(3 * n), labels, 3 * n // 2, inner=strategies[inner]).indices
+    place = [set((kept[kept % 3 == c] // 3).tolist()) for c in range(3)]
+    assert [len(p) for p in place] == [n // 2] * 3
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert abs(len(place[a] & place[b]) - n / 4) < 5 * (n / 16) ** 0.5
+    if inner == "nested":
+        even, odd = ({p // 2 for p in place[0] if p % 2 == rest} for rest in (0, 1))
+        assert abs(len(even & odd) - n / 8) < 5 * (n / 32) ** 0.5
+    again = class_balanced(torch.ones(3 * n), labels, 3 * n // 2, inner=strategies[inner]).indices
+    assert torch.equal(again, kept)
+
+
+def test_a_class_draws_the_same_whatever_other_classes_there_are() -> None:
+    scores, labels = torch.ones(60), torch.arange(60) % 3
+    inner = partial(probabilistic, seed=0, round=0)
+    kept = class_balanced(scores, labels, 30, inner=inner).indices
+    alone = class_balanced(scores[labels == 2], labels[labels == 2], 10, inner=inner).indices
+    assert (kept[kept % 3 == 2] // 3).tolist() == alone.tolist()
+    before = random(50, 20, 0, 0).indices
+    with pytest.raises(ZeroDivisionError):
+        class_balanced(scores, labels, 30, inner=lambda s, k: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert torch.equal(random(50, 20, 0, 0).indices, before), "an error leaves no class behind"
 
 
 def test_class_balanced_maps_weights_to_their_examples() -> None:

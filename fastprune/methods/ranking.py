@@ -1,0 +1,35 @@
+"""The cut of the methods that rank: which examples are kept, and a note where it falls among equals."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import Tensor
+
+from fastprune.selection import Selection, window
+from fastprune.selection.ties import Ties, tie_note
+
+logger = logging.getLogger(__name__)
+
+
+def keep_hardest(
+    name: str, values: Tensor, k: int, *, offset: float = 0.0, ties: Ties = "index", seed: int = 0, cycle: int = 0
+) -> Selection:
+    """`window` of the values; logs a warning where more than 1 % of them are equal at the cut.
+
+    Args:
+        name: the method's, for the warning.
+        values: (n,); larger is kept first.
+        offset: share dropped from the hard end.
+        ties, seed, cycle: as ``ties``, ``seed`` and ``round`` of `select_topk`.
+    """
+    kept = window(values, k, offset, ties=ties, seed=seed, round=cycle)
+    note_ties(name, values, kept.indices, ties)
+    return kept
+
+
+def note_ties(name: str, values: Tensor, kept: Tensor, ties: Ties) -> None:
+    """Log a warning where the cut falls into a tie of more than 1 % of the values."""
+    note = tie_note(values, kept, ties)
+    if note is not None:
+        logger.warning("method %r: %s", name, note)
