@@ -48,6 +48,9 @@ class Method(ABC):
     least_warmup: int = 0
     """Epochs on all examples without which its first selections are among equals; a run with fewer is warned."""
 
+    rule_version: int = 1
+    """Raised by one whenever the rule chooses other subsets than before: results of the older rule no longer count."""
+
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
         """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
         return None

@@ -1,0 +1,182 @@
+"""`python -m benchmarks.evidence`: plan, run, pause, continue, stop, merge, and what is made of the results."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and do what it says."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        given.job(given)
+    except (RuntimeError, ValueError) as error:
+        raise SystemExit(f"evidence: {error}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
+    jobs = parser.add_subparsers(required=True, metavar="job")
+
+    job = _job(jobs, "plan", plan, "print runs, examples and core-hours of each block, and what is left")
+    _plan_option(job)
+    _results_option(job)
+
+    job = _job(jobs, "run", run, "do the most useful unfinished runs")
+    _plan_option(job)
+    _results_option(job)
+    _place_options(job)
+    job.add_argument("--workers", default="1", help="a number, or auto: add one while examples/s grow by a tenth")
+    job.add_argument("--deadline", type=float, help="seconds after which nothing is left running")
+    job.add_argument("--nice", type=int, default=0, help="19 gives way to everything else")
+    job.add_argument("--only", help="a part of the names of the blocks to take runs from")
+    job.add_argument("--most", type=int, help="the first so many runs alone")
+
+    for name, signals, what in (
+        ("pause", (signal.SIGSTOP,), "halt the runner and its workers, before you measure something"),
+        ("continue", (signal.SIGCONT,), "let them go on"),
+        ("stop", (signal.SIGCONT, signal.SIGTERM), "end them; long runs go on from their last saved epoch"),
+    ):
+        job = _job(jobs, name, lambda given, signals=signals: tell(given.cache, signals), what)
+        _cache_option(job)
+
+    job = _job(jobs, "merge", merge, "add the lines of other results files, such as a lent GPU's")
+    job.add_argument("files", nargs="+", type=Path)
+    _results_option(job)
+
+    job = _job(jobs, "worker", worker, "used by run: do the runs that arrive on standard input")
+    _place_options(job)
+    return parser
+
+
+def _job(jobs, name, function, text):  # type: ignore[no-untyped-def]
+    job = jobs.add_parser(name, help=text, description=text)
+    job.set_defaults(job=function)
+    return job
+
+
+def _plan_option(job: argparse.ArgumentParser) -> None:
+    from benchmarks.evidence.plan import PLAN
+
+    job.add_argument("--plan", type=Path, default=PLAN, help="the plan file")
+
+
+def _results_option(job: argparse.ArgumentParser) -> None:
+    default = ROOT / "benchmarks" / "results" / "evidence"
+    job.add_argument("--results", type=Path, default=default, help="the folder of the results files")
+
+
+def _cache_option(job: argparse.ArgumentParser) -> None:
+    job.add_argument("--cache", type=Path, default=ROOT / "runs" / "evidence", help="token tables and states of runs")
+
+
+def _place_options(job: argparse.ArgumentParser) -> None:
+    _cache_option(job)
+    data = Path(os.environ.get("EVIDENCE_DATA", "../shared/data"))
+    job.add_argument("--data", type=Path, default=data, help="the data sets' folder (or EVIDENCE_DATA)")
+    job.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    job.add_argument("--threads", type=int, default=1, help="of each worker")
+    job.add_argument("--model", type=Path, help="a model folder in place of the packaged MiniLM")
+    job.add_argument("--save-seconds", type=float, default=60.0, help="CPU seconds between saved states of a run")
+
+
+# --- the jobs ------------------------------------------------------------------------------------
+
+
+def plan(given: argparse.Namespace) -> None:
+    """Print the plan."""
+    from benchmarks.evidence.overview import overview
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.results import read_all
+
+    print(overview(read_plan(given.plan), read_all(given.results)))
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do runs until none is left or the deadline comes."""
+    from benchmarks.evidence.control import only_runner
+    from benchmarks.evidence.machine import machine_kind
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.results import append, file_of, read_all, read_lines
+    from benchmarks.evidence.runner import Runner, worker_command
+    from benchmarks.evidence.schedule import Growth, unfinished
+    from benchmarks.evidence.work import Place
+
+    os.nice(given.nice)
+    place = Place(given.device, given.threads, given.data, given.cache, given.model)
+    kind = machine_kind(given.device)
+    path = file_of(kind, given.results)
+    planned = read_plan(given.plan)
+    with only_runner(given.cache):
+        others = [line for line in read_all(given.results) if line["machine"]["kind"] != kind]
+        left = unfinished(planned.allowed(), read_lines(path), others)
+        if given.only:
+            left = [p for p in left if given.only in p.block]
+        left = left[: given.most]
+        print(f"{len(left)} runs to do; results go into {path}", flush=True)
+
+        def write(line) -> None:  # type: ignore[no-untyped-def]
+            append(path, line)
+            for done in (p for p in planned.runs if p.run.key == line["key"]):
+                place.state_file(done.run).unlink(missing_ok=True)
+
+        auto = given.workers == "auto"
+        most = (os.cpu_count() or 1) if auto else int(given.workers)
+        growth = Growth(most)
+        if not auto:
+            growth.workers = most
+        runner = Runner(
+            worker_command(_worker_arguments(given)),
+            left,
+            write,
+            growth,
+            deadline=given.deadline,
+            expected={p.run.key: sum(planned.work(p.run)) for p in left},
+            threads=given.threads,
+            say=lambda text: print(text, flush=True),
+        )
+        session = runner.run_all()
+    print(f"{len(session.done)} runs done, {len(session.failed)} failed")
+
+
+def _worker_arguments(given: argparse.Namespace) -> list[str]:
+    named = {"cache": given.cache, "data": given.data, "device": given.device, "threads": given.threads}
+    named |= {"save-seconds": given.save_seconds}
+    if given.model is not None:
+        named["model"] = given.model
+    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
+
+
+def tell(cache: Path, signals: tuple[signal.Signals, ...]) -> None:
+    """Send signals to the runner."""
+    from benchmarks.evidence.control import send
+
+    group = send(cache, *signals)
+    print(f"no runner works in {cache}" if group is None else f"told the runner {group}")
+
+
+def merge(given: argparse.Namespace) -> None:
+    """Add lines that this checkout does not have."""
+    from benchmarks.evidence.results import merge_files
+
+    for kind, count in merge_files(given.files, given.results).items():
+        print(f"{kind}: {count} new lines")
+
+
+def worker(given: argparse.Namespace) -> None:
+    """Serve the process that started this one."""
+    from benchmarks.evidence.work import Place
+    from benchmarks.evidence.worker import serve
+
+    serve(Place(given.device, given.threads, given.data, given.cache, given.model, given.save_seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
