@@ -51,6 +51,22 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("files", nargs="+", type=Path)
     _results_option(job)
 
+    job = _job(jobs, "calibrate", calibrate, "measure this machine's seconds per padded token; it must be idle")
+    _plan_option(job)
+    _results_option(job)
+    _place_options(job)
+    job.add_argument("--only", nargs="+", metavar="DATA", help="these data sets alone")
+    job.add_argument("--busy", action="store_true", help="measure although other work is running")
+
+    job = _job(jobs, "confirm", confirm, "compare three whole runs with their computed time; the machine must be idle")
+    _results_option(job)
+    _plan_option(job)
+    _place_options(job)
+    job.add_argument("--busy", action="store_true", help="measure although other work is running")
+
+    job = _job(jobs, "table", table, "write the tables and pictures beside the results")
+    _results_option(job)
+
     job = _job(jobs, "worker", worker, "used by run: do the runs that arrive on standard input")
     _place_options(job)
     return parser
@@ -168,6 +184,57 @@ def merge(given: argparse.Namespace) -> None:
 
     for kind, count in merge_files(given.files, given.results).items():
         print(f"{kind}: {count} new lines")
+
+
+def calibrate(given: argparse.Namespace) -> None:
+    """Measure, and write the calibration of this machine kind beside the results."""
+    from benchmarks.evidence import calibrate as calibration
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.timemodel import write_calibration
+
+    work = _measuring_work(given)
+    runs = {p.run.data: p.run for p in read_plan(given.plan).runs if given.only is None or p.run.data in given.only}
+    found = calibration.calibrate(work, list(runs.values()), lambda text: print(text, flush=True))
+    print(f"wrote {write_calibration(found, given.results)}")
+
+
+def confirm(given: argparse.Namespace) -> None:
+    """Make whole runs, and add to the calibration how far their computed time is off."""
+    from benchmarks.evidence import calibrate as calibration
+    from benchmarks.evidence.machine import machine_kind
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.timemodel import calibration_file, read_calibrations, write_calibration
+
+    kind = machine_kind(given.device)
+    found = read_calibrations(given.results).get(kind)
+    if found is None:
+        raise RuntimeError(f"{calibration_file(kind, given.results)} is missing; run `calibrate` first")
+    runs = calibration.runs_to_confirm(read_plan(given.plan))
+    work = _measuring_work(given)
+    found["confirmed"] = calibration.confirm(work, found, runs, lambda text: print(text, flush=True))
+    print(f"wrote {write_calibration(found, given.results)}")
+
+
+def _measuring_work(given: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """What makes runs in this process, started again in a worker's environment, on an idle machine."""
+    from benchmarks.evidence.calibrate import IDLE, busy_share
+    from benchmarks.evidence.runner import environment
+    from benchmarks.evidence.work import Place, Work
+
+    wanted = environment(given.threads)
+    if os.environ.get("MALLOC_TRIM_THRESHOLD_") != wanted["MALLOC_TRIM_THRESHOLD_"]:
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.evidence", *sys.argv[1:]], wanted)
+    if not given.busy and (share := busy_share()) > IDLE:
+        raise RuntimeError(f"{share:.0%} of this machine is at work; `pause` the runner and wait, or pass --busy")
+    return Work(Place(given.device, given.threads, given.data, given.cache, given.model))
+
+
+def table(given: argparse.Namespace) -> None:
+    """Write the tables and pictures."""
+    from benchmarks.evidence.table import write_table
+
+    for path in write_table(given.results):
+        print(f"wrote {path}")
 
 
 def worker(given: argparse.Namespace) -> None:
