@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--deadline", type=float, help="seconds after which nothing is left running")
     job.add_argument("--nice", type=int, default=0, help="19 gives way to everything else")
     job.add_argument("--only", help="a part of the names of the blocks to take runs from")
+    job.add_argument("--sets", nargs="+", metavar="DATA", help="these data sets alone")
     job.add_argument("--most", type=int, help="the first so many runs alone")
+    job.add_argument("--known", type=Path, help="a folder of results files to read beside those in --results")
 
     for name, signals, what in (
         ("pause", (signal.SIGSTOP,), "halt the runner and its workers, before you measure something"),
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _plan_option(job)
     _results_option(job)
     _place_options(job)
-    job.add_argument("--only", nargs="+", metavar="DATA", help="these data sets alone")
+    job.add_argument("--sets", nargs="+", metavar="DATA", help="these data sets alone")
     job.add_argument("--busy", action="store_true", help="measure although other work is running")
 
     job = _job(jobs, "confirm", confirm, "compare three whole runs with their computed time; the machine must be idle")
@@ -63,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     _plan_option(job)
     _place_options(job)
     job.add_argument("--busy", action="store_true", help="measure although other work is running")
+
+    job = _job(jobs, "pack", pack, "make a folder with everything that a lent machine without a registry needs")
+    _plan_option(job)
+    _results_option(job)
+    _place_options(job)
+    job.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence-pack", help="git ignores the default")
 
     job = _job(jobs, "table", table, "write the tables and pictures beside the results")
     _results_option(job)
@@ -120,7 +128,7 @@ def run(given: argparse.Namespace) -> None:
     from benchmarks.evidence.control import only_runner
     from benchmarks.evidence.machine import machine_kind
     from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.results import append, file_of, read_all, read_lines
+    from benchmarks.evidence.results import append, file_of, read_all
     from benchmarks.evidence.runner import Runner, worker_command
     from benchmarks.evidence.schedule import Growth, unfinished
     from benchmarks.evidence.work import Place
@@ -131,10 +139,14 @@ def run(given: argparse.Namespace) -> None:
     path = file_of(kind, given.results)
     planned = read_plan(given.plan)
     with only_runner(given.cache):
-        others = [line for line in read_all(given.results) if line["machine"]["kind"] != kind]
-        left = unfinished(planned.allowed(), read_lines(path), others)
+        lines = read_all(given.results) + ([] if given.known is None else read_all(given.known))
+        own = [line for line in lines if line["machine"]["kind"] == kind]
+        others = [line for line in lines if line["machine"]["kind"] != kind]
+        left = unfinished(planned.allowed(), own, others)
         if given.only:
             left = [p for p in left if given.only in p.block]
+        if given.sets:
+            left = [p for p in left if p.run.data in given.sets]
         left = left[: given.most]
         print(f"{len(left)} runs to do; results go into {path}", flush=True)
 
@@ -193,7 +205,7 @@ def calibrate(given: argparse.Namespace) -> None:
     from benchmarks.evidence.timemodel import write_calibration
 
     work = _measuring_work(given)
-    runs = {p.run.data: p.run for p in read_plan(given.plan).runs if given.only is None or p.run.data in given.only}
+    runs = {p.run.data: p.run for p in read_plan(given.plan).runs if given.sets is None or p.run.data in given.sets}
     found = calibration.calibrate(work, list(runs.values()), lambda text: print(text, flush=True))
     print(f"wrote {write_calibration(found, given.results)}")
 
@@ -227,6 +239,17 @@ def _measuring_work(given: argparse.Namespace):  # type: ignore[no-untyped-def]
     if not given.busy and (share := busy_share()) > IDLE:
         raise RuntimeError(f"{share:.0%} of this machine is at work; `pause` the runner and wait, or pass --busy")
     return Work(Place(given.device, given.threads, given.data, given.cache, given.model))
+
+
+def pack(given: argparse.Namespace) -> None:
+    """Make the folder, and say how to use it."""
+    from benchmarks.evidence.pack import MOST_BYTES, make_pack
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.work import Place, Work
+
+    work = Work(Place("cpu", given.threads, given.data, given.cache, given.model))
+    size = make_pack(given.out, work, read_plan(given.plan), given.plan, given.results)
+    print(f"{given.out}: {size / 2**20:.1f} MiB of at most {MOST_BYTES / 2**20:.0f}")
 
 
 def table(given: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from benchmarks.evidence.plan import Planned
 from benchmarks.evidence.schedule import Growth, choose
 
 ROOT = Path(__file__).parents[2]
-WINDOW = 20.0
+WINDOW = 10.0
 """Seconds over which the examples a second are measured before a worker is added."""
 
 POLL = 0.5
@@ -207,6 +207,7 @@ class Runner:
         name = f"{line['arguments']['data']}, {line['arguments']['epochs']} epochs, {line['label']}"
         budget = line["arguments"]["budget"]
         name += "" if budget is None else f" {budget:g}"
+        name += f" at {line['arguments']['lr']:g}" if line["arguments"]["split"] == "validation" else ""
         self.say(
             f"{name}, seed {line['arguments']['seed']}: {line['metric']} {line['figure']:.4f} "
             f"({seconds:.0f} s, {rate:.0f} examples/s; {len(self.left)} runs left)"

@@ -185,16 +185,17 @@ def test_a_killed_run_leaves_no_line_and_goes_on_to_the_same_result(data_folder,
     assert not command.states(), "the state of a finished run was left"
     command.finish()
     assert len(command.lines()) == 1, "a finished run was done again"
+    _check_line(undisturbed.lines()[0])
 
 
-def test_a_worker_ends_with_the_process_that_started_it(data_folder, tiny_model, tmp_path):
-    command = Command(tmp_path / "orphan", data_folder, tiny_model, epochs=100_000)
-    process = command.start()
-    until(command.states)
-    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-    process.kill()  # the parent alone
-    process.wait(PATIENCE)
-    until(lambda: not Path(f"/proc/{worker}").exists() or "Z" in _state(worker))
+def _check_line(line: dict[str, Any]) -> None:
+    """Everything that a line must say is there."""
+    assert set(line_of(tiny_run("full"))) <= set(line)
+    assert line["figure"] == line["epochs"][-1]["exact_match"]
+    assert {"kept", "threshold", "churn"} <= set(line["epochs"][0])
+    assert line["machine"]["threads"] == 1 and line["machine"]["precision"] == "fp32"
+    assert line["commits"] and line["versions"]["torch"]
+    assert line["counts"]["cpu_seconds"]["train"] > 0 and line["counts"]["cpu_seconds"]["score"] > 0
 
 
 def _state(pid: int) -> str:
@@ -204,7 +205,7 @@ def _state(pid: int) -> str:
         return "Z"
 
 
-def test_pause_halts_the_workers_and_continue_lets_them_go_on(data_folder, tiny_model, tmp_path):
+def test_the_runner_is_paused_goes_on_and_takes_its_worker_with_it(data_folder, tiny_model, tmp_path):
     command = Command(tmp_path / "paused", data_folder, tiny_model, epochs=100_000)
     process = command.start()
     until(command.states)
@@ -214,8 +215,9 @@ def test_pause_halts_the_workers_and_continue_lets_them_go_on(data_folder, tiny_
     until(lambda: _state(process.pid) == "T" and _state(worker) == "T")
     command.finish("continue", *told)
     until(lambda: _state(process.pid) != "T" and _state(worker) != "T")
-    command.finish("stop", *told)
+    process.kill()  # the parent alone
     process.wait(PATIENCE)
+    until(lambda: _state(worker) == "Z")
     assert not command.lines() and runner(command.cache) is None
 
 
@@ -238,16 +240,3 @@ with only_runner(Path({str(tmp_path)!r})):
     process.wait(PATIENCE)
     process.stdout.close()
     assert runner(tmp_path) is None
-
-
-def test_a_line_of_a_worker_says_where_it_was_made(data_folder, tiny_model, tmp_path):
-    command = Command(tmp_path / "line", data_folder, tiny_model, epochs=2)
-    command.finish()
-    (line,) = command.lines()
-    made_up = line_of(tiny_run("full"))
-    assert set(made_up) <= set(line)
-    assert line["figure"] == line["epochs"][-1]["exact_match"]
-    assert {"kept", "threshold", "churn"} <= set(line["epochs"][0])
-    assert line["machine"]["threads"] == 1 and line["machine"]["precision"] == "fp32"
-    assert line["commits"] and line["versions"]["torch"]
-    assert line["counts"]["cpu_seconds"]["train"] > 0 and line["counts"]["cpu_seconds"]["score"] > 0

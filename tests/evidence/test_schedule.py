@@ -43,8 +43,8 @@ def test_runs_that_do_not_fit_before_the_deadline_are_passed_over():
 
 
 def test_workers_are_added_while_the_rate_grows_by_a_tenth():
-    growth = Growth(8)
-    assert [growth.measured(rate) for rate in (100.0, 180.0, 230.0, 240.0, 900.0)] == [2, 3, 4, 4, 4]
+    growth = Growth(16)
+    assert [growth.measured(rate) for rate in (100.0, 180.0, 230.0, 260.0, 280.0, 900.0)] == [2, 3, 4, 6, 6, 6]
 
 
 def test_no_more_workers_than_allowed():
