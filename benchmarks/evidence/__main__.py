@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from benchmarks.evidence import jobs
+
+Job = Callable[[argparse.Namespace], None]
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,13 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
-    jobs = parser.add_subparsers(required=True, metavar="job")
+    names = parser.add_subparsers(required=True, metavar="job")
 
-    job = _job(jobs, "plan", plan, "print runs, examples and core-hours of each block, and what is left")
+    job = _job(names, "plan", jobs.plan, "print runs, examples and core-hours of each block, and what is left")
     _plan_option(job)
     _results_option(job)
 
-    job = _job(jobs, "run", run, "do the most useful unfinished runs")
+    job = _job(names, "run", jobs.run, "do the most useful unfinished runs")
     _plan_option(job)
     _results_option(job)
     _place_options(job)
@@ -46,50 +50,51 @@ def _parser() -> argparse.ArgumentParser:
         ("continue", (signal.SIGCONT,), "let them go on"),
         ("stop", (signal.SIGCONT, signal.SIGTERM), "end them; long runs go on from their last saved epoch"),
     ):
-        job = _job(jobs, name, lambda given, signals=signals: tell(given.cache, signals), what)
+        job = _job(names, name, lambda given, signals=signals: jobs.tell(given.cache, signals), what)
         _cache_option(job)
 
-    job = _job(jobs, "merge", merge, "add the lines of other results files, such as a lent GPU's")
+    job = _job(names, "merge", jobs.merge, "add the lines of other results files, such as a lent GPU's")
     job.add_argument("files", nargs="+", type=Path)
     _results_option(job)
 
-    job = _job(jobs, "calibrate", calibrate, "measure this machine's seconds per padded token; it must be idle")
+    job = _job(names, "calibrate", jobs.calibrate, "measure this machine's seconds per padded token; it must be idle")
     _plan_option(job)
     _results_option(job)
     _place_options(job)
     job.add_argument("--sets", nargs="+", metavar="DATA", help="these data sets alone")
     job.add_argument("--busy", action="store_true", help="measure although other work is running")
 
-    job = _job(jobs, "confirm", confirm, "compare three whole runs with their computed time; the machine must be idle")
+    job = _job(
+        names, "confirm", jobs.confirm, "compare three whole runs with their computed time; the machine must be idle"
+    )
     _results_option(job)
     _plan_option(job)
     _place_options(job)
     job.add_argument("--busy", action="store_true", help="measure although other work is running")
 
-    job = _job(jobs, "pack", pack, "make a folder with everything that a lent machine without a registry needs")
+    job = _job(names, "pack", jobs.pack, "make a folder with everything that a lent machine without a registry needs")
     _plan_option(job)
     _results_option(job)
     _place_options(job)
     job.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence-pack", help="git ignores the default")
 
-    job = _job(jobs, "table", table, "write the tables and pictures beside the results")
+    job = _job(names, "table", jobs.table, "write the tables and pictures beside the results")
     _results_option(job)
 
-    job = _job(jobs, "worker", worker, "used by run: do the runs that arrive on standard input")
+    job = _job(names, "worker", jobs.worker, "used by run: do the runs that arrive on standard input")
     _place_options(job)
     return parser
 
 
-def _job(jobs, name, function, text):  # type: ignore[no-untyped-def]
-    job = jobs.add_parser(name, help=text, description=text)
+def _job(names: Any, name: str, function: Job, text: str) -> argparse.ArgumentParser:
+    job: argparse.ArgumentParser = names.add_parser(name, help=text, description=text)
     job.set_defaults(job=function)
     return job
 
 
 def _plan_option(job: argparse.ArgumentParser) -> None:
-    from benchmarks.evidence.plan import PLAN
-
-    job.add_argument("--plan", type=Path, default=PLAN, help="the plan file")
+    # The name is not taken from `plan`, whose import takes seconds: `pause` must answer at once.
+    job.add_argument("--plan", type=Path, default=Path(__file__).with_name("plan.toml"), help="the plan file")
 
 
 def _results_option(job: argparse.ArgumentParser) -> None:
@@ -111,162 +116,5 @@ def _place_options(job: argparse.ArgumentParser) -> None:
     job.add_argument("--save-seconds", type=float, default=60.0, help="CPU seconds between saved states of a run")
 
 
-# --- the jobs ------------------------------------------------------------------------------------
-
-
-def plan(given: argparse.Namespace) -> None:
-    """Print the plan."""
-    from benchmarks.evidence.overview import overview
-    from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.results import read_all
-
-    print(overview(read_plan(given.plan), read_all(given.results)))
-
-
-def run(given: argparse.Namespace) -> None:
-    """Do runs until none is left or the deadline comes."""
-    from benchmarks.evidence.control import only_runner
-    from benchmarks.evidence.machine import machine_kind
-    from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.results import append, file_of, read_all
-    from benchmarks.evidence.runner import Runner, worker_command
-    from benchmarks.evidence.schedule import Growth, unfinished
-    from benchmarks.evidence.work import Place
-
-    os.nice(given.nice)
-    place = Place(given.device, given.threads, given.data, given.cache, given.model)
-    kind = machine_kind(given.device)
-    path = file_of(kind, given.results)
-    planned = read_plan(given.plan)
-    with only_runner(given.cache):
-        lines = read_all(given.results) + ([] if given.known is None else read_all(given.known))
-        own = [line for line in lines if line["machine"]["kind"] == kind]
-        others = [line for line in lines if line["machine"]["kind"] != kind]
-        left = unfinished(planned.allowed(), own, others)
-        if given.only:
-            left = [p for p in left if given.only in p.block]
-        if given.sets:
-            left = [p for p in left if p.run.data in given.sets]
-        left = left[: given.most]
-        print(f"{len(left)} runs to do; results go into {path}", flush=True)
-
-        def write(line) -> None:  # type: ignore[no-untyped-def]
-            append(path, line)
-            for done in (p for p in planned.runs if p.run.key == line["key"]):
-                place.state_file(done.run).unlink(missing_ok=True)
-
-        auto = given.workers == "auto"
-        most = (os.cpu_count() or 1) if auto else int(given.workers)
-        growth = Growth(most)
-        if not auto:
-            growth.workers = most
-        runner = Runner(
-            worker_command(_worker_arguments(given)),
-            left,
-            write,
-            growth,
-            deadline=given.deadline,
-            expected={p.run.key: sum(planned.work(p.run)) for p in left},
-            threads=given.threads,
-            say=lambda text: print(text, flush=True),
-        )
-        session = runner.run_all()
-    print(f"{len(session.done)} runs done, {len(session.failed)} failed")
-
-
-def _worker_arguments(given: argparse.Namespace) -> list[str]:
-    named = {"cache": given.cache, "data": given.data, "device": given.device, "threads": given.threads}
-    named |= {"save-seconds": given.save_seconds}
-    if given.model is not None:
-        named["model"] = given.model
-    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
-
-
-def tell(cache: Path, signals: tuple[signal.Signals, ...]) -> None:
-    """Send signals to the runner."""
-    from benchmarks.evidence.control import send
-
-    group = send(cache, *signals)
-    print(f"no runner works in {cache}" if group is None else f"told the runner {group}")
-
-
-def merge(given: argparse.Namespace) -> None:
-    """Add lines that this checkout does not have."""
-    from benchmarks.evidence.results import merge_files
-
-    for kind, count in merge_files(given.files, given.results).items():
-        print(f"{kind}: {count} new lines")
-
-
-def calibrate(given: argparse.Namespace) -> None:
-    """Measure, and write the calibration of this machine kind beside the results."""
-    from benchmarks.evidence import calibrate as calibration
-    from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.timemodel import write_calibration
-
-    work = _measuring_work(given)
-    runs = {p.run.data: p.run for p in read_plan(given.plan).runs if given.sets is None or p.run.data in given.sets}
-    found = calibration.calibrate(work, list(runs.values()), lambda text: print(text, flush=True))
-    print(f"wrote {write_calibration(found, given.results)}")
-
-
-def confirm(given: argparse.Namespace) -> None:
-    """Make whole runs, and add to the calibration how far their computed time is off."""
-    from benchmarks.evidence import calibrate as calibration
-    from benchmarks.evidence.machine import machine_kind
-    from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.timemodel import calibration_file, read_calibrations, write_calibration
-
-    kind = machine_kind(given.device)
-    found = read_calibrations(given.results).get(kind)
-    if found is None:
-        raise RuntimeError(f"{calibration_file(kind, given.results)} is missing; run `calibrate` first")
-    runs = calibration.runs_to_confirm(read_plan(given.plan))
-    work = _measuring_work(given)
-    found["confirmed"] = calibration.confirm(work, found, runs, lambda text: print(text, flush=True))
-    print(f"wrote {write_calibration(found, given.results)}")
-
-
-def _measuring_work(given: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """What makes runs in this process, started again in a worker's environment, on an idle machine."""
-    from benchmarks.evidence.calibrate import IDLE, busy_share
-    from benchmarks.evidence.runner import environment
-    from benchmarks.evidence.work import Place, Work
-
-    wanted = environment(given.threads)
-    if os.environ.get("MALLOC_TRIM_THRESHOLD_") != wanted["MALLOC_TRIM_THRESHOLD_"]:
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.evidence", *sys.argv[1:]], wanted)
-    if not given.busy and (share := busy_share()) > IDLE:
-        raise RuntimeError(f"{share:.0%} of this machine is at work; `pause` the runner and wait, or pass --busy")
-    return Work(Place(given.device, given.threads, given.data, given.cache, given.model))
-
-
-def pack(given: argparse.Namespace) -> None:
-    """Make the folder, and say how to use it."""
-    from benchmarks.evidence.pack import MOST_BYTES, make_pack
-    from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.work import Place, Work
-
-    work = Work(Place("cpu", given.threads, given.data, given.cache, given.model))
-    size = make_pack(given.out, work, read_plan(given.plan), given.plan, given.results)
-    print(f"{given.out}: {size / 2**20:.1f} MiB of at most {MOST_BYTES / 2**20:.0f}")
-
-
-def table(given: argparse.Namespace) -> None:
-    """Write the tables and pictures."""
-    from benchmarks.evidence.table import write_table
-
-    for path in write_table(given.results):
-        print(f"wrote {path}")
-
-
-def worker(given: argparse.Namespace) -> None:
-    """Serve the process that started this one."""
-    from benchmarks.evidence.work import Place
-    from benchmarks.evidence.worker import serve
-
-    serve(Place(given.device, given.threads, given.data, given.cache, given.model, given.save_seconds))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

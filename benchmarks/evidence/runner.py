@@ -94,6 +94,7 @@ class Runner:
         deadline: seconds from now on after which nothing is left running; None for no end.
         expected: examples of a run, trained and scored, by key: with the rate that is measured they tell whether a run
             still fits before the deadline.
+        guessed: seconds of a run, by key, for as long as no rate was measured.
         say: called with a sentence about what happens.
     """
 
@@ -106,6 +107,7 @@ class Runner:
         *,
         deadline: float | None = None,
         expected: Mapping[str, int] | None = None,
+        guessed: Mapping[str, float] | None = None,
         threads: int = 1,
         say: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
@@ -115,6 +117,7 @@ class Runner:
         self.write = write
         self.growth = growth
         self.expected = expected or {}
+        self.guessed = guessed or {}
         self.threads = threads
         self.say = say
         self.clock = clock
@@ -167,9 +170,9 @@ class Runner:
         child.give(planned, self.clock())
         return True
 
-    def _expected_seconds(self) -> dict[str, float]:
+    def _expected_seconds(self) -> Mapping[str, float]:
         if not self.session.examples:
-            return {}
+            return self.guessed
         rate = self.session.examples / self.session.worker_seconds
         return {key: examples / rate for key, examples in self.expected.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,7 +42,7 @@ def write_table(results: Path) -> list[Path]:
         kind, threads, precision = place
         own = [table for table in found if table.place == place]
         picture = results / f"{kind}-{threads}-{precision}.png"
-        write_atomic(picture, lambda temporary, own=own: draw(own).savefig(temporary, format="png", dpi=110))
+        write_atomic(picture, partial(draw(own).savefig, format="png", dpi=110))
         written.append(picture)
         parts.append(f"## {kind}, {threads} thread{'s' * (threads != 1)}, {precision}\n")
         parts.append(_calibration_note(calibrations.get(kind)))

@@ -7,6 +7,8 @@ shorter.
 
 from __future__ import annotations
 
+import gzip
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,15 +151,17 @@ def _tables(split: EncodedSplit, numbers: Mapping[int, int], pad: int) -> Tokens
 def save(prepared: Prepared, path: Path) -> None:
     """Write the data set to ``path``, or leave the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"version": TOKENS_VERSION, **asdict(prepared)}
-    write_atomic(path, lambda temporary: torch.save(content, temporary))
+    content = io.BytesIO()
+    torch.save({"version": TOKENS_VERSION, **asdict(prepared)}, content)
+    # Padded tables shrink to a fifth, and a lent machine takes only so much.
+    write_atomic(path, lambda temporary: temporary.write_bytes(gzip.compress(content.getvalue(), mtime=0)))
 
 
 def restore(path: Path) -> Prepared | None:
     """The data set in ``path``; None if there is no such file, or it is of an older version."""
     if not path.is_file():
         return None
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content: dict[str, Any] = torch.load(io.BytesIO(gzip.decompress(path.read_bytes())), weights_only=True)
     if content.pop("version", None) != TOKENS_VERSION:
         return None
     splits = {name: Tokens(**fields) for name, fields in content.pop("splits").items()}

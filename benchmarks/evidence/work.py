@@ -49,7 +49,7 @@ class Place:
     def tokens_file(self, run: Run) -> Path:
         """The token tables of the run's data."""
         noise = f"-noise-{run.noise:g}" if run.noise else ""
-        return self.cache / "tokens" / f"{run.data}{noise}-{run.model}-{run.max_length}.pt"
+        return self.cache / "tokens" / f"{run.data}{noise}-{run.model}-{run.max_length}.pt.gz"
 
     def state_file(self, run: Run) -> Path:
         """The state of the run, while it is under way."""

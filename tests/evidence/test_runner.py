@@ -110,6 +110,14 @@ def test_a_run_that_would_pass_the_deadline_is_not_begun():
     assert under_test.left == [PLANNED[1]]
 
 
+def test_before_a_rate_is_measured_the_guessed_seconds_count():
+    lines: list[Any] = []
+    guessed = {RUNS[0].key: 1e6, RUNS[1].key: 0.1}
+    session = Runner(program(QUICK), PLANNED[:2], lines.append, Growth(1), deadline=1e5, guessed=guessed).run_all()
+    # The second run comes first; its rate then says that the other fits, too.
+    assert session.done == [RUNS[1].key, RUNS[0].key]
+
+
 def test_workers_that_die_are_replaced_only_so_often():
     lines: list[Any] = []
     many = [Planned(tiny_run("full", seed=seed), "b", 1.0, seed, 0) for seed in range(9)]

@@ -46,7 +46,7 @@ def test_only_the_chosen_layers_are_in_the_model(prepared, encoder):
 
 
 def test_tables_survive_a_file(prepared, tmp_path):
-    path = tmp_path / "tables" / "atis.pt"
+    path = tmp_path / "tables" / "atis.pt.gz"
     assert restore(path) is None
     save(prepared, path)
     found = restore(path)
