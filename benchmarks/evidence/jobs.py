@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> None:
     from benchmarks.evidence.control import only_runner
     from benchmarks.evidence.machine import machine_kind
     from benchmarks.evidence.plan import read_plan
-    from benchmarks.evidence.results import append, file_of, read_all
+    from benchmarks.evidence.results import append, file_of, is_from, read_all
     from benchmarks.evidence.runner import Runner, worker_command
     from benchmarks.evidence.schedule import Growth, unfinished
     from benchmarks.evidence.work import Place
@@ -46,8 +46,8 @@ def run(given: argparse.Namespace) -> None:
     planned = read_plan(given.plan)
     with only_runner(given.cache):
         lines = read_all(given.results) + ([] if given.known is None else read_all(given.known))
-        own = [line for line in lines if line["machine"]["kind"] == kind]
-        others = [line for line in lines if line["machine"]["kind"] != kind]
+        own, others = ([line for line in lines if is_from(line, kind, given.threads) is ours] for ours in (True, False))
+        planned = planned.measured(own)
         left = unfinished(planned.allowed(), own, others)
         if given.only:
             left = [p for p in left if given.only in p.block]

@@ -11,6 +11,8 @@ from benchmarks.evidence.results import finished
 
 def overview(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> str:
     """The table of blocks, and what waits.  A run counts as done if any machine kind has a current line of it."""
+    lines = list(lines)
+    plan = plan.measured(lines)
     done = finished(lines)
     head = f"{'block':38} {'runs':>5} {'done':>5} {'examples':>12} {'core-hours':>10} {'left':>7}"
     rows = [head, "-" * len(head)]

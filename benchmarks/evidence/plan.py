@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.evidence.spec import UNSCORED, Run, examples_of, run_of, scored_of
@@ -26,7 +27,7 @@ class DataEntry:
 
     Attributes:
         train: training examples, without the validation split.
-        examples_per_second: of one core, measured; for the plan's core-hours alone.
+        examples_per_second: of one core, three layers; for the plan's core-hours alone.
         defaults: arguments of every run on it; the learning rate among them, once it is chosen.
     """
 
@@ -70,6 +71,24 @@ class Plan:
     def allowed(self) -> list[Planned]:
         """The runs whose method is not held back."""
         return [planned for planned in self.runs if planned.run.method not in self.held_back]
+
+    def measured(self, lines: Iterable[Mapping[str, Any]]) -> Plan:
+        """The plan with the examples a CPU second that the lines of each data set show, where there are some.
+
+        It is the median over lines of runs without scoring passes.
+        """
+        found: dict[str, list[float]] = {}
+        for line in lines:
+            counts = line["counts"]
+            seconds = counts["cpu_seconds"]["train"]
+            if not counts["score"]["examples"] and seconds:
+                depth = len(line["arguments"]["layers"]) / 3
+                found.setdefault(line["arguments"]["data"], []).append(counts["train"]["examples"] * depth / seconds)
+        data = {
+            name: replace(entry, examples_per_second=median(found[name])) if name in found else entry
+            for name, entry in self.data.items()
+        }
+        return replace(self, data=data)
 
     def work(self, run: Run) -> tuple[int, int]:
         """Examples of a run: (trained on, scored in passes)."""

@@ -59,9 +59,14 @@ def _drop_rest(path: Path, file: Any) -> None:
     file.truncate(content.rfind(b"\n") + 1)
 
 
-def identity(line: Mapping[str, Any]) -> tuple[str, int, int]:
-    """What two lines of the same result share: the run's key and the versions of rule and loop."""
-    return line["key"], line["rule_version"], line["loop_version"]
+def is_from(line: Mapping[str, Any], kind: str, threads: int) -> bool:
+    """Whether the line was made on this kind of machine, with so many threads."""
+    return (line["machine"]["kind"], line["machine"]["threads"]) == (kind, threads)
+
+
+def identity(line: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """What two lines of the same result share: the run's key, the versions of rule and loop, and the threads."""
+    return line["key"], line["rule_version"], line["loop_version"], line["machine"]["threads"]
 
 
 def current(line: Mapping[str, Any]) -> bool:

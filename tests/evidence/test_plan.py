@@ -79,6 +79,16 @@ def test_the_overview_counts_what_is_done(small):
     assert "2 of these runs are held back" in overview(small, lines)
 
 
+def test_core_hours_follow_the_lines_once_there_are_some(small):
+    run = small.runs[0].run  # full: 5 epochs of 81 examples, guessed at 100 a second
+    assert small.core_seconds(run) == pytest.approx(4.05)
+    lines = [line_of(run), line_of(run, scale=2.0)]  # 160 examples a CPU second, with two of three layers
+    lines = [{**line, "arguments": {**line["arguments"], "layers": [0, 1]}} for line in lines]
+    rate = 160 * 2 / 3
+    assert small.measured(lines).core_seconds(run) == pytest.approx(405 / rate)
+    assert small.measured([]).core_seconds(run) == pytest.approx(4.05)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

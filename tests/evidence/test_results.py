@@ -65,6 +65,13 @@ def test_a_newer_loop_makes_all_lines_unfinished(monkeypatch):
     assert results.finished(LINES) == set()
 
 
+def test_another_number_of_threads_is_another_result(tmp_path):
+    path = tmp_path / "cpu.jsonl"
+    two = line_of(RUNS[0], threads=2)
+    assert results.merge(path, [LINES[0], two]) == 2
+    assert results.is_from(two, "some-cpu", 2) and not results.is_from(two, "some-cpu", 1)
+
+
 def test_a_line_of_a_newer_rule_is_merged_beside_the_old_one(tmp_path):
     newer = {**LINES[0], "rule_version": LINES[0]["rule_version"] + 1}
     path = tmp_path / "cpu.jsonl"
