@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,17 +69,6 @@ class Counts:
         """Plain numbers; widths as text, since JSON has no other keys."""
         rounded = {name: round(seconds, 3) for name, seconds in self.cpu_seconds.items()}
         return {"train": _plain(self.train), "score": _plain(self.score), "cpu_seconds": rounded}
-
-
-def counts_of(content: Mapping[str, Any]) -> Counts:
-    """What `Counts.as_json` wrote."""
-
-    def work(name: str) -> Work:
-        fields = dict(content[name])
-        fields["widths"] = {int(width): list(cell) for width, cell in fields["widths"].items()}
-        return Work(**fields)
-
-    return Counts(work("train"), work("score"), dict(content["cpu_seconds"]))
 
 
 def _plain(work: Work) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def pack(given: argparse.Namespace) -> None:
     from benchmarks.evidence.work import Place, Work
 
     work = Work(Place("cpu", given.threads, given.data, given.cache, given.model))
-    size = make_pack(given.out, work, read_plan(given.plan), given.plan, given.results)
+    size = make_pack(given.out, work, read_plan(given.plan), given.plan, given.results, given.core)
     print(f"{given.out}: {size / 2**20:.1f} MiB of at most {MOST_BYTES / 2**20:.0f}")
 
 

@@ -14,6 +14,6 @@ export PYTHONPATH="$PWD:$PWD/site" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 mkdir -p "$out"
 # The core was not built for this Python: building it takes about a minute.
 "$python" -c 'import fastprune' 2>/dev/null || "$python" setup.py -q build_ext --inplace
-# Ten seconds are kept for the end.
+# Three seconds are kept for the end.
 "$python" -m benchmarks.evidence run --device "$device" --workers "${WORKERS:-auto}" --plan plan.toml \
-    --model model --cache cache --known known --results "$out" --deadline "$((seconds - (SECONDS - started) - 10))" "${more[@]}"
+    --model model --cache cache --known known --results "$out" --deadline "$((seconds - (SECONDS - started) - 3))" "${more[@]}"

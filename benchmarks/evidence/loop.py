@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, Dataset
 
-from benchmarks.evidence.counts import PARTS, Counts, Work
+from benchmarks.evidence.counts import Counts, Work
 from benchmarks.evidence.measures import evaluate
 from benchmarks.evidence.spec import Run, lr_share, make_pruner, steps_of
 from benchmarks.evidence.tokens import Prepared, Tokens
 from fastprune.finetune.encode import group_by_length
 from fastprune.finetune.model import batch_scores, example_losses, example_scores, forward, joint_loss
-from fastprune.pruning import DynamicPruner, score_dataset
+from fastprune.pruning import score_dataset
 
 LOOP_VERSION = 1
 """Raised when this loop, the model or the data changes what a run gives: older results then count as unfinished."""
@@ -207,6 +207,3 @@ class _Positions(Dataset[int]):
         if not 0 <= index < self.n:
             raise IndexError(index)
         return index
-
-
-__all__ = ["LOOP_VERSION", "PARTS", "DynamicPruner", "Outcome", "Saver", "Training"]

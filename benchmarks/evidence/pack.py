@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -26,13 +27,14 @@ SCRIPT = Path(__file__).with_name("lent.sh")
 _NOT_CARRIED = shutil.ignore_patterns("__pycache__", "*.so", "*.pyc", ".*")
 
 
-def make_pack(target: Path, work: Work, plan: Plan, plan_file: Path, results: Path) -> int:
+def make_pack(target: Path, work: Work, plan: Plan, plan_file: Path, results: Path, cores: Iterable[Path] = ()) -> int:
     """Write the folder, in the place of an older one; its bytes.
 
     Args:
         work: reads the data sets, into its cache and from there.
         plan: the runs that the machine may do; their data is packed.
         results: the lines that are there already travel along, so that no run is done twice.
+        cores: compiled cores for the machine's Python; without one that fits, the machine builds it.
 
     Raises:
         RuntimeError: the folder would be larger than `MOST_BYTES`; the old one is left.
@@ -40,6 +42,8 @@ def make_pack(target: Path, work: Work, plan: Plan, plan_file: Path, results: Pa
 
     def fill(folder: Path) -> None:
         _copy_code(folder)
+        for core in cores:
+            shutil.copy(core, folder / "fastprune")
         shutil.copy(plan_file, folder / "plan.toml")
         shutil.copy(SCRIPT, folder / SCRIPT.name)
         (folder / COMMIT_FILE).write_text(work.commit + "\n")

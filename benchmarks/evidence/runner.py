@@ -147,7 +147,8 @@ class Runner:
     def _patience(self) -> float:
         return POLL if self.end is None else max(0.0, min(POLL, self.end - self.clock()))
 
-    def _hire(self, wanted: int) -> None:
+    def _hire(self, wanted: int) -> bool:
+        """Start workers until there are so many; False if there is no run for one of them."""
         while len(self.children) < wanted and self.left:
             process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(self.threads)
@@ -157,7 +158,8 @@ class Runner:
             self._selector.register(process.stdout, selectors.EVENT_READ, child)
             self.children.append(child)
             if not self._give(child):
-                return
+                return False
+        return len(self.children) >= wanted
 
     def _give(self, child: Child) -> bool:
         """Hand the child its next run, or send it home if there is none."""

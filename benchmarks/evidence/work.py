@@ -114,7 +114,7 @@ class Work:
     def _saved(self, path: Path, versions_of_run: dict[str, int]) -> dict[str, Any] | None:
         if not path.is_file():
             return None
-        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         same = all(saved.get(name) == value for name, value in versions_of_run.items())
         return saved if same else None
 
