@@ -40,3 +40,12 @@ def own_random_state() -> Iterator[None]:
     """The global random state is put back: a run sets it."""
     with torch.random.fork_rng():
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """This process uses one thread, as workers do: sums in another order give other bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -30,8 +30,8 @@ def plan_file(tmp_path) -> Path:
 
 
 @pytest.fixture
-def work(data_folder, tiny_model, tmp_path) -> Work:
-    return Work(Place("cpu", torch.get_num_threads(), data_folder, tmp_path / "cache", tiny_model))
+def work(data_folder, tiny_model, tmp_path, one_thread) -> Work:
+    return Work(Place("cpu", 1, data_folder, tmp_path / "cache", tiny_model))
 
 
 def test_a_packed_folder_gives_the_same_line_without_the_data(work, plan_file, tmp_path):
