@@ -21,7 +21,8 @@ class Pair:
 
     Attributes:
         points: the figure minus full's, in points of 100.
-        examples, padded: its share of full's trained examples and of full's padded tokens.
+        examples: its share of full's trained examples.
+        padded: its share of full's padded tokens; of three passes over a trained one, a scored one has the first alone.
         cpu: its share of full's CPU seconds, counted beside other work.
         seconds: its share of full's computed seconds; None without a calibration.
     """
@@ -77,8 +78,8 @@ def pair(base: Line, line: Line, calibrations: Mapping[str, Mapping[str, Any]]) 
         raise ValueError(f"runs of different settings are not compared: {base['key']}, {line['key']}")
     ours, theirs = line["counts"], base["counts"]
 
-    def padded(counts: Mapping[str, Any]) -> int:
-        return counts["train"]["padded_tokens"]
+    def padded(counts: Mapping[str, Any]) -> float:
+        return counts["train"]["padded_tokens"] + counts["score"]["padded_tokens"] / 3
 
     return Pair(
         points=100 * (line["figure"] - base["figure"]),

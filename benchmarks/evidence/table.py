@@ -25,9 +25,9 @@ HEAD = """# Evidence
 Made by `python -m benchmarks.evidence table` from the result lines beside this file; [the protocol](../../README.md)
 says how they came about. A figure is that of a run's last epoch on the test split, as mean ± sample deviation over
 seeds. *Against full* is the mean of the differences to the full run of the same seed, in points. *Examples*, *padded
-tokens*, *time* and *CPU* are shares of full's: trained examples; tokens computed in training, padding included; the
-time computed from the counts and the machine's calibration, scoring and selection included; CPU seconds, counted
-beside other work and only a hint.
+tokens*, *time* and *CPU* are shares of full's: trained examples; tokens computed, padding included, those of a scoring
+pass as a third of a trained one; the time computed from the counts and the machine's calibration, scoring and selection
+included; CPU seconds, counted beside other work and only a hint.
 """
 
 
@@ -129,6 +129,6 @@ def _draw_table(axis: Any, table: Table, labels: Sequence[str]) -> None:
                 capsize=3,
             )
     axis.set_title(table.title, fontsize=9)
-    axis.set_xlabel("time, % of full's" if timed else "padded tokens in training, % of full's")
+    axis.set_xlabel("time, % of full's" if timed else "padded tokens, % of full's; a scored one as a third")
     axis.set_ylabel(NAMES.get(table.metric, table.metric))
     axis.legend(fontsize=8)

@@ -43,6 +43,11 @@ def test_a_row_is_the_mean_over_seeds_of_the_differences_to_full():
     assert free.mean("seconds") is None and free.mean("points") is not None
 
 
+def test_a_scored_token_counts_as_a_third_of_a_trained_one():
+    scored = {**FREE[0]["counts"], "score": {**FREE[0]["counts"]["score"], "padded_tokens": 3 * 512}}
+    assert pair(FULL[0], {**FREE[0], "counts": scored}, {}).padded == pytest.approx(1 + 512 / 5120)
+
+
 def test_time_comes_from_the_calibration():
     (table,) = tables([*FULL, *FREE], {"some-cpu": calibration()})
     # The curve of steps with scores is twice that of steps, and half as many examples were read.
