@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         ("continue", (signal.SIGCONT,), "let them go on"),
         ("stop", (signal.SIGCONT, signal.SIGTERM), "end them; long runs go on from their last saved epoch"),
     ):
-        job = _job(names, name, lambda given, signals=signals: jobs.tell(given.cache, signals), what)
+        job = _job(names, name, _telling(signals), what)
         _cache_option(job)
 
     job = _job(names, "merge", jobs.merge, "add the lines of other results files, such as a lent GPU's")
@@ -91,6 +91,10 @@ def _job(names: Any, name: str, function: Job, text: str) -> argparse.ArgumentPa
     job: argparse.ArgumentParser = names.add_parser(name, help=text, description=text)
     job.set_defaults(job=function)
     return job
+
+
+def _telling(signals: tuple[signal.Signals, ...]) -> Job:
+    return lambda given: jobs.tell(given.cache, signals)
 
 
 def _plan_option(job: argparse.ArgumentParser) -> None:
