@@ -1,0 +1,65 @@
+"""How good a model is on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from benchmarks.evidence.data import source
+from benchmarks.evidence.tokens import Prepared
+from fastprune.finetune.metrics import evaluate_predictions
+from fastprune.finetune.model import forward
+from fastprune.pruning.scoring import evaluation_mode
+
+EVAL_BATCH = 128
+
+
+def evaluate(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) -> dict[str, float]:
+    """The metrics of the model on a split; `figure_name` says which of them is the data set's figure."""
+    tokens = prepared.splits[split]
+    intents, slots = predict(model, prepared, split, bf16=bf16)
+    found = evaluate_predictions(intents, tokens.gold_intents, slots, tokens.gold_slots)
+    if not prepared.joint:
+        found = {"accuracy": found["intent_accuracy"]}
+        if len(prepared.intent_names) == 2:
+            found |= two_class_metrics(intents, tokens.gold_intents, positive=prepared.intent_names[1])
+    return {name: round(value, 6) for name, value in found.items()}
+
+
+def predict(
+    model: nn.Module, prepared: Prepared, split: str, *, bf16: bool
+) -> tuple[list[str], list[list[str]] | None]:
+    """The most likely class of every text and, for joint data, the tag of every word; "O" where a word was cut off."""
+    tokens = prepared.splits[split]
+    intents = [""] * len(tokens)
+    slots: list[list[str]] = [[] for _ in range(len(tokens))]
+    order = tokens.lengths.argsort(descending=True, stable=True)
+    with evaluation_mode(model):
+        for index in order.split(EVAL_BATCH):
+            logits, _ = forward(model, tokens.batch(index), bf16=bf16)
+            best = {head: z.argmax(-1).tolist() for head, z in logits.items()}
+            for row, i in enumerate(index.tolist()):
+                intents[i] = prepared.intent_names[best["intent"][row]]
+                if tokens.first_tokens is not None and prepared.slot_names is not None:
+                    tags = best["slots"][row]
+                    slots[i] = [prepared.slot_names[tags[p]] if p >= 0 else "O" for p in tokens.first_tokens[i]]
+    return intents, slots if prepared.joint else None
+
+
+def two_class_metrics(predicted: Sequence[str], gold: Sequence[str], positive: str) -> dict[str, float]:
+    """F1 of the positive class and Matthews' correlation; 0 where it is not defined."""
+    p = torch.tensor([label == positive for label in predicted])
+    g = torch.tensor([label == positive for label in gold])
+    tp, fp, fn, tn = (float(x.sum()) for x in (p & g, p & ~g, ~p & g, ~p & ~g))
+    denominator = ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    return {
+        "f1": 2 * tp / (2 * tp + fp + fn) if tp else 0.0,
+        "matthews": (tp * tn - fp * fn) / denominator if denominator else 0.0,
+    }
+
+
+def figure_name(data: str) -> str:
+    """The metric that a data set is judged by."""
+    return source(data).metric

@@ -1,0 +1,134 @@
+"""The tables in Markdown and the pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.evidence.compare import Row, Table, spread, tables
+from benchmarks.evidence.results import read_all
+from benchmarks.evidence.timemodel import read_calibrations
+from fastprune.atomic import write_atomic
+from fastprune.report.plots import BASELINE_COLOUR, COLOURS, MARKERS
+
+NAMES = {
+    "exact_match": "exact match %",
+    "accuracy": "accuracy %",
+    "matthews": "Matthews' correlation × 100",
+    "f1": "F1 %",
+}
+HEAD = """# Evidence
+
+Made by `python -m benchmarks.evidence table` from the result lines beside this file; [the protocol](../../README.md)
+says how they came about. A figure is that of a run's last epoch on the test split, as mean ± sample deviation over
+seeds. *Against full* is the mean of the differences to the full run of the same seed, in points. *Examples*, *padded
+tokens*, *time* and *CPU* are shares of full's: trained examples; tokens computed, padding included, those of a scoring
+pass as a third of a trained one; the time computed from the counts and the machine's calibration, scoring and selection
+included; CPU seconds, counted beside other work and only a hint.
+"""
+
+
+def write_table(results: Path) -> list[Path]:
+    """Write README.md and a picture for each machine into the results folder; the paths."""
+    results.mkdir(parents=True, exist_ok=True)
+    calibrations = read_calibrations(results)
+    found = tables(read_all(results), calibrations)
+    written = []
+    parts = [HEAD]
+    for place in dict.fromkeys(table.place for table in found):
+        kind, threads, precision = place
+        own = [table for table in found if table.place == place]
+        picture = results / f"{kind}-{threads}-{precision}.png"
+        write_atomic(picture, partial(draw(own).savefig, format="png", dpi=110))
+        written.append(picture)
+        parts.append(f"## {kind}, {threads} thread{'s' * (threads != 1)}, {precision}\n")
+        parts.append(_calibration_note(calibrations.get(kind)))
+        parts.append(f"![figures against what they cost]({picture.name})\n")
+        parts += [markdown(table) for table in own]
+    page = results / "README.md"
+    write_atomic(page, lambda temporary: temporary.write_text("\n".join(parts), encoding="utf-8"))
+    return [page, *written]
+
+
+def markdown(table: Table) -> str:
+    """One table."""
+    lines = [
+        f"### {table.title}\n",
+        f"| run | budget | {NAMES.get(table.metric, table.metric)} | against full | examples % | padded tokens % "
+        "| time % | CPU % | seeds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    return "\n".join(lines + [_markdown_row(row) for row in table.rows]) + "\n"
+
+
+def _markdown_row(row: Row) -> str:
+    budget = "" if row.budget is None else f"{row.budget:g}"
+    points = [pair.points for pair in row.pairs]
+    shares = [_percent(row.mean(name)) for name in ("examples", "padded", "seconds", "cpu")]
+    cells = [row.label, budget, _with_spread(row.figures), _with_spread(points, signed=True), *shares]
+    return f"| {' | '.join(cells)} | {len(row.figures)} |"
+
+
+def _with_spread(values: Sequence[float], *, signed: bool = False) -> str:
+    if not values:
+        return ""
+    deviation = spread(values)
+    mean = f"{fmean(values):+.1f}" if signed else f"{fmean(values):.1f}"
+    return mean if deviation is None else f"{mean} ± {deviation:.1f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f}"
+
+
+def _calibration_note(calibration: Mapping[str, Any] | None) -> str:
+    if calibration is None:
+        return "This machine is not calibrated yet, so no time is computed.\n"
+    errors = [row["error"] for row in calibration["confirmed"]]
+    checked = f"; {len(errors)} whole runs were off by at most {100 * max(map(abs, errors)):.1f} %" if errors else ""
+    return f"Calibrated {calibration['date'][:10]}{checked}.\n"
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def draw(found: Sequence[Table]) -> Any:
+    """Small pictures side by side, one a table: the figure against the share of time, or of examples."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure = Figure(figsize=(5.6 * columns, 4.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    labels = list(dict.fromkeys(row.label for table in found for row in table.rows if row.label != "full"))
+    for axis, table in zip(axes.flat, found, strict=False):
+        _draw_table(axis, table, labels)
+    for axis in axes.flat[len(found) :]:
+        axis.axis("off")
+    return figure
+
+
+def _draw_table(axis: Any, table: Table, labels: Sequence[str]) -> None:
+    timed = all(row.mean("seconds") is not None for row in table.rows if row.pairs)
+    cost = "seconds" if timed else "padded"
+    for full in (row for row in table.rows if row.label == "full"):
+        axis.axhline(fmean(full.figures), color=BASELINE_COLOUR, linewidth=1, label="full")
+    for i, label in enumerate(labels):
+        rows = sorted((r for r in table.rows if r.label == label and r.pairs), key=lambda row: row.mean(cost) or 0.0)
+        if rows:
+            axis.errorbar(
+                [100 * (row.mean(cost) or 0.0) for row in rows],
+                [fmean(row.figures) for row in rows],
+                yerr=[spread(row.figures) or 0.0 for row in rows],
+                label=label,
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                capsize=3,
+            )
+    axis.set_title(table.title, fontsize=9)
+    axis.set_xlabel("time, % of full's" if timed else "padded tokens, % of full's; a scored one as a third")
+    axis.set_ylabel(NAMES.get(table.metric, table.metric))
+    axis.legend(fontsize=8)
