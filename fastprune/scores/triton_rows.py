@@ -443,12 +443,15 @@ def long_row_limit(entropy: bool, smooth: bool, itemsize: int, blackwell: bool =
     hide the memory's latency better: each thread has 32 of them under way, so 7 programs of 128 threads
     a multiprocessor, which 72 registers allow, keep 28 KB in flight. An H200 needs some 20, a B200 some
     29. The entropy carries 8 sums more a thread and would spill: 80 registers, 6 programs. Smoothing and
-    fp64 would still spill, and are left alone. On Blackwell the assembler of Triton 3.8 spills with these limits.
+    fp64 would still spill, and are left alone. On Blackwell the assembler of Triton 3.8 spills with these limits, and
+    on an A100 that of Triton 3.2 does for fp32.
     """
     if smooth or itemsize == 8 or torch.version.hip:
         return {}
     if blackwell and _TRITON == (3, 8):
         return {"maxnreg": 92 if entropy else 76}
+    if _TRITON == (3, 2) and itemsize == 4:
+        return {"maxnreg": 80}
     return {"maxnreg": 80 if entropy else 72}
 
 
