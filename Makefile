@@ -22,12 +22,14 @@ lint: $(STAMP)-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points.
+# Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points. Then a longer
+# search for masks that a GPU kernel gets wrong.
 KILLS ?= 20
 SEED ?= 0
 soak: $(STAMP)-test
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
+	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
 # on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without
