@@ -77,12 +77,14 @@ def check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoo
         raise ValueError(f"weight is on {weight.device} and logits on {logits.device}; use weight.to(logits.device)")
 
 
-def check_data(**tensors: Tensor) -> None:
+def check_data(**tensors: Tensor | None) -> None:
     """Raises ValueError for a tensor whose memory is not there, which a kernel would read all the same.
 
     FSDP frees the storage of parameters like that. Only for tensors that are neither fake nor transformed; 0.6 us each.
     """
     for name, tensor in tensors.items():
+        if tensor is None:
+            continue
         last = tensor.numel() if tensor.is_contiguous() else _extent(tensor)
         needed = (tensor.storage_offset() + last) * tensor.element_size()
         if last and (tensor.untyped_storage().nbytes() < needed or tensor.data_ptr() == 0):

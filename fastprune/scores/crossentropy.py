@@ -124,7 +124,7 @@ def cross_entropy(
 
     direct = ops.direct(logits, labels, weight)
     if direct:
-        check_data(logits=logits, labels=labels, **({} if weight is None else {"weight": weight}))
+        check_data(logits=logits, labels=labels, weight=weight)
     if soft or not kernels.has_loss(logits) or ops.transformed() or torch.jit.is_tracing():
         loss = _by_torch(logits, labels, weight, ignore_index, reduction, label_smoothing, shift, direct)
         scores = score(logits, labels, names, ignore_index=ignore_index, shift=shift) if names else {}

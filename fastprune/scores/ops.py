@@ -112,7 +112,7 @@ def cross_entropy(
     """What `kernels.loss_forward` returns, the scores as (len(metrics), *labels.shape)."""
     _check(logits, labels, metrics, ignore_index, shift)
     _check_loss(logits, weight, reduction, label_smoothing)
-    check_data(logits=logits, labels=labels, **({} if weight is None else {"weight": weight}))
+    check_data(logits=logits, labels=labels, weight=weight)
     loss, state, scores = kernels.loss_forward(
         logits, labels, weight, tuple(metrics), ignore_index, label_smoothing, shift, reduction
     )
