@@ -69,7 +69,7 @@ def compile_launch(recorder: Recorder, target: GPUTarget) -> Any:
     for i, param in enumerate(kernel.params):
         value = args[i] if i < len(args) else kwargs[param.name]
         aligned = not param.do_not_specialize_on_alignment
-        if param.is_constexpr:
+        if param.is_constexpr or value is None:
             signature[param.name], constants[param.name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[param.name] = "*" + TYPES[value.dtype]

@@ -123,6 +123,9 @@ def build_cache(python: Path) -> int:
         # A hit reads every file that the group names, and a launch the machine code alone.
         if path.suffix in (".source", ".ttir", ".ttgir", ".llir", ".ptx") and path.is_file():
             path.write_bytes(b"")
+    failed = [variant for variant in report["variants"] if "failed" in variant]
+    if failed:
+        sys.exit(f"{len(failed)} of {len(report['variants'])} kernels do not compile: {failed[0]['failed']}")
     return len(report["variants"])
 
 

@@ -96,6 +96,7 @@ ACCURACY = (
     Case(Size(64, 150, "bf16")),
     Case(Size(64, 1_000, "fp16")),
     Case(Size(64, 2_049, "bf16")),
+    Case(Size(64, 4_000, "bf16")),
     Case(Size(64, 32_000, "fp32")),
     Case(Size(64, 50_257, "bf16")),
     Case(Size(16, 128_256, "fp64")),

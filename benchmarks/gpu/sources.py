@@ -15,9 +15,11 @@ KERNELS = (
     "fastprune/scores/kernels.py",
     "fastprune/scores/triton_gradient.py",
     "fastprune/scores/triton_math.py",
+    "fastprune/scores/triton_reduction.py",
     "fastprune/scores/triton_rows.py",
     "fastprune/scores/triton_segment.py",
     "fastprune/selection/triton_topk.py",
+    "fastprune/triton_launch.py",
 )
 _BLANK = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 _BEFORE_STATEMENT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

@@ -100,7 +100,7 @@ class History:
             values = to_device(scores[metric].detach(), self.visits.device).float()
             statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
-        self.scored_epoch[index] = epoch
+        self.scored_epoch.index_fill_(0, index, epoch)  # `[index] = epoch` would wait for the device
         self._empty = False
 
     def value(self, metric: str) -> Tensor:

@@ -46,26 +46,15 @@ def loss_forward(
     """The loss and the scores from one read of the logits; the contract of `cpu.loss_forward`."""
     if logits.is_cpu:
         return cpu.loss_forward(logits, labels, weight, metrics, ignore_index, label_smoothing, shift, reduction)
-    from fastprune.scores import triton_rows
+    from fastprune.scores import triton_reduction, triton_rows
 
-    losses, stats, scores = triton_rows.loss_forward(
+    losses, state, scores = triton_rows.loss_forward(
         logits, labels, weight, metrics, ignore_index, label_smoothing, shift
     )
-    loss, factor = losses, torch.ones((), dtype=torch.float32, device=logits.device)
-    if reduction != "none":
-        loss = losses.sum()
-    if reduction == "mean":
-        factor = 1.0 / _label_weights(logits, labels, weight, ignore_index, shift)
-        loss = loss * factor
-    return loss, torch.cat([stats.view(-1), factor.view(1)]), scores
-
-
-def _label_weights(logits: Tensor, labels: Tensor, weight: Tensor | None, ignore_index: int, shift: int) -> Tensor:
-    used = definition.shifted_labels(labels, ignore_index, shift)
-    counted = used != ignore_index
-    if weight is None:
-        return counted.sum().to(torch.float32)
-    return torch.where(counted, weight[used.clamp(0, logits.shape[-1] - 1)], 0.0).sum()
+    if reduction == "none":
+        return losses, state, scores
+    loss = triton_reduction.reduced(losses, state, labels, weight, logits.shape[-1], ignore_index, shift, reduction)
+    return loss, state, scores
 
 
 def loss_backward(
@@ -83,6 +72,4 @@ def loss_backward(
         return cpu.loss_backward(grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift)
     from fastprune.scores import triton_gradient
 
-    stats, factor = state[:-1].view(3, *labels.shape), state[-1]
-    row_grads = (grad_loss * factor).expand(labels.shape)
-    return triton_gradient.loss_backward(row_grads, logits, labels, weight, stats, ignore_index, label_smoothing, shift)
+    return triton_gradient.loss_backward(grad_loss, logits, labels, weight, state, ignore_index, label_smoothing, shift)

@@ -38,3 +38,23 @@ def unit_class_stride(logits: Tensor) -> Tensor:
         return logits
     logits = logits.resolve_neg()
     return logits if logits.stride(-1) == 1 or logits.shape[-1] == 1 else logits.contiguous()
+
+
+def layout_key(logits: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[object, ...]:
+    """All that the choice of a kernel depends on, of tensors whose shapes match.
+
+    Two calls with the same key differ in values and addresses alone, and their addresses are equally far from a
+    multiple of 16 bytes.
+    """
+    return (
+        logits.get_device(),
+        logits.dtype,
+        logits.shape,
+        logits.stride(),
+        labels.stride(),
+        logits.is_neg(),
+        labels.is_neg(),
+        logits.data_ptr() % 16,
+        labels.data_ptr() % 16,
+        None if weight is None else weight.data_ptr() % 16,
+    )

@@ -24,15 +24,16 @@ that a sum has the same bits wherever it is inlined.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps
+from fastprune.gpu import num_warps, on_device_of
 from fastprune.scores.definition import METRICS
-from fastprune.scores.layout import as_rows, unit_class_stride
+from fastprune.scores.layout import as_rows, layout_key, unit_class_stride
 from fastprune.scores.triton_math import (
     FAR,
     LOG2_E,
@@ -46,10 +47,13 @@ from fastprune.scores.triton_math import (
     small_difference,
 )
 from fastprune.scores.triton_segment import segment_sums
+from fastprune.triton_launch import Launch, Plans
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
-# Longer rows take the segment loop, whose fixed cost they outweigh from about here on.
+# Longer rows take the segment loop, whose fixed cost they outweigh from about here on. At 4096 they do not yet: on an
+# H100 a tile takes 0.77 (bf16) and 0.86 (fp32) of the loop's time. But a tile has a power of two of columns.
 SHORT = 2048
+_NEARLY_4096 = range(3584, 4097)
 # Of one program. Its fixed cost (label, first load, final sums: some 480 instructions a thread) is
 # then 1 issue slot a 16-bit logit, next to 7.5 in the loop.
 SEGMENT_BYTES = 128 * 1024
@@ -89,16 +93,16 @@ def _store_row(
     t,
     d,
     w_others,  # W of `triton_math`: of the classes other than the label
-    el2n,  # OUT (rows,) fp32, as the next five; each not touched unless its flag is set
+    el2n,  # OUT (rows,) fp32, as the next five; each None unless its flag is set
     loss,
     confidence,
     margin,
     entropy,
     correct,
-    losses,  # OUT (rows,) fp32, the criterion's loss; not touched unless TRAIN, as the next
-    stats,  # OUT (3, rows) fp32: M, 1 / Z, 1 - p_y
-    weight,  # IN (classes,) fp32, not touched unless WEIGHTED
-    weight_sum,  # IN (1,) fp32, not touched unless WEIGHTED and SMOOTH
+    losses,  # OUT (rows,) fp32, the criterion's loss; None unless TRAIN, as the next
+    state,  # OUT (3 rows + 1,) fp32: M, 1 / Z and 1 - p_y of the rows, and 1
+    weight,  # IN (classes,) fp32, None unless WEIGHTED
+    weight_sum,  # IN () fp32, None unless WEIGHTED and SMOOTH
     classes,
     label_smoothing,
     EL2N: tl.constexpr,
@@ -168,9 +172,11 @@ def _store_row(
         tl.store(losses + row, tl.where(counted, value, 0.0), mask=stored)
         inverse = tl.where(undefined, nan, 1.0 / z_sum)
         missing = tl.where(undefined, nan, others / z_sum)
-        tl.store(stats + row, tl.where(counted, tl.maximum(m, z_label), 0.0), mask=stored)
-        tl.store(stats + (row + rows), tl.where(counted, inverse, 0.0), mask=stored)
-        tl.store(stats + (row + rows + rows), tl.where(counted, missing, 0.0), mask=stored)
+        tl.store(state + row, tl.where(counted, tl.maximum(m, z_label), 0.0), mask=stored)
+        tl.store(state + (row + rows), tl.where(counted, inverse, 0.0), mask=stored)
+        tl.store(state + (row + rows + rows), tl.where(counted, missing, 0.0), mask=stored)
+        if tl.program_id(0) == 0:
+            tl.store(state + rows + rows + rows, 1.0)
 
 
 # Arguments that all kernels take in this order and hand on; see `_store_row` and `labels_of`.
@@ -181,16 +187,16 @@ _UNSPECIALISED = ["logits", "logits_batch_stride", "logits_token_stride"]
 def short_rows_kernel(
     logits,  # IN  (B, T, C) fp16/bf16/fp32/fp64, class stride 1
     labels,  # IN  (B, T) int64
-    weight,  # IN  (C,) fp32; not touched unless WEIGHTED
-    weight_sum,  # IN  () fp32; not touched unless WEIGHTED and SMOOTH
-    el2n,  # OUT (B, T) fp32 contiguous, as the next six; each not touched unless its flag is set
+    weight,  # IN  (C,) fp32; None unless WEIGHTED
+    weight_sum,  # IN  () fp32; None unless WEIGHTED and SMOOTH
+    el2n,  # OUT (B, T) fp32 contiguous, as the next six; each None unless its flag is set
     loss,
     confidence,
     margin,
     entropy,
     correct,
-    losses,  # not touched unless TRAIN, as the next
-    stats,  # OUT (3, B, T) fp32 contiguous: M, 1 / Z, 1 - p_y
+    losses,  # None unless TRAIN, as the next
+    state,  # OUT (3 B T + 1,) fp32: M, 1 / Z, 1 - p_y of all rows, and 1
     rows,  # B * T
     tokens,  # T
     classes,  # C
@@ -211,6 +217,7 @@ def short_rows_kernel(
     WEIGHTED: tl.constexpr,
     SMOOTH: tl.constexpr,
     ALIGNED: tl.constexpr,  # every row starts at a multiple of 16 bytes
+    WHOLE: tl.constexpr,  # each lane shall have whole rows
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,  # a power of two, at least C
 ):
@@ -231,7 +238,7 @@ def short_rows_kernel(
         per_load: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
         inside = column // per_load * per_load < classes
     at = column
-    if not ALIGNED and COLUMNS <= 256:  # longer rows issue as much either way
+    if WHOLE:
         at = column * hidden_one(rows)
     z = tl.load(z_row[:, None] + at, mask=valid[:, None] & inside)
     if not DOUBLE:
@@ -263,14 +270,14 @@ def short_rows_kernel(
         t_sum = tl.sum(e * tl.minimum(below, FAR), axis=1)
     _store_row(
         row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
-        el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
+        el2n, loss, confidence, margin, entropy, correct, losses, state, weight, weight_sum, classes, label_smoothing,
         EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
     )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
 def long_rows_kernel(
-    logits,  # as in short_rows_kernel, up to SMOOTH, except for `partial`
+    logits,  # as in short_rows_kernel, up to SMOOTH, but for `partial` and `segments`
     labels,
     weight,
     weight_sum,
@@ -281,7 +288,8 @@ def long_rows_kernel(
     entropy,
     correct,
     losses,
-    stats,
+    state,
+    partial,  # OUT (segments, _SUMS, rows) fp32, fp64 for fp64 logits; None unless SPLIT
     rows,
     tokens,
     classes,
@@ -292,7 +300,6 @@ def long_rows_kernel(
     shift,
     ignore_index,
     label_smoothing,
-    partial,  # OUT (segments, _SUMS, rows) fp32, fp64 for fp64 logits; not touched unless SPLIT
     segments,
     EL2N: tl.constexpr,
     LOSS: tl.constexpr,
@@ -319,8 +326,12 @@ def long_rows_kernel(
         z_label = z_label.to(tl.float32)
     start = segment * SEGMENT
     size = tl.where(valid, tl.minimum(classes - start, SEGMENT), 0)
+    if WEIGHTED:
+        weights = weight + start
+    else:
+        weights = weight
     m, s1, s2, r, t_sum, d, w_others = segment_sums(
-        z_row + start, weight + start, size, (label - start).to(tl.int32), z_label, ENTROPY, SMOOTH, WEIGHTED
+        z_row + start, weights, size, (label - start).to(tl.int32), z_label, ENTROPY, SMOOTH, WEIGHTED
     )
     if SPLIT:
         to = partial + segment.to(tl.int64) * rows * _SUMS + row
@@ -336,7 +347,7 @@ def long_rows_kernel(
     else:
         _store_row(
             row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
-            el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes,
+            el2n, loss, confidence, margin, entropy, correct, losses, state, weight, weight_sum, classes,
             label_smoothing,
             EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
         )  # fmt: skip
@@ -355,7 +366,8 @@ def merge_kernel(
     entropy,
     correct,
     losses,
-    stats,
+    state,
+    partial,  # IN  (segments, _SUMS, rows), what long_rows_kernel wrote
     rows,
     tokens,
     classes,
@@ -366,7 +378,6 @@ def merge_kernel(
     shift,
     ignore_index,
     label_smoothing,
-    partial,  # IN  (segments, _SUMS, rows), what long_rows_kernel wrote
     segments,
     EL2N: tl.constexpr,
     LOSS: tl.constexpr,
@@ -415,7 +426,7 @@ def merge_kernel(
         at += _SUMS * rows
     _store_row(
         row, rows, counted, valid, label, z_label, m, s1, s2, r, t_sum, d, w_others,
-        el2n, loss, confidence, margin, entropy, correct, losses, stats, weight, weight_sum, classes, label_smoothing,
+        el2n, loss, confidence, margin, entropy, correct, losses, state, weight, weight_sum, classes, label_smoothing,
         EL2N, LOSS, CONFIDENCE, MARGIN, ENTROPY, CORRECT, TRAIN, WEIGHTED, SMOOTH,
     )  # fmt: skip
 
@@ -429,6 +440,29 @@ def short_tile(classes: int, itemsize: int) -> dict[str, int]:
     columns = triton.next_power_of_2(classes)
     logits = 1024 if itemsize <= 4 else 512
     return {"ROWS": max(1, min(32, logits // columns)), "COLUMNS": columns}
+
+
+def few_classes_tile(columns: int) -> tuple[dict[str, int], int]:
+    """(tile, threads) for rows of so few classes that starting a program costs more than its 32 rows do: 128 rows."""
+    return {"ROWS": 128, "COLUMNS": columns}, 128
+
+
+def tile_and_threads(classes: int, itemsize: int) -> tuple[dict[str, int], int]:
+    """(tile, threads) of a short-row program."""
+    columns = triton.next_power_of_2(classes)
+    if columns <= 8:  # on an H100 17 us instead of 23 for 2^20 rows of 7, 19 instead of 42 for 2^21 of 2
+        return few_classes_tile(columns)
+    return short_tile(classes, itemsize), short_threads(columns, itemsize)
+
+
+def is_short(classes: int) -> bool:
+    """Whether rows of that many classes are tiles, held in registers."""
+    return classes <= SHORT or classes in _NEARLY_4096
+
+
+def whole_rows(classes: int, aligned: bool) -> bool:
+    """Whether each lane takes whole rows; longer rows issue as much either way."""
+    return not aligned and classes <= 256
 
 
 def short_threads(columns: int, itemsize: int) -> int:
@@ -481,15 +515,15 @@ def row_scores(
 
     Cost: one read of the logits; no synchronisation. The logits are copied only if their class
     dimension is not contiguous, their leading dimensions do not collapse to one, or rows of at most
-    SHORT classes whose size is a multiple of 16 bytes do not start at one.
+    SHORT classes (and tiles of 4096) whose size is a multiple of 16 bytes do not start at one.
     """
-    scores = {metric: torch.empty(labels.shape, dtype=torch.float32, device=logits.device) for metric in metrics}
+    scores = {metric: _row_values(labels) for metric in metrics}
     launch(logits, labels, scores, ignore_index, shift)
     return scores
 
 
 def launch(logits: Tensor, labels: Tensor, out: dict[str, Tensor], ignore_index: int, shift: int) -> None:
-    """Runs the kernels into `out`: contiguous fp32 tensors of labels.shape under names of metrics."""
+    """Runs the kernels into `out`: contiguous fp32 tensors of labels.shape, at multiples of 16 bytes, by metric."""
     if out:
         _launch(logits, labels, out, None, None, None, ignore_index, 0.0, shift)
 
@@ -507,24 +541,44 @@ def loss_forward(
 
     Args:
         logits, labels, metrics, ignore_index, shift: as `row_scores`, without float64.
-        weight: (C,) fp32 on the same GPU, or None for ones.
+        weight: (C,) contiguous fp32 on the same GPU, or None for ones.
         label_smoothing: in [0, 1].
 
     Returns:
         losses: fp32 labels.shape, as F.cross_entropy(reduction="none"): with hard = -log p_y,
             (1 - s) w_y hard + (s / C) sum_i w_i (-log p_i). 0 for ignored rows, NaN where `row_scores`
             gives NaN.
-        stats: fp32 (3, *labels.shape) contiguous, for `triton_gradient.loss_backward`: M, the largest
-            logit; 1 / Z with Z = sum_i e^(z_i - M); 1 - p_y. 0 for ignored rows.
+        state: fp32 (3 * rows + 1,), for `triton_gradient.loss_backward`: of each row M, the largest
+            logit; 1 / Z with Z = sum_i e^(z_i - M); 1 - p_y, all 0 for ignored rows; last a 1, with which a
+            reduction replaces its own factor.
         scores: as `row_scores`.
 
     Cost: as `row_scores`; smoothing with a weight reads the weight once a row, which the L2 cache holds.
     """
-    losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
-    stats = torch.empty((3, *labels.shape), dtype=torch.float32, device=logits.device)
-    scores = {metric: torch.empty_like(losses) for metric in metrics}
-    _launch(logits, labels, scores, losses, stats, weight, ignore_index, label_smoothing, shift)
-    return losses, stats, scores
+    losses = _row_values(labels)
+    state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32, device=logits.device)
+    scores = {metric: _row_values(labels) for metric in metrics}
+    if labels.numel() == 0:
+        state.fill_(1.0)
+    _launch(logits, labels, scores, losses, state, weight, ignore_index, label_smoothing, shift)
+    return losses, state, scores
+
+
+def _row_values(labels: Tensor) -> Tensor:
+    return torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
+
+
+class _Plan(NamedTuple):
+    """The launches for logits and labels of one layout."""
+
+    launches: tuple[Launch, ...]  # that of the rows, and one that merges where rows are cut
+    short: bool
+    weight_sum: bool  # is needed
+    partial: tuple[int, ...]  # the shape of what is between the two
+
+
+# By the layout of logits and labels, where no copy of them is needed, and the options.
+_PLANS = Plans()
 
 
 def _launch(
@@ -532,74 +586,95 @@ def _launch(
     labels: Tensor,
     out: dict[str, Tensor],
     losses: Tensor | None,
-    stats: Tensor | None,
+    state: Tensor | None,
     weight: Tensor | None,
     ignore_index: int,
     label_smoothing: float,
     shift: int,
 ) -> None:
-    rows = labels.numel()
-    if rows == 0:
+    if labels.numel() == 0:
         return
-    z, y = as_rows(unit_class_stride(logits), labels)
-    classes, itemsize = z.shape[-1], z.element_size()
-    aligned = classes * itemsize % 16 == 0
-    if classes <= SHORT and aligned and not _starts_aligned(z):
-        z = z.clone(memory_format=torch.contiguous_format)
+    metrics, train = tuple(out), losses is not None
+    key = (
+        layout_key(logits, labels, weight),
+        metrics,
+        train,
+        ignore_index,
+        label_smoothing,
+        shift,
+    )
+    plan = _PLANS.get(key)
+    z, y = logits, labels
+    if plan is None:  # or a copy is needed, whose plan is not kept
+        z, y = _readable(*as_rows(unit_class_stride(logits), labels.resolve_neg()))
+        plan = _planned(z, y, metrics, train, weight is not None, ignore_index, label_smoothing, shift)
+        if logits.is_cuda and z.data_ptr() == logits.data_ptr() and y.data_ptr() == labels.data_ptr():
+            _PLANS.keep(key, plan)
+    with on_device_of(logits):
+        weight_sum = weight.sum() if weight is not None and plan.weight_sum else None
+        pointers = (z, y, weight, weight_sum, *(out.get(metric) for metric in METRICS), losses, state)
+        if not plan.short:
+            partial = None
+            if len(plan.launches) > 1:
+                partial = torch.empty(plan.partial, dtype=sums_dtype(z.dtype), device=z.device)
+            pointers = (*pointers, partial)
+        for start in plan.launches:
+            start(*pointers)
 
-    # A pointer that is not wanted must still be one; the kernels have no code that uses it.
-    unused = losses if losses is not None else next(iter(out.values()))
+
+def _planned(
+    z: Tensor,
+    y: Tensor,
+    metrics: tuple[str, ...],
+    train: bool,
+    weighted: bool,
+    ignore_index: int,
+    label_smoothing: float,
+    shift: int,
+) -> _Plan:
+    rows, tokens, classes, itemsize = y.numel(), y.shape[1], z.shape[-1], z.element_size()
     smooth = label_smoothing > 0
-    weighted = weight is not None
-    flags = {metric.upper(): metric in out for metric in METRICS}
-    with torch.cuda.device_of(logits):
-        arguments = (
-            z,
-            y,
-            unused if weight is None else weight.contiguous(),
-            unused if weight is None or not smooth else weight.sum(),
-            *(out.get(metric, unused) for metric in METRICS),
-            losses if losses is not None else unused,
-            stats if stats is not None else unused,
-            rows,
-            y.shape[1],
-            classes,
-            z.stride(0),
-            z.stride(1),
-            y.stride(0),
-            y.stride(1),
-            shift,
-            ignore_index,
-            label_smoothing,
-        )
-        options: dict[str, int] = {
-            **flags,
-            "TRAIN": losses is not None,
-            "WEIGHTED": weighted,
-            "SMOOTH": smooth,
-            "enable_fp_fusion": False,
-        }
-        if classes <= SHORT:
-            tile = short_tile(classes, itemsize)
-            warps = num_warps(short_threads(tile["COLUMNS"], itemsize))
-            short_rows_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-                *arguments, ALIGNED=aligned, num_warps=warps, **tile, **options
-            )
-            return
-        options["num_warps"] = num_warps(_THREADS)
-        segment = segment_classes(itemsize)
-        segments = triton.cdiv(classes, segment)
-        split = segments > 1
-        partial = unused
-        if split:
-            sums_dtype = torch.float64 if itemsize == 8 else torch.float32
-            partial = torch.empty((segments, _SUMS.value, rows), dtype=sums_dtype, device=z.device)
-        limit = long_row_limit("entropy" in out, smooth, itemsize, _is_blackwell(z.device))
-        long_rows_kernel[(rows, segments)](
-            *arguments, partial, segments, SPLIT=split, SEGMENT=segment, **limit, **options
-        )
-        if split:
-            merge_kernel[(triton.cdiv(rows, _THREADS),)](*arguments, partial, segments, ROWS=_THREADS, **options)
+    numbers = (rows, tokens, classes, *z.stride()[:2], *y.stride(), shift, ignore_index, label_smoothing)
+    options: dict[str, Any] = {
+        **{metric.upper(): metric in metrics for metric in METRICS},
+        "TRAIN": train,
+        "WEIGHTED": weighted,
+        "SMOOTH": smooth,
+        "enable_fp_fusion": False,
+    }
+    weight_sum = weighted and smooth
+    if is_short(classes):
+        tile, threads = tile_and_threads(classes, itemsize)
+        grid = (triton.cdiv(rows, tile["ROWS"]),)
+        aligned = classes * itemsize % 16 == 0
+        whole = whole_rows(classes, aligned)
+        options |= {"ALIGNED": aligned, "WHOLE": whole, "num_warps": num_warps(threads), **tile}
+        return _Plan((Launch(short_rows_kernel, grid, numbers, options),), True, weight_sum, ())
+    options["num_warps"] = num_warps(_THREADS)
+    segment = segment_classes(itemsize)
+    segments = triton.cdiv(classes, segment)
+    split = segments > 1
+    numbers = (*numbers, segments)
+    limit = long_row_limit("entropy" in metrics, smooth, itemsize, _is_blackwell(z.device))
+    sums = options | limit | {"SPLIT": split, "SEGMENT": segment}
+    launches = [Launch(long_rows_kernel, (rows, segments), numbers, sums)]
+    if split:
+        grid = (triton.cdiv(rows, _THREADS),)
+        launches.append(Launch(merge_kernel, grid, numbers, options | {"ROWS": _THREADS}))
+    return _Plan(tuple(launches), False, weight_sum, (segments, _SUMS.value, rows))
+
+
+def sums_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of the sums of a segment, the largest logit among them."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _readable(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T, C) and (B, T), with logits copied if short rows could start at 16 bytes and do not."""
+    size = z.shape[-1] * z.element_size()
+    if is_short(z.shape[-1]) and size % 16 == 0 and not _starts_aligned(z):
+        z = z.clone(memory_format=torch.contiguous_format)
+    return z, y
 
 
 def _starts_aligned(z: Tensor) -> bool:

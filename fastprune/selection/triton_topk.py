@@ -32,12 +32,15 @@ loaded 16 bytes at a time (8-bit ones 8), strided ones one by one.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps
+from fastprune.gpu import num_warps, on_device_of
+from fastprune.triton_launch import Launch, Plans
 
 # Programs that a multiprocessor holds at once: 6 of 128 threads with 80 registers each. With 64 registers Triton 3.6
 # spills in the last digit's kernel. 6 programs have 24 KB of loads in flight; an H200 needs some 20. The kernel that
@@ -133,14 +136,14 @@ def _bracket(histograms, k, levels, BITS: tl.constexpr):
 @triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
 def digit_kernel(
     scores,  # IN  (n,) int8/16/32/64: the scores' bits
+    histograms,  # INOUT (BITS / 8, 256) int64: those before `level` are read, `level` is added to
+    earlier,  # OUT (256, programs) int32: scores of a program before a threshold; not touched unless LAST
+    equal,  # OUT (256, programs) int32: scores of a program equal to a threshold; not touched unless LAST
     stride,  # of scores, in elements
     n,
     k,
     level,  # of the digit to count, 0 for the most significant
     blocks,  # of BLOCK scores, that a program counts
-    histograms,  # INOUT (BITS / 8, 256) int64: those before `level` are read, `level` is added to
-    earlier,  # OUT (256, programs) int32: scores of a program before a threshold; not touched unless LAST
-    equal,  # OUT (256, programs) int32: scores of a program equal to a threshold; not touched unless LAST
     BLOCK: tl.constexpr,
     LAST: tl.constexpr,  # this is the least significant digit
     BITS: tl.constexpr,
@@ -182,15 +185,15 @@ def digit_kernel(
 @triton.jit(do_not_specialize=_UNSPECIALISED, do_not_specialize_on_alignment=_UNSPECIALISED)
 def select_kernel(
     scores,  # IN  (n,) int8/16/32/64: the scores' bits
-    stride,  # of scores, in elements
-    n,
-    k,
-    blocks,  # as digit_kernel, with as many programs
     histograms,  # IN  (BITS / 8, 256) int64
     earlier,  # IN  (256, programs) int32, as digit_kernel left them
     equal,  # IN  (256, programs) int32
     indices,  # OUT (k,) int64
     first_nan,  # INOUT () uint64: all ones where there is none; not touched unless INF
+    stride,  # of scores, in elements
+    n,
+    k,
+    blocks,  # as digit_kernel, with as many programs
     BLOCK: tl.constexpr,
     BITS: tl.constexpr,
     INF: tl.constexpr,
@@ -269,28 +272,54 @@ def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Ten
     if n == 0:
         return indices, first_nan
     bits = scores.view(_SIGNED[itemsize])
+    key = (n, k, bits.stride(0), scores.dtype, bool(largest), nan, scores.get_device(), scores.data_ptr() % 16)
+    plan = _PLANS.get(key)
+    if plan is None:
+        plan = _planned(bits, k, scores.dtype, bool(largest), nan)
+        if scores.is_cuda:
+            _PLANS.keep(key, plan)
+    with on_device_of(scores):
+        histograms = torch.zeros((itemsize, _BINS.value), dtype=torch.int64, device=scores.device)
+        earlier, equal = torch.empty((2, _BINS.value, plan.programs), dtype=torch.int32, device=scores.device)
+        for count in plan.digits:
+            count(bits, histograms, earlier, equal)
+        plan.select(bits, histograms, earlier, equal, indices, first_nan.view(torch.uint64))
+    return indices, first_nan
+
+
+class _Plan(NamedTuple):
+    """The launches for scores of one layout."""
+
+    programs: int
+    digits: tuple[Launch, ...]
+    select: Launch
+
+
+_PLANS = Plans()
+
+
+def _planned(bits: Tensor, k: int, dtype: torch.dtype, largest: bool, nan: str) -> _Plan:
+    n, itemsize = bits.shape[0], bits.element_size()
     block = min(_BLOCK_BYTES // itemsize, _BLOCK)
-    blocks = triton.cdiv(n, block * _most_programs(scores))
+    blocks = triton.cdiv(n, block * _most_programs(bits))
     programs = triton.cdiv(n, block * blocks)
-    histograms = torch.zeros((itemsize, _BINS.value), dtype=torch.int64, device=scores.device)
-    earlier, equal = torch.empty((2, _BINS.value, programs), dtype=torch.int32, device=scores.device)
     options = {
         "BLOCK": block,
         "BITS": 8 * itemsize,
-        "INF": _INFINITY.get(scores.dtype, 0),
-        "UNSIGNED": not scores.dtype.is_signed,
-        "LARGEST": bool(largest),
+        "INF": _INFINITY.get(dtype, 0),
+        "UNSIGNED": not dtype.is_signed,
+        "LARGEST": largest,
         "NAN": 0 if nan == "first" else (1 << 8 * itemsize) - 1,
         "num_warps": num_warps(_THREADS),
     }
-    with torch.cuda.device_of(scores):
-        for level in range(itemsize):
-            digit_kernel[(programs,)](
-                bits, bits.stride(0), n, k, level, blocks, histograms, earlier, equal,
-                LAST=level == itemsize - 1, **options, **_register_limit(itemsize),
-            )  # fmt: skip
-        select_kernel[(programs,)](
-            bits, bits.stride(0), n, k, blocks, histograms, earlier, equal, indices, first_nan.view(torch.uint64),
-            **options,
-        )  # fmt: skip
-    return indices, first_nan
+    counting = options | _register_limit(itemsize)
+    digits = tuple(
+        Launch(
+            digit_kernel,
+            (programs,),
+            (bits.stride(0), n, k, level, blocks),
+            counting | {"LAST": level == itemsize - 1},
+        )
+        for level in range(itemsize)
+    )
+    return _Plan(programs, digits, Launch(select_kernel, (programs,), (bits.stride(0), n, k, blocks), options))

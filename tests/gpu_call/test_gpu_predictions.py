@@ -61,6 +61,7 @@ def test_the_launchers_are_called_as_they_are() -> None:
         "long_rows_kernel",
         "merge_kernel",
         "long_rows_kernel",
+        "sum_kernel",
         "long_gradient_kernel",
     ]
     assert found[0]["grid"] == [64, 2] and found[2]["grid"] == [64, 1]

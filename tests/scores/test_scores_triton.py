@@ -93,6 +93,24 @@ def test_bits_depend_on_the_row_alone_on_gpu(classes: int, dtype: torch.dtype) -
 @gpu
 @on_gpu
 @pytest.mark.parametrize("dtype", LOSS_DTYPES)
+@pytest.mark.parametrize("classes", [2, 7, 50, 1000, 4096, 6000, 70_000])
+def test_launches_again_on_gpu(classes: int, dtype: torch.dtype) -> None:
+    triton_cases.check_launches_again(classes, dtype, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("rows", [1, 2, 600, 5000, 1_000_003])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reduction_on_gpu(rows: int, weighted: bool, reduction: str) -> None:
+    for _ in range(2):
+        triton_cases.check_reduction(rows, reduction, weighted, "cuda")
+
+
+@gpu
+@on_gpu
+@pytest.mark.parametrize("dtype", LOSS_DTYPES)
 @pytest.mark.parametrize("classes", [1, 3, 150, 1000, 2049, 6000, 50_257, 128_256])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -138,8 +156,8 @@ def test_capture_in_a_cuda_graph_on_gpu() -> None:
 
     def step() -> tuple[torch.Tensor, ...]:
         scores = triton_rows.row_scores(logits, labels, ("el2n",), -100, 0)
-        losses, stats, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
-        grad = triton_gradient.loss_backward(row_grads, logits, labels, None, stats, -100, 0.0, 0)
+        losses, state, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+        grad = triton_gradient.loss_backward(row_grads, logits, labels, None, state, -100, 0.0, 0)
         return scores["el2n"], losses, grad
 
     stream = torch.cuda.Stream()
@@ -168,9 +186,9 @@ def test_offsets_beyond_32_bits_on_gpu() -> None:
     expected = cases.definition.row_scores(logits[tail].cpu(), labels[tail].cpu(), cases.METRICS, -100, 0)
     for metric in cases.METRICS:
         assert cases.worst_error(scores[metric][tail], expected[metric]) <= cases.BOUND
-    losses, stats, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+    losses, state, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
     assert torch.equal(losses[tail], scores["loss"][tail])
-    grad = triton_gradient.loss_backward(torch.ones_like(losses), logits, labels, None, stats, -100, 0.0, 0)
+    grad = triton_gradient.loss_backward(torch.ones_like(losses), logits, labels, None, state, -100, 0.0, 0)
     z = logits[tail].double().requires_grad_()
     torch.nn.functional.cross_entropy(z, labels[tail], reduction="sum").backward()
     torch.testing.assert_close(grad[tail].double(), z.grad, rtol=2.0**-8, atol=1e-12)

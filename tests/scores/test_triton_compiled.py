@@ -183,14 +183,15 @@ def test_loss_backward(
 ) -> None:
     logits, labels = rows_of(classes, dtype)
     triton_gradient.loss_backward(
-        torch.zeros(labels.shape), logits, labels, None, torch.zeros(3, *labels.shape), -100, 0.1, 1
+        torch.zeros(labels.shape), logits, labels, None, torch.zeros(3 * labels.numel() + 1), -100, 0.1, 1
     )
     kernel = disassemble(compile_launch(kernels["long_gradient_kernel"], CUDA[arch]), tmp_path)
     assert kernel.spilled == 0
     vectors = 32 * dtype.itemsize // 16
     assert kernel.operations["LDG.E.128"] == kernel.operations["STG.E.128"] == vectors
-    # The label, its row's gradient and three statistics; the ends of a row that share their 16 bytes.
-    assert kernel.count("LDG") - vectors == 5
+    # The label, the loss' gradient, the reduction's factor and three statistics; the ends of a row that share their
+    # 16 bytes.
+    assert kernel.count("LDG") - vectors == 6
     assert kernel.count("STG") - vectors == 32
     assert kernel.operations["MUFU.EX2"] == 32
 
@@ -209,8 +210,8 @@ def test_arguments_that_are_one(classes: int, kernels: dict[str, Recorder]) -> N
     """Triton makes a constant of each, which does not have a tensor's methods."""
     logits, labels = rows_of(classes, torch.bfloat16, (1, 1))
     for weight in (None, torch.ones(classes)):
-        _, stats, _ = triton_rows.loss_forward(logits, labels, weight, METRICS, 1, 1.0, 1)
-        triton_gradient.loss_backward(torch.zeros(1, 1), logits, labels, weight, stats, 1, 1.0, 1)
+        _, state, _ = triton_rows.loss_forward(logits, labels, weight, METRICS, 1, 1.0, 1)
+        triton_gradient.loss_backward(torch.zeros(1, 1), logits, labels, weight, state, 1, 1.0, 1)
         for recorder in kernels.values():
             if recorder.launches:
                 assert compile_launch(recorder, CUDA[90]).asm["cubin"]
@@ -222,8 +223,8 @@ def test_amd(dtype: torch.dtype, classes: int, kernels: dict[str, Recorder], mon
     monkeypatch.setattr(torch.version, "hip", "6.4")
     logits, labels = rows_of(classes, dtype)
     triton_rows.row_scores(logits, labels, METRICS, -100, 0)
-    _, stats, _ = triton_rows.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0)
-    triton_gradient.loss_backward(torch.zeros(labels.shape), logits, labels, None, stats, -100, 0.0, 0)
+    _, state, _ = triton_rows.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0)
+    triton_gradient.loss_backward(torch.zeros(labels.shape), logits, labels, None, state, -100, 0.0, 0)
     for name, recorder in kernels.items():
         if not recorder.launches:
             continue

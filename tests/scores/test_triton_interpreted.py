@@ -19,7 +19,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 from interpreter_fixes import mend_interpreter
 
-from fastprune.scores import triton_rows, triton_segment
+from fastprune.scores import triton_reduction, triton_rows, triton_segment
 
 mend_interpreter()
 
@@ -50,6 +50,7 @@ def test_strides_and_shift() -> None:
         (16, torch.float16),
         (2040, torch.float64),
         (9000, torch.bfloat16),
+        (4000, torch.bfloat16),
         (5001, torch.float16),
         (5000, torch.float32),
         (5000, torch.float64),
@@ -140,8 +141,8 @@ def test_no_rows_and_no_metrics() -> None:
     empty = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
     assert triton_rows.row_scores(*empty, ("el2n",), -100, 0)["el2n"].shape == (0,)
     assert triton_rows.row_scores(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), (), -100, 0) == {}
-    losses, stats, scores = triton_rows.loss_forward(*empty, None, (), -100, 0.0, 0)
-    assert losses.shape == (0,) and stats.shape == (3, 0) and scores == {}
+    losses, state, scores = triton_rows.loss_forward(*empty, None, (), -100, 0.0, 0)
+    assert losses.shape == (0,) and state.shape == (1,) and scores == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -149,6 +150,31 @@ def test_no_rows_and_no_metrics() -> None:
 def test_loss_and_gradient(classes: int, dtype: torch.dtype) -> None:
     for weighted, smoothing in itertools.product((False, True), (0.0, 0.1)):
         triton_cases.check_loss(classes, dtype, weighted, smoothing)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 600, 5000])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reduction(rows: int, weighted: bool, reduction: str) -> None:
+    triton_cases.check_reduction(rows, reduction, weighted)
+
+
+def test_reduction_of_no_rows() -> None:
+    labels = torch.zeros(0, dtype=torch.int64)
+    losses, state, _ = triton_rows.loss_forward(torch.zeros(0, 3), labels, None, (), -100, 0.0, 0)
+    assert triton_reduction.reduced(losses, state, labels, None, 3, -100, 0, "sum") == 0
+    assert triton_reduction.reduced(losses, state, labels, None, 3, -100, 0, "mean").isnan()
+
+
+def test_another_default_dtype() -> None:
+    logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
+    torch.set_default_dtype(torch.float64)
+    try:
+        losses, state, scores = triton_rows.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0)
+        loss = triton_reduction.reduced(losses, state, labels, None, 7, -100, 0, "mean")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {x.dtype for x in (losses, state, scores["el2n"], loss)} == {torch.float32}
 
 
 def test_loss_of_several_segments(monkeypatch: pytest.MonkeyPatch) -> None:
