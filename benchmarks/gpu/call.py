@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "call",
         deadline=args.deadline,
         device=args.device,
-        commit=sources.commit(),
+        commit=sources.carried_commit() if args.device == "cuda" else sources.commit(),
         kernels=sources.digest(),
         expected={s.name: s.expected for s in STEPS},
     )

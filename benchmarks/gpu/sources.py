@@ -55,9 +55,14 @@ def core_digest(root: Path = ROOT) -> str:
     return total.hexdigest()[:12]
 
 
-def commit(root: Path = ROOT) -> str | None:
-    """The commit of the checkout; where git's folder does not travel, what `gpu.carry` left beside the wheels."""
+def carried_commit(root: Path = ROOT) -> str | None:
+    """What `gpu.carry` left beside the wheels; a lent machine may have an older checkout's git folder."""
     carried = root / ".gpu" / "commit"
+    return carried.read_text().strip() if carried.exists() else commit(root)
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The commit of the checkout, if git knows it."""
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -67,6 +72,6 @@ def commit(root: Path = ROOT) -> str | None:
             check=True,
             env=os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)},
         )
-        return run.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return carried.read_text().strip() if carried.exists() else None
+        return None
+    return run.stdout.strip()
