@@ -22,7 +22,7 @@ from fastprune.pruning import (
     score_dataset,
     with_index,
 )
-from fastprune.scores import Head, Task, cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
+from fastprune.scores import Head, JointLoss, Task, cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
 from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "PruningCallback",
     "Schedule",
     "Selection",
+    "JointLoss",
     "Task",
     "TopK",
     "attach",

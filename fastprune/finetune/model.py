@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fastprune
 from fastprune.finetune.encode import IGNORE
-from fastprune.scores import Head, LastLayers, Task
+from fastprune.scores import Head, JointLoss, LastLayers, Task
 
 
 class JointModel(nn.Module):
@@ -49,7 +49,7 @@ def forward(
 
 
 def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
+    """What is trained on: the sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
     losses = [fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()]
     return torch.stack(losses).sum()
 
@@ -57,15 +57,11 @@ def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Ten
 def example_losses(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """Each example's part in `joint_loss`, differentiable fp32 (B,): their mean is that loss, to rounding.
 
-    A head's cross-entropies of an example are summed, times B over the head's valid labels in the batch: of a longer
-    text more words count, as they do in the mean over words.
+    Of a longer text more words count, as they do in the mean over words.
     """
-    parts = []
-    for head, z in logits.items():
-        rows = fastprune.cross_entropy(z.float(), batch[head], reduction="none", ignore_index=IGNORE)
-        valid = (batch[head] != IGNORE).sum().clamp_min(1)
-        parts.append(rows.flatten(1).sum(1) * (len(rows) / valid) if rows.ndim == 2 else rows * (len(rows) / valid))
-    return torch.stack(parts).sum(0)
+    trained = task(logits, JointLoss("sum", "mean"))
+    losses = trained.losses({head: z.float() for head, z in logits.items()}, batch)
+    return losses.sums if len(logits) > 1 else losses.sums * (len(losses.sums) / losses.counts.sum().clamp_min(1))
 
 
 def example_scores(
@@ -74,33 +70,23 @@ def example_scores(
     metrics: Sequence[str],
     features: Mapping[str, tuple[Tensor, bool]] | None = None,
 ) -> dict[str, Tensor]:
-    """The metrics of each example, fp32 (B,); as `fastprune.Task` defines them for several heads, but:
-
-    ``loss``: 0.5 · CE_intent + 0.5 · Σ CE_slot, the loss score of the authors' code for arXiv 2306.03208 (the plain
-    cross-entropy when there is one head).
-    ``probabilities``, (B, C): those of the intent head.
+    """The metrics of each example, fp32 (B,), as `fastprune.Task` defines them; ``probabilities``, (B, C), are those of
+    the intent head.
 
     Args:
         features: the last layers' inputs by head, for ``grand`` (`fastprune.scores.LastLayers`).
     """
     with torch.no_grad():
-        of_the_task = [metric for metric in metrics if metric not in ("loss", "probabilities")]
+        of_the_task = [metric for metric in metrics if metric != "probabilities"]
         scores = task(logits).scores(logits, batch, of_the_task, features)
-        if "loss" in metrics:
-            scores["loss"] = _loss_score(logits, batch)
         if "probabilities" in metrics:
             scores["probabilities"] = logits["intent"].detach().float().softmax(-1)
         return scores
 
 
-def task(heads: Iterable[str]) -> Task:
+def task(heads: Iterable[str], loss: JointLoss | None = None) -> Task:
     """The task of these heads: logits and labels have the head's name."""
-    return Task({name: Head(logits=name, labels=name, ignore_index=IGNORE) for name in heads})
-
-
-def _loss_score(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    parts = [fastprune.score(z.detach(), batch[head], "loss") for head, z in logits.items()]
-    return torch.stack([p.sum(-1) if p.ndim == 2 else p for p in parts]).sum(0) / len(parts)
+    return Task({name: Head(logits=name, labels=name, ignore_index=IGNORE) for name in heads}, loss)
 
 
 def batch_scores(

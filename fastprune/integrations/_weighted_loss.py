@@ -16,8 +16,9 @@ from fastprune.scores.task import ExampleLosses
 
 AGREEMENT = 0.02
 ADVICE = (
-    "pass Trainer(compute_loss_func=...) that returns the loss of each example, (B,), or choose a method without "
-    "weights (`fastprune methods`)"
+    "say how the losses of several heads add up, with fastprune.Task(heads, loss=fastprune.JointLoss(...)), pass "
+    "Trainer(compute_loss_func=...) that returns the loss of each example, (B,), or choose a method without weights "
+    "(`fastprune methods`)"
 )
 
 

@@ -17,6 +17,7 @@ from fastprune.scores.api import score
 from fastprune.scores.crossentropy import cross_entropy
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.grand import grand
+from fastprune.scores.joint_loss import JointLoss
 from fastprune.scores.labels import is_counted
 from fastprune.scores.reduce import reduce_heads
 
@@ -62,7 +63,7 @@ class ExampleLosses:
     """Losses by example, differentiable.
 
     Attributes:
-        sums: (B,) summed over the example's labels; of several heads the mean loss of each, added up.
+        sums: (B,) summed over the example's labels; of several heads its part of the joint loss.
         counts: (B,) how many labels that were; 1 for every example of several heads.
     """
 
@@ -74,16 +75,36 @@ class Task:
     """The heads of a model, by name or a single one.
 
     Scores of several heads become one as in arXiv 2306.03208: el2n and grand are the norm over all heads and
-    tokens, ``correct`` needs all of them, the other metrics are the mean over heads.
+    tokens, ``loss`` follows the `JointLoss`, ``correct`` needs all of them, the other metrics are the mean over heads.
+
+    Args:
+        heads: one head, or several by name.
+        loss: how the losses of several heads become one, in scores and in the weighted loss of training. None: the
+            paper's for heads with a label per example and heads with one per token, `JointLoss("mean", "sum")`, and
+            `JointLoss("sum", "mean")` for others. A head's own ``reduce`` has the last word on its score.
+
+    Raises:
+        ValueError: there is no head, or ``loss`` has factors for other heads.
+
+    >>> intent, slots = Head("intent_logits", "intents"), Head("slot_logits", "tags")
+    >>> task = Task({"intent": intent, "slots": slots})  # the paper's joint loss
+    >>> task = Task({"intent": intent, "slots": slots}, loss=JointLoss("sum", "mean"))  # CE_intent + mean CE_slot
     """
 
-    def __init__(self, heads: Head | Mapping[str, Head] = Head()) -> None:  # noqa: B008  (frozen)
+    def __init__(
+        self,
+        heads: Head | Mapping[str, Head] = Head(),  # noqa: B008  (frozen)
+        loss: JointLoss | None = None,
+    ) -> None:
         self.heads = {"": heads} if isinstance(heads, Head) else dict(heads)
+        self.loss = loss
         if not self.heads:
             raise ValueError("heads is empty; pass a Head, or a dict of them by name")
+        if loss is not None:
+            loss.check(list(self.heads))
 
     def __repr__(self) -> str:
-        return f"Task({self.heads!r})"
+        return f"Task({self.heads!r})" if self.loss is None else f"Task({self.heads!r}, loss={self.loss!r})"
 
     def scores(
         self, outputs: Any, batch: Any, metrics: Sequence[str], features: Features | None = None
@@ -108,13 +129,21 @@ class Task:
 
     def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
         """The losses of each example, summed over its labels: cross-entropy, for multi_label the binary one of every
-        class, for regression the squared error of every output; gradients flow to the logits.
+        class, for regression the squared error of every output; gradients flow to the logits.  Of several heads each
+        example's part of the joint loss: the mean over the batch is that loss.
         """
-        parts = [_losses(*self._find(name, outputs, batch), label_smoothing) for name in self.heads]
+        found = {name: self._find(name, outputs, batch) for name in self.heads}
+        parts = {name: _losses(*part, label_smoothing) for name, part in found.items()}
         if len(parts) == 1:
-            return parts[0]
-        means = [part.sums / part.counts.clamp_min(1) for part in parts]
-        return ExampleLosses(torch.stack(means).sum(0), torch.ones_like(parts[0].counts))
+            return next(iter(parts.values()))
+        rule = self._joint_loss([kind for _, kind, _, _ in found.values()])
+        joint = rule.parts({name: (part.sums, part.counts) for name, part in parts.items()})
+        return ExampleLosses(joint, torch.ones_like(joint, dtype=torch.int64))
+
+    def _joint_loss(self, kinds: Sequence[Kind]) -> JointLoss:
+        if self.loss is not None:
+            return self.loss
+        return JointLoss("mean", "sum") if {"single_label", "tokens"} <= set(kinds) else JointLoss("sum", "mean")
 
     def logits(self, outputs: Any) -> dict[str, Tensor]:
         """The logits of every head."""
@@ -154,6 +183,9 @@ class Task:
         if metric == "correct":
             right = [torch.where(valid, s, 1.0).flatten(1).amin(1) for _, s, valid in rows]
             return torch.stack(right).amin(0)
+        if metric == "loss" and not any(head.reduce for head, _, _ in rows) and (self.loss or len(rows) > 1):
+            rule = self._joint_loss([kind for _, kind, _, _ in found.values()])
+            return rule.score({name: (s, valid) for name, (_, s, valid) in zip(found, rows, strict=True)})
         chosen = {head.reduce or REDUCTIONS.get(metric, "mean") for head, _, _ in rows}
         if len(chosen) > 1:
             raise ValueError(f"heads must agree in reduce, got {sorted(chosen)}")

@@ -1,5 +1,6 @@
 """`Task`: scores and losses of every kind of head against hand-written torch, and what it says of bad input."""
 
+import dataclasses
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import fastprune
-from fastprune.scores import Head, Task
+from fastprune.scores import Head, JointLoss, Task
 
 B, T, C = 6, 5, 4
 METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
@@ -46,8 +47,10 @@ def token_scores(logits, labels, metric, reduce):
             found.append(values.min() if len(values) else torch.tensor(1.0))
         elif reduce == "norm":
             found.append(values.norm())
+        elif reduce == "max":
+            found.append(values.max() if len(values) else torch.tensor(0.0))
         else:
-            found.append(values.sum() / max(len(values), 1))
+            found.append(values.sum() / (max(len(values), 1) if reduce == "mean" else 1))
     return torch.stack([f.double() for f in found])
 
 
@@ -180,9 +183,88 @@ def test_joint_heads_are_joined_as_in_the_paper(metric):
         expected = (intent**2 + slots**2).sqrt()
     elif metric == "correct":
         expected = torch.minimum(intent, slots)
+    elif metric == "loss":  # the authors' code: 0.5 of the intent's, and 0.5 of the sum over the words
+        expected = 0.5 * intent + 0.5 * token_scores(outputs["slot_logits"], batch["slots"], metric, "sum")
     else:
         expected = (intent + slots) / 2
     assert_close(found, expected)
+
+
+# (heads, tokens) -> the factor of the intent, that of the slots, and whether words are averaged
+SETTINGS = [
+    ("mean", "sum", 0.5, 0.5, False),
+    ("mean", "mean", 0.5, 0.5, True),
+    ("sum", "mean", 1.0, 1.0, True),
+    ("sum", "sum", 1.0, 1.0, False),
+    ({"intent": 0.25, "slots": 2.0}, "mean", 0.25, 2.0, True),
+]
+
+
+@pytest.mark.parametrize("heads, words, of_intent, of_slots, averaged", SETTINGS)
+def test_the_joint_loss_of_a_score(heads, words, of_intent, of_slots, averaged):
+    outputs, batch = joint()
+    task = Task(JOINT.heads, loss=JointLoss(heads, words))
+    intent = row_scores(outputs["intent_logits"], batch["intent"])["loss"]
+    slots = token_scores(outputs["slot_logits"], batch["slots"], "loss", "mean" if averaged else "sum")
+    found = task.scores(outputs, batch, ["loss", "margin"])
+    assert_close(found["loss"], of_intent * intent + of_slots * slots)
+    assert_close(found["margin"], JOINT.scores(outputs, batch, ["margin"])["margin"])  # is no loss
+
+
+@pytest.mark.parametrize("heads, words, of_intent, of_slots, averaged", SETTINGS)
+def test_the_joint_loss_of_a_training_step(heads, words, of_intent, of_slots, averaged):
+    """The mean of the examples' parts is torch's loss of the batch, and so is its gradient."""
+    outputs, batch = joint()
+    leaves = {name: logits.double().requires_grad_() for name, logits in outputs.items()}
+    intent = F.cross_entropy(leaves["intent_logits"], batch["intent"])
+    slots = F.cross_entropy(leaves["slot_logits"].mT, batch["slots"], reduction="mean" if averaged else "sum")
+    expected = of_intent * intent + of_slots * (slots if averaged else slots / B)
+    expected.backward()
+
+    ours = {name: logits.clone().requires_grad_() for name, logits in outputs.items()}
+    losses = Task(JOINT.heads, loss=JointLoss(heads, words)).losses(ours, batch)
+    assert losses.counts.tolist() == [1] * B and losses.sums.shape == (B,)
+    losses.sums.mean().backward()
+    torch.testing.assert_close(losses.sums.mean().double(), expected, rtol=1e-5, atol=1e-6)
+    for name, logits in ours.items():
+        torch.testing.assert_close(logits.grad.double(), leaves[name].grad, rtol=1e-4, atol=1e-7)
+
+
+def test_heads_without_tokens_add_up_and_a_heads_own_reduce_has_the_last_word():
+    one, labels = rows(1)
+    two, others = rows(2)
+    heads = {"a": Head("a", "a_labels"), "b": Head("b", "b_labels")}
+    batch = {"a_labels": labels, "b_labels": others}
+    expected = row_scores(one, labels)["loss"] + row_scores(two, others)["loss"]
+    assert_close(Task(heads).scores({"a": one, "b": two}, batch, ["loss"])["loss"], expected)
+    assert_close(Task(heads).losses({"a": one, "b": two}, batch).sums, expected)
+    # Transformers' question answering is the mean of its heads.
+    question = Task(heads, loss=JointLoss("mean", "mean"))
+    assert_close(question.losses({"a": one, "b": two}, batch).sums, expected / 2)
+
+    outputs, batch = joint()
+    most = Task({name: dataclasses.replace(head, reduce="max") for name, head in JOINT.heads.items()})
+    both = [row_scores(outputs["intent_logits"], batch["intent"])["loss"]]
+    both.append(token_scores(outputs["slot_logits"], batch["slots"], "loss", "max"))
+    assert_close(most.scores(outputs, batch, ["loss"])["loss"], torch.stack(both).amax(0))
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (lambda: JointLoss("average"), ValueError, "heads must be one of sum, mean or a factor by head, got 'average'"),
+        (lambda: JointLoss(0.5), TypeError, "heads must be 'sum', 'mean' or a dict of factors by head, got 0.5"),
+        (lambda: JointLoss("sum", "max"), ValueError, "tokens must be one of sum, mean, got 'max'"),
+        (
+            lambda: Task(JOINT.heads, loss=JointLoss({"intent": 1.0})),
+            ValueError,
+            r"loss has factors for \['intent'\], but the heads are \['intent', 'slots'\]",
+        ),
+    ],
+)
+def test_what_a_joint_loss_cannot_be(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
 
 
 def test_joint_grand_is_the_norm_over_heads():
@@ -245,13 +327,12 @@ def test_losses_of_many_labels_leave_out_the_ignored():
     assert (logits.grad[labels == -100] == 0).all()
 
 
-def test_losses_of_joint_heads_are_the_sum_of_each_ones_mean():
+def test_losses_of_joint_heads_are_the_papers():
     outputs, batch = joint()
     found = JOINT.losses(outputs, batch)
     intent = F.cross_entropy(outputs["intent_logits"], batch["intent"], reduction="none")
-    each = F.cross_entropy(outputs["slot_logits"].transpose(1, 2), batch["slots"], reduction="none")
-    slots = each.sum(1) / (batch["slots"] != -100).sum(1).clamp_min(1)
-    torch.testing.assert_close(found.sums, intent + slots, **CLOSE)
+    slots = F.cross_entropy(outputs["slot_logits"].transpose(1, 2), batch["slots"], reduction="none").sum(1)
+    torch.testing.assert_close(found.sums, 0.5 * intent + 0.5 * slots, **CLOSE)
     assert found.counts.tolist() == [1] * B
 
 
