@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastprune.scores import definition, kernels, ops, sharded
+from fastprune.scores.again import remember, scores_again
 from fastprune.scores.checks import (
     as_int,
     check_data,
@@ -111,6 +112,9 @@ def score(
     classes are strided or the row dimensions before the last do not collapse to one. Targets per class
     are not fused: several passes over pieces of bounded size.
     """
+    one = type(metrics) is str and reduce is None and not multi_label
+    if one and (rows := scores_again(logits, labels, metrics, ignore_index, shift)) is not None:  # type: ignore[arg-type]
+        return rows
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):
         z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
@@ -144,6 +148,8 @@ def score(
             check_labels(labels, logits.shape[-1], ignore_index, shift)
         scores = _row_scores(logits, labels, names, ignore_index, shift)
         valid = _valid(labels, ignore_index, shift) if reduce else None
+        if one:
+            remember(logits, labels, names[0], ignore_index, shift)
     if reduce and valid is not None:
         scores = {name: reduce_tokens(s, valid, reduce) for name, s in scores.items()}
     return scores[metrics] if isinstance(metrics, str) else scores
@@ -224,11 +230,11 @@ def is_soft(logits: Tensor, labels: Tensor) -> bool:
 def _row_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    if torch.jit.is_tracing():  # which knows no list of strings; plain PyTorch it can follow
-        return definition.row_scores(logits, labels, metrics, ignore_index, shift)
     if ops.direct(logits, labels):
         check_data(logits=logits, labels=labels)
         return kernels.row_scores(logits, class_indices(labels), metrics, ignore_index, shift)
+    if torch.jit.is_tracing():  # which knows no list of strings; plain PyTorch it can follow
+        return definition.row_scores(logits, labels, metrics, ignore_index, shift)
     labels = class_indices(labels)
     rows = torch.ops.fastprune.row_scores(logits.detach(), labels, metrics, ignore_index, shift)
     return dict(zip(metrics, rows, strict=True))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastprune.scores.definition import METRICS
+from fastprune.scores.layout import extent
 
 REDUCTIONS = ("norm", "mean", "sum", "max")
 LOSS_REDUCTIONS = ("mean", "sum", "none")
@@ -85,20 +86,13 @@ def check_data(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is None:
             continue
-        last = tensor.numel() if tensor.is_contiguous() else _extent(tensor)
+        last = tensor.numel() if tensor.is_contiguous() else extent(tensor)
         needed = (tensor.storage_offset() + last) * tensor.element_size()
         if last and (tensor.untyped_storage().nbytes() < needed or tensor.data_ptr() == 0):
             raise ValueError(
                 f"{name} {tuple(tensor.shape)} has no data: its storage was freed, or it is a stand-in (a zero tensor, "
                 "a functional tensor); pass a tensor that holds its values"
             )
-
-
-def _extent(tensor: Tensor) -> int:
-    """Elements from the first to the last one in memory, or 0 for an empty tensor."""
-    if not tensor.numel():
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _check_tensors(logits: Tensor, labels: Tensor) -> None:

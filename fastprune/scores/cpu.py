@@ -13,7 +13,7 @@ from fastprune.scores.checks import bad_label
 from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import row_strides, unit_class_stride
 
-_DTYPES = {
+DTYPES = {
     torch.float16: _core.DType.float16,
     torch.bfloat16: _core.DType.bfloat16,
     torch.float32: _core.DType.float32,
@@ -160,7 +160,7 @@ def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads
     if not labels.numel():
         layout = (0, *layout[1:])  # else a kernel would walk over 2^40 batches of no token
     threads = torch.get_num_threads() if threads is None else threads
-    dtype = _DTYPES[z.dtype]
+    dtype = DTYPES[z.dtype]
     return (
         z.data_ptr(),
         dtype,

@@ -40,6 +40,13 @@ def unit_class_stride(logits: Tensor) -> Tensor:
     return logits if logits.stride(-1) == 1 or logits.shape[-1] == 1 else logits.contiguous()
 
 
+def extent(tensor: Tensor) -> int:
+    """Elements from the first to the last one in memory, or 0 for an empty tensor."""
+    if not tensor.numel():
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
 def layout_key(logits: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[object, ...]:
     """All that the choice of a kernel depends on, of tensors whose shapes match.
 

@@ -14,7 +14,7 @@ import fastprune._core as _core
 NanPolicy = Literal["raise", "first", "last"]
 
 # By dtype objects: their names take as long to form as a small selection.
-_OF_TORCH = {getattr(torch, name): dtype for name, dtype in _core.DType.__members__.items()}
+OF_TORCH = {getattr(torch, name): dtype for name, dtype in _core.DType.__members__.items()}
 _OF_NUMPY = {np.dtype(name): dtype for name, dtype in _core.DType.__members__.items() if name != "bfloat16"}
 
 
@@ -45,7 +45,7 @@ def check_scores(scores: Tensor | np.ndarray) -> _core.DType:
         )
     if scores.ndim != 1:
         raise ValueError(f"scores must be 1-D, got shape {tuple(scores.shape)}; use .reshape(-1)")
-    dtype = (_OF_TORCH if isinstance(scores, Tensor) else _OF_NUMPY).get(scores.dtype)
+    dtype = (OF_TORCH if isinstance(scores, Tensor) else _OF_NUMPY).get(scores.dtype)
     if dtype is None:
         raise TypeError(f"scores of dtype {scores.dtype} are not supported; convert them to float32 or int64")
     return dtype

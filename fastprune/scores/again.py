@@ -1,0 +1,103 @@
+"""One score of another batch whose layout was checked before, on the CPU.
+
+Looking at a small batch costs several times what scoring it does. Most of what is looked at follows from shapes,
+strides and dtypes, and a training loop brings the same ones again and again. What may change under the same layout
+(the memory behind the tensors, a pending negation, what traces or transforms the call) is looked at each time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import fastprune._core as _core
+from fastprune.scores import ops
+from fastprune.scores.cpu import DTYPES
+from fastprune.scores.definition import METRICS
+from fastprune.scores.layout import extent, row_strides
+
+LIMIT = 4096
+"""Of layouts that are remembered; from there on they are forgotten and remembered anew."""
+
+
+class _Layout(NamedTuple):
+    """What a call hands to the kernel besides addresses, and how far it reads."""
+
+    before: tuple[object, ...]
+    after: tuple[int, ...]
+    logits_bytes: int
+    labels_bytes: int
+    metric: int
+
+
+_CHECKED: dict[tuple[object, ...], _Layout] = {}
+
+
+def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> Tensor | None:
+    """The score of every row, fp32 of labels.shape; None if this call must be checked, and goes another way."""
+    if not _plain(logits, labels, ignore_index, shift):
+        return None
+    layout = _CHECKED.get(_key(logits, labels, metric, ignore_index, shift))
+    if layout is None or logits.is_neg() or labels.is_neg():
+        return None
+    if (
+        logits.untyped_storage().nbytes() - logits.storage_offset() * logits.element_size() < layout.logits_bytes
+        or labels.untyped_storage().nbytes() - labels.storage_offset() * 8 < layout.labels_bytes
+    ):
+        return None
+    z, y = logits.data_ptr(), labels.data_ptr()
+    if z == 0 or y == 0:  # a stand-in, such as a zero tensor
+        return None
+    out = torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
+    addresses = [0] * len(METRICS)
+    addresses[layout.metric] = out.data_ptr()
+    bad = _core.row_scores((z, *layout.before, y, *layout.after, torch.get_num_threads()), addresses)
+    return out if bad < 0 else None  # the way with checks says which label it was
+
+
+def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> None:
+    """Take note of a layout that has just been checked and scored, if it needs no copy."""
+    if not _plain(logits, labels, ignore_index, shift) or labels.dtype != torch.int64 or not labels.numel():
+        return
+    if logits.stride(-1) != 1 or labels.ndim not in (1, 2):
+        return
+    _, _, (batch, tokens, *strides), label_strides = row_strides(logits, labels)
+    if len(_CHECKED) >= LIMIT:
+        _CHECKED.clear()
+    _CHECKED[_key(logits, labels, metric, ignore_index, shift)] = _Layout(
+        (DTYPES[logits.dtype], batch, tokens, *strides),
+        (*label_strides, min(shift, tokens), ignore_index),
+        extent(logits) * logits.element_size(),
+        extent(labels) * 8,
+        METRICS.index(metric),
+    )
+
+
+def _plain(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> bool:
+    """Whether these are ordinary CPU tensors and ints, computed with right now."""
+    return (
+        type(ignore_index) is int
+        and type(shift) is int
+        and ops.direct(logits, labels)
+        and logits.is_cpu
+        and labels.is_cpu
+        and logits.layout is torch.strided
+        and labels.layout is torch.strided
+        and not (logits.is_nested or labels.is_nested)
+    )
+
+
+def _key(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> tuple[object, ...]:
+    return (
+        metric,
+        ignore_index,
+        shift,
+        logits.dtype,
+        logits.shape,
+        logits.stride(),
+        labels.dtype,
+        labels.shape,
+        labels.stride(),
+    )
