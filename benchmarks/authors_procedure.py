@@ -14,7 +14,8 @@ those that score exactly the cut (with the moving average, of which we keep fp32
 
 Time: everything that is no training step, by part. Both train equally many steps of one batch size; checkpoints are
 part of the procedure, and of `attach` only where one is asked for. Models: a small random BERT, whose steps are cheap
-and overhead visible, on all examples; the packaged MiniLM on a part. Writes authors-cpu.json, .md and .png to --out.
+and overhead visible, on all examples; the packaged MiniLM on a part. Writes authors-PROCESSOR.json, .md and .png to
+--out.
 """
 
 from __future__ import annotations
@@ -409,7 +410,7 @@ def main() -> None:
         print("\n\n".join(sections[-4:]), flush=True)
     print(f"{summary(rows)}\n{time.perf_counter() - start:.0f} s")
 
-    stem = args.out / "authors-cpu"
+    stem = measure.stem_of(args.out, "authors", "cpu")
     run = {"environment": where, "epochs": args.epochs, "times": rows, "subsets": same}
     first = ["# The authors' procedure and fastprune.attach", summary(rows), f"![seconds a run]({stem.name}.png)"]
     measure.write_results(stem, run, first + sections, partial(picture, rows))

@@ -408,7 +408,7 @@ def main() -> None:
         print(cycle_table(state))
     print(f"{summary(batch, cycle)}\n{time.perf_counter() - start:.0f} s")
 
-    stem = args.out / f"engine-{args.device}"
+    stem = measure.stem_of(args.out, "engine", args.device)
     run = {"environment": where, "rounds": rounds, "batch": batch, "cycle": cycle, "state": state}
     sections = [
         f"# The engine, median of {rounds} interleaved rounds",

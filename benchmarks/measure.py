@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import statistics
 import sys
 import time
@@ -178,6 +179,17 @@ def processor_name() -> str:
         return f"{facts['model name']} family {facts['cpu family']} model {facts['model']}"
     except (OSError, KeyError):
         return platform.processor() or platform.machine()
+
+
+def machine_kind(device: str) -> str:
+    """A file name for machines of the same processor or GPU."""
+    name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "")).strip("-")
+
+
+def stem_of(folder: Path, benchmark: str, device: str) -> Path:
+    """Where a benchmark's results of this machine belong: those of another processor stay beside them."""
+    return folder / f"{benchmark}-{machine_kind(device)}"
 
 
 def write_results(stem: Path, run: dict[str, Any], sections: list[str], draw: Callable[[Path], None]) -> None:

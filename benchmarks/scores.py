@@ -188,7 +188,7 @@ def main() -> None:
             print(table(some, header=False), flush=True)
             results += some
 
-    stem = args.out / f"scores-{args.device}"
+    stem = measure.stem_of(args.out, "scores", args.device)
     run = {"environment": where, "rounds": rounds, "quick": args.quick, "results": results}
     title = f"# Scores and loss, median of {rounds} interleaved rounds"
     sections = [title, f"![share of the roofline]({stem.name}.png)", table(results)]

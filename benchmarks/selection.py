@@ -322,7 +322,7 @@ def main() -> None:
                 scores_of.cache_clear()
     print(f"{summary(results)}\n{time.perf_counter() - start:.0f} s")
 
-    stem = args.out / f"selection-{args.device}"
+    stem = measure.stem_of(args.out, "selection", args.device)
     run = {"environment": where, "rounds": args.rounds, "results": results}
     sections = [
         f"# Selection, median of {args.rounds} interleaved rounds",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,12 @@ from typing import Any
 import torch
 
 import fastprune
-from benchmarks.measure import processor_name, version
+from benchmarks.measure import machine_kind, processor_name, version
 from fastprune import _core
 
 ROOT = Path(__file__).parents[2]
 COMMIT_FILE = "COMMIT"
 """In a folder without git: the commit that its code is of."""
-
-
-def machine_kind(device: str) -> str:
-    """A file name for machines of the same processor or GPU."""
-    name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
-    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "")).strip("-")
 
 
 def machine(device: str, threads: int, precision: str) -> dict[str, Any]:

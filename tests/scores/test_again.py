@@ -1,4 +1,4 @@
-"""A layout that was checked before: the same scores, and everything that can be wrong with the next tensors still is."""
+"""A layout that was checked before: the same scores, and what can be wrong with the next tensors is still refused."""
 
 from __future__ import annotations
 
