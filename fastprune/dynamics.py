@@ -37,6 +37,11 @@ def count_epochs(folder: Path) -> int:
     return epochs
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The files that hold the folder's epochs."""
+    return [epoch_file(folder, epoch) for epoch in range(count_epochs(folder))]
+
+
 def write_epoch(folder: Path, epoch: int, index: Tensor, logits: Tensor, gold: Tensor) -> None:
     """Write (or replace) the file of one epoch; complete or absent.
 

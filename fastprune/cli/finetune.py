@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fastprune.cli.arguments import add_data, load_data, need_packages, source_of, use_bf16
+from fastprune.cli.paths import user_path
 from fastprune.errors import UsageError
+from fastprune.lock import LOCK, new_folder, only_writer
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -76,10 +80,10 @@ def add(commands: Any) -> None:
     train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    train.add_argument("--out", type=Path, help="run folder (runs/<data>-<time>)")
+    train.add_argument("--out", type=user_path, help="run folder (runs/<data>-<time>)")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out, from its newest checkpoint")
     train.add_argument(
-        "--dynamics", type=Path, help="folder for each run's logits by epoch, in the form of Dataset Cartography"
+        "--dynamics", type=user_path, help="folder for each run's logits by epoch, in the form of Dataset Cartography"
     )
 
 
@@ -103,9 +107,10 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.resume and arguments.out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
-    out = arguments.out or Path("runs") / f"{data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not arguments.resume and (out / METRICS).is_file():
-        raise UsageError(f"--out {out} holds a run already; add --resume to go on with it, or choose another folder")
+    if not arguments.resume and arguments.out is not None and (arguments.out / METRICS).is_file():
+        raise UsageError(
+            f"--out {arguments.out} holds a run already; add --resume to go on with it, or choose another folder"
+        )
     _warn_of_unseen(data.unseen)
     if arguments.warmup_epochs is not None and arguments.warmup_epochs >= arguments.epochs:
         print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
@@ -115,22 +120,44 @@ def run(arguments: argparse.Namespace) -> None:
     from fastprune.finetune.session import finetune
     from fastprune.report import rich_table
 
-    try:
-        report = finetune(
-            data,
-            arguments.model,
-            specs,
-            training,
-            out,
-            resume=arguments.resume,
-            dynamics=arguments.dynamics,
-            source=source_of(arguments),
-        )
-    except KeyboardInterrupt:
-        print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
-        raise
+    if arguments.resume and not arguments.out.is_dir():
+        raise UsageError(f"--resume: there is no folder {arguments.out}; leave --resume out to start")
+    with run_folder(arguments.out, data.name) as out:
+        try:
+            report = finetune(
+                data,
+                arguments.model,
+                specs,
+                training,
+                out,
+                resume=arguments.resume,
+                dynamics=arguments.dynamics,
+                source=source_of(arguments),
+            )
+        except KeyboardInterrupt:
+            print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+            raise
     Console().print(rich_table(report.summary))
     print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
+
+
+@contextmanager
+def run_folder(wanted: Path | None, data: str) -> Iterator[Path]:
+    """The run's folder, in which no other process writes; one that nobody else has, if none is named.
+
+    A folder that this made is taken away again if nothing came into it.
+    """
+    out = wanted or new_folder(Path("runs") / f"{data}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; choose another name for the run folder")
+    made = wanted is None or not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_writer(out):
+            yield out
+    finally:
+        if made and not set(out.iterdir()) - {out / LOCK}:
+            shutil.rmtree(out)
 
 
 def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from fastprune.cli.paths import user_path
 
 
 def add(commands: Any) -> None:
@@ -16,8 +17,10 @@ def add(commands: Any) -> None:
         "and the churn of each cycle, the data map, and the most and the least useful examples.",
     )
     report.set_defaults(command=run)
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder; several are shown together")
-    report.add_argument("--out", type=Path, help="folder for report.png and report.md (the run folder, if it is one)")
+    report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder; several are shown together")
+    report.add_argument(
+        "--out", type=user_path, help="folder for report.png and report.md (the run folder, if it is one)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from fastprune.cli.arguments import add_data, load_data, need_packages, use_bf16
+from fastprune.cli.paths import existing, refuse_inputs, user_path
+from fastprune.data import files_of
 from fastprune.errors import UsageError
 from fastprune.score_files import check_kind, write_columns
 
@@ -29,9 +30,9 @@ def add(commands: Any) -> None:
     )
     add_data(score)
     score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
-    score.add_argument("--out", type=Path, required=True, help="file of scores: .parquet, .csv or .jsonl")
+    score.add_argument("--out", type=user_path, required=True, help="file of scores: .parquet, .csv or .jsonl")
     score.add_argument(
-        "--dynamics", type=Path, help="folder to which the logits are added as the next epoch of training dynamics"
+        "--dynamics", type=user_path, help="folder to which the logits are added as the next epoch of training dynamics"
     )
     score.add_argument("--batch-size", type=int, default=128)
     score.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     if not arguments.out.parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
+    refuse_inputs("--out", arguments.out, [*files_of(arguments.data), *existing([arguments.model])])
     data = load_data(arguments)
 
     from fastprune.finetune.finetuned import load_finetuned

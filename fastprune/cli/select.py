@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastprune import dynamics
+from fastprune.cli.paths import refuse_inputs, user_path
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
@@ -61,12 +61,12 @@ def add(commands: Any) -> None:
     select.set_defaults(command=run)
     select.add_argument(
         "scores",
-        type=Path,
+        type=user_path,
         help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the newest epoch counts, or the "
         "last), or a folder of training dynamics, which gives confidence, variability, correctness, forgetting and aum",
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
-    select.add_argument("--out", type=Path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
+    select.add_argument("--out", type=user_path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
     select.add_argument("--column", help="which score (score; of training dynamics variability)")
     select.add_argument("--run", help="the run whose scores count, where the file holds several")
@@ -96,6 +96,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """``fastprune select``."""
     check_kind(arguments.out)
+    given = arguments.scores
+    refuse_inputs("--out", arguments.out, dynamics.files_of(given) if given.is_dir() else [given])
     where = str(arguments.scores)
     if arguments.scores.is_dir():
         if (arguments.run, arguments.run_seed, arguments.run_epoch) != (None, None, None):

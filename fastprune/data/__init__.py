@@ -9,12 +9,12 @@ from typing import Any
 from fastprune.data.columns import Wanted
 from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.hub import load_hub
-from fastprune.data.slotgated import load_slotgated
-from fastprune.data.tabular import SUFFIXES, load_table_file, load_table_folder
+from fastprune.data.slotgated import load_slotgated, slotgated_files
+from fastprune.data.tabular import SUFFIXES, load_table_file, load_table_folder, table_files
 from fastprune.data.types import Split, TextData, build, identity_of
 from fastprune.errors import UsageError
 
-__all__ = ["Split", "TextData", "build", "identity_of", "load", "load_source"]
+__all__ = ["Split", "TextData", "build", "files_of", "identity_of", "load", "load_source"]
 
 
 def load(
@@ -66,6 +66,16 @@ def load(
     if path.exists():
         raise UsageError(f"data={data!r}: not a {', '.join(SUFFIXES)} file: convert or rename it.")
     return load_hub(data, wanted, seed)
+
+
+def files_of(data: str | None) -> list[Path]:
+    """The files that `load` reads for the same ``data``; none for packaged data and hub ids."""
+    path = Path(data or "").expanduser()
+    if data is None or not path.exists():
+        return []
+    if not path.is_dir():
+        return [path]
+    return [file for file in (*slotgated_files(path), *table_files(path)) if file.is_file()]
 
 
 def load_source(source: Mapping[str, Any]) -> TextData:

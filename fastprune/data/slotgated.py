@@ -14,6 +14,7 @@ from fastprune.data.types import Split, TextData, build, check_tags, clean_text
 from fastprune.errors import UsageError
 
 VALIDATION_NAMES = ("valid", "validation", "dev")
+FILES = ("seq.in", "seq.out", "label")
 
 
 def load_slotgated(folder: Path) -> TextData:
@@ -29,6 +30,11 @@ def load_slotgated(folder: Path) -> TextData:
     joint = any((path / "seq.out").exists() for path in folders)
     train, test, *rest = (_read_split(path, joint) for path in folders)
     return build(folder.name, train, rest[0] if rest else None, test)
+
+
+def slotgated_files(folder: Path) -> list[Path]:
+    """Every file that such a folder may have."""
+    return [folder / role / name for role in ("train", "test", *VALIDATION_NAMES) for name in FILES]
 
 
 def _read_split(folder: Path, joint: bool) -> Split:

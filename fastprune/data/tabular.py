@@ -53,6 +53,11 @@ def load_table_folder(folder: Path, wanted: Wanted, seed: int = 0) -> TextData:
     return build(folder.name, train, validation, test)
 
 
+def table_files(folder: Path) -> list[Path]:
+    """Every file that such a folder may have."""
+    return [folder / (stem + suffix) for stem in ("train", "test", *VALIDATION_NAMES) for suffix in SUFFIXES]
+
+
 def find_split(folder: Path, stems: tuple[str, ...]) -> Path | None:
     """The one table in ``folder`` named after one of ``stems``, or None."""
     found = [folder / (stem + suffix) for stem in stems for suffix in SUFFIXES]

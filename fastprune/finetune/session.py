@@ -26,10 +26,11 @@ from fastprune.finetune.model import JointModel
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.spec import RunSpec, Training
 from fastprune.finetune.train import Run, RunResult, continue_run, start_run, warm_up
+from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.pruning import get_method
 from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
-from fastprune.report.folder import FILES, SUMMARY
+from fastprune.report.folder import FILES, SUMMARY, is_ours
 
 MODEL = "model"
 Row = dict[str, Any]
@@ -163,10 +164,10 @@ def check_classes(specs: Sequence[RunSpec], data: TextData) -> None:
 
 def _can_go_on(out: Path) -> bool:
     """Whether there is a checkpoint; without one a killed run starts again, and any other folder is refused."""
+    if set(out.iterdir()) - {out / LOCK} and not is_ours(out):
+        raise UsageError(f"--resume: {out} is no run folder of fastprune, so nothing in it is touched; see --out")
     if (out / CHECKPOINT).is_file():
         return True
-    if not out.is_dir():
-        raise UsageError(f"--resume: there is no folder {out}; leave --resume out to start")
     if (out / SUMMARY).is_file():
         raise UsageError(f"--resume: the run in {out} has ended; `fastprune report {out}` shows it")
     print(f"note: {out} holds no checkpoint yet; starting from the beginning", file=sys.stderr)

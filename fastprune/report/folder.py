@@ -28,6 +28,7 @@ import numpy as np
 
 from fastprune.atomic import left_over, write_atomic
 from fastprune.errors import UsageError
+from fastprune.lock import LOCK
 from fastprune.parquet import pyarrow_for
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
@@ -59,13 +60,13 @@ class RunFolder:
         """A folder for a new run.
 
         An older run in it loses its files at once, so that no mixture of two runs can be read.  Raises
-        `UsageError` if ``path`` is a file or holds anything but a run.
+        `UsageError` if ``path`` is a file or holds anything but a run that carries our mark.
         """
-        path = Path(path).expanduser()
+        path = Path(path)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path}: a file is in the way: choose another name for the run folder.")
         there = set(path.iterdir()) if path.is_dir() else set()
-        if there.difference(left_over(path, FILES)) and not is_run_folder(path):
+        if there.difference({path / LOCK, *left_over(path, FILES)}) and not is_ours(path):
             raise UsageError(f"{path}: not empty and not a run folder: choose a new or an empty folder.")
         path.mkdir(parents=True, exist_ok=True)
         for name in FILES:
@@ -75,10 +76,10 @@ class RunFolder:
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
         """An existing run folder; `UsageError` if it is none."""
-        path = Path(path).expanduser()
+        path = Path(path)
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder: give the folder of an earlier run.")
-        if not is_run_folder(path):
+        if not ((path / METRICS).is_file() or is_ours(path)):
             raise UsageError(f"{path}: not a run folder (no {METRICS}): give the folder of an earlier run.")
         return cls(path)
 
@@ -156,13 +157,11 @@ class RunFolder:
         return {column: table[column].to_numpy() for column in types}
 
 
-def is_run_folder(path: Path) -> bool:
-    """True for a folder this library wrote.
+def is_ours(path: Path) -> bool:
+    """True for a folder that carries the mark of this library: only such a one may lose files to a new run.
 
-    A bare config.json is not enough: every model checkpoint has one.
+    A bare config.json is not enough, every model checkpoint has one; nor is metrics.jsonl, a common name.
     """
-    if (path / METRICS).is_file():
-        return True
     try:
         return MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):

@@ -43,12 +43,12 @@ def write_report(*folders: str | Path, out: str | Path | None = None, data: Text
     A run that was cut short has no ``summary.json``; its summary is then made from the evaluations so
     far (and not written).  Raises `UsageError` when there is nothing to report, or no place for it.
     """
-    opened = [RunFolder.open(folder) for folder in dict.fromkeys(Path(folder).expanduser() for folder in folders)]
+    opened = [RunFolder.open(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)]
     if not opened:
         raise UsageError("no run folder is given: give one or more.")
     if out is None and len(opened) > 1:
         raise UsageError("several run folders are given: say with --out where their common report goes.")
-    target = opened[0].path if out is None else Path(out).expanduser()
+    target = opened[0].path if out is None else Path(out)
     names = folder_names([folder.path for folder in opened])
     by_name = {name: read_runs(folder) for name, folder in zip(names, opened, strict=True)}
     runs = join_runs(by_name)

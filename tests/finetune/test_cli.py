@@ -288,6 +288,8 @@ def test_folders_that_cannot_be_and_checkpoints_that_are_none(joint_folder, tiny
     assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "thesis.txt" / "run"), "thesis.txt")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_text("not a checkpoint")
+    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "is no run folder")
+    (tmp_path / "run" / "config.json").write_text('{"fastprune_run": 1}')
     assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "not a checkpoint")
 
 

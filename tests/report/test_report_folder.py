@@ -33,6 +33,7 @@ def test_create_and_open(tmp_path):
 
 def test_create_starts_over_but_only_in_its_own_files(tmp_path):
     folder = RunFolder.create(tmp_path)
+    folder.write_config({})
     folder.write_metrics([{"run": "full"}])
     folder.write_summary({"rows": []})
     (tmp_path / "notes.txt").write_text("mine")
@@ -46,6 +47,12 @@ def test_create_refuses_what_is_not_a_run(tmp_path):
     with pytest.raises(UsageError, match="not empty and not a run folder"):
         RunFolder.create(tmp_path)
     assert (tmp_path / "config.json").read_text() == '{"model_type": "bert"}'
+    # A name that others use too.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.jsonl").write_text("precious")
+    with pytest.raises(UsageError, match="not empty and not a run folder"):
+        RunFolder.create(tmp_path / "mine")
+    assert (tmp_path / "mine" / "metrics.jsonl").read_text() == "precious"
     with pytest.raises(UsageError, match="a file is in the way"):
         RunFolder.create(tmp_path / "config.json")
     with pytest.raises(UsageError, match="no such folder"):

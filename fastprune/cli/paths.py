@@ -1,0 +1,39 @@
+"""Paths that a user types: expanded once, and no output in the place of an input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fastprune.errors import UsageError
+
+
+def user_path(text: str) -> Path:
+    """The path, with ~ as the user's home: shells leave it alone in --out=~/run."""
+    return Path(text).expanduser()
+
+
+def refuse_inputs(option: str, out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        option: what names ``out``.
+        inputs: files, or folders of which every file counts.
+
+    Raises:
+        UsageError: ``out`` is one of them, by whatever path or link.
+    """
+    if not out.exists():
+        return
+    there = out.resolve()
+    for given in inputs:
+        if given.is_dir() and there.is_relative_to(given.resolve()):
+            raise UsageError(f"{option} {out} is a file of {given}, which is read; choose another name")
+        if given.exists() and given.samefile(out):
+            raise UsageError(f"{option} {out} is what is read, and would be lost; choose another name")
+
+
+def existing(names: Iterable[str | Path | None]) -> list[Path]:
+    """Those of the names that are files or folders here; hub ids are not."""
+    paths = [user_path(str(name)) for name in names if name is not None]
+    return [path for path in paths if path.exists()]
