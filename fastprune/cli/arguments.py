@@ -8,6 +8,7 @@ from typing import Any
 
 from fastprune.data import TextData, load_source
 from fastprune.errors import UsageError
+from fastprune.finetune.trust import Trust
 
 
 def add_data(group: Any) -> None:
@@ -22,6 +23,17 @@ def add_data(group: Any) -> None:
     group.add_argument("--pair-column", help="column with a second sentence (none)")
     group.add_argument("--slots-column", help="column with space-separated BIO tags (none)")
     group.add_argument("--max-train", type=int, help="that many training examples only (all)")
+
+
+def add_trust(group: Any) -> None:
+    """What a model from elsewhere may do: nothing, unless these are given."""
+    group.add_argument("--trust-remote-code", action="store_true", help="run the Python files that come with --model")
+    group.add_argument("--allow-pickle", action="store_true", help="load weights from .bin files, if --model has them")
+
+
+def trust_of(arguments: argparse.Namespace) -> Trust:
+    """What ``--trust-remote-code`` and ``--allow-pickle`` say."""
+    return Trust(remote_code=arguments.trust_remote_code, pickle=arguments.allow_pickle)
 
 
 def source_of(arguments: argparse.Namespace) -> dict[str, Any]:

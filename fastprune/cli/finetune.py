@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, load_data, need_packages, source_of, use_bf16
+from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
+from fastprune.printable import printable
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
     what = job.add_argument_group("what")
     what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
     add_data(what)
+    add_trust(what)
     prune = job.add_argument_group("pruning")
     prune.add_argument(
         "--method",
@@ -133,6 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
                 resume=arguments.resume,
                 dynamics=arguments.dynamics,
                 source=source_of(arguments),
+                trust=trust_of(arguments),
             )
         except KeyboardInterrupt:
             print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
@@ -189,7 +192,7 @@ def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no
 def _warn_of_unseen(unseen: dict[str, dict[str, int]]) -> None:
     for kind, labels in unseen.items():
         if labels:
-            shown = ", ".join(f"{name} ({count})" for name, count in list(labels.items())[:5])
+            shown = ", ".join(f"{printable(name)} ({count})" for name, count in list(labels.items())[:5])
             more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
             print(
                 f"note: {len(labels)} {kind} label(s) occur only outside the training data and count as errors, "

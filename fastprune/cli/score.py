@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_data, load_data, need_packages, use_bf16
+from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, trust_of, use_bf16
 from fastprune.cli.paths import existing, refuse_inputs, user_path
 from fastprune.data import files_of
 from fastprune.errors import UsageError
@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
         "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
     )
     add_data(score)
+    add_trust(score)
     score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
     score.add_argument("--out", type=user_path, required=True, help="file of scores: .parquet, .csv or .jsonl")
     score.add_argument(
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fastprune.finetune.progress import counting
     from fastprune.finetune.scoring import score_texts
 
-    finetuned = load_finetuned(arguments.model)
+    finetuned = load_finetuned(arguments.model, trust_of(arguments))
     metrics = list(dict.fromkeys(arguments.metrics))
     with counting("scoring", len(data.train)) as progress:
         columns = score_texts(

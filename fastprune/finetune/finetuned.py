@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fastprune.data.types import Split, TextData
 from fastprune.errors import UsageError
-from fastprune.finetune.encoder import load_encoder, load_pretrained, load_tokenizer
+from fastprune.finetune.encoder import check_vocabulary, load_encoder, load_pretrained, load_tokenizer
 from fastprune.finetune.model import JointModel
+from fastprune.finetune.trust import NONE, Trust
 
 HEADS = "heads.pt"
 KINDS = {"ForSequenceClassification": "intent", "ForTokenClassification": "slots"}
@@ -72,11 +73,12 @@ class Finetuned:
         )
 
 
-def load_finetuned(model: str) -> Finetuned:
+def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     """The model in a folder written by ``fastprune finetune``, or a sequence or token classifier.
 
     Args:
         model: a folder or hub id; a run folder stands for its ``model/``.
+        trust: what may be executed of it.
 
     Raises:
         UsageError: it cannot be loaded, or is no classifier.
@@ -84,7 +86,7 @@ def load_finetuned(model: str) -> Finetuned:
     folder = Path(model)
     if (folder / "model" / HEADS).is_file():
         folder = folder / "model"
-    return _load_own(folder) if (folder / HEADS).is_file() else _load_classifier(model)
+    return _load_own(folder) if (folder / HEADS).is_file() else _load_classifier(model, trust)
 
 
 class _Classifier(nn.Module):
@@ -113,8 +115,8 @@ def _load_own(folder: Path) -> Finetuned:
     return Finetuned(model, tokenizer, encoder.config, str(folder), intents, tags)
 
 
-def _load_classifier(name: str) -> Finetuned:
-    config = load_pretrained("AutoConfig", name)
+def _load_classifier(name: str, trust: Trust) -> Finetuned:
+    config = load_pretrained("AutoConfig", name, trust)
     head = next((head for end, head in KINDS.items() for a in config.architectures or [] if a.endswith(end)), None)
     if head is None or config.num_labels < 2 or config.problem_type == "multi_label_classification":
         raise UsageError(
@@ -122,8 +124,9 @@ def _load_classifier(name: str) -> Finetuned:
             f"{config.num_labels} outputs; it takes a sequence or token classifier of one label out of several"
         )
     kind = next(end for end, of in KINDS.items() if of == head)
-    model = load_pretrained(f"AutoModel{kind}", name).float()
-    tokenizer = load_tokenizer(name, words=head == "slots")
+    model = load_pretrained(f"AutoModel{kind}", name, trust).float()
+    tokenizer = load_tokenizer(name, trust, words=head == "slots")
+    check_vocabulary(name, model, tokenizer)
     labels = [str(config.id2label[number]) for number in range(config.num_labels)]
     intents, tags = (labels, None) if head == "intent" else (None, labels)
     return Finetuned(_Classifier(model, head), tokenizer, config, name, intents, tags)

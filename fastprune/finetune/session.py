@@ -26,6 +26,7 @@ from fastprune.finetune.model import JointModel
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.spec import RunSpec, Training
 from fastprune.finetune.train import Run, RunResult, continue_run, start_run, warm_up
+from fastprune.finetune.trust import NONE, Trust
 from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.pruning import get_method
@@ -46,6 +47,7 @@ def finetune(
     resume: bool = False,
     dynamics: Path | None = None,
     source: Mapping[str, Any] | None = None,
+    trust: Trust = NONE,
 ) -> Report:
     """Make the runs one after the other and leave a run folder with report and the last model.
 
@@ -56,7 +58,8 @@ def finetune(
         out: the run folder; must be new or empty unless ``resume``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.dynamics`.
-        source: how ``data`` was loaded, for ``fastprune report``: arguments of `fastprune.data.load` and max_train.
+        source: how ``data`` was loaded, for the record: arguments of `fastprune.data.load` and max_train.
+        trust: what may be executed of the model.
 
     Raises:
         UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
@@ -65,7 +68,7 @@ def finetune(
     if dynamics is not None and not resume:
         _refuse_old_dynamics(dynamics, specs)
     check_classes(specs, data)
-    encoder, tokenizer, model_name = load_encoder(model)
+    encoder, tokenizer, model_name = load_encoder(model, trust)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     initial = {name: value.clone() for name, value in encoder.state_dict().items()}
     length = longest_input(encoder, tokenizer, training.max_length)

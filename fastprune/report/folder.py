@@ -12,6 +12,7 @@
 ``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
                    recorded them.
 ``summary.json``   data, model and one row per run (see `fastprune.report.summary`).
+``texts.json``     text and label of the examples that the page shows, by index: a report opens no other folder.
 ``report.png``     the picture (see `fastprune.report.plots`).
 ``report.md``      table, picture, and the most and the least useful examples.
 """
@@ -33,7 +34,8 @@ from fastprune.parquet import pyarrow_for
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
-FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, PICTURE, PAGE)
+TEXTS = "texts.json"
+FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, TEXTS, PICTURE, PAGE)
 MARK = "fastprune_run"
 FORMAT_VERSION = 1
 SCORE_TYPES = {
@@ -95,6 +97,20 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """``{"data": ..., "model": ..., "rows": [...]}``."""
         write_json(self.path / SUMMARY, summary)
+
+    def write_texts(self, texts: Mapping[int, tuple[str, str]]) -> None:
+        """(text, label) by index of the examples that a report shows."""
+        write_json(self.path / TEXTS, {str(index): list(both) for index, both in texts.items()})
+
+    def read_texts(self) -> dict[int, tuple[str, str]]:
+        """What `write_texts` wrote; {} before."""
+        if not (self.path / TEXTS).exists():
+            return {}
+        found = read_json(self.path / TEXTS)
+        try:
+            return {int(index): (str(text), str(label)) for index, (text, label) in found.items()}
+        except (TypeError, ValueError):
+            raise UsageError(f"{self.path / TEXTS}: not texts by index: remove it.") from None
 
     def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""

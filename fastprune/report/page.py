@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastprune.printable import printable
 from fastprune.report.examples import Example, Extremes
 from fastprune.report.folder import PICTURE
+from fastprune.report.table import in_a_cell
 
 SHOWN_IN_TERMINAL = 5
 NO_TEXT = "(text not at hand)"
@@ -15,7 +17,7 @@ NO_TEXT = "(text not at hand)"
 def markdown_page(title: str, table: str, found: Mapping[str, Extremes]) -> str:
     """The whole page; ``found`` by name of the run folder, which is shown if there are several."""
     parts = [
-        f"# {title or 'Report'}\n\n",
+        f"# {in_a_cell(title or 'Report')}\n\n",
         table,
         f"\n![accuracy against time, churn, data map and scores]({PICTURE})\n",
     ]
@@ -29,7 +31,8 @@ def markdown_page(title: str, table: str, found: Mapping[str, Extremes]) -> str:
 
 def heading(ends: Extremes, folder: str | None = None) -> str:
     """Run, seed and when the scores were taken; after the folder, where there are several."""
-    return f"{'' if folder is None else f'{folder}: '}{ends.run}, seed {ends.seed}, after epoch {ends.epoch}"
+    folder = "" if folder is None else f"{folder}: "
+    return printable(f"{folder}{ends.run}, seed {ends.seed}, after epoch {ends.epoch}")
 
 
 def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
@@ -47,7 +50,7 @@ def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
         shown.add_column("Label", no_wrap=True, max_width=24)
         shown.add_column("Text", no_wrap=True, ratio=1)
         for example in examples[:SHOWN_IN_TERMINAL]:
-            shown.add_row(*(escape(cell) for cell in _cells(example)))
+            shown.add_row(*(escape(printable(cell)) for cell in _cells(example)))
         return shown
 
     return Group(
@@ -60,7 +63,7 @@ def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
 
 def _table(examples: Sequence[Example]) -> str:
     lines = ["| Index | Score | Kept | Label | Text |\n", "| ---: | ---: | ---: | --- | --- |\n"]
-    lines += [f"| {' | '.join(_escape(cell) for cell in _cells(example))} |\n" for example in examples]
+    lines += [f"| {' | '.join(in_a_cell(cell) for cell in _cells(example))} |\n" for example in examples]
     return "".join(lines)
 
 
@@ -68,7 +71,3 @@ def _cells(example: Example) -> list[str]:
     kept = f"{example.kept} of {example.cycles}"
     text = NO_TEXT if example.text is None else " ".join(example.text.split())
     return [str(example.index), f"{example.score:.3g}", kept, example.label or "–", text]
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -10,7 +10,7 @@ from typing import Any
 from fastprune.atomic import write_atomic
 from fastprune.data import TextData
 from fastprune.errors import UsageError
-from fastprune.report.examples import Extremes, data_of, extremes
+from fastprune.report.examples import Extremes, extremes, texts_of
 from fastprune.report.folder import PAGE, RunFolder, write_picture
 from fastprune.report.page import markdown_page
 from fastprune.report.plots import choose_run, draw
@@ -38,7 +38,8 @@ def write_report(*folders: str | Path, out: str | Path | None = None, data: Text
     Args:
         folders: run folders; of several, runs are named after their folder.
         out: folder for both files, made if need be; by default the run folder, if there is one only.
-        data: what the (single) run was made on; by default it is loaded again as ``config.json`` says.
+        data: what the (single) run was made on: its examples' texts are kept in the folder then. By default those
+            kept there before are shown; nothing outside the folders is opened.
 
     A run that was cut short has no ``summary.json``; its summary is then made from the evaluations so
     far (and not written).  Raises `UsageError` when there is nothing to report, or no place for it.
@@ -70,5 +71,6 @@ def _extremes(folder: RunFolder, runs: Runs, data: TextData | None) -> Extremes 
     chosen = None if runs.scores is None else choose_run(runs.scores, [row["run"] for row in runs.metrics])
     if chosen is None or runs.scores is None:
         return None
-    texts = data_of(folder.read_config()) if data is None else data
-    return extremes(runs.scores, *chosen, count=LISTED, data=texts)
+    if data is not None:
+        folder.write_texts(texts_of(data, extremes(runs.scores, *chosen, count=LISTED)))
+    return extremes(runs.scores, *chosen, count=LISTED, texts=folder.read_texts())

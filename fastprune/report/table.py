@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastprune.errors import UsageError
+from fastprune.printable import printable
 
 # key, heading, kind; a column without any value in the summary is left out.
 COLUMNS = (
@@ -61,7 +62,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     headings, body = cells(rows)
     numeric = [index >= _n_text(headings) for index in range(len(headings))]
     lines = [headings, ["---:" if right else "---" for right in numeric], *body]
-    return "".join(f"| {' | '.join(_escape(cell) for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(in_a_cell(cell) for cell in line)} |\n" for line in lines)
 
 
 def rich_table(summary: Mapping[str, Any]) -> Any:
@@ -77,7 +78,7 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
     # The deviation of the total and the method, which the run's name says, would push other columns off the screen.
     rows = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in summary["rows"]]
     headings, body = cells(rows)
-    names = ", ".join(str(summary[key]) for key in ("data", "model") if summary.get(key))
+    names = ", ".join(printable(summary[key]) for key in ("data", "model") if summary.get(key))
     time_headings = {heading for key, heading, _ in COLUMNS if key in TIME_COLUMNS}
     run, *others = range(len(headings))
     elsewhere = time_headings | {"Method"}
@@ -102,7 +103,7 @@ def _rich_part(headings: Sequence[str], body: Sequence[Sequence[str]], indices: 
             heading, justify="left" if index < n_text else "right", no_wrap=index >= n_text, overflow="fold"
         )
     for line in body:
-        table.add_row(*(escape(line[index]) for index in indices))
+        table.add_row(*(escape(printable(line[index])) for index in indices))
     return table
 
 
@@ -131,5 +132,8 @@ def _cell(row: Mapping[str, Any], key: str, kind: str) -> str:
     return text
 
 
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def in_a_cell(text: str) -> str:
+    """Text as itself in a Markdown table: no cell ends with it, and no link, image or tag begins."""
+    for mark in "\\|[]`*_":
+        text = text.replace(mark, "\\" + mark)
+    return printable(text.replace("<", "&lt;"))

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from fastprune.data import identity_of, load
 from fastprune.errors import UsageError
 from fastprune.report import RunFolder, draw, write_report
 from fastprune.report.cycles import churn_curves, data_map
-from fastprune.report.examples import data_of, extremes
+from fastprune.report.examples import extremes
 
 pytest.importorskip("matplotlib")
 
@@ -93,10 +96,9 @@ def data_folder(tmp_path):
 def run_folder(path, data_folder, **config):
     """A folder with two runs over 30 examples, of which number 29 is the most useful."""
     folder = RunFolder.create(path)
-    data = load(str(data_folder))
     source = {"data": str(data_folder), "text_column": None, "max_train": None}
-    folder.write_config({"data": "trips", "model": "tiny", "data_source": source, **config})
-    folder.write_config({**folder.read_config(), "fingerprint": config.get("fingerprint", identity_of(data))})
+    identity = identity_of(load(str(data_folder)))
+    folder.write_config({"data": "trips", "model": "tiny", "data_source": source, "fingerprint": identity, **config})
     folder.write_metrics([*METRICS, pruned("el2n 0.5", 0, 2, 2, 0.5)])
     table = scores([("el2n 0.5", 0, epoch, 0.5) for epoch in (1, 2)], n=30)
     table["score"][[29, 59]] = 9.0
@@ -106,7 +108,7 @@ def run_folder(path, data_folder, **config):
 
 
 def test_the_page_shows_texts_that_cannot_break_it(data_folder, tmp_path):
-    report = write_report(run_folder(tmp_path / "run", data_folder))
+    report = write_report(run_folder(tmp_path / "run", data_folder), data=load(str(data_folder)))
     page = report.page.read_text()
     assert page.startswith("# trips, tiny\n\n| Run | Method |") and "(report.png)" in page
     assert "| 29 | 9 | 2 of 2 | PlayMusic | play \\| some &lt;b> jazz |" in page
@@ -115,17 +117,37 @@ def test_the_page_shows_texts_that_cannot_break_it(data_folder, tmp_path):
     assert page.index("## Most useful") < page.index("## Least useful")
 
 
-def test_changed_or_missing_data_give_indices_only(data_folder, tmp_path):
-    run = run_folder(tmp_path / "run", data_folder, fingerprint="of something else")
-    assert data_of(RunFolder.open(run).read_config()) is None
+def test_a_report_opens_nothing_but_its_folders(data_folder, tmp_path):
+    """A folder from elsewhere may name any path or hub id as its data."""
+    run = run_folder(tmp_path / "run", data_folder)
     assert "| 29 | 9 | 2 of 2 | – | (text not at hand) |" in write_report(run).page.read_text()
-    for config in ({}, {"data_source": None}, {"data_source": {"data": str(tmp_path / "gone")}}):
-        assert data_of(config) is None
+    write_report(run, data=load(str(data_folder)))
+    shutil.rmtree(data_folder)
+    assert "| 29 | 9 | 2 of 2 | PlayMusic | play " in write_report(run).page.read_text()
+    (run / "texts.json").write_text('{"29": 5}')
+    with pytest.raises(UsageError, match="texts.json: not texts by index"):
+        write_report(run)
+
+
+def test_text_from_data_is_only_text(data_folder, tmp_path, capsys):
+    """Neither the page shows a picture from elsewhere, nor does the terminal obey."""
+    run = run_folder(tmp_path / "run", data_folder, data="\x1b]0;title\x07 ![x](http://a.example/p.png)")
+    RunFolder.open(run).write_texts({29: ("\x1b[2Jhello ![p](http://a.example/1.png) `x` \u202eabc", "a\x07|b")})
+    assert main(["report", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert not any(unicodedata.category(c) in ("Cc", "Cf") for c in said.replace("\n", ""))
+    assert "\\x1b[2Jhello" in said
+    page = (run / "report.md").read_text()
+    assert "\\!\\[" in page or "!\\[p\\](" in page
+    assert re.findall(r"(?<!\\)\[[^]]*\]\(([^)]*)\)", page) == ["report.png"]
+    assert not any(unicodedata.category(c) in ("Cc", "Cf") for c in page.replace("\n", ""))
 
 
 def test_several_folders_in_one_report(data_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     paths = [run_folder(tmp_path / name, data_folder) for name in ("a", "b")]
+    for path in paths:
+        RunFolder.open(path).write_texts({29: ("play | some <b> jazz", "PlayMusic")})
     before = {path: (path / "metrics.jsonl").read_bytes() for path in paths}
     assert main(["report", *map(str, paths), "--out", str(tmp_path / "both")]) == 0
     said = capsys.readouterr().out

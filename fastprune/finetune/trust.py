@@ -1,0 +1,21 @@
+"""What may be executed of a model that somebody else made: nothing, unless the user says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the user allows a model folder or hub id to do.
+
+    Args:
+        remote_code: run the Python files that come with it.
+        pickle: load weights from .bin files, whose reader has had holes; with `weights_only` all the same.
+    """
+
+    remote_code: bool = False
+    pickle: bool = False
+
+
+NONE = Trust()
