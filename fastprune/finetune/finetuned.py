@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastprune.data.types import Split, TextData
@@ -16,8 +14,10 @@ from fastprune.errors import UsageError
 from fastprune.finetune.encoder import check_vocabulary, load_encoder, load_pretrained, load_tokenizer
 from fastprune.finetune.model import JointModel
 from fastprune.finetune.trust import NONE, Trust
+from fastprune.report.folder import read_json
 
-HEADS = "heads.pt"
+HEADS, LABELS = "heads.safetensors", "labels.json"
+OLDER_HEADS = "heads.pt"
 KINDS = {"ForSequenceClassification": "intent", "ForTokenClassification": "slots"}
 """The end of an architecture's name, and the head it answers for."""
 
@@ -84,8 +84,10 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
         UsageError: it cannot be loaded, or is no classifier.
     """
     folder = Path(model)
-    if (folder / "model" / HEADS).is_file():
+    if any((folder / "model" / name).is_file() for name in (HEADS, OLDER_HEADS)):
         folder = folder / "model"
+    if (folder / OLDER_HEADS).is_file():
+        raise UsageError(f"--model {folder}: {OLDER_HEADS} is of an earlier version, a pickle; finetune again")
     return _load_own(folder) if (folder / HEADS).is_file() else _load_classifier(model, trust)
 
 
@@ -103,15 +105,19 @@ class _Classifier(nn.Module):
 
 
 def _load_own(folder: Path) -> Finetuned:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     encoder, tokenizer, _ = load_encoder(str(folder))
     try:
-        saved = torch.load(folder / HEADS, weights_only=True)
-        intents, tags = saved["intent_names"], saved["slot_names"]
+        heads, labels = load_file(folder / HEADS), read_json(folder / LABELS)
+        intents, tags = labels["intent_names"], labels["slot_names"]
         model = JointModel(encoder, len(intents), None if tags is None else len(tags))
         own = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}
-        model.load_state_dict({**own, **saved["heads"]})
-    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
-        raise UsageError(f"--model {folder}: {HEADS} is not that of a finetuned model; finetune again") from error
+        model.load_state_dict({**own, **heads})
+    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError) as error:
+        what = f"{HEADS} and {LABELS} are not those of a finetuned model"
+        raise UsageError(f"--model {folder}: {what}; finetune again") from error
     return Finetuned(model, tokenizer, encoder.config, str(folder), intents, tags)
 
 

@@ -18,10 +18,11 @@ from fastprune.atomic import sweep, write_folder_atomic
 from fastprune.data import TextData, identity_of
 from fastprune.dynamics import count_epochs
 from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import CHECKPOINT, load_checkpoint, remove_checkpoint, save_checkpoint
+from fastprune.finetune.checkpoint import has_checkpoint, load_checkpoint, remove_checkpoint, save_checkpoint
 from fastprune.finetune.encode import EncodedSplit
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import evaluate
+from fastprune.finetune.finetuned import HEADS, LABELS
 from fastprune.finetune.model import JointModel
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.spec import RunSpec, Training
@@ -31,7 +32,7 @@ from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.pruning import get_method
 from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
-from fastprune.report.folder import FILES, SUMMARY, is_ours
+from fastprune.report.folder import FILES, SUMMARY, is_ours, write_json
 
 MODEL = "model"
 Row = dict[str, Any]
@@ -104,9 +105,10 @@ def finetune(
         folder = RunFolder.open(out)
     else:
         folder = RunFolder.create(out)
+        remove_checkpoint(out)
         config = {**options, "data": data.name, "fingerprint": identity, **environment(data)}
         folder.write_config({**config, "data_source": source})
-    sweep(folder.path, (*FILES, CHECKPOINT, MODEL))
+    sweep(folder.path, (*FILES, MODEL))
     print(f"run folder: {out}", file=sys.stderr)
 
     def checkpoint(run: Run) -> None:
@@ -169,7 +171,7 @@ def _can_go_on(out: Path) -> bool:
     """Whether there is a checkpoint; without one a killed run starts again, and any other folder is refused."""
     if set(out.iterdir()) - {out / LOCK} and not is_ours(out):
         raise UsageError(f"--resume: {out} is no run folder of fastprune, so nothing in it is touched; see --out")
-    if (out / CHECKPOINT).is_file():
+    if has_checkpoint(out):
         return True
     if (out / SUMMARY).is_file():
         raise UsageError(f"--resume: the run in {out} has ended; `fastprune report {out}` shows it")
@@ -216,11 +218,13 @@ def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
 
 def save_model(folder: Path, model: nn.Module, tokenizer: Any, data: TextData) -> None:
     """The last run's encoder and tokenizer (Hugging Face form), its heads and its label names."""
+    from safetensors.torch import save_file
+
     model.encoder.save_pretrained(folder)  # type: ignore[operator, union-attr]
     tokenizer.save_pretrained(folder)
-    heads = {k: v.cpu() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
-    labels = {"intent_names": data.intent_names, "slot_names": data.slot_names}
-    torch.save({"heads": heads, **labels}, folder / "heads.pt")
+    heads = {k: v.cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
+    save_file(heads, folder / HEADS)
+    write_json(folder / LABELS, {"intent_names": data.intent_names, "slot_names": data.slot_names})
 
 
 def environment(data: TextData) -> Row:

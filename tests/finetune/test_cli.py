@@ -11,7 +11,9 @@ import pyarrow.parquet as parquet
 import pytest
 from made_up_data import utterances, write_slotgated
 
-RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"}
+RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"} | {
+    "texts.json"
+}
 
 
 # One thread in every process: PyTorch sums in another order with two, and runs are compared bit by bit.
@@ -290,7 +292,7 @@ def test_folders_that_cannot_be_and_checkpoints_that_are_none(joint_folder, tiny
     (tmp_path / "run" / "checkpoint.pt").write_text("not a checkpoint")
     assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "is no run folder")
     (tmp_path / "run" / "config.json").write_text('{"fastprune_run": 1}')
-    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "not a checkpoint")
+    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "of an earlier version")
 
 
 def test_long_texts_are_cut_and_counted(joint_folder, tiny_model, tmp_path):

@@ -15,6 +15,7 @@ import time
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from safetensors.torch import load_file
 
 KILLS = int(os.environ.get("FASTPRUNE_KILLS", "3"))
 SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))
@@ -69,7 +70,7 @@ def finish(arguments, log):
 def left_by(folder) -> dict:
     """Everything of a run that may not depend on the clock, bit by bit."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    heads = torch.load(folder / "model" / "heads.pt")["heads"]
+    heads = load_file(folder / "model" / "heads.safetensors")
     dynamics = folder.parent / f"{folder.name}-dynamics"
     return {
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
@@ -123,7 +124,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bits(job, point):
     if point % 2:
         kill(resume, log, draw.randrange(1, 4), draw.uniform(0, 2 * seconds))
         resume = [*arguments, "--resume"]
-    if not (folder / "summary.json").is_file() or (folder / "checkpoint.pt").is_file():
+    if not (folder / "summary.json").is_file() or (folder / "checkpoint").is_dir():
         finish(resume, log)
     found = left_by(folder)
     for part in whole:

@@ -8,6 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from made_up_data import CITIES, utterances
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from fastprune.cli import main
@@ -96,7 +97,10 @@ def joint_rows(run_folder, joint_folder):
     data = load(str(joint_folder))
     encoder, tokenizer, _ = load_encoder(str(run_folder / "model"))
     encoder.eval()
-    saved = torch.load(run_folder / "model" / "heads.pt")
+    saved = {
+        "heads": load_file(run_folder / "model" / "heads.safetensors"),
+        **json.loads((run_folder / "model" / "labels.json").read_text()),
+    }
     heads = {name: value.requires_grad_() for name, value in saved["heads"].items()}
     rows = []
     for text, intent, tags in zip(data.train.texts, data.train.intents, data.train.slots, strict=True):
@@ -210,13 +214,13 @@ def test_what_is_no_classifier_is_refused(capsys, joint_folder, table_file, tiny
     (own / "config.json").write_text((tiny_model / "config.json").read_text())
     for name in ("tokenizer.json", "tokenizer_config.json", "model.safetensors"):
         (own / name).write_bytes((tiny_model / name).read_bytes())
-    (own / "heads.pt").write_bytes(b"damaged")
+    (own / "heads.safetensors").write_bytes(b"damaged")
     cases = [
         (tiny_model, joint_folder, (), "BertModel"),
         (regression, table_file, (), "with 1 outputs"),
         (tokens, table_file, (), "--slots-column"),
         (tokens, joint_folder, ("--dynamics", tmp_path / "d"), "answers for words"),
-        (own, joint_folder, (), "heads.pt is not that of a finetuned model"),
+        (own, joint_folder, (), "heads.safetensors and labels.json are not those of a finetuned model"),
         (tmp_path / "none", joint_folder, (), "neither a model folder nor a reachable hub id"),
         (tiny_model, joint_folder, ("--batch-size", 0), "--batch-size must be >= 1"),
     ]
