@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from fastprune.atomic import left_over, write_atomic
+from fastprune.data.files import read_text
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK
 from fastprune.parquet import pyarrow_for
@@ -126,7 +127,8 @@ class RunFolder:
 
     def read_summary(self) -> Row | None:
         """The summary, or None while the run has not ended."""
-        return read_json(self.path / SUMMARY) if (self.path / SUMMARY).exists() else None
+        path = self.path / SUMMARY
+        return read_json(path) if path.exists() else None
 
     def read_metrics(self) -> list[Row]:
         """The evaluations in the order they were made; [] before the first."""
@@ -134,7 +136,7 @@ class RunFolder:
         if not path.exists():
             return []
         rows = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
             if line.strip():
                 rows.append(_parse(line, f"{path}, line {number}"))
         return rows
@@ -180,7 +182,7 @@ def is_ours(path: Path) -> bool:
     """
     try:
         return MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -199,7 +201,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Row:
     """A JSON object; `UsageError` if the file holds anything else."""
-    return _parse(path.read_text(encoding="utf-8"), str(path))
+    return _parse(read_text(path), str(path))
 
 
 def plain(value: Any) -> Any:
@@ -222,8 +224,10 @@ def plain(value: Any) -> Any:
 def _parse(text: str, where: str) -> Row:
     try:
         row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: not JSON ({error.msg}): mend or remove it.") from None
+        json.dumps(row, ensure_ascii=False).encode()  # halves of characters could not be written again
+    except (ValueError, RecursionError) as error:
+        what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", error)
+        raise UsageError(f"{where}: not JSON ({what}): mend or remove it.") from None
     if not isinstance(row, dict):
         raise UsageError(f"{where}: not a JSON object: mend or remove it.")
     return row

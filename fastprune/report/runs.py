@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastprune.errors import UsageError
-from fastprune.report.folder import METRICS, RunFolder
+from fastprune.report.folder import METRICS, SUMMARY, RunFolder
+from fastprune.report.rows import check_evaluation, check_summary
 from fastprune.report.summary import BASELINE, last_epoch_rows, summarise
 
 Row = dict[str, Any]
@@ -43,8 +44,12 @@ def read_runs(folder: RunFolder) -> Runs:
     metrics = folder.read_metrics()
     if not metrics:
         raise UsageError(f"{folder.path}: {METRICS} holds no evaluation: run again and let it reach one.")
+    for number, row in enumerate(metrics, start=1):
+        check_evaluation(row, f"{folder.path / METRICS}, row {number}")
     summary = folder.read_summary()
-    if summary is None:
+    if summary is not None:
+        check_summary(summary, str(folder.path / SUMMARY))
+    else:
         config = folder.read_config()
         summary = {key: config.get(key) for key in ("data", "model")}
         summary["rows"] = summarise(last_epoch_rows(metrics))
