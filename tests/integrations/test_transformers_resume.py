@@ -190,7 +190,7 @@ def test_refuses_other_steps_in_chunks_of_the_same_length(make):
     """Chunks of 25 examples are five steps of 5, or one of 25: a count of steps would lead to another chunk."""
     whole, _ = attached(make, "whole", "el2n-free", num_train_epochs=2, save_steps=12)
     whole.train()
-    again, _ = attached(make, "again", "el2n-free", num_train_epochs=2, per_device_train_batch_size=25)
+    again, _ = attached(make, "again", "el2n-free", num_train_epochs=2, gradient_accumulation_steps=5)
     with pytest.raises(ValueError, match="steps of 5 examples on all processes, this run takes 25; resume with the"):
         again.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, "checkpoint-12"))
     assert again.batches == []
