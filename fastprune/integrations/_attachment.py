@@ -26,11 +26,12 @@ from fastprune.integrations._checkpoint import (
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
-from fastprune.integrations._run import Run, batches_of, correct, steps_of
+from fastprune.integrations._run import Run, batches_of, steps_of, unfit
 from fastprune.integrations._trainer_scores import Scoring, TrainerScores
 from fastprune.integrations._training_step import TrainingStep
 from fastprune.pruning import Budget, DynamicPruner, Piece
-from fastprune.pruning.schedule import chunk_pieces, epochs_for
+from fastprune.pruning.chunks import chunk_pieces
+from fastprune.pruning.schedule import epochs_for
 
 logger = logging.getLogger(__name__)
 
@@ -121,60 +122,74 @@ class Attachment:
         if state is None:
             pruner.start_piece(0)
         else:
-            if state["chunk"] != len(pieces[0]):
-                raise UsageError(
-                    f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
-                    f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
-                )
+            self._check_chunks(state, pieces)
             pruner.load_state_dict(state["pruner"])
             pruner.sampler.rewind()  # the Trainer skips the batches of a resumed chunk itself
-        chunk, batch = len(pieces[0]), trainer._train_batch_size
-        batches = batches_of(chunk, batch, args)
-        total = batch * args.world_size
-        run = Run(pieces, UserEpochs(pieces), total, batches, steps_of(batches, args))
-        if not run.epochs.aligned:
-            self._advise(chunk, total * args.gradient_accumulation_steps)
+        batch = trainer._train_batch_size
+        batches = batches_of(len(pieces[0]), batch, args)
+        run = Run(pieces, UserEpochs(pieces), batch * args.world_size, batches, steps_of(batches, args))
+        self._advise(run)
         return run
 
-    def _advise(self, chunk: int, step: int) -> None:
-        if chunk < step:
-            logger.warning(
-                "pruning reads this data in chunks of %d examples, so steps are smaller than the %d you asked "
-                "for; lower per_device_train_batch_size, or keep more",
-                chunk,
-                step,
+    def _check_chunks(self, state: Mapping[str, Any], pieces: list[Piece]) -> None:
+        """Refuse a checkpoint whose run was cut into other chunks or steps."""
+        if state["chunk"] != len(pieces[0]):
+            raise UsageError(
+                f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
+                f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
             )
+        if any(piece.distinct > 1 for piece in pieces) and state["step"] != self._step:
+            raise UsageError(
+                f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this run "
+                f"takes {self._step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
+                "and number of processes"
+            )
+
+    @property
+    def _step(self) -> int:
+        """Examples of an optimizer step, on all processes."""
         args = self.trainer.args
-        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers:
+        return self.trainer._train_batch_size * args.world_size * args.gradient_accumulation_steps
+
+    def _advise(self, run: Run) -> None:
+        args = self.trainer.args
+        advice = unfit(min(p.phase.size for p in run.pieces), self.pruner.n, args, self.trainer._train_batch_size)
+        if advice is not None and args.process_index == 0:
+            logger.warning(advice)
+        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers and not run.epochs.aligned:
             logger.warning(
                 "data loader workers start anew for every chunk of %d examples; set dataloader_persistent_workers=True",
-                chunk,
+                len(run.pieces[0]),
             )
 
     def _plan(self) -> list[Piece]:
         """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps."""
-        args, batch = self.trainer.args, self.trainer._train_batch_size
-        step = batch * args.world_size * args.gradient_accumulation_steps
+        args, batch, step = self.trainer.args, self.trainer._train_batch_size, self._step
+
+        def cut(epochs: int) -> list[Piece]:
+            return chunk_pieces(self.pruner.phases(epochs), step, batch * args.world_size)
+
         if args.max_steps <= 0:
             if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
                 raise ValueError(
                     "num_train_epochs must be a whole number >= 1 when pruning, got "
                     f"{args.num_train_epochs!r}; set max_steps to train for a part of an epoch"
                 )
-            pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
+            pieces = cut(int(args.num_train_epochs))
         else:
             if isinstance(self.pruner.schedule.keep_fraction, Budget):
                 raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
             epochs = epochs_for(self.pruner.schedule, self.pruner.n, args.max_steps * step)
-            pieces = chunk_pieces(self.pruner.phases(epochs), step)
-        if not self._steps_of(pieces):
+            pieces = cut(epochs)
+        shortest = min(map(len, pieces))
+        if not batches_of(shortest, batch, args):
             raise ValueError(
-                f"dataloader_drop_last leaves nothing of a chunk of {len(pieces[0])} examples in batches of "
+                f"dataloader_drop_last leaves nothing of a chunk of {shortest} examples in batches of "
                 f"{batch} for each of {args.world_size} processes; set it to False or lower per_device_train_batch_size"
             )
         while self._steps_of(pieces) < args.max_steps:
             epochs += -(-epochs // 8)
-            pieces = chunk_pieces(self.pruner.phases(epochs), step)
+            pieces = cut(epochs)
         return pieces
 
     def _steps_of(self, pieces: list[Piece]) -> int:
@@ -198,8 +213,8 @@ class Attachment:
         args = copy.copy(args)
         args.num_train_epochs = len(run.pieces)
         values = list(original(args, *rest, **kwargs))
-        if not run.epochs.aligned:
-            correct(values, run, args.max_steps)
+        if args.max_steps <= 0:
+            values[3] = run.epochs.starts[-1]  # else epochs times the data set's size, for the throughput it reports
         run.steps = values[1]
         return tuple(values)
 
@@ -229,12 +244,6 @@ class Attachment:
         args, accumulation = self.trainer.args, self.trainer.args.gradient_accumulation_steps
         run.number, steps = divmod(state.global_step, run.steps)
         run.micro = 0 if args.ignore_data_skip else steps * accumulation
-        if run.micro and run.corrected:
-            raise UsageError(
-                f"this version of transformers cannot resume inside an epoch whose {run.batches} batches do not "
-                f"divide into steps of {accumulation}: it loses the last step; resume a checkpoint from the end "
-                "of an epoch, or with transformers >= 4.52"
-            )
         run.completed = run.epochs.completed(run.position)
         run.number, run.skip = run.number - 1, run.micro
         state.num_train_epochs = run.user_epochs
@@ -307,7 +316,8 @@ class Attachment:
         if trainer.args.should_save:
             if os.path.isdir(folder):
                 keep_arguments(trainer.args, folder)
-                write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
+                chunks = {"chunk": len(run.pieces[0]), "step": self._step}
+                write_state({**chunks, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
 
@@ -318,6 +328,10 @@ class Attachment:
         return fire("on_epoch_begin")
 
     def _close_epoch(self, run: Run, done: int, fire: Fire) -> TrainerControl:
+        """End the epochs up to ``done``: a step that is larger than they are may end several."""
+        for _ in range(run.completed + 1, done):
+            fire("on_epoch_end")
+            fire("on_epoch_begin")
         run.completed, run.epoch_open = done, False
         return fire("on_epoch_end")
 

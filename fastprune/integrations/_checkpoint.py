@@ -18,7 +18,7 @@ from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
 
 STATE_FILE = "fastprune.pt"
-VERSION = 2
+VERSION = 3
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,10 @@ def read_state(checkpoint: str) -> dict[str, Any]:
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["version"] != VERSION:
-        raise UsageError(f"{path} is of version {state['version']}, this fastprune reads version {VERSION}")
+        raise UsageError(
+            f"{path} is of version {state['version']}, this fastprune reads version {VERSION} and cuts the run up "
+            "otherwise; resume it with the fastprune that wrote it, or start afresh"
+        )
     return state
 
 

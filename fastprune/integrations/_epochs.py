@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 from fastprune.pruning.schedule import Piece, epoch_ends
 
@@ -12,17 +13,17 @@ class UserEpochs:
     """Translates "examples read so far" into the user's epochs.
 
     Args:
-        pieces: chunks of one constant length, those of `chunk_pieces`.
+        pieces: those of `chunk_pieces`.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
-        self.chunk = len(pieces[0])
+        self.starts = [0, *accumulate(map(len, pieces))]
         self._bounds = [0, *(position for position, _ in epoch_ends(pieces))]
 
     @property
     def aligned(self) -> bool:
         """True when every chunk is exactly one user epoch: there is nothing to translate."""
-        return all(bound == self.chunk * i for i, bound in enumerate(self._bounds))
+        return self._bounds == self.starts
 
     def completed(self, position: int) -> int:
         """How many user epochs are complete after ``position`` examples."""

@@ -1,4 +1,4 @@
-"""Where one call of the Trainer's loop is, and the counts the Trainer derives from an epoch's length."""
+"""Where one call of the Trainer's loop is, and how many batches and steps it makes of a chunk."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ class Run:
     skip: int = 0
     completed: int = 0
     epoch_open: bool = False
-    corrected: bool = False
     save_late: bool = False
     batch_indices: list[Tensor] | None = None
 
     @property
     def in_chunk(self) -> int:
         """Examples of the chunk read by the steps so far, on all processes; it counts as read when its batches are."""
-        return self.epochs.chunk if self.micro >= self.batches else self.micro * self.global_batch
+        return len(self.pieces[self.number]) if self.micro >= self.batches else self.micro * self.global_batch
 
     @property
     def position(self) -> int:
         """Examples of the stream read by the steps so far."""
-        return self.number * self.epochs.chunk + self.in_chunk
+        return self.epochs.starts[self.number] + self.in_chunk
 
     @property
     def user_epochs(self) -> int:
@@ -54,23 +53,33 @@ def batches_of(chunk: int, batch_size: int, args: Any) -> int:
     return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
 
 
+def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
+    """What to change where the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
+
+    None where there is nothing to say.
+    """
+    world_size, accumulation = args.world_size, args.gradient_accumulation_steps
+    batch = batch_size * world_size
+    if smallest == n or smallest >= batch * accumulation:
+        return None
+    if smallest >= batch:
+        return (
+            f"pruning keeps {smallest} examples, fewer than the {batch * accumulation} of an optimizer step, which "
+            f"therefore reads some of them more than once; set gradient_accumulation_steps to {smallest // batch} or "
+            "less, or keep more"
+        )
+    fitting = (
+        f"set per_device_train_batch_size to {smallest // world_size} or less"
+        if smallest >= world_size
+        else f"train on {smallest} process{'es' * (smallest > 1)} or fewer"
+    )
+    every = " and without gradient accumulation" if accumulation > 1 else ""
+    return (
+        f"pruning keeps {smallest} examples, fewer than the {batch} that all processes read in a batch, so such an "
+        f"epoch is one short step{every}; {fitting}, or keep more"
+    )
+
+
 def steps_of(batches: int, args: Any) -> int:
     """Optimizer steps of so many batches."""
     return -(-batches // args.gradient_accumulation_steps)
-
-
-def correct(values: list[Any], run: Run, max_steps: int) -> None:
-    """Set right what the Trainer derives from an epoch's length.
-
-    ``values`` is the result of ``set_initial_training_values``: epochs, steps an epoch, examples, samples, …,
-    steps.  Samples are epochs times the data set's size there, for the throughput it reports.  Before 4.52
-    an epoch that does not divide into accumulated steps is counted without its last step, and the
-    micro-batches of that step are computed from the number of examples where that of batches is meant.
-    """
-    if max_steps <= 0:
-        values[3] = len(run.pieces) * run.epochs.chunk
-    run.corrected = values[1] != run.steps
-    if run.corrected:
-        values[1], values[2] = run.steps, run.batches
-        values[0] = len(run.pieces) if max_steps <= 0 else -(-max_steps // run.steps)
-        values[6] = len(run.pieces) * run.steps if max_steps <= 0 else max_steps

@@ -5,7 +5,8 @@
 * ``train``: ``resume_from_checkpoint=True`` means the newest *complete* checkpoint;
 * ``_inner_training_loop``: a run begins and ends here, and which checkpoint it resumes is known here;
 * ``_get_train_sampler``: hands out the pruning sampler, planned for this run;
-* ``set_initial_training_values``: the Trainer, which freezes the length of an epoch, counts chunks as epochs;
+* ``set_initial_training_values``: the Trainer, which freezes the length of an epoch, counts chunks as epochs
+  (`fastprune.pruning.chunks`);
 * ``_save_checkpoint``: the pruning state goes in last, before older checkpoints are deleted;
 * ``callback_handler.call_event``: callbacks see the user's epochs, not the chunks, and cycles start here;
 * ``compute_loss``: the logits of the training step become scores (methods that learn from it only);
@@ -52,6 +53,10 @@ def attach(
     callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it would.
     Checkpoints hold the pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*``
     at each new cycle.
+
+    Where epochs differ in size every optimizer step is a whole one, and there are at most as many as if the last of
+    each epoch were short.  The last step of a cycle is filled up with examples of the next permutation; no batch holds
+    an example twice.  An epoch smaller than a batch of all processes is one short step, and a warning says so.
 
     Args:
         trainer: with a map-style ``train_dataset``, in one process or, under torchrun or accelerate, several.  Random,

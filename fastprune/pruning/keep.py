@@ -41,7 +41,7 @@ class Budget:
     """Keep as many as let the run read at most ``share`` of the training examples that all epochs would hold.
 
     Warm-up and final epochs on all examples count, so what is left for the cycles is less.  All cycles keep equally
-    many, and at least one.  A Trainer reads in chunks and may exceed it by 2 %.
+    many, and at least one.  A Trainer reads in chunks and may exceed it, by 2 % or by less than a step a phase.
     """
 
     share: float

@@ -7,6 +7,7 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any, Required, TypedDict, Unpack
 
 import torch
@@ -104,6 +105,7 @@ class DynamicPruner:
                 self.method.least_warmup,
             )
         self.sampler = PruningSampler(n, seed=self.seed, arrange=arrange)
+        self._before: list[int] = []
         self.reset()
 
     def reset(self, seed: int | None = None) -> None:
@@ -187,6 +189,7 @@ class DynamicPruner:
         """
         _check_place(self._place, pieces, self.sampler.epoch)
         self.sampler.pieces = pieces
+        self._before = [0, *accumulate(map(len, pieces))]
 
     def start_piece(self, number: int) -> None:
         """Get ready to iterate piece ``number``: choose the kept set if it starts a phase; idempotent."""
@@ -202,7 +205,7 @@ class DynamicPruner:
             self._trained = None if self._trained is None else 0
             self.sampler.move_to(number)
         self._steps = Steps(self.n, self._taken_in)
-        self._place = _place_of(pieces, number)
+        self._place = _place_of(pieces[number], self._before[number])
         self.examples_before = self._place["before"]
 
     @property
@@ -477,10 +480,9 @@ class DynamicPruner:
         self._score_seconds = 0.0
 
 
-def _place_of(pieces: Sequence[Piece], number: int) -> dict[str, int]:
+def _place_of(piece: Piece, before: int) -> dict[str, int]:
     """What a piece must have in common with that of another plan for a run to go on in it."""
-    piece, phase = pieces[number], pieces[number].phase
-    before = sum(len(earlier) for earlier in pieces[:number])
+    phase = piece.phase
     place = {"cycle": phase.index, "first_epoch": phase.first_epoch, "kept": phase.size}
     return {**place, "start": piece.start, "length": len(piece), "before": before}
 
@@ -488,7 +490,7 @@ def _place_of(pieces: Sequence[Piece], number: int) -> dict[str, int]:
 def _check_place(place: Mapping[str, int] | None, pieces: Sequence[Piece], number: int) -> None:
     if place is None or number >= len(pieces):
         return
-    planned = _place_of(pieces, number)
+    planned = _place_of(pieces[number], sum(map(len, pieces[:number])))
     if place != planned:
         raise ValueError(
             f"the run is in cycle {place['cycle']}, which keeps {place['kept']} examples, {place['before']} examples "

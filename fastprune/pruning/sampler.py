@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from fastprune.pruning.schedule import Piece
+from fastprune.pruning.crossing import first_needed, without
+from fastprune.pruning.schedule import Phase, Piece
 
 VERSION = 1
 TOP_UP_SEED = 1 << 32
@@ -49,6 +50,7 @@ class PruningSampler(Sampler[int]):
         self.kept_phase = 0
         self.started_at = 0
         self.yielded = 0
+        self._made: dict[tuple[Phase, int, int], Tensor] = {}
 
     @property
     def piece(self) -> Piece:
@@ -89,6 +91,7 @@ class PruningSampler(Sampler[int]):
         """From now on the pieces of ``phase`` read these examples (None: all of them)."""
         self.indices = indices
         self.kept_phase = phase
+        self._made.clear()
 
     def __len__(self) -> int:
         return len(self.piece)
@@ -109,10 +112,11 @@ class PruningSampler(Sampler[int]):
                 f"{self.kept_phase}: select for the new phase before iterating"
             )
         size = piece.phase.size
-        passes = range(piece.start // size, (piece.stop - 1) // size + 1)
-        stretch = torch.cat([self._permutation(piece, p) for p in passes])
-        offset = piece.start - passes.start * size
-        return stretch[offset : offset + len(piece)]
+        orders = self._orders(piece, piece.start // size, (piece.stop - 1) // size)
+        parts = [order[max(0, piece.start - p * size) : piece.stop - p * size] for p, order in orders]
+        if len(piece) >= size:
+            self._made.clear()  # the next piece has permutations of its own
+        return torch.cat(parts)
 
     def snapshot(self) -> dict[str, Any]:
         """Position and kept set; ``yielded`` counts what this piece has handed out, on all ranks together."""
@@ -154,8 +158,28 @@ class PruningSampler(Sampler[int]):
         """The whole order, filled up from its beginning to a multiple, for a loader that deals out whole batches."""
         return RankSampler(self, 0, 1, multiple)
 
-    def _permutation(self, piece: Piece, number: int) -> Tensor:
-        phase = piece.phase
+    def _orders(self, piece: Piece, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
+        """Permutations ``first`` to ``last`` of the phase, with their numbers, as they follow each other."""
+        size, before = piece.phase.size, None
+        for number in range(first_needed(first, size, piece.distinct), last + 1):
+            order = self._permutation(piece.phase, number)
+            held = number * size % piece.distinct
+            if before is not None and held:
+                order = without(before[-held:], order, piece.distinct - held)
+            before = order
+            if number >= first:
+                yield number, order
+
+    def _permutation(self, phase: Phase, number: int) -> Tensor:
+        """The newest two are remembered: a phase may be read in many short pieces."""
+        key = phase, number, self.seed
+        if key not in self._made:
+            while len(self._made) > 1:
+                del self._made[next(iter(self._made))]
+            self._made[key] = self._make_permutation(phase, number)
+        return self._made[key]
+
+    def _make_permutation(self, phase: Phase, number: int) -> Tensor:
         epoch = phase.first_epoch + number
         # A top-up must not repeat the permutation with which the next phase starts.
         seed = self.seed + epoch + (TOP_UP_SEED if number >= phase.epochs else 0)

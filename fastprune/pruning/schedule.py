@@ -1,4 +1,4 @@
-"""When to score and how much to keep: phases, user epochs and chunks.
+"""When to score and how much to keep: phases and user epochs.
 
 The examples of a run form one *stream*: ``warmup_epochs`` permutations of all N examples, then
 ``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1), and, if asked for, permutations of all
@@ -6,9 +6,7 @@ again at the end.  A loop reads the stream
 in *pieces*:
 
 * a plain loop reads one user epoch per piece (N examples in warm-up, k after it);
-* a framework that freezes the length of an epoch at the start reads *chunks* of one constant length v.
-  The last chunk of a phase is topped up from the next permutation of the same set, and v is chosen so
-  that all top-ups together cost at most 2 % of the budget.
+* a framework that freezes the length of an epoch at the start reads *chunks*, see `fastprune.pruning.chunks`.
 """
 
 from __future__ import annotations
@@ -16,13 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from fastprune.pruning.keep import Budget, KeepFraction, check_fraction, check_keep_fraction, describe
 from fastprune.selection.by_rank import floor_of_share
-
-TOP_UP_TOLERANCE = 0.02
-SHORT_STEP_TOLERANCE = 0.05
-MULTIPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,18 @@ class Phase:
         return self.epochs * self.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """Positions ``start … stop - 1`` of the stream of ``phase``: one pass over the sampler."""
+    """Positions ``start … stop - 1`` of the stream of ``phase``: one pass over the sampler.
+
+    The stream of the phase is cut into blocks of ``distinct`` examples, and no block holds an example twice.  It is at
+    most the size of the phase.
+    """
 
     phase: Phase
     start: int
     stop: int
+    distinct: int = 1
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -168,48 +168,6 @@ def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:
     return [Piece(p, e * p.size, (e + 1) * p.size) for p in phases for e in range(p.epochs)]
 
 
-def chunk_pieces(phases: Sequence[Phase], step: int = 1) -> list[Piece]:
-    """Pieces of one constant length; the last of a phase may run into the next permutation.
-
-    ``step`` is the number of examples of an optimizer step, see `chunk_length`.
-    """
-    v = chunk_length(phases, step)
-    return [Piece(p, start, start + v) for p in phases for start in range(0, p.length, v)]
-
-
-def top_up(phases: Sequence[Phase], v: int) -> int:
-    """Examples beyond the budget when every phase is read in chunks of ``v``."""
-    return sum(-p.length % v for p in phases)
-
-
-def chunk_length(phases: Sequence[Phase], step: int = 1) -> int:
-    """The longest chunk, at most the smallest epoch, whose top-ups cost at most 2 % of the budget.
-
-    A phase is read without waste exactly when v divides its length, so the candidates are the phases'
-    lengths divided by small whole numbers, rounded up.  A chunk of ``2 % · budget / len(phases)``
-    always qualifies, because each phase wastes less than one chunk.
-
-    The last optimizer step of a chunk is a short one unless ``step`` divides v.  Where all epochs are of one
-    size that is as without chunks; elsewhere v is chosen so that short steps add at most 5 % to the number of
-    steps, if there is such a v; multiples of ``step`` are candidates, too.
-    """
-    smallest = min(p.size for p in phases)
-    if all(p.size == smallest for p in phases):
-        return smallest
-    total = budget(phases)
-    allowed = TOP_UP_TOLERANCE * total
-    candidates = {math.ceil(length / j) for length in {p.length for p in phases} for j in range(1, 257)}
-    candidates.add(max(1, int(allowed // len(phases))))
-    if step > 1:
-        candidates.update(step * j for j in range(1, min(smallest // step, MULTIPLES) + 1))
-    fitting = [v for v in sorted(candidates, reverse=True) if v <= smallest and top_up(phases, v) <= allowed]
-
-    def excess(v: int) -> float:
-        return (total + top_up(phases, v)) / v * math.ceil(v / step) * step / total - 1.0
-
-    return next((v for v in fitting if excess(v) <= SHORT_STEP_TOLERANCE), min(fitting, key=excess, default=1))
-
-
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
     """Where user epochs end in a run read piece by piece.
 
@@ -217,8 +175,8 @@ def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
     0-based number ``epoch`` is complete.  The last epoch of a phase ends with the phase's last piece.
     """
     offset = 0
-    for phase in dict.fromkeys(piece.phase for piece in pieces):
-        length = sum(len(piece) for piece in pieces if piece.phase == phase)
+    for phase, stretch in groupby(pieces, key=lambda piece: piece.phase):
+        length = sum(map(len, stretch))
         for e in range(phase.epochs - 1):
             yield offset + (e + 1) * phase.size, phase.first_epoch + e
         yield offset + length, phase.first_epoch + phase.epochs - 1

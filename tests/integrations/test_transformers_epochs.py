@@ -9,7 +9,7 @@ from tiny_trainer import (
 from transformers import TrainerCallback
 
 import fastprune
-from fastprune.pruning.schedule import chunk_pieces
+from fastprune.pruning.chunks import chunk_pieces
 
 
 class Events(TrainerCallback):
@@ -129,14 +129,15 @@ def test_logs_each_cycle(make):
     assert [e["prune/examples_seen"] for e in entries] == [50, 100]
 
 
-def test_batches_dropped_at_the_end_of_a_chunk_do_not_move_the_epochs(make):
+def test_nothing_is_dropped_where_chunks_are_whole_steps(make):
     events = Events()
     settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "dataloader_drop_last": True}
     trainer = make(callbacks=[events], eval_strategy="epoch", **settings)
     fastprune.attach(trainer, keep_fraction=0.5)
     trainer.train()
-    # Chunks of 25: six batches of four, three steps.
-    assert events.of("evaluate") == events.of("end") == [(6, 1.0), (9, 2.0), (12, 3.0)]
+    # 50 examples are seven steps of eight, 25 are four.
+    assert events.of("evaluate") == events.of("end") == [(7, 1.0), (11, 2.0), (15, 3.0)]
+    assert sorted(trainer.trained_on[:N]) == list(range(N))
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
 
 

@@ -55,15 +55,17 @@ def read_by_all(trainer: Recorder) -> list[int]:
 
 def check_plan(trainer: Recorder, pruner: Any, epochs: int) -> None:
     """What the ranks read together is the stream of pieces; a chunk is evened out by repeats of its beginning."""
-    world = dist.get_world_size()
+    step = trainer.args.per_device_train_batch_size * dist.get_world_size()
     read, at = read_by_all(trainer), 0
     for number, piece in enumerate(pruner.sampler.pieces):
-        padded = -(-len(piece) // (BATCH * world)) * BATCH * world
+        padded = -(-len(piece) // step) * step
         chunk, at = read[at : at + padded], at + padded
         repeats = len(chunk) - len(piece)
-        whole = len(set(chunk)) if piece.phase.size >= len(piece) else piece.phase.size
-        assert whole >= min(len(piece), piece.phase.size), (number, sorted(chunk))
-        assert repeats < BATCH * world
+        unit = piece.distinct if piece.distinct > 1 else len(piece)
+        for start in range(0, len(piece), unit):
+            block = chunk[: len(piece)][start : start + unit]
+            assert len(set(block)) == len(block), (number, block)
+        assert repeats < step
     assert at == len(read)
     if pruner.method.observes:
         # Repeats are trained on, but their scores are not counted again.
@@ -78,6 +80,7 @@ def methods(folder: Path) -> None:
     for name in METHODS:
         method = f"static:{scores}" if name == "static" else name
         settings = {"save_strategy": "steps", "save_steps": 14, "num_train_epochs": 7}
+        settings["per_device_train_batch_size"] = 3  # chunks of three steps
         whole = trainer_in(folder / name, **settings)
         pruner = fastprune.attach(whole, method=method, keep_fraction=0.5, cycle_epochs=2)
         whole.train()

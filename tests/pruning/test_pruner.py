@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fastprune
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import EMA, DynamicPruner, Mean, method_names
-from fastprune.pruning.schedule import chunk_pieces
+from fastprune.pruning.chunks import chunk_pieces
 
 N, CLASSES = 97, 5
 SCORES = ("el2n", "loss", "confidence", "margin", "correct")

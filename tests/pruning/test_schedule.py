@@ -1,4 +1,4 @@
-"""Phases, budget, epochs and chunks."""
+"""Phases, budget and epochs."""
 
 import itertools
 import math
@@ -9,17 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastprune.pruning import Budget, CosineRamp, LinearRamp
-from fastprune.pruning.schedule import (
-    TOP_UP_TOLERANCE,
-    Schedule,
-    budget,
-    chunk_length,
-    chunk_pieces,
-    epoch_ends,
-    epoch_pieces,
-    epochs_for,
-    top_up,
-)
+from fastprune.pruning.chunks import chunk_pieces
+from fastprune.pruning.schedule import Schedule, budget, epoch_ends, epoch_pieces, epochs_for
 
 shares = st.floats(0.01, 1.0)
 functions = st.builds(lambda peak, low: lambda p: 1.0 if abs(p - peak) < 0.1 else low, st.floats(0, 1), shares)
@@ -68,32 +59,6 @@ def test_epoch_pieces_waste_nothing(schedule, n, epochs):
     assert sum(map(len, pieces)) == budget(phases)
 
 
-@given(schedules, st.integers(1, 5000), st.integers(1, 20))
-def test_chunks_have_one_length_and_cost_at_most_the_tolerance(schedule, n, epochs):
-    phases = schedule.phases(n, epochs)
-    pieces = chunk_pieces(phases)
-    v = chunk_length(phases)
-    assert {len(piece) for piece in pieces} == {v}
-    assert v <= min(p.size for p in phases)
-    read = sum(map(len, pieces))
-    assert budget(phases) <= read <= (1 + TOP_UP_TOLERANCE) * budget(phases)
-    assert read == budget(phases) + top_up(phases, v)
-    for phase in phases:
-        mine = [piece for piece in pieces if piece.phase == phase]
-        assert [piece.start for piece in mine] == list(range(0, phase.length, v))
-
-
-@given(schedules, st.integers(1, 5000), st.integers(1, 20), st.integers(1, 600))
-def test_chunks_of_whole_steps_cost_at_most_the_tolerance(schedule, n, epochs, step):
-    phases = schedule.phases(n, epochs)
-    v = chunk_length(phases, step)
-    assert 1 <= v <= min(p.size for p in phases)
-    if len({p.size for p in phases}) > 1:
-        assert top_up(phases, v) <= TOP_UP_TOLERANCE * budget(phases)
-    else:
-        assert v == phases[0].size
-
-
 @given(schedules, st.integers(1, 5000), st.integers(1, 40))
 def test_the_final_epochs_are_on_everything_and_as_many_as_their_share(schedule, n, epochs):
     phases = schedule.phases(n, epochs)
@@ -135,13 +100,6 @@ def test_epochs_for_a_budget_is_the_fewest(twentieths, n, examples, warmup):
     found = epochs_for(schedule, n, examples)
     assume(min(p.size for p in schedule.phases(n, found)) > 1)  # one example is kept even where it is too many
     assert found == next(e for e in itertools.count(least) if budget(schedule.phases(n, e)) >= examples)
-
-
-@given(st.integers(1, 5000), st.integers(1, 9))
-def test_keeping_everything_rounds_nothing(n, epochs):
-    phases = Schedule(1.0, warmup_epochs=1, cycle_epochs=2).phases(n, epochs)
-    assert chunk_length(phases) == n
-    assert len(chunk_pieces(phases)) == epochs
 
 
 @given(schedules, st.integers(1, 5000), st.integers(1, 20))
