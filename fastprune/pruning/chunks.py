@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from fastprune.pruning.schedule import Phase, Piece, budget
 
 TOP_UP_TOLERANCE = 0.02
+MORE_STEPS = 0.005
 MULTIPLES = 4096
 PARTS = 256
 
@@ -44,7 +45,8 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
 
     The longest multiple of ``step`` is taken that is at most the smallest epoch, and that
 
-    * takes no more steps than a plain loop, in which the last step of every epoch may be short;
+    * takes at most `MORE_STEPS` more steps than a plain loop, in which the last step of every epoch may be short: none
+      at all would make many runs one-step chunks, and a framework does much between two chunks;
     * tops up all phases together by at most 2 % of the budget, or each by less than a step.
 
     One step is always such a multiple.
@@ -66,7 +68,8 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
         return smallest
     if smallest < batch:
         return batch
-    most = sum(p.epochs * -(-p.size // step) for p in phases)
+    plain = sum(p.epochs * -(-p.size // step) for p in phases)
+    most = plain + int(MORE_STEPS * plain)
     allowed = TOP_UP_TOLERANCE * budget(phases)
     lengths = Counter(p.length for p in phases)
 

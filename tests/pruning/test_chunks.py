@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastprune.pruning import LinearRamp, chunks, crossing
-from fastprune.pruning.chunks import TOP_UP_TOLERANCE, chunk_length, chunk_pieces, top_up
+from fastprune.pruning.chunks import MORE_STEPS, TOP_UP_TOLERANCE, chunk_length, chunk_pieces, top_up
 from fastprune.pruning.crossing import first_needed, without
 from fastprune.pruning.sampler import PruningSampler
 from fastprune.pruning.schedule import Phase, Schedule, budget
@@ -52,6 +52,7 @@ def test_examples_in_the_docstrings(module):
         (4478, 0.5, 8, 32, [1120] * 18),
         (10_000, 0.3, 3, 100, [1000] * 16),
         (50, 0.5, 3, 64, [50] + [25] * 2),
+        (13_084, 0.5, 10, 32, [1312] * 55),  # 2,255 steps, 1 more than in a plain loop: else one-step chunks
     ],
 )
 def test_the_chunks_of_some_runs(n, keep, run, step, lengths):
@@ -71,7 +72,8 @@ def test_whole_steps_and_no_more_than_in_a_plain_loop(schedule, n, run, size, wo
     pieces = chunk_pieces(phases, step, batch)
     (length,) = {len(piece) for piece in pieces}
     assert length == chunk_length(phases, step, batch)
-    assert len(pieces) * -(-length // step) <= plain_steps(phases, step)
+    plain = plain_steps(phases, step)
+    assert len(pieces) * -(-length // step) <= plain + int(MORE_STEPS * plain)
     if len({p.size for p in phases}) == 1:
         assert length == phases[0].size and top_up(phases, step, batch) == 0
         return
