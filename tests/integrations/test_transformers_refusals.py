@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import datasets
 import pytest
 import torch
 from tiny_trainer import (
@@ -50,6 +51,19 @@ def test_refuses_what_it_cannot_do(make):
     trainer.train_dataset = None
     with pytest.raises(ValueError, match="no train_dataset"):
         fastprune.attach(trainer, keep_fraction=0.5)
+
+
+def test_a_trainer_of_another_library_is_named_with_its_module():
+    """SetFit's, Lightning's and others are called Trainer, too."""
+    other = type("Trainer", (), {"__module__": "setfit.trainer"})()
+    with pytest.raises(TypeError, match=r"transformers.Trainer, got setfit.trainer.Trainer; .*fastprune.DynamicPruner"):
+        fastprune.attach(other, keep_fraction=0.5)
+
+
+def test_a_dictionary_of_splits_is_refused_at_once(make):
+    splits = datasets.DatasetDict(train=hub_dataset(), test=hub_dataset(20))
+    with pytest.raises(ValueError, match=r"train_dataset is a DatasetDict of the splits \['train', 'test'\].*pass one"):
+        fastprune.attach(make(data=splits), keep_fraction=0.5)
 
 
 @pytest.mark.parametrize("epochs", [2.5, 0.5])

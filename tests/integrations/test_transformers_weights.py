@@ -206,8 +206,13 @@ def test_losses_that_cannot_be_weighted_are_refused(make):
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match=r"compute_loss_func returned \(\) for a batch of 8.*\(B,\)"):
         trainer.train()
-    with pytest.raises(ValueError, match="OwnLoss overrides compute_loss.*compute_loss_func"):
-        fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="repb")
+    # As TRL's SFTTrainer: with a compute_loss_func it would be refused likewise.
+    for settings in ({}, {"compute_loss_func": doubled}):
+        with pytest.raises(
+            ValueError, match="OwnLoss overrides compute_loss.*choose a method without weights"
+        ) as refused:
+            fastprune.attach(make(OwnLoss, **settings), keep_fraction=0.5, method="repb")
+        assert "pass Trainer(compute_loss_func=...)" not in str(refused.value)
     trainer = make(net=Penalised(config()))
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match="a loss of its own"):

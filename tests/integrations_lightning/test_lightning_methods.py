@@ -233,6 +233,7 @@ def batches_of_its_own():
     "train, message",
     [
         (lambda: DataLoader(Stream(), 8), r"is a stream \(Stream\)"),
+        (lambda: DataLoader({"train": Pairs(), "test": Pairs()}, 8), r"is a dict of the splits \['train', 'test'\]"),
         (batches_of_its_own, "a batch_sampler of its own or batch_size=None"),
         (lambda: DataLoader(Pairs(), batch_size=None), "a batch_sampler of its own or batch_size=None"),
         (lambda: loader(sampler=WeightedRandomSampler([1.0] * N, N), shuffle=False), r"own \(WeightedRandomSampler\)"),
