@@ -23,6 +23,7 @@ from fastprune.integrations._checkpoint import (
     unmark,
     write_state,
 )
+from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
@@ -45,6 +46,7 @@ class Attachment:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.seed = seed
+        self.dataset = trainer.train_dataset
         self.scores = TrainerScores(trainer, scoring, pruner.method.reads)
         self.step = TrainingStep(trainer, pruner, self.scores)
         self.training = False
@@ -109,11 +111,7 @@ class Attachment:
     def _begin(self) -> Run:
         """Plan the run; go back to its start, or to the checkpoint."""
         trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
-        if len(trainer.train_dataset) != pruner.n:
-            raise ValueError(
-                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune "
-                "was attached; attach to a new Trainer with this data set"
-            )
+        self._check_dataset()
         pieces = self._plan()
         state = None if self.resume_from is None else read_state(self.resume_from)
         pruner.reset(self._run_seed(state))
@@ -135,6 +133,21 @@ class Attachment:
         if not run.epochs.aligned:
             self._advise(chunk, total * args.gradient_accumulation_steps)
         return run
+
+    def _check_dataset(self) -> None:
+        """Scores and order belong to the examples that were there when fastprune was attached."""
+        dataset, pruner = self.trainer.train_dataset, self.pruner
+        if len(dataset) != pruner.n:
+            raise ValueError(
+                f"train_dataset has {len(dataset)} examples, it had {pruner.n} when fastprune "
+                "was attached; attach to a new Trainer with this data set"
+            )
+        if dataset is self.dataset or (pruner.fingerprint is not None and fingerprint(dataset) == pruner.fingerprint):
+            return
+        raise ValueError(
+            f"train_dataset ({type(dataset).__name__}) is not the one that fastprune was attached to; attach to a new "
+            "Trainer with this data set, or put the first one back"
+        )
 
     def _advise(self, chunk: int, step: int) -> None:
         if chunk < step:
@@ -324,6 +337,7 @@ class Attachment:
     def _start_chunk(self, run: Run) -> None:
         pruner, piece = self.pruner, run.pieces[run.number]
         if pruner.needs_pass(piece.phase):
+            self._check_dataset()
             with self.step.unweighted():
                 pruner.rescore(self.scores.scoring_pass)
         pruner.start_piece(run.number)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny_trainer import (
     N,
+    PlainDataset,
     Recorder,
     hub_dataset,
     model,
 )
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 import fastprune
 
@@ -88,6 +89,45 @@ def test_refuses_at_training_what_shows_only_there(make):
     trainer.train_dataset = hub_dataset(30)
     with pytest.raises(ValueError, match="30 examples, it had 50"):
         trainer.train()
+
+
+class Swap(TrainerCallback):
+    """Exchanges the data set in the middle of the run."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.train_dataset = PlainDataset()
+
+
+def test_a_data_set_that_was_exchanged_is_noticed(make):
+    reversed_rows = hub_dataset().select(range(N - 1, -1, -1))
+    for data, other in (
+        (hub_dataset(), reversed_rows),
+        (PlainDataset(), PlainDataset()),
+        (hub_dataset(), PlainDataset()),
+    ):
+        trainer = make(data=data, max_steps=1)
+        fastprune.attach(trainer, keep_fraction=0.5)
+        trainer.train_dataset = other
+        with pytest.raises(
+            ValueError, match=r"train_dataset \((Plain)?Dataset\) is not the one that fastprune was attach"
+        ):
+            trainer.train()
+        assert trainer.batches == []
+        trainer.train_dataset = data
+        trainer.train()
+    swap = Swap()
+    swap.trainer = make(callbacks=[swap])
+    fastprune.attach(swap.trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match=r"train_dataset \(PlainDataset\) is not the one"):
+        swap.trainer.train()
+
+
+def test_the_same_examples_in_another_object_are_the_same_data_set(make):
+    trainer = make(num_train_epochs=2)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train_dataset = hub_dataset().with_format("torch")
+    trainer.train()
+    assert len(trainer.trained_on) == 75
 
 
 def test_refuses_batches_that_are_not_the_samplers(make):
