@@ -124,6 +124,13 @@ class Attachment:
                     f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
                     f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
                 )
+            if state["step"] != self._step:
+                # The Trainer finds its place by the number of steps.
+                raise UsageError(
+                    f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this "
+                    f"run takes {self._step}; resume with the same per_device_train_batch_size, "
+                    "gradient_accumulation_steps and number of processes"
+                )
             pruner.load_state_dict(state["pruner"])
             pruner.sampler.rewind()  # the Trainer skips the batches of a resumed chunk itself
         chunk, batch = len(pieces[0]), trainer._train_batch_size
@@ -166,8 +173,7 @@ class Attachment:
 
     def _plan(self) -> list[Piece]:
         """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps."""
-        args, batch = self.trainer.args, self.trainer._train_batch_size
-        step = batch * args.world_size * args.gradient_accumulation_steps
+        args, batch, step = self.trainer.args, self.trainer._train_batch_size, self._step
         if args.max_steps <= 0:
             if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
                 raise ValueError(
@@ -189,6 +195,12 @@ class Attachment:
             epochs += -(-epochs // 8)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
         return pieces
+
+    @property
+    def _step(self) -> int:
+        """Examples of an optimizer step, on all processes."""
+        args = self.trainer.args
+        return self.trainer._train_batch_size * args.world_size * args.gradient_accumulation_steps
 
     def _steps_of(self, pieces: list[Piece]) -> int:
         args = self.trainer.args
@@ -320,7 +332,8 @@ class Attachment:
         if trainer.args.should_save:
             if os.path.isdir(folder):
                 keep_arguments(trainer.args, folder)
-                write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
+                chunks = {"chunk": run.epochs.chunk, "step": self._step}
+                write_state({**chunks, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
 

@@ -18,7 +18,7 @@ from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
 
 STATE_FILE = "fastprune.pt"
-VERSION = 2
+VERSION = 3
 
 logger = logging.getLogger(__name__)
 
