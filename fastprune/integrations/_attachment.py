@@ -27,7 +27,7 @@ from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
-from fastprune.integrations._run import Run, batches_of, correct, steps_of
+from fastprune.integrations._run import Run, batches_of, correct, cut_steps, steps_of
 from fastprune.integrations._trainer_scores import Scoring, TrainerScores
 from fastprune.integrations._training_step import TrainingStep
 from fastprune.pruning import Budget, DynamicPruner, Piece
@@ -175,12 +175,15 @@ class Attachment:
         """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps."""
         args, batch, step = self.trainer.args, self.trainer._train_batch_size, self._step
         if args.max_steps <= 0:
-            if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
+            if not 0 < args.num_train_epochs < math.inf:
+                raise ValueError(f"num_train_epochs must be > 0 when pruning, got {args.num_train_epochs!r}")
+            if self._ends_within_an_epoch and isinstance(self.pruner.schedule.keep_fraction, Budget):
                 raise ValueError(
-                    "num_train_epochs must be a whole number >= 1 when pruning, got "
-                    f"{args.num_train_epochs!r}; set max_steps to train for a part of an epoch"
+                    "a Budget is a share of whole epochs, which num_train_epochs="
+                    f"{args.num_train_epochs!r} cuts; set it to {math.ceil(args.num_train_epochs)}, or keep_fraction "
+                    "to a number"
                 )
-            pieces = chunk_pieces(self.pruner.phases(int(args.num_train_epochs)), step)
+            pieces = chunk_pieces(self.pruner.phases(math.ceil(args.num_train_epochs)), step)
         else:
             if isinstance(self.pruner.schedule.keep_fraction, Budget):
                 raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
@@ -195,6 +198,12 @@ class Attachment:
             epochs += -(-epochs // 8)
             pieces = chunk_pieces(self.pruner.phases(epochs), step)
         return pieces
+
+    @property
+    def _ends_within_an_epoch(self) -> bool:
+        """Whether num_train_epochs, which counts, is no whole number."""
+        args = self.trainer.args
+        return args.max_steps <= 0 and args.num_train_epochs != int(args.num_train_epochs)
 
     @property
     def _step(self) -> int:
@@ -221,12 +230,28 @@ class Attachment:
             return original(args, *rest, **kwargs)
         # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
         args = copy.copy(args)
-        args.num_train_epochs = len(run.pieces)
+        if not self._ends_within_an_epoch:
+            args.num_train_epochs = len(run.pieces)
+        elif not run.epochs.aligned:
+            args.max_steps = cut_steps(args.num_train_epochs, run, self._step)
         values = list(original(args, *rest, **kwargs))
         if not run.epochs.aligned:
             correct(values, run, args.max_steps)
         run.steps = values[1]
+        self._tell_steps(values[6])
         return tuple(values)
+
+    def _tell_steps(self, steps: int) -> None:
+        """A scheduler that the user built ends where it was told, and pruning makes the run shorter."""
+        trainer, args = self.trainer, self.trainer.args
+        own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
+        if own and args.max_steps <= 0 and not self.pruner.schedule.keeps_all and trainer.is_world_process_zero():
+            logger.warning(
+                "the lr_scheduler is your own, and this pruned run takes %d optimizer steps: build it for %d "
+                "steps, or leave it to the Trainer",
+                steps,
+                steps,
+            )
 
     # --- events --------------------------------------------------------------------------------
 

@@ -49,10 +49,10 @@ def attach(
     """Make ``trainer.train()`` prune its training set while it trains.
 
     ``num_train_epochs`` keeps its meaning: passes over all examples during the warm-up, then over the kept
-    ones; an explicit ``max_steps`` wins.  Evaluation, saving and logging by epoch, ``on_epoch_end`` of
-    callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it would.
-    Checkpoints hold the pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*``
-    at each new cycle.
+    ones; 2.5 is the run of 3, cut in the third; an explicit ``max_steps`` wins.  Evaluation, saving and logging by
+    epoch, ``on_epoch_end`` of callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it
+    would; a scheduler of your own needs the number of optimizer steps, which is logged then.  Checkpoints hold the
+    pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*`` at each new cycle.
 
     Args:
         trainer: with a map-style ``train_dataset``, in one process or, under torchrun or accelerate, several.  Random,

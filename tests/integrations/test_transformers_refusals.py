@@ -67,11 +67,18 @@ def test_a_dictionary_of_splits_is_refused_at_once(make):
         fastprune.attach(make(data=splits), keep_fraction=0.5)
 
 
-@pytest.mark.parametrize("epochs", [2.5, 0.5])
-def test_refuses_part_epochs(make, epochs):
+@pytest.mark.parametrize("epochs", [0, -1.5])
+def test_refuses_no_epochs(make, epochs):
     trainer = make(num_train_epochs=epochs)
     fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="num_train_epochs must be a whole number"):
+    with pytest.raises(ValueError, match=f"num_train_epochs must be > 0 when pruning, got {epochs}"):
+        trainer.train()
+
+
+def test_refuses_a_budget_of_part_epochs(make):
+    trainer = make(num_train_epochs=2.5)
+    fastprune.attach(trainer, keep_fraction=fastprune.Budget(0.8))
+    with pytest.raises(ValueError, match="a Budget is a share of whole epochs.*num_train_epochs=2.5.*set it to 3"):
         trainer.train()
 
 
