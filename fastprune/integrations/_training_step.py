@@ -32,6 +32,7 @@ class TrainingStep:
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
         self.checked = False
+        self.went = False
         self.called = False
 
     @property
@@ -48,7 +49,7 @@ class TrainingStep:
 
     def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
-        self.run, self.own_order, self.checked = run, own_order, False
+        self.run, self.own_order, self.checked, self.went = run, own_order, False, False
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
@@ -77,7 +78,8 @@ class TrainingStep:
         if self.weighted and self.loss_func is None and not self.checked:
             self._check_loss(original, model, kwargs)
         self.called = False
-        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
+        with self._goes_without_labels():
+            loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
         if self.weighted and not self.called:
             raise ValueError(
                 f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
@@ -86,6 +88,28 @@ class TrainingStep:
         scores = self.scores.of_batch(outputs, self.fields)
         self.pruner.observe(self._batch_index(self.run, scores), scores)
         return (loss, outputs) if return_outputs else loss
+
+    @contextmanager
+    def _goes_without_labels(self) -> Iterator[None]:
+        """Around the first weighted step of a run: the Trainer takes the labels out of the batch before the model.
+
+        With them the model has just been tried.
+
+        Raises:
+            ValueError: without them it fails.
+        """
+        tried = self.checked and not self.went
+        try:
+            yield
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            if not tried or "labels" not in self.fields:
+                raise
+            raise ValueError(
+                f"{type(self.trainer.model).__name__}.forward needs the labels, and method {self.pruner.method.name!r} "
+                "weights losses outside of the model, which is called without them; let forward take labels=None and "
+                "return its logits then, or choose a method without weights (`fastprune methods`)"
+            ) from error
+        self.went = True
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
