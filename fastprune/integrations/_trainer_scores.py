@@ -17,7 +17,7 @@ from fastprune.integrations._hooks import weak
 from fastprune.integrations._outputs import default_task
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
-from fastprune.scores.task import Task
+from fastprune.scores.task import Task, label_fields
 
 PASS_BATCH_FACTOR = 4
 
@@ -57,7 +57,7 @@ class TrainerScores:
         """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
         names = set(self.trainer.label_names)
         if self.scoring.task is not None:
-            names |= {head.labels for head in self.scoring.task.heads.values()}
+            names |= label_fields(self.scoring.task)
         return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
 
     def of_batch(
