@@ -14,7 +14,7 @@ from fastprune.scores.task import Head, Kind, Task
 ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or attach(score_fn=...)"
 
 
-def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module) -> Task:
+def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = ADVICE) -> Task:
     """The one head whose labels are in the batch.
 
     Classification, of one label or several, token classification, masked and causal language models (labels
@@ -28,7 +28,7 @@ def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: n
     if spans is not None:
         return spans
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
-        raise ValueError(f"the default score needs exactly one label field, found {found}; {ADVICE}")
+        raise ValueError(f"the default score needs exactly one label field, found {found}; {advice}")
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 
 

@@ -13,7 +13,7 @@ from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
 from fastprune.integrations._run import Run
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
-from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
+from fastprune.integrations._weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
 from fastprune.pruning.scoring import evaluation_mode
 from fastprune.scores.task import ExampleLosses
@@ -128,7 +128,8 @@ class TrainingStep:
 
     def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
         smoothing = self.trainer.args.label_smoothing_factor
-        return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
+        task = self.scores.task(fields, advice=TASK_ADVICE)
+        return task.losses(outputs, fields, label_smoothing=smoothing)
 
     def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
         """Once a run: the model's own loss must be the one whose parts are weighted."""

@@ -222,6 +222,16 @@ def test_losses_that_cannot_be_weighted_are_refused(make):
     fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="orderdp")
 
 
+def test_a_score_fn_does_not_advise_itself_where_losses_are_weighted(make):
+    net, table, how, settings = two_heads()
+    trainer = make(net=net, data=dataset(table), **settings)
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch", score_fn=lambda outputs, inputs: inputs["one"])
+    with pytest.raises(
+        ValueError, match="found \\['one', 'two'\\]; pass attach.task=.*as no score_fn gives the losses"
+    ):
+        trainer.train()
+
+
 class LabelsRequired(BertForSequenceClassification):
     def forward(self, labels, input_ids=None, attention_mask=None):
         return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
