@@ -8,3 +8,9 @@ sentence and exits with status 2.
 
 class UsageError(ValueError):
     """Bad input from outside: names what was given, why it is wrong and how to fix it."""
+
+
+def class_of(value: object) -> str:
+    """The class of ``value`` with its module, as there is more than one Trainer; builtins by their name alone."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

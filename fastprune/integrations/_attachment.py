@@ -23,10 +23,11 @@ from fastprune.integrations._checkpoint import (
     unmark,
     write_state,
 )
+from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._epochs import UserEpochs
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
-from fastprune.integrations._run import Run, batches_of, steps_of, unfit
+from fastprune.integrations._run import Run, batches_of, cut_steps, steps_of, unfit
 from fastprune.integrations._trainer_scores import Scoring, TrainerScores
 from fastprune.integrations._training_step import TrainingStep
 from fastprune.pruning import Budget, DynamicPruner, Piece
@@ -46,6 +47,7 @@ class Attachment:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.seed = seed
+        self.dataset = trainer.train_dataset
         self.scores = TrainerScores(trainer, scoring, pruner.method.reads)
         self.step = TrainingStep(trainer, pruner, self.scores)
         self.training = False
@@ -110,11 +112,7 @@ class Attachment:
     def _begin(self) -> Run:
         """Plan the run; go back to its start, or to the checkpoint."""
         trainer, pruner, args = self.trainer, self.pruner, self.trainer.args
-        if len(trainer.train_dataset) != pruner.n:
-            raise ValueError(
-                f"train_dataset has {len(trainer.train_dataset)} examples, it had {pruner.n} when fastprune "
-                "was attached; attach to a new Trainer with this data set"
-            )
+        self._check_dataset()
         pieces = self._plan()
         state = None if self.resume_from is None else read_state(self.resume_from)
         pruner.reset(self._run_seed(state))
@@ -131,6 +129,21 @@ class Attachment:
         self._advise(run)
         return run
 
+    def _check_dataset(self) -> None:
+        """Scores and order belong to the examples that were there when fastprune was attached."""
+        dataset, pruner = self.trainer.train_dataset, self.pruner
+        if len(dataset) != pruner.n:
+            raise ValueError(
+                f"train_dataset has {len(dataset)} examples, it had {pruner.n} when fastprune "
+                "was attached; attach to a new Trainer with this data set"
+            )
+        if dataset is self.dataset or (pruner.fingerprint is not None and fingerprint(dataset) == pruner.fingerprint):
+            return
+        raise ValueError(
+            f"train_dataset ({type(dataset).__name__}) is not the one that fastprune was attached to; attach to a new "
+            "Trainer with this data set, or put the first one back"
+        )
+
     def _check_chunks(self, state: Mapping[str, Any], pieces: list[Piece]) -> None:
         """Refuse a checkpoint whose run was cut into other chunks or steps."""
         if state["chunk"] != len(pieces[0]):
@@ -138,18 +151,12 @@ class Attachment:
                 f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
                 f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
             )
-        if any(piece.distinct > 1 for piece in pieces) and state["step"] != self._step:
+        if state["step"] != self._step:  # the Trainer finds its place by the number of steps
             raise UsageError(
                 f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this run "
                 f"takes {self._step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
                 "and number of processes"
             )
-
-    @property
-    def _step(self) -> int:
-        """Examples of an optimizer step, on all processes."""
-        args = self.trainer.args
-        return self.trainer._train_batch_size * args.world_size * args.gradient_accumulation_steps
 
     def _advise(self, run: Run) -> None:
         args = self.trainer.args
@@ -170,12 +177,15 @@ class Attachment:
             return chunk_pieces(self.pruner.phases(epochs), step, batch * args.world_size)
 
         if args.max_steps <= 0:
-            if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
+            if not 0 < args.num_train_epochs < math.inf:
+                raise ValueError(f"num_train_epochs must be > 0 when pruning, got {args.num_train_epochs!r}")
+            if self._ends_within_an_epoch and isinstance(self.pruner.schedule.keep_fraction, Budget):
                 raise ValueError(
-                    "num_train_epochs must be a whole number >= 1 when pruning, got "
-                    f"{args.num_train_epochs!r}; set max_steps to train for a part of an epoch"
+                    "a Budget is a share of whole epochs, which num_train_epochs="
+                    f"{args.num_train_epochs!r} cuts; set it to {math.ceil(args.num_train_epochs)}, or keep_fraction "
+                    "to a number"
                 )
-            pieces = cut(int(args.num_train_epochs))
+            pieces = cut(math.ceil(args.num_train_epochs))
         else:
             if isinstance(self.pruner.schedule.keep_fraction, Budget):
                 raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
@@ -191,6 +201,18 @@ class Attachment:
             epochs += -(-epochs // 8)
             pieces = cut(epochs)
         return pieces
+
+    @property
+    def _ends_within_an_epoch(self) -> bool:
+        """Whether num_train_epochs, which counts, is no whole number."""
+        args = self.trainer.args
+        return args.max_steps <= 0 and args.num_train_epochs != int(args.num_train_epochs)
+
+    @property
+    def _step(self) -> int:
+        """Examples of an optimizer step, on all processes."""
+        args = self.trainer.args
+        return self.trainer._train_batch_size * args.world_size * args.gradient_accumulation_steps
 
     def _steps_of(self, pieces: list[Piece]) -> int:
         args = self.trainer.args
@@ -211,12 +233,28 @@ class Attachment:
             return original(args, *rest, **kwargs)
         # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
         args = copy.copy(args)
-        args.num_train_epochs = len(run.pieces)
+        if not self._ends_within_an_epoch:
+            args.num_train_epochs = len(run.pieces)
+        elif not run.epochs.aligned:
+            args.max_steps = cut_steps(args.num_train_epochs, run, self._step)
         values = list(original(args, *rest, **kwargs))
         if args.max_steps <= 0:
             values[3] = run.epochs.starts[-1]  # else epochs times the data set's size, for the throughput it reports
         run.steps = values[1]
+        self._tell_steps(values[6])
         return tuple(values)
+
+    def _tell_steps(self, steps: int) -> None:
+        """A scheduler that the user built ends where it was told, and pruning makes the run shorter."""
+        trainer, args = self.trainer, self.trainer.args
+        own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
+        if own and args.max_steps <= 0 and not self.pruner.schedule.keeps_all and trainer.is_world_process_zero():
+            logger.warning(
+                "the lr_scheduler is your own, and this pruned run takes %d optimizer steps: build it for %d "
+                "steps, or leave it to the Trainer",
+                steps,
+                steps,
+            )
 
     # --- events --------------------------------------------------------------------------------
 
@@ -338,6 +376,7 @@ class Attachment:
     def _start_chunk(self, run: Run) -> None:
         pruner, piece = self.pruner, run.pieces[run.number]
         if pruner.needs_pass(piece.phase):
+            self._check_dataset()
             with self.step.unweighted():
                 pruner.rescore(self.scores.scoring_pass)
         pruner.start_piece(run.number)

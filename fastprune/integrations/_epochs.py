@@ -25,6 +25,10 @@ class UserEpochs:
         """True when every chunk is exactly one user epoch: there is nothing to translate."""
         return self._bounds == self.starts
 
+    def end_of(self, epochs: int) -> int:
+        """How many examples have been read when so many user epochs are complete."""
+        return self._bounds[epochs]
+
     def completed(self, position: int) -> int:
         """How many user epochs are complete after ``position`` examples."""
         return bisect_right(self._bounds, position) - 1

@@ -7,6 +7,9 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from fastprune.errors import class_of
+from fastprune.pruning.dataset import refuse_splits
+
 
 def check_trainer(trainer: Any) -> None:
     """Refuse what does not go with pruning, naming the argument and the way out."""
@@ -57,10 +60,11 @@ def check_loader(loader: Any) -> DataLoader[Any]:
     """
     if not isinstance(loader, DataLoader):
         raise ValueError(
-            f"the train dataloader is a {type(loader).__name__}: pruning chooses the examples of one torch DataLoader; "
+            f"the train dataloader is a {class_of(loader)}: pruning chooses the examples of one torch DataLoader; "
             "return a single DataLoader"
         )
     dataset: Any = loader.dataset
+    refuse_splits(dataset, "the train data set")
     by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if isinstance(dataset, IterableDataset) or not by_index:
         raise ValueError(

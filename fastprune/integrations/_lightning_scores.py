@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
 from fastprune.integrations._datasets import lengths
+from fastprune.integrations._spans import question_answering
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Head, Task
@@ -68,13 +69,14 @@ class Scoring:
 
 
 def default_task(batch: Any) -> Task:
-    """One head: ``labels`` of a mapping, or the second part of an ``(x, y)`` pair.
+    """One head: ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
 
     Raises:
         ValueError: the batch is neither.
     """
     if isinstance(batch, Mapping):
-        return Task()
+        spans = None if batch.get("labels") is not None else question_answering(batch)
+        return Task() if spans is None else spans
     if _is_pair(batch):
         return Task(Head(labels=1))
     raise ValueError(

@@ -8,23 +8,27 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from fastprune.integrations._spans import LABELS, question_answering
 from fastprune.scores.task import Head, Kind, Task
 
 ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or attach(score_fn=...)"
 
 
-def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module) -> Task:
+def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = ADVICE) -> Task:
     """The one head whose labels are in the batch.
 
     Classification, of one label or several, token classification, masked and causal language models (labels
-    shifted as in their loss), and regression.
+    shifted as in their loss), regression, and question answering.
 
     Raises:
-        ValueError: the batch holds not exactly one field of labels.
+        ValueError: the batch holds not exactly one field of labels, or those of start and end.
     """
     found = [name for name in label_names if inputs.get(name) is not None]
+    spans = question_answering(inputs) if set(found) == set(LABELS) else None
+    if spans is not None:
+        return spans
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
-        raise ValueError(f"the default score needs exactly one label field, found {found}; {ADVICE}")
+        raise ValueError(f"the default score needs exactly one label field, found {found}; {advice}")
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 
 

@@ -83,3 +83,20 @@ def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
 def steps_of(batches: int, args: Any) -> int:
     """Optimizer steps of so many batches."""
     return -(-batches // args.gradient_accumulation_steps)
+
+
+def steps_to(position: int, run: Run, step: int) -> int:
+    """The fewest optimizer steps, of ``step`` examples each, after which so many of the stream have been read."""
+    start = 0
+    for number, piece in enumerate(run.pieces):
+        if position <= start + len(piece):
+            return number * run.steps + min(-(-(position - start) // step), run.steps)
+        start += len(piece)
+    return len(run.pieces) * run.steps
+
+
+def cut_steps(epochs: float, run: Run, step: int) -> int:
+    """Steps of so many user epochs, the last a part of one: as many of that epoch's as the part says."""
+    whole = int(epochs)
+    start, end = (steps_to(run.epochs.end_of(e), run, step) for e in (whole, whole + 1))
+    return start + math.ceil((epochs - whole) * (end - start))

@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
-from fastprune.integrations._outputs import default_task
+from fastprune.integrations._outputs import ADVICE, default_task
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
-from fastprune.scores.task import Task
+from fastprune.scores.task import Task, label_fields
 
 PASS_BATCH_FACTOR = 4
 
@@ -48,16 +48,16 @@ class TrainerScores:
         """The trainer, which lives as long as its hooks are called."""
         return self._trainer()
 
-    def task(self, inputs: Mapping[str, Any]) -> Task:
+    def task(self, inputs: Mapping[str, Any], advice: str = ADVICE) -> Task:
         """Where logits and labels are."""
         trainer = self.trainer
-        return self.scoring.task or default_task(inputs, trainer.label_names, trainer.model)
+        return self.scoring.task or default_task(inputs, trainer.label_names, trainer.model, advice)
 
     def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
         names = set(self.trainer.label_names)
         if self.scoring.task is not None:
-            names |= {head.labels for head in self.scoring.task.heads.values()}
+            names |= label_fields(self.scoring.task)
         return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
 
     def of_batch(

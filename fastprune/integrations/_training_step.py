@@ -13,7 +13,7 @@ from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
 from fastprune.integrations._run import Run
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
-from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
+from fastprune.integrations._weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
 from fastprune.pruning.scoring import evaluation_mode
 from fastprune.scores.task import ExampleLosses
@@ -32,6 +32,7 @@ class TrainingStep:
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
         self.checked = False
+        self.went = False
         self.called = False
 
     @property
@@ -48,7 +49,7 @@ class TrainingStep:
 
     def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
-        self.run, self.own_order, self.checked = run, own_order, False
+        self.run, self.own_order, self.checked, self.went = run, own_order, False, False
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
@@ -77,7 +78,8 @@ class TrainingStep:
         if self.weighted and self.loss_func is None and not self.checked:
             self._check_loss(original, model, kwargs)
         self.called = False
-        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
+        with self._goes_without_labels():
+            loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
         if self.weighted and not self.called:
             raise ValueError(
                 f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
@@ -86,6 +88,28 @@ class TrainingStep:
         scores = self.scores.of_batch(outputs, self.fields)
         self.pruner.observe(self._batch_index(self.run, scores), scores)
         return (loss, outputs) if return_outputs else loss
+
+    @contextmanager
+    def _goes_without_labels(self) -> Iterator[None]:
+        """Around the first weighted step of a run: the Trainer takes the labels out of the batch before the model.
+
+        With them the model has just been tried.
+
+        Raises:
+            ValueError: without them it fails.
+        """
+        tried = self.checked and not self.went
+        try:
+            yield
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            if not tried or "labels" not in self.fields:
+                raise
+            raise ValueError(
+                f"{type(self.trainer.model).__name__}.forward needs the labels, and method {self.pruner.method.name!r} "
+                "weights losses outside of the model, which is called without them; let forward take labels=None and "
+                "return its logits then, or choose a method without weights (`fastprune methods`)"
+            ) from error
+        self.went = True
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
@@ -104,7 +128,8 @@ class TrainingStep:
 
     def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
         smoothing = self.trainer.args.label_smoothing_factor
-        return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
+        task = self.scores.task(fields, advice=TASK_ADVICE)
+        return task.losses(outputs, fields, label_smoothing=smoothing)
 
     def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
         """Once a run: the model's own loss must be the one whose parts are weighted."""

@@ -20,6 +20,9 @@ ADVICE = (
     "Trainer(compute_loss_func=...) that returns the loss of each example, (B,), or choose a method without weights "
     "(`fastprune methods`)"
 )
+TASK_ADVICE = (
+    "pass attach(task=fastprune.Task(...)), as no score_fn gives the losses to weight, or choose another method"
+)
 
 
 def weighted_loss(losses: ExampleLosses, weights: Tensor | None, num_items: Any, accumulation: int) -> Tensor:

@@ -9,6 +9,9 @@ loader, which it does once.  So the callback
 * tells Lightning the number of steps of all epochs together while optimizers and schedules are configured.
 
 Which examples a batch holds follows from its place in the order: nothing is added to a batch.
+
+A checkpoint of Lightning's holds no random state.  The callback's holds that of each process, and a resumed run sets it
+once, before its first batch.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import torch
@@ -36,12 +39,13 @@ from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
 from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
+from fastprune.integrations._random_state import draw_seeds, random_states, seeds_of, set_random_state
 from fastprune.pruning import DynamicPruner, Method, Piece, PruningOptions, get_method
 from fastprune.pruning.exchange import world
 from fastprune.pruning.schedule import epoch_pieces, epochs_for
 from fastprune.scores.task import Task
 
-VERSION = 2
+VERSION = 3
 
 
 class PruningCallback(Callback):
@@ -53,7 +57,8 @@ class PruningCallback(Callback):
     checkpoints, early stopping and progress bars follow them, and ``trainer.estimated_stepping_batches`` is the true
     number of steps in ``setup`` and ``configure_optimizers``.  Explicit ``max_steps`` wins.  Checkpoints hold the
     pruning state, and ``fit(ckpt_path=...)`` goes on exactly, also inside an epoch (Lightning warns all the same that
-    the loader is not resumable).  Each new cycle is logged as ``prune/*``.
+    the loader is not resumable).  Dropout goes on, too: checkpoints hold the random state of each process.  Inside an
+    epoch loader workers begin with other random numbers.  Each new cycle is logged as ``prune/*``.
 
     Where scores come from depends on the method (``fastprune methods``):
 
@@ -98,6 +103,9 @@ class PruningCallback(Callback):
     _step_examples: int
     _indices: Tensor
     _index: Tensor
+    _device: torch.device
+    _fetched: bool
+    _seeds_due: int
 
     def __init__(
         self,
@@ -155,6 +163,8 @@ class PruningCallback(Callback):
         self._fitting, self._estimating, self._max_steps = True, True, trainer.max_steps
         source = trainer.fit_loop._data_source
         source.dataloader = functools.partial(self._train_dataloader, trainer, source.dataloader)
+        loop = trainer.fit_loop.epoch_loop
+        loop._on_before_fetch = functools.partial(self._before_fetch, loop._on_before_fetch)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Epochs are as long as they are from now on; and let Lightning resume as it does without ``max_steps``.
@@ -203,6 +213,7 @@ class PruningCallback(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take note of the step and, where the method learns from it, of its scores."""
         assert self.pruner is not None
+        self._seeds_due = seeds_of(_loaders_due(trainer))
         index, method = self._index, self.pruner.method
         if not method.observes:
             self.pruner.observe(index)
@@ -211,6 +222,10 @@ class PruningCallback(Callback):
         else:
             # training_step returned None: the batch was skipped.
             self.pruner.position += len(index)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Validation has begun to read its loaders."""
+        self._seeds_due = 0
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Choose the next epoch's examples, so that Lightning finds the loader at its new length."""
@@ -244,6 +259,8 @@ class PruningCallback(Callback):
             "version": VERSION,
             "step_examples": self._step_examples,
             "pruner": self.pruner.state_dict(),
+            "random": random_states(self._device),
+            "seeds_due": self._seeds_due,
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -273,10 +290,12 @@ class PruningCallback(Callback):
         self.pruner = self._max_steps = self._state = self._loader = None
         self._fitting, self._estimating, self._step_examples = False, False, 0
         self._order = None
+        self._fetched, self._seeds_due, self._device = False, 0, torch.device("cpu")
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
 
     def _release(self, trainer: Any) -> None:
         vars(trainer.fit_loop._data_source).pop("dataloader", None)
+        vars(trainer.fit_loop.epoch_loop).pop("_on_before_fetch", None)
         self._restore_max_steps(trainer)
         if self._fitting:
             # Training may have stopped between asking for the loader again and getting it.
@@ -323,6 +342,7 @@ class PruningCallback(Callback):
             self._resume(pruner, self._state)
         self.pruner = pruner
         longest = -(-max(len(piece) for piece in pruner.sampler.pieces) // world_size)
+        self._device = trainer.strategy.root_device
         self._order = RankOrder(pruner.sampler.shard(rank, world_size), longest if self._estimating else None)
         return in_order(loader, self._order, trainer)
 
@@ -378,11 +398,38 @@ class PruningCallback(Callback):
         pruner.position = position
         self._indices = _own_indices(pruner)
 
+    def _before_fetch(self, original: Callable[[], None]) -> None:
+        """In place of the loop's: called before each batch is read."""
+        self._restore_random_state()
+        self._fetched = True
+        original()
+
+    def _restore_random_state(self) -> None:
+        """Before the first batch of a resumed run, behind all that Lightning has drawn to get there.
+
+        Loaders of the run that saved the state drew after it: those of a validation that was due and is not made up
+        for, and the train loader if an epoch began, once more where it was set up again for another length.
+        """
+        pruner, loader, state = self.pruner, self._loader, self._state
+        if self._fetched or state is None:
+            return
+        assert pruner is not None and loader is not None
+        rank, world_size = world()
+        if len(state["random"]) != world_size:
+            return
+        pieces, epoch, saved = pruner.sampler.pieces, pruner.sampler.epoch, state["pruner"]["sampler"]
+        begun = 0
+        if epoch > 0 and not loader.persistent_workers and (saved["epoch"] < epoch or saved["yielded"] == 0):
+            begun = 1 + (len(pieces[epoch]) != len(pieces[epoch - 1]))
+        set_random_state(state["random"][rank], self._device)
+        draw_seeds(state["seeds_due"] + begun * seeds_of([loader]))
+
     def _next_epoch(self, trainer: Any, epoch: int) -> None:
         """Move to ``epoch``; score and select if a cycle starts there."""
         pruner, loader = self.pruner, self._loader
         assert pruner is not None and loader is not None
         before = len(pruner.sampler)
+        self._restore_random_state()  # a pass reads the data, which may draw, too
         if pruner.needs_pass(pruner.sampler.pieces[epoch].phase):
             reads = pruner.method.reads
             pruner.rescore(lambda index: self.scoring.scoring_pass(trainer, loader, index, reads))
@@ -424,6 +471,14 @@ class PruningCallback(Callback):
 def _own_indices(pruner: DynamicPruner) -> Tensor:
     """What this process reads of the current epoch, in order, when it starts at its beginning."""
     return pruner.sampler.shard(*world()).indices_from(0)
+
+
+def _loaders_due(trainer: Any) -> list[Any]:
+    """The loaders of the validation that follows the batch that has just been trained on; none if none does."""
+    loop = trainer.fit_loop.epoch_loop
+    if not loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop.val_loop._combined_loader is None:
+        return []
+    return loop.val_loop._combined_loader.flattened
 
 
 def _set_up_again(trainer: Any) -> None:

@@ -25,12 +25,13 @@ try:
 except ImportError as error:
     raise ImportError("fastprune.attach needs transformers: pip install 'fastprune[hf]'") from error
 
+from fastprune.errors import class_of
 from fastprune.integrations._attachment import Attachment
 from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._order import arrange_as, sampling_strategy
 from fastprune.integrations._trainer_scores import ScoreFn, Scoring
-from fastprune.integrations._weighted_loss import ADVICE
 from fastprune.pruning import DynamicPruner, Method, PruningOptions
+from fastprune.pruning.dataset import refuse_splits
 from fastprune.scores.task import Task
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,10 @@ def attach(
     """Make ``trainer.train()`` prune its training set while it trains.
 
     ``num_train_epochs`` keeps its meaning: passes over all examples during the warm-up, then over the kept
-    ones; an explicit ``max_steps`` wins.  Evaluation, saving and logging by epoch, ``on_epoch_end`` of
-    callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it would.
-    Checkpoints hold the pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*``
-    at each new cycle.
+    ones; 2.5 is the run of 3, cut in the third; an explicit ``max_steps`` wins.  Evaluation, saving and logging by
+    epoch, ``on_epoch_end`` of callbacks and the logged ``epoch`` follow these epochs.  The learning rate ends where it
+    would; a scheduler of your own needs the number of optimizer steps, which is logged then.  Checkpoints hold the
+    pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*`` at each new cycle.
 
     Where epochs differ in size every optimizer step is a whole one, and there are at most as many as if the last of
     each epoch were short.  The last step of a cycle is filled up with examples of the next permutation; no batch holds
@@ -99,7 +100,8 @@ def attach(
     if weighted and type(trainer).compute_loss is not Trainer.compute_loss:
         raise ValueError(
             f"{type(trainer).__name__} overrides compute_loss, and method {pruner.method.name!r} weights the loss of "
-            f"each example; {ADVICE}"
+            "each example in the compute_loss_func of a Trainer that does not; choose a method without weights "
+            "(`fastprune methods`), such as 'el2n-free'"
         )
     Attachment(trainer, pruner, seed, Scoring(task, score_fn, score_batch_size)).install()
     return pruner
@@ -108,13 +110,17 @@ def attach(
 def _check(trainer: Trainer) -> None:
     """Refuse what this version cannot do, naming the argument and the way out."""
     if not isinstance(trainer, Trainer):
-        raise TypeError(f"trainer must be a transformers.Trainer, got {type(trainer).__name__}")
+        raise TypeError(
+            f"trainer must be a transformers.Trainer, got {class_of(trainer)}; in Lightning use "
+            "fastprune.PruningCallback, in other loops fastprune.DynamicPruner"
+        )
     args: Any = trainer.args
     dataset = trainer.train_dataset
     if getattr(trainer, "_fastprune", None) is not None:
         raise ValueError("fastprune is attached to this trainer already; attach once, or build a new Trainer")
     if dataset is None:
         raise ValueError("trainer has no train_dataset; pass train_dataset=... to Trainer")
+    refuse_splits(dataset, "train_dataset")
     by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if isinstance(dataset, IterableDataset) or not by_index:
         raise ValueError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections import namedtuple
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -16,20 +20,77 @@ class _Indexed(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        sample = self.dataset[index]
-        if isinstance(sample, dict):
-            if self.key in sample:
-                raise ValueError(f"samples have a field {self.key!r} already; pass with_index(dataset, key=...)")
-            return {**sample, self.key: index}
-        return (*sample, index) if isinstance(sample, tuple) else (sample, index)
+        return _with_position(self.dataset[index], index, self.key)
+
+
+class _IndexedBatches(_Indexed):
+    """Of a data set that reads a batch at once, as `datasets.Dataset` does."""
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        samples = self.dataset.__getitems__(indices)
+        return [_with_position(sample, index, self.key) for sample, index in zip(samples, indices, strict=True)]
 
 
 def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
     """The same map-style data set with each sample's position in it.
 
-    A dict sample gains the field ``key``, a tuple sample an element at its end.  Nothing is copied.
+    A mapping or a named tuple gains the field ``key``, a tuple an element at its end, anything else becomes a pair.
+    Mappings keep their type where it can be changed.  Batches are read at once where the data set does that.  Nothing
+    is copied.
 
     Raises:
-        ValueError: (on access) a dict sample has that field already.
+        ValueError: ``dataset`` is a dictionary of splits; or, on access, a sample has a field ``key`` already.
     """
-    return _Indexed(dataset, key)
+    refuse_splits(dataset, "dataset")
+    kind = _IndexedBatches if callable(getattr(dataset, "__getitems__", None)) else _Indexed
+    return kind(dataset, key)
+
+
+def refuse_splits(dataset: Any, argument: str) -> None:
+    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``, which has a length and items, too.
+
+    Raises:
+        ValueError: it is one; the message names the splits.
+    """
+    if not isinstance(dataset, Mapping):
+        return
+    names = [name for name in dataset if isinstance(name, str)]
+    if names:
+        raise ValueError(
+            f"{argument} is a {type(dataset).__name__} of the splits {names}, not a data set; pass one of them, "
+            f"such as data[{names[0]!r}]"
+        )
+
+
+def _with_position(sample: Any, index: int, key: str) -> Any:
+    if isinstance(sample, Mapping):
+        _check_new(key, sample)
+        if not isinstance(sample, MutableMapping):
+            return {**sample, key: index}
+        indexed = copy.copy(sample)
+        indexed[key] = index
+        return indexed
+    if not isinstance(sample, tuple):
+        return (sample, index)
+    if not hasattr(sample, "_fields"):
+        return (*sample, index)
+    _check_new(key, sample._fields)
+    return _indexed_type(type(sample), key)(*sample, index)
+
+
+def _check_new(key: str, fields: Any) -> None:
+    if key in fields:
+        raise ValueError(f"samples have a field {key!r} already; pass with_index(dataset, key=...)")
+
+
+@functools.cache
+def _indexed_type(kind: Any, key: str) -> Any:
+    """The named tuple ``kind`` with one more field."""
+    fields = namedtuple(kind.__name__, (*kind._fields, key))  # type: ignore[misc]  # noqa: PYI024
+    # Workers send batches of it to the main process, where the type is made again.
+    reduce = {"__slots__": (), "__reduce__": lambda self: (_rebuild, (kind, key, tuple(self)))}
+    return type(kind.__name__, (fields,), reduce)
+
+
+def _rebuild(kind: Any, key: str, values: tuple[Any, ...]) -> Any:
+    return _indexed_type(kind, key)(*values)

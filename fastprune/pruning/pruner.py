@@ -143,9 +143,20 @@ class DynamicPruner:
         """Training examples of a plain run of ``epochs`` user epochs: τN + Σ k_t."""
         return budget(self.phases(epochs))
 
-    def total_batches(self, epochs: int, batch_size: int) -> int:
-        """Batches of a plain run (the last of an epoch may be short): the length of its LR schedule."""
-        return sum(-(-len(piece) // batch_size) for piece in epoch_pieces(self.phases(epochs)))
+    def total_batches(self, epochs: int, batch_size: int, *, drop_last: bool = False) -> int:
+        """Batches of a plain run: the length of its LR schedule.
+
+        Args:
+            batch_size: the loader's; of several processes, all of them together.
+            drop_last: the loader's.  False: the last batch of an epoch may be short.  True: it is left out.
+
+        Raises:
+            ValueError: ``batch_size`` is no whole number >= 1.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}; pass the loader's")
+        lengths = [len(piece) for piece in epoch_pieces(self.phases(epochs))]
+        return sum(length // batch_size if drop_last else -(-length // batch_size) for length in lengths)
 
     def epochs(self, epochs: int) -> Iterator[int]:
         """Yield 0, 1, … ``epochs`` − 1; within each, iterate the loader once.

@@ -20,12 +20,14 @@ from fastprune.scores.grand import grand
 from fastprune.scores.joint_loss import JointLoss
 from fastprune.scores.labels import is_counted
 from fastprune.scores.reduce import reduce_heads
+from fastprune.scores.span import stacked_positions
 
-Kind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm"]
+Kind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm", "span"]
 Reduction = Literal["norm", "mean", "sum", "max"]
 GROWING = ("el2n", "loss")
 REDUCTIONS: dict[str, Reduction] = {"el2n": "norm", "grand": "norm"}
 Features = Mapping[str, tuple[Tensor, bool]]
+Place = str | int
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,20 @@ class Head:
 
     Args:
         logits: key, attribute or position of the logits in the model's outputs; the default is also the tensor itself,
-            or of a tuple without names the first tensor that is no scalar, for a single head.
-        labels: key, attribute or position of the labels in the batch.
+            or of a tuple without names the first tensor that is no scalar, for a single head.  Of a span a pair.
+        labels: key, attribute or position of the labels in the batch.  Of a span a pair.
         kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
             ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
             ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label
-            t + 1.
+            t + 1.  So must ``span``: the start and the end of an answer, each with logits (B, T) and labels (B,) that
+            are places in them; a place behind the last counts nowhere.
         ignore_index: labels that count nowhere.
         reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
             paper's), "mean" for the others, and all must be right for ``correct``.
     """
 
-    logits: str | int = "logits"
-    labels: str | int = "labels"
+    logits: Place | tuple[Place, Place] = "logits"
+    labels: Place | tuple[Place, Place] = "labels"
     kind: Kind | None = None
     ignore_index: int = -100
     reduce: Reduction | None = None
@@ -54,6 +57,12 @@ class Head:
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        for name, place in (("logits", self.logits), ("labels", self.labels)):
+            if (self.kind == "span") != isinstance(place, tuple):
+                raise ValueError(
+                    f"{name} must be a pair, of start and end, with kind='span' and one key otherwise, got {place!r} "
+                    f"with kind={self.kind!r}"
+                )
         if self.reduce is not None and self.reduce not in get_args(Reduction):
             raise ValueError(f"reduce must be one of {', '.join(get_args(Reduction))}, got {self.reduce!r}")
 
@@ -150,6 +159,9 @@ class Task:
         return {name: self._logits(head, outputs) for name, head in self.heads.items()}
 
     def _logits(self, head: Head, outputs: Any) -> Tensor:
+        if isinstance(head.logits, tuple):
+            ends = [_checked(_lookup(outputs, key), outputs, key, "the model's outputs") for key in head.logits]
+            return torch.stack(ends, dim=1)
         found = _lookup(outputs, head.logits)
         if found is None and len(self.heads) == 1 and head.logits == Head.logits:
             if isinstance(outputs, Tensor):
@@ -162,6 +174,9 @@ class Task:
     def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
         head = self.heads[name]
         logits = self._logits(head, outputs)
+        if isinstance(head.labels, tuple):
+            positions = [_checked(_lookup(batch, key), batch, key, "the batch") for key in head.labels]
+            return head, "tokens", logits, stacked_positions(logits, positions, head.ignore_index)
         labels = _checked(_lookup(batch, head.labels), batch, head.labels, "the batch")
         kind = head.kind or _kind(name, logits, labels, head.ignore_index)
         if kind == "multi_label":  # a single one may come without its dimension
@@ -240,6 +255,12 @@ def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smooth
     return _summed(each, torch.ones_like(each, dtype=torch.bool))  # a probability for each class
 
 
+def label_fields(task: Task) -> set[Place]:
+    """Where the labels of all heads are in a batch."""
+    places = [head.labels for head in task.heads.values()]
+    return {key for place in places for key in (place if isinstance(place, tuple) else (place,))}
+
+
 def _summed(each: Tensor, counted: Tensor) -> ExampleLosses:
     sums = torch.where(counted, each, 0.0).reshape(len(each), -1).sum(-1)
     return ExampleLosses(sums, counted.reshape(len(each), -1).sum(-1))
@@ -271,7 +292,7 @@ def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
         )
 
 
-def _lookup(container: Any, key: str | int) -> Any:
+def _lookup(container: Any, key: Place) -> Any:
     """``container[key]`` or its attribute; None if there is none."""
     if isinstance(container, Mapping):
         return container.get(key)
@@ -281,7 +302,7 @@ def _lookup(container: Any, key: str | int) -> Any:
     return container[key] if inside else None
 
 
-def _checked(found: Any, container: Any, key: str | int, where: str) -> Tensor:
+def _checked(found: Any, container: Any, key: Place, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
             f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "

@@ -16,7 +16,14 @@ def make(tmp_path):
     """Builds trainers; keyword arguments are those of TrainingArguments and a few of Trainer."""
 
     def build(cls=Recorder, net=None, data=None, folder="out", **settings):
-        trainer_keys = ("callbacks", "data_collator", "compute_metrics", "compute_loss_func", "model_init")
+        trainer_keys = (
+            "callbacks",
+            "data_collator",
+            "compute_metrics",
+            "compute_loss_func",
+            "model_init",
+            "optimizers",
+        )
         trainer_settings = {key: settings.pop(key) for key in trainer_keys if key in settings}
         if "model_init" not in trainer_settings:
             trainer_settings["model"] = model() if net is None else net

@@ -56,13 +56,23 @@ def test_keeping_everything_changes_nothing(make, method, data, settings):
     [
         {"data_seed": 5},
         {"max_steps": 10},
+        {"num_train_epochs": 2.3},
         {"dataloader_drop_last": True},
         {"label_smoothing_factor": 0.1},
         {"eval_strategy": "epoch", "logging_strategy": "steps", "logging_steps": 3},
         {"compute_loss_func": cross_entropy_of},
         {"model_init": lambda: model()},
     ],
-    ids=["data_seed", "max_steps", "drop_last", "smoothing", "evaluation", "loss_func", "model_init"],
+    ids=[
+        "data_seed",
+        "max_steps",
+        "part of an epoch",
+        "drop_last",
+        "smoothing",
+        "evaluation",
+        "loss_func",
+        "model_init",
+    ],
 )
 def test_keeping_everything_changes_nothing_in_other_setups(make, settings):
     plain, pruned = make(**settings), make(**settings)

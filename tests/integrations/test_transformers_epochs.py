@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
+import pytest
+import torch
 from tiny_trainer import (
     N,
+    assert_same_weights,
     logged,
+    model,
+    train,
+    weights,
 )
 from transformers import TrainerCallback
 
@@ -141,6 +150,41 @@ def test_nothing_is_dropped_where_chunks_are_whole_steps(make):
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
 
 
+@pytest.mark.parametrize(
+    "epochs, keep, steps",
+    [(2.5, 0.5, 10 + 5 + 3), (1.5, 0.5, 10 + 3), (0.5, 0.5, 5), (2.5, 1.0, 25)],
+    ids=["in a cycle", "in the first cycle", "in the warm-up", "everything"],
+)
+def test_a_part_of_an_epoch_is_the_whole_one_cut(make, epochs, keep, steps):
+    """Epochs of 10, 5 and 5 steps; the last is read in the same order as far as it goes."""
+    settings = {"per_device_train_batch_size": 5, "lr_scheduler_type": "constant"}
+    whole, cut = (make(num_train_epochs=e, **settings) for e in (math.ceil(epochs), epochs))
+    for trainer in (whole, cut):
+        fastprune.attach(trainer, keep_fraction=keep)
+        train(trainer)
+    assert cut.state.global_step == cut.state.max_steps == steps
+    assert cut.batches == whole.batches[:steps] and len(whole.batches) > steps
+    assert cut.state.num_train_epochs == math.ceil(epochs) and cut.args.num_train_epochs == epochs
+    assert epochs <= cut.state.epoch <= epochs + 0.1
+
+
+def test_a_part_of_an_epoch_ends_the_schedule_and_resumes(make):
+    events = Events()
+    settings = {"per_device_train_batch_size": 4, "num_train_epochs": 3.5, "eval_strategy": "epoch"}
+    trainers = []
+    for folder in ("whole", "again"):
+        trainer = make(folder=folder, callbacks=[events], save_strategy="steps", save_steps=3, **settings)
+        fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
+        trainers.append(trainer)
+    whole, again = trainers
+    whole.train()
+    assert [round(epoch, 3) for _, epoch in events.of("end")][:3] == [1.0, 2.0, 3.0] and len(events.of("end")) == 4
+    assert whole.lr_scheduler.get_last_lr()[0] == 0.0
+    again.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-18")
+    assert again.batches == whole.batches[18:] and again.state.epoch == whole.state.epoch
+    assert_same_weights(weights(again), weights(whole))
+
+
 def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
@@ -151,3 +195,18 @@ def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
     fastprune.attach(trainer, keep_fraction=0.5)
     trainer.train()
     assert [step for step, _ in events.of("end")] == [8, 12, 17, 22]
+
+
+@pytest.mark.parametrize("epochs, keep, own", [(3, 0.5, True), (2.5, 0.5, True), (3, 0.5, False), (3, 1.0, True)])
+def test_the_number_of_steps_is_logged_where_the_scheduler_is_the_users(make, caplog, epochs, keep, own):
+    net = model()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0) if own else None
+    settings = {"net": net, "num_train_epochs": epochs, "per_device_train_batch_size": 5}
+    trainer = make(**settings, optimizers=(optimizer, schedule))
+    fastprune.attach(trainer, keep_fraction=keep, method="random")
+    with caplog.at_level(logging.WARNING, logger="fastprune"):
+        trainer.train()
+    said = f"this pruned run takes {trainer.state.global_step} optimizer steps"
+    assert trainer.state.global_step == {(3, 0.5): 20, (2.5, 0.5): 18, (3, 1.0): 30}[epochs, keep]
+    assert caplog.text.count(said) == (own and keep < 1.0)

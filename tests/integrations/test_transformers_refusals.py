@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 
+import datasets
 import pytest
 import torch
 from tiny_trainer import (
     N,
+    PlainDataset,
     Recorder,
     hub_dataset,
     model,
 )
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 import fastprune
 
@@ -52,11 +54,31 @@ def test_refuses_what_it_cannot_do(make):
         fastprune.attach(trainer, keep_fraction=0.5)
 
 
-@pytest.mark.parametrize("epochs", [2.5, 0.5])
-def test_refuses_part_epochs(make, epochs):
+def test_a_trainer_of_another_library_is_named_with_its_module():
+    """SetFit's, Lightning's and others are called Trainer, too."""
+    other = type("Trainer", (), {"__module__": "setfit.trainer"})()
+    with pytest.raises(TypeError, match=r"transformers.Trainer, got setfit.trainer.Trainer; .*fastprune.DynamicPruner"):
+        fastprune.attach(other, keep_fraction=0.5)
+
+
+def test_a_dictionary_of_splits_is_refused_at_once(make):
+    splits = datasets.DatasetDict(train=hub_dataset(), test=hub_dataset(20))
+    with pytest.raises(ValueError, match=r"train_dataset is a DatasetDict of the splits \['train', 'test'\].*pass one"):
+        fastprune.attach(make(data=splits), keep_fraction=0.5)
+
+
+@pytest.mark.parametrize("epochs", [0, -1.5])
+def test_refuses_no_epochs(make, epochs):
     trainer = make(num_train_epochs=epochs)
     fastprune.attach(trainer, keep_fraction=0.5)
-    with pytest.raises(ValueError, match="num_train_epochs must be a whole number"):
+    with pytest.raises(ValueError, match=f"num_train_epochs must be > 0 when pruning, got {epochs}"):
+        trainer.train()
+
+
+def test_refuses_a_budget_of_part_epochs(make):
+    trainer = make(num_train_epochs=2.5)
+    fastprune.attach(trainer, keep_fraction=fastprune.Budget(0.8))
+    with pytest.raises(ValueError, match="a Budget is a share of whole epochs.*num_train_epochs=2.5.*set it to 3"):
         trainer.train()
 
 
@@ -74,6 +96,45 @@ def test_refuses_at_training_what_shows_only_there(make):
     trainer.train_dataset = hub_dataset(30)
     with pytest.raises(ValueError, match="30 examples, it had 50"):
         trainer.train()
+
+
+class Swap(TrainerCallback):
+    """Exchanges the data set in the middle of the run."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.train_dataset = PlainDataset()
+
+
+def test_a_data_set_that_was_exchanged_is_noticed(make):
+    reversed_rows = hub_dataset().select(range(N - 1, -1, -1))
+    for data, other in (
+        (hub_dataset(), reversed_rows),
+        (PlainDataset(), PlainDataset()),
+        (hub_dataset(), PlainDataset()),
+    ):
+        trainer = make(data=data, max_steps=1)
+        fastprune.attach(trainer, keep_fraction=0.5)
+        trainer.train_dataset = other
+        with pytest.raises(
+            ValueError, match=r"train_dataset \((Plain)?Dataset\) is not the one that fastprune was attach"
+        ):
+            trainer.train()
+        assert trainer.batches == []
+        trainer.train_dataset = data
+        trainer.train()
+    swap = Swap()
+    swap.trainer = make(callbacks=[swap])
+    fastprune.attach(swap.trainer, keep_fraction=0.5)
+    with pytest.raises(ValueError, match=r"train_dataset \(PlainDataset\) is not the one"):
+        swap.trainer.train()
+
+
+def test_the_same_examples_in_another_object_are_the_same_data_set(make):
+    trainer = make(num_train_epochs=2)
+    fastprune.attach(trainer, keep_fraction=0.5)
+    trainer.train_dataset = hub_dataset().with_format("torch")
+    trainer.train()
+    assert len(trainer.trained_on) == 75
 
 
 def test_refuses_batches_that_are_not_the_samplers(make):

@@ -10,6 +10,7 @@ from tiny_trainer import N, PlainDataset, assert_same_weights, hub_dataset, mode
 from transformers import TrainerCallback
 
 import fastprune
+from fastprune.errors import UsageError
 
 METHODS = ["el2n", "el2n-free"]
 
@@ -219,3 +220,26 @@ def test_a_number_of_epochs_that_would_have_made_other_epochs_is_refused(make, t
         fastprune.attach(second, keep_fraction=ramp)
         with pytest.raises(ValueError, match="go on with the number"):
             second.train(resume_from_checkpoint=f"{first.args.output_dir}/checkpoint-{step}")
+
+
+@pytest.mark.parametrize("keep, step", [(1.0, 3), (0.5, 10)])
+def test_another_batch_size_is_refused_inside_an_epoch_and_at_its_end(make, keep, step):
+    """The Trainer counts in steps: those of the checkpoint would lead it to other examples."""
+    whole = make(per_device_train_batch_size=5, num_train_epochs=2, save_strategy="steps", save_steps=step)
+    fastprune.attach(whole, keep_fraction=keep, method="el2n-free")
+    whole.train()
+    checkpoint = os.path.join(whole.args.output_dir, f"checkpoint-{step}")
+    for batch, accumulation in ((25, 1), (5, 2)):
+        again = make(num_train_epochs=2, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
+        fastprune.attach(again, keep_fraction=keep, method="el2n-free")
+        with pytest.raises(
+            UsageError, match=f"in optimizer steps of 5 examples .*takes {batch * accumulation}; resume"
+        ):
+            again.train(resume_from_checkpoint=checkpoint)
+        assert again.batches == []
+    again = make(num_train_epochs=2, per_device_train_batch_size=1, gradient_accumulation_steps=5)
+    fastprune.attach(again, keep_fraction=keep, method="el2n-free")
+    again.train(resume_from_checkpoint=checkpoint)
+    # The same steps, cut otherwise.
+    assert again.trained_on[: 50 - 5 * step] == whole.trained_on[5 * step :][: 50 - 5 * step]
+    assert again.state.global_step == whole.state.global_step

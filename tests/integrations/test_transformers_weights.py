@@ -206,8 +206,13 @@ def test_losses_that_cannot_be_weighted_are_refused(make):
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match=r"compute_loss_func returned \(\) for a batch of 8.*\(B,\)"):
         trainer.train()
-    with pytest.raises(ValueError, match="OwnLoss overrides compute_loss.*compute_loss_func"):
-        fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="repb")
+    # As TRL's SFTTrainer: with a compute_loss_func it would be refused likewise.
+    for settings in ({}, {"compute_loss_func": doubled}):
+        with pytest.raises(
+            ValueError, match="OwnLoss overrides compute_loss.*choose a method without weights"
+        ) as refused:
+            fastprune.attach(make(OwnLoss, **settings), keep_fraction=0.5, method="repb")
+        assert "pass Trainer(compute_loss_func=...)" not in str(refused.value)
     trainer = make(net=Penalised(config()))
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match="a loss of its own"):
@@ -215,6 +220,60 @@ def test_losses_that_cannot_be_weighted_are_refused(make):
     # None of them matters where nothing is pruned, or nothing weighted.
     fastprune.attach(make(OwnLoss), keep_fraction=1.0, method="repb")
     fastprune.attach(make(OwnLoss), keep_fraction=0.5, method="orderdp")
+
+
+def test_a_score_fn_does_not_advise_itself_where_losses_are_weighted(make):
+    net, table, how, settings = two_heads()
+    trainer = make(net=net, data=dataset(table), **settings)
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch", score_fn=lambda outputs, inputs: inputs["one"])
+    with pytest.raises(
+        ValueError, match="found \\['one', 'two'\\]; pass attach.task=.*as no score_fn gives the losses"
+    ):
+        trainer.train()
+
+
+class LabelsRequired(BertForSequenceClassification):
+    def forward(self, labels, input_ids=None, attention_mask=None):
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
+
+
+class LabelsUsed(BertForSequenceClassification):
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        logits = super().forward(input_ids=input_ids, attention_mask=attention_mask).logits
+        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+class LogitsWithLabels(LabelsUsed):
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        return {} if labels is None else super().forward(input_ids, attention_mask, labels)
+
+
+class FailsLater(BertForSequenceClassification):
+    calls = 0
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        self.calls += 1
+        if self.calls > 4:
+            raise ValueError("of its own")
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
+
+
+@pytest.mark.parametrize("kind", [LabelsRequired, LabelsUsed, LogitsWithLabels])
+def test_a_model_that_does_not_go_without_labels_is_told_of(make, kind):
+    trainer = make(net=model(kind))
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
+    with pytest.raises(ValueError, match=f"{kind.__name__}.forward needs the labels, and method 'infobatch' weights"):
+        trainer.train()
+    trainer = make(net=model(kind), max_steps=1)
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
+    trainer.train()
+
+
+def test_a_models_own_error_in_a_later_step_stays_what_it_is(make):
+    trainer = make(net=model(FailsLater))
+    fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
+    with pytest.raises(ValueError, match="^of its own$"):
+        trainer.train()
 
 
 def test_evaluation_is_not_weighted(make):

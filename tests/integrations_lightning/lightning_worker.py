@@ -7,6 +7,7 @@ a rank saw goes to FOLDER/NAME-RANK.pt.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Watched(Net):
     """Keeps the newest score of each example it trained on, and how the model is at the end of each epoch."""
 
     def __init__(self) -> None:
-        super().__init__(schedule=True)
+        super().__init__(dropout=0.3, schedule=True)
         self.own: dict[int, float] = {}
         self.at_end: list[torch.Tensor] = []
 
@@ -48,6 +49,8 @@ def fit(folder: Path, name: str, method: str, checkpoint: str | None = None, loa
         callbacks.append(ModelCheckpoint(folder, filename=name + "-{step}", save_top_k=-1, every_n_train_steps=1))
     run = trainer(folder, *callbacks, strategy="ddp", devices=2, enable_checkpointing=True, **settings)
     path = None if checkpoint is None else folder / checkpoint
+    # Each rank draws numbers of its own, and a new process others than the one that was stopped.
+    torch.manual_seed(int(os.environ["RANK"]) + (0 if checkpoint is None else 10))
     run.fit(net, loader(batch_size=4, **(loading or {})), loader(shuffle=False), ckpt_path=path)
     assert callback.pruner is not None and dist.get_world_size() == 2
     found = {

@@ -212,6 +212,18 @@ def test_one_loss_an_example_is_asked_for(tmp_path):
         fit(tmp_path, Mean(), fastprune.PruningCallback(keep_fraction=0.5, method="random"))
 
 
+def test_the_ends_of_an_answer_are_found_in_a_mapping():
+    """Under the names that Transformers gives them; ``labels`` come first where there are any."""
+    from fastprune.integrations._lightning_scores import default_task
+
+    batch = {"start_positions": torch.tensor([1, 7]), "end_positions": torch.tensor([2, 7])}
+    outputs = {"start_logits": torch.zeros(2, 4), "end_logits": torch.zeros(2, 4)}
+    found = default_task(batch).scores(outputs, batch, ["loss"])["loss"]
+    torch.testing.assert_close(found, torch.tensor([4.0, 1.0]).log())
+    labelled = {**batch, "labels": torch.tensor([0, 1])}
+    assert default_task(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
+
+
 # --- what is refused -------------------------------------------------------------------------------
 
 
@@ -233,6 +245,7 @@ def batches_of_its_own():
     "train, message",
     [
         (lambda: DataLoader(Stream(), 8), r"is a stream \(Stream\)"),
+        (lambda: DataLoader({"train": Pairs(), "test": Pairs()}, 8), r"is a dict of the splits \['train', 'test'\]"),
         (batches_of_its_own, "a batch_sampler of its own or batch_size=None"),
         (lambda: DataLoader(Pairs(), batch_size=None), "a batch_sampler of its own or batch_size=None"),
         (lambda: loader(sampler=WeightedRandomSampler([1.0] * N, N), shuffle=False), r"own \(WeightedRandomSampler\)"),

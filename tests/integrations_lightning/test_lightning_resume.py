@@ -6,6 +6,9 @@ import pytest
 
 pytest.importorskip("lightning")
 
+import random  # noqa: E402
+
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning_cases import Kept, Net, Pairs, loader, trainer  # noqa: E402
@@ -20,10 +23,14 @@ KINDS = {
 }
 
 
-def run(folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, **settings):
+def run(
+    folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, dropout=0.0, **settings
+):
     """One fit; without a checkpoint to go on from it saves its own into ``folder``."""
     options = {"keep_fraction": 0.5, **settings.pop("options", {})}
-    net, kept = Net(schedule=schedule), Kept()
+    net, kept = Net(dropout, schedule), Kept()
+    if checkpoint is not None:
+        draw_something_else()
     callbacks = [fastprune.PruningCallback(**options), kept]
     if checkpoint is None:
         callbacks.append(ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **KINDS[kind]))
@@ -31,6 +38,13 @@ def run(folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=N
     train = loader(data, batch_size=batch_size, **(loading or {}))
     fitting.fit(net, train, loader(shuffle=False), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return net, kept, fitting
+
+
+def draw_something_else():
+    """Leave the global random states as a new process would have them, not as this one does."""
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
 
 
 def saved(folder):
@@ -66,6 +80,49 @@ def test_every_checkpoint_goes_on_to_the_same_end(tmp_path, kind, settings):
         for epoch, batches in rest.batches.items():
             assert again.sets[epoch] == kept.sets[epoch]
             assert batches == whole.batches[epoch][-len(batches) :]
+
+
+class Noisy(Pairs):
+    """Examples that draw from all random states of the process that reads them."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        noise = random.random() + np.random.rand() + torch.rand(())
+        return torch.cat([x[:1], x[1:] + 0.1 * noise]), y
+
+
+@pytest.mark.parametrize(
+    "kind, settings",
+    [
+        ("step", {"data": Noisy()}),
+        ("step", {"val_check_interval": 2, "options": {"method": "el2n-free"}}),
+        ("step", {"loading": {"num_workers": 1, "persistent_workers": True}, "check_val_every_n_epoch": 2}),
+        ("epoch", {"data": Noisy(), "options": {"method": "el2n-free"}}),
+        ("epoch", {"options": {"method": "random", "keep_fraction": 1.0}}),
+        ("epoch", {"loading": {"num_workers": 1}, "limit_val_batches": 0}),
+        ("epoch", {"loading": {"generator": True}}),
+        ("validation", {"data": Noisy()}),
+        ("validation", {"val_check_interval": 2, "options": {"method": "el2n-free"}}),
+    ],
+)
+def test_dropout_and_noise_go_on_from_every_kind_of_checkpoint(tmp_path, kind, settings):
+    """Random numbers are those that the run would have drawn, though validation and loaders draw some between them."""
+
+    def options():
+        loading = dict(settings.get("loading", {}))
+        if "generator" in loading:
+            loading["generator"] = torch.Generator()
+        return {**settings, "loading": loading, "max_epochs": 3, "dropout": 0.3}
+
+    whole, _, first = run(tmp_path, kind, **options())
+    checkpoints = saved(tmp_path)
+    # Inside the warm-up and at its end, inside a cycle, and before and behind its last batch.
+    chosen = [step for step in (3, 7, 9, 10, 11) if step in checkpoints]
+    assert len(chosen) >= {"step": 5, "epoch": 1, "validation": 2}[kind]
+    for step in chosen:
+        rest, _, second = run(tmp_path, checkpoint=checkpoints[step], **options())
+        assert second.global_step == first.global_step
+        assert torch.equal(rest.weights(), whole.weights()), step
 
 
 def test_asking_for_the_number_of_steps_in_setup_does_not_start_the_data_too_early(tmp_path):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 import fastprune
 from fastprune.methods import ScoreMethod
@@ -126,6 +126,23 @@ def test_every_method_trains_three_cycles_and_resumes_exactly(method, tmp_path):
         rest = {e: first.seen.get(e, []) + second.seen.get(e, []) for e in range(7)}
         assert rest == whole.seen
         assert torch.equal(second.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 8, 10, 97, 98])
+def test_total_batches_are_those_a_loop_draws(batch_size, drop_last):
+    """Epochs of 97, 97, 39, 39, 39 and 97 examples."""
+    pruner = DynamicPruner(N, keep_fraction=0.4, warmup_epochs=2, method="random", final_share=0.2)
+    batches = BatchSampler(pruner.sampler, batch_size, drop_last)
+    drawn = sum(1 for _ in pruner.epochs(6) for _ in batches)
+    assert pruner.total_batches(6, batch_size, drop_last=drop_last) == drawn
+    assert drawn or (drop_last and batch_size == 98)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, None])
+def test_a_batch_size_that_is_none_is_named(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, got {batch_size}"):
+        DynamicPruner(N, keep_fraction=0.4).total_batches(3, batch_size)
 
 
 def test_keeping_everything_changes_nothing(method):

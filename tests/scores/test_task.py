@@ -336,6 +336,47 @@ def test_losses_of_joint_heads_are_the_papers():
     assert found.counts.tolist() == [1] * B
 
 
+# --- spans -----------------------------------------------------------------------------------------
+
+SPAN = Task(Head(("first", "last"), ("from", "to"), kind="span", reduce="mean"))
+
+
+def span_batch():
+    """Four examples of five tokens: whole, cut off at the end, cut off altogether, and before the first token."""
+    ends = torch.randn(4, 2, 5, generator=rng(3)) * 2
+    places = torch.tensor([[1, 3], [2, 5], [9, 7], [-1, 4]])
+    outputs = {"first": ends[:, 0], "last": ends[:, 1]}
+    return ends, outputs, {"from": places[:, 0], "to": places[:, 1:]}
+
+
+@pytest.mark.parametrize("metric", ["el2n", "loss"])
+def test_a_span_is_the_mean_of_its_ends_that_are_among_the_tokens(metric):
+    ends, outputs, batch = span_batch()
+    start = row_scores(ends[:, 0], torch.tensor([1, 2, 0, 0]))[metric]
+    end = row_scores(ends[:, 1], torch.tensor([3, 0, 0, 4]))[metric]
+    expected = torch.stack([(start[0] + end[0]) / 2, start[1], 0 * start[2], (start[3] + end[3]) / 2])
+    assert_close(SPAN.scores(outputs, batch, [metric])[metric], expected)
+
+
+def test_losses_of_a_span_are_sums_and_counts_of_its_ends():
+    ends, outputs, batch = span_batch()
+    start = row_scores(ends[:, 0], torch.tensor([1, 2, 0, 0]))["loss"]
+    end = row_scores(ends[:, 1], torch.tensor([3, 0, 0, 4]))["loss"]
+    found = SPAN.losses(outputs, batch)
+    expected = torch.stack([start[0] + end[0], start[1], 0 * start[2], start[3] + end[3]])
+    torch.testing.assert_close(found.sums.double(), expected.double(), **CLOSE)
+    assert found.counts.tolist() == [2, 1, 0, 2]
+
+
+def test_a_span_whose_labels_are_no_positions_is_named():
+    _, outputs, batch = span_batch()
+    for bad in (torch.zeros(4), torch.zeros(4, 5, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="a span's labels must be one token's position for each of 4 examples"):
+            SPAN.scores(outputs, {**batch, "to": bad}, ["loss"])
+    with pytest.raises(ValueError, match="the batch .* hold no 'to'"):
+        SPAN.scores(outputs, {"from": batch["from"]}, ["loss"])
+
+
 # --- where things are ------------------------------------------------------------------------------
 
 Output = namedtuple("Output", "hidden logits")
@@ -400,6 +441,8 @@ def test_shapes_of_no_kind_are_named(logits, labels):
     [
         (lambda: Head(kind="ranking"), "kind must be one of .*, got 'ranking'"),
         (lambda: Head(reduce="median"), "reduce must be one of .*, got 'median'"),
+        (lambda: Head(("a", "b"), ("c", "d")), r"logits must be a pair.* got \('a', 'b'\) with kind=None"),
+        (lambda: Head(("a", "b"), "c", kind="span"), r"labels must be a pair.* got 'c' with kind='span'"),
         (lambda: Task({}), "heads is empty"),
     ],
 )

@@ -1,0 +1,28 @@
+"""The start and the end of a stretch of text, as question answering gives them: two choices among the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def stacked_positions(logits: Tensor, positions: Sequence[Tensor], ignore_index: int) -> Tensor:
+    """The labels of both ends, (B, 2), for logits (B, 2, T).
+
+    As in Transformers' losses a position behind the last token counts nowhere (the answer was cut off), and a negative
+    one is the first token.
+
+    Raises:
+        ValueError: there is not one whole number for each example.
+    """
+    batch, _, tokens = logits.shape
+    for given in positions:
+        if given.is_floating_point() or given.numel() != batch:
+            raise ValueError(
+                f"a span's labels must be one token's position for each of {batch} examples, got {tuple(given.shape)} "
+                f"of {given.dtype}; pass integers of shape ({batch},)"
+            )
+    labels = torch.stack([given.reshape(batch) for given in positions], dim=1).clamp_min(0)
+    return labels.masked_fill(labels >= tokens, ignore_index)
