@@ -249,16 +249,20 @@ class Attachment:
     def on_step_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A user epoch may begin in the middle of a chunk."""
         self._open_epoch(run, control, fire)
-        return fire("on_step_begin")
+        control = fire("on_step_begin")
+        run.awaits_scores = True
+        return control
 
     def on_substep_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
-        """Count the micro-batch."""
+        """Count the micro-batch; the next one of the same step follows."""
         run.micro += 1
-        return fire("on_substep_end")
+        control = fire("on_substep_end")
+        run.awaits_scores = True
+        return control
 
     def on_step_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
-        run.micro += 1
+        run.micro, run.awaits_scores = run.micro + 1, False
         done = run.epochs.completed(run.position)
         if not run.epochs.aligned:
             state.epoch = float(done) if done > run.completed else run.epochs.at(run.position)

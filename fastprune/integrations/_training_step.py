@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
+from fastprune.integrations._passes import Passes
 from fastprune.integrations._run import Run
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
 from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
@@ -31,6 +32,8 @@ class TrainingStep:
         self.run: Run | None = None
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
+        self.passes = Passes()
+        self.micro = 0
         self.checked = False
         self.called = False
 
@@ -49,6 +52,7 @@ class TrainingStep:
     def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
         self.run, self.own_order, self.checked = run, own_order, False
+        self.passes.forget()
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
@@ -70,10 +74,19 @@ class TrainingStep:
         return_outputs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        if self.run is None or not model.training:
+        run = self.run
+        if run is None or not model.training:
             with self.unweighted():
                 return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        # Adversarial training and SAM run the model on a batch again: its scores are those of the first pass.
+        first, run.awaits_scores = run.awaits_scores, False
         self.fields = self.scores.own_labels(inputs)
+        if self.weighted and first:
+            self.micro = self.passes.first(run.micro, inputs, self._accumulation)
+        elif self.weighted:
+            self.micro = self.passes.further(inputs, run.micro)
+        if not first:
+            return original(model, inputs, return_outputs=return_outputs, **kwargs)
         if self.weighted and self.loss_func is None and not self.checked:
             self._check_loss(original, model, kwargs)
         self.called = False
@@ -84,7 +97,7 @@ class TrainingStep:
                 f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
             )
         scores = self.scores.of_batch(outputs, self.fields)
-        self.pruner.observe(self._batch_index(self.run, scores), scores)
+        self.pruner.observe(self._batch_index(run, scores), scores)
         return (loss, outputs) if return_outputs else loss
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -92,8 +105,8 @@ class TrainingStep:
         self.called = True
         trainer, run = self.trainer, self.run
         assert run is not None  # else it is `unweighted`
-        accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
-        index = self._indices(run)
+        accumulation = getattr(trainer, "current_gradient_accumulation_steps", self._accumulation)
+        index = self._indices(run, self.micro)
         weights = self.pruner.weights(index)
         if self.loss_func is not None:
             losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
@@ -121,15 +134,19 @@ class TrainingStep:
         averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
         return args.world_size if averaged else 1.0
 
-    def _indices(self, run: Run) -> Tensor:
-        """Which examples the current micro-batch holds follows from its place in the order."""
+    @property
+    def _accumulation(self) -> int:
+        return self.trainer.args.gradient_accumulation_steps
+
+    def _indices(self, run: Run, micro: int) -> Tensor:
+        """Which examples a micro-batch of this chunk holds follows from its place in the order."""
         if run.batch_indices is None:
             order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
             run.batch_indices = rank_batches(order, self.trainer)
-        return run.batch_indices[run.micro]
+        return run.batch_indices[micro]
 
     def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
-        index = self._indices(run)
+        index = self._indices(run, run.micro)
         sizes = {len(values) for values in scores.values()}
         if sizes != {len(index)}:
             raise RuntimeError(

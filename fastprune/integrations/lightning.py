@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import torch
@@ -33,6 +33,7 @@ except ImportError:
 
 from fastprune.errors import UsageError
 from fastprune.integrations._datasets import fingerprint
+from fastprune.integrations._hooks import override
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
 from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
@@ -60,7 +61,8 @@ class PruningCallback(Callback):
     * a scoring pass ("el2n", the default and the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without
       gradients.  By default that is ``pl_module(x)`` for ``(x, y)`` batches and ``pl_module(**fields)`` for mappings;
     * methods that learn from the training steps ("el2n-free") read what ``training_step`` returns, which must hold
-      the logits: ``return {"loss": loss, "logits": logits}``.
+      the logits: ``return {"loss": loss, "logits": logits}``.  Of an optimizer that runs the step more than once on a
+      batch (LBFGS, SAM) the first time counts.
 
     Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
     method with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
@@ -98,6 +100,9 @@ class PruningCallback(Callback):
     _step_examples: int
     _indices: Tensor
     _index: Tensor
+    _awaits_scores: bool
+    _scores: Mapping[str, Tensor] | None
+    _strategy: Any
 
     def __init__(
         self,
@@ -173,6 +178,9 @@ class PruningCallback(Callback):
         """Take up the epoch in which Lightning begins."""
         assert self.pruner is not None
         self._restore_max_steps(trainer)
+        if self.method.observes:
+            self._strategy = trainer.strategy
+            override(trainer.strategy, "training_step", self._training_step)
         epoch, last = trainer.fit_loop.epoch_progress.current.processed, len(self.pruner.sampler.pieces) - 1
         if self._state is not None and epoch == self.pruner.sampler.epoch + 1:
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
@@ -199,15 +207,14 @@ class PruningCallback(Callback):
         assert self._loader is not None
         size = self._loader.batch_size or 1
         self._index = self._indices[batch_idx * size : (batch_idx + 1) * size]
+        self._awaits_scores, self._scores = True, None
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take note of the step and, where the method learns from it, of its scores."""
         assert self.pruner is not None
-        index, method = self._index, self.pruner.method
-        if not method.observes:
-            self.pruner.observe(index)
-        elif outputs:
-            self.pruner.observe(index, self._step_scores(outputs, batch, index))
+        index = self._index
+        if self._scores is not None or not self.pruner.method.observes:
+            self.pruner.observe(index, self._scores)
         else:
             # training_step returned None: the batch was skipped.
             self.pruner.position += len(index)
@@ -274,10 +281,14 @@ class PruningCallback(Callback):
         self._fitting, self._estimating, self._step_examples = False, False, 0
         self._order = None
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
+        self._awaits_scores, self._scores, self._strategy = False, None, None
 
     def _release(self, trainer: Any) -> None:
         vars(trainer.fit_loop._data_source).pop("dataloader", None)
         self._restore_max_steps(trainer)
+        if self._strategy is not None:
+            vars(self._strategy).pop("training_step", None)
+            self._strategy = None
         if self._fitting:
             # Training may have stopped between asking for the loader again and getting it.
             trainer.reload_dataloaders_every_n_epochs = 0
@@ -400,6 +411,18 @@ class PruningCallback(Callback):
         # Lightning leaves the restored epoch if so many batches are done as the next one has.
         done = trainer.fit_loop.epoch_loop.batch_progress.current
         done.completed = max(done.completed, len(self._loader))
+
+    def _training_step(self, original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score the first pass over a batch: a closure may be called again, at weights that are no step's."""
+        outputs = original(batch, *args, **kwargs)
+        if self._awaits_scores and outputs is not None:
+            found = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
+            loss = found.get("loss")
+            if isinstance(loss, Tensor):
+                found["loss"] = loss.detach()
+            self._scores = self._step_scores(found, batch, self._index)
+        self._awaits_scores = False
+        return outputs
 
     def _step_scores(self, outputs: Any, batch: Any, index: Tensor) -> Mapping[str, Tensor]:
         assert self.pruner is not None
