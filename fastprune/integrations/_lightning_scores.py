@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
+from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import lengths
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
@@ -43,7 +44,11 @@ class Scoring:
     def scoring_pass(
         self, trainer: Any, loader: DataLoader[Any], index: Tensor, reads: Sequence[str]
     ) -> Mapping[str, Tensor]:
-        """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision."""
+        """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision.
+
+        What ``forward`` counts and collects in the module is as it was before, see `left_as_it_was`, and what it logs
+        goes nowhere.
+        """
         # The unwrapped module: processes need not wait for each other.
         module, forward = trainer.lightning_module, self.forward_fn or forward_batch
         last_layers = LastLayers(module, wanted="grand" in reads and self.score_fn is None)
@@ -56,15 +61,17 @@ class Scoring:
                 outputs = forward(module, batch)
             return self.of_batch(outputs, batch, reads, last_layers)
 
-        return score_dataset(
-            module,
-            loader.dataset,
-            score_batch,
-            indices=index,
-            lengths=lengths(loader.dataset),
-            batch_size=self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1),
-            collate_fn=loader.collate_fn,
-        )
+        with left_as_it_was(module, loader.collate_fn, apart_from=[trainer], readers=[loader.dataset]):
+            module.log = nothing
+            return score_dataset(
+                module,
+                loader.dataset,
+                score_batch,
+                indices=index,
+                lengths=lengths(loader.dataset),
+                batch_size=self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1),
+                collate_fn=loader.collate_fn,
+            )
 
 
 def default_task(batch: Any) -> Task:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
+from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
 from fastprune.integrations._outputs import default_task
@@ -67,7 +69,10 @@ class TrainerScores:
         return batch_metrics(outputs, fields, self.reads, self.scoring.score_fn, self.task, last_layers)
 
     def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
-        """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
+        """One forward pass over ``index``, on the Trainer's model, data, collator and precision.
+
+        It is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+        """
         trainer = self.trainer
         dataset, collate = trainer.train_dataset, trainer.data_collator
         if is_hub_dataset(dataset):
@@ -88,7 +93,8 @@ class TrainerScores:
 
         batch_size = PASS_BATCH_FACTOR * trainer.args.per_device_train_batch_size
         quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero()
-        with tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False) as bar:
+        bar = tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False)
+        with bar, self._no_training():
             return score_dataset(
                 trainer.model,
                 dataset,
@@ -99,6 +105,16 @@ class TrainerScores:
                 collate_fn=collate,
                 progress=bar.update,
             )
+
+    @contextmanager
+    def _no_training(self) -> Iterator[None]:
+        """The Trainer's bookkeeping stays as it is, and what its loss function logs goes nowhere."""
+        trainer = self.trainer
+        others = trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
+        apart_from = [trainer._fastprune, *others]
+        with left_as_it_was(trainer, apart_from=apart_from, readers=[trainer.train_dataset]):
+            trainer.log = nothing
+            yield
 
     def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
         """What a ``compute_loss_func`` may divide by, here of this process's batch alone: nobody reads the loss."""
