@@ -238,7 +238,9 @@ class Attachment:
         run.completed = run.epochs.completed(run.position)
         run.number, run.skip = run.number - 1, run.micro
         state.num_train_epochs = run.user_epochs
-        return fire("on_train_begin")
+        control = fire("on_train_begin")
+        self._try_scores()
+        return control
 
     def on_epoch_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk begins: select if it starts a cycle."""
@@ -314,6 +316,14 @@ class Attachment:
                 write_state({"chunk": run.epochs.chunk, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
+
+    def _try_scores(self) -> None:
+        """Score one batch, as training steps or the first pass will: what cannot work fails before the first step."""
+        if self.pruner.method.observes:
+            self.pruner.try_scores(self.step.trial)
+            return
+        with self.step.unweighted():
+            self.pruner.try_scores(self.scores.first_of_pass)
 
     def _open_epoch(self, run: Run, control: TrainerControl, fire: Fire) -> TrainerControl:
         if run.epoch_open:

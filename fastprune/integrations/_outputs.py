@@ -24,7 +24,11 @@ def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: n
     """
     found = [name for name in label_names if inputs.get(name) is not None]
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
-        raise ValueError(f"the default score needs exactly one label field, found {found}; {ADVICE}")
+        raise ValueError(
+            f"the default score needs exactly one field of labels, and the batch ({', '.join(inputs)}) has {found} of "
+            f"label_names={list(label_names)}; preference pairs (DPO, KTO, rewards) and spans (question answering) "
+            f"have no default: {ADVICE}"
+        )
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 
 

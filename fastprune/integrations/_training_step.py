@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fastprune.integrations._batch_metrics import counts
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
 from fastprune.integrations._passes import Passes
@@ -16,7 +17,6 @@ from fastprune.integrations._run import Run
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
 from fastprune.integrations._weighted_loss import check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
-from fastprune.pruning.scoring import evaluation_mode
 from fastprune.scores.task import ExampleLosses
 
 
@@ -34,8 +34,6 @@ class TrainingStep:
         self.fields: dict[str, Any] = {}
         self.passes = Passes()
         self.micro = 0
-        self.checked = False
-        self.called = False
 
     @property
     def trainer(self) -> Any:
@@ -51,7 +49,7 @@ class TrainingStep:
 
     def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
-        self.run, self.own_order, self.checked = run, own_order, False
+        self.run, self.own_order = run, own_order
         self.passes.forget()
 
     @contextmanager
@@ -87,22 +85,13 @@ class TrainingStep:
             self.micro = self.passes.further(inputs, run.micro)
         if not first:
             return original(model, inputs, return_outputs=return_outputs, **kwargs)
-        if self.weighted and self.loss_func is None and not self.checked:
-            self._check_loss(original, model, kwargs)
-        self.called = False
         loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
-        if self.weighted and not self.called:
-            raise ValueError(
-                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
-                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
-            )
         scores = self.scores.of_batch(outputs, self.fields)
         self.pruner.observe(self._batch_index(run, scores), scores)
         return (loss, outputs) if return_outputs else loss
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
-        self.called = True
         trainer, run = self.trainer, self.run
         assert run is not None  # else it is `unweighted`
         accumulation = getattr(trainer, "current_gradient_accumulation_steps", self._accumulation)
@@ -119,14 +108,49 @@ class TrainingStep:
         smoothing = self.trainer.args.label_smoothing_factor
         return self.scores.task(fields).losses(outputs, fields, label_smoothing=smoothing)
 
-    def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
-        """Once a run: the model's own loss must be the one whose parts are weighted."""
-        self.checked = True
-        items = kwargs.get("num_items_in_batch")
-        with self.unweighted(), evaluation_mode(model):
-            theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
-            losses = self._example_losses(outputs, self.fields)
-        check_agreement(losses, theirs / self._average_factor(items), items)
+    def trial(self, index: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The first of ``index`` as the batch of a step that changes nothing: their scores, and losses to weight.
+
+        Raises:
+            ValueError, RuntimeError: what a training step could not score, or not weight.
+        """
+        first = index[: self.trainer._train_batch_size]
+
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+            with self.unweighted():
+                loss, outputs, fields = self.scores.forward(batch)
+            scores = self.scores.of_batch(outputs, fields)
+            check_owners(first, scores)
+            if self.weighted:
+                self._try_losses(batch, fields, loss, len(first))
+            return scores
+
+        return first, self.scores.over(first, len(first), score_batch)
+
+    def _try_losses(self, batch: Any, fields: Mapping[str, Any], theirs: Tensor, size: int) -> None:
+        """The loss must be one whose parts can be weighted."""
+        trainer, found = self.trainer, []
+
+        def loss_func(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+            if self.loss_func is None:
+                losses = self._example_losses(outputs, fields)
+            else:
+                losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, size)
+            found.append(losses)
+            return losses.sums.mean()
+
+        trainer.compute_loss_func = loss_func
+        try:
+            self.scores.forward(batch)
+        finally:
+            trainer.compute_loss_func = self._loss
+        if not found:
+            raise ValueError(
+                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
+                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
+            )
+        if self.loss_func is None:
+            check_agreement(found[0], theirs)
 
     def _average_factor(self, num_items: Any) -> float:
         """By which the Trainer multiplies a loss over the labels of all processes."""
@@ -147,11 +171,21 @@ class TrainingStep:
 
     def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
         index = self._indices(run, run.micro)
-        sizes = {len(values) for values in scores.values()}
-        if sizes != {len(index)}:
-            raise RuntimeError(
-                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
-                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
-                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
-            )
+        check_owners(index, scores)
         return index
+
+
+def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:
+    """Refuse scores of another number of examples than the sampler put into the batch.
+
+    Raises:
+        RuntimeError: the numbers differ.
+    """
+    sizes = counts(scores)
+    if sizes != {len(index)}:
+        raise RuntimeError(
+            f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: the batches are not those "
+            "of the sampler (a batch sampler of your own, or a collator that packs examples or drops some?), so scores "
+            "find no example; use method='el2n', which scores in a pass of its own, and for TRL packing=False and "
+            "padding_free=False"
+        )

@@ -32,6 +32,7 @@ except ImportError:
         raise ImportError("fastprune.PruningCallback needs Lightning: pip install 'fastprune[lightning]'") from error
 
 from fastprune.errors import UsageError
+from fastprune.integrations._batch_metrics import counts
 from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._hooks import override
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
@@ -93,6 +94,7 @@ class PruningCallback(Callback):
     pruner: DynamicPruner | None = None
     _fitting: bool
     _estimating: bool
+    _tried: bool
     _order: RankOrder | None
     _max_steps: int | None
     _state: Mapping[str, Any] | None
@@ -203,8 +205,11 @@ class PruningCallback(Callback):
                 logger.log_metrics(values, step=trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Know the batch's examples before its loss is computed."""
+        """Know the batch's examples before its loss is computed; before the first batch, try a scoring pass."""
         assert self._loader is not None
+        if not self._tried:
+            self._tried = True
+            self._try_pass(trainer)
         size = self._loader.batch_size or 1
         self._index = self._indices[batch_idx * size : (batch_idx + 1) * size]
         self._awaits_scores, self._scores = True, None
@@ -278,7 +283,7 @@ class PruningCallback(Callback):
 
     def _forget(self) -> None:
         self.pruner = self._max_steps = self._state = self._loader = None
-        self._fitting, self._estimating, self._step_examples = False, False, 0
+        self._fitting, self._estimating, self._tried, self._step_examples = False, False, False, 0
         self._order = None
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
         self._awaits_scores, self._scores, self._strategy = False, None, None
@@ -389,6 +394,14 @@ class PruningCallback(Callback):
         pruner.position = position
         self._indices = _own_indices(pruner)
 
+    def _try_pass(self, trainer: Any) -> None:
+        """Score the first batch of the next pass: what cannot work fails before the first training step."""
+        pruner, loader = self.pruner, self._loader
+        assert pruner is not None and loader is not None
+        if pruner.expects_pass:
+            reads = pruner.method.reads
+            pruner.try_scores(lambda index: self.scoring.first_of_pass(trainer, loader, index, reads))
+
     def _next_epoch(self, trainer: Any, epoch: int) -> None:
         """Move to ``epoch``; score and select if a cycle starts there."""
         pruner, loader = self.pruner, self._loader
@@ -434,7 +447,7 @@ class PruningCallback(Callback):
                 "its own"
             )
         scores = self.scoring.of_batch(outputs, batch, method.reads)
-        sizes = {len(values) for values in scores.values()}
+        sizes = counts(scores)
         if sizes != {len(index)}:
             raise ValueError(
                 f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: a collate_fn that "

@@ -181,6 +181,23 @@ def first_passes_count(folder: Path) -> None:
     assert pruner.history.visits.tolist() == times.tolist()
 
 
+def a_failing_trial_ends_all(folder: Path) -> None:
+    """One batch is scored on every rank before the first step; where one rank fails, none goes on."""
+
+    def on_one_rank(outputs: Any, inputs: Any) -> torch.Tensor:
+        if dist.get_rank() == 1:
+            raise KeyError("nothing")
+        return inputs["labels"].float()
+
+    trainer = trainer_in(folder / "failing")
+    fastprune.attach(trainer, keep_fraction=0.4, score_fn=on_one_rank)
+    try:
+        trainer.train()
+    except (KeyError, RuntimeError) as error:
+        assert ("nothing", r"the trial of score_fn failed on rank [1]")[dist.get_rank() == 0] in str(error)
+    assert trainer.batches == [] and trainer.state.global_step == 0
+
+
 def main() -> None:
     under_torchrun.settle(SECONDS)
     logging.set_verbosity_error()
@@ -192,6 +209,7 @@ def main() -> None:
         own_losses_weigh_as_the_trainers(folder)
         if dist.get_world_size() == 2:
             first_passes_count(folder)
+            a_failing_trial_ends_all(folder)
     dist.barrier()
     print(f"rank {os.environ['RANK']} is done", flush=True)
     dist.destroy_process_group()
