@@ -68,6 +68,11 @@ class PruningCallback(Callback):
     Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
     method with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
 
+    Before the first training step the first batch of the next scoring pass is scored, on every process, and its scores
+    are forgotten: what cannot be scored fails there.  That batch and the pass change nothing of the run: random states,
+    modes and what ``forward`` counts in the module stay as they are, and what it logs meanwhile goes nowhere.  A method
+    that learns from the training steps fails in the first one, with automatic optimization before the weights change.
+
     Args:
         method: a registered name or a `Method`.
         seed: of the order and of random selections; by default that of ``seed_everything``, else 0.
@@ -88,7 +93,7 @@ class PruningCallback(Callback):
         UsageError: in ``fit``, the checkpoint belongs to another data set, method or schedule.
 
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle, which reads the
-    data in the main process.
+    data in the main process, and one of a batch before the first step.
     """
 
     pruner: DynamicPruner | None = None
