@@ -285,7 +285,9 @@ class Attachment:
         run.completed = run.epochs.completed(run.position)
         run.number, run.skip = run.number - 1, run.micro
         state.num_train_epochs = run.user_epochs
-        return fire("on_train_begin")
+        control = fire("on_train_begin")
+        self._try_scores()
+        return control
 
     def on_epoch_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A chunk begins: select if it starts a cycle."""
@@ -296,16 +298,20 @@ class Attachment:
     def on_step_begin(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """A user epoch may begin in the middle of a chunk."""
         self._open_epoch(run, control, fire)
-        return fire("on_step_begin")
+        control = fire("on_step_begin")
+        run.awaits_scores = True
+        return control
 
     def on_substep_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
-        """Count the micro-batch."""
+        """Count the micro-batch; the next one of the same step follows."""
         run.micro += 1
-        return fire("on_substep_end")
+        control = fire("on_substep_end")
+        run.awaits_scores = True
+        return control
 
     def on_step_end(self, run: Run, state: TrainerState, control: Control, fire: Fire) -> Control:
         """Count, tell the time in user epochs, and end a user epoch that ends before the chunk does."""
-        run.micro += 1
+        run.micro, run.awaits_scores = run.micro + 1, False
         done = run.epochs.completed(run.position)
         if not run.epochs.aligned:
             state.epoch = float(done) if done > run.completed else run.epochs.at(run.position)
@@ -358,6 +364,14 @@ class Attachment:
                 write_state({**chunks, "pruner": self.pruner.state_dict()}, folder)
             delete_older(trainer, output_dir)
         return result
+
+    def _try_scores(self) -> None:
+        """Score one batch, as training steps or the first pass will: what cannot work fails before the first step."""
+        if self.pruner.method.observes:
+            self.pruner.try_scores(self.step.trial)
+            return
+        with self.step.unweighted():
+            self.pruner.try_scores(self.scores.first_of_pass)
 
     def _open_epoch(self, run: Run, control: TrainerControl, fire: Fire) -> TrainerControl:
         if run.epoch_open:

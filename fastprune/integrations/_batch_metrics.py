@@ -42,3 +42,24 @@ def batch_metrics(
         task = find_task(batch)
         features = None if last_layers is None else last_layers.features(task.logits(outputs))
         return task.scores(outputs, batch, reads, features)
+
+
+def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor]:
+    """The scores, if there is one for each example of the batch.
+
+    Raises:
+        ValueError: there is another number of them.
+    """
+    found = counts(scores)
+    if found - {examples}:
+        raise ValueError(
+            f"a batch of {examples} examples gave {min(found)} scores: the collate function packs examples into one "
+            "row or drops some, or score_fn returns another number; set packing=False and padding_free=False, or pass "
+            "a score_fn that returns one score for each example"
+        )
+    return scores
+
+
+def counts(scores: Mapping[str, Tensor]) -> set[int]:
+    """The numbers of scores that the metrics have: one number if all is well."""
+    return {len(values) if values.ndim else 1 for values in scores.values()}

@@ -10,10 +10,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size, one_each
+from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import lengths
 from fastprune.integrations._spans import question_answering
 from fastprune.pruning import score_dataset
+from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Head, Task
 
@@ -44,28 +46,58 @@ class Scoring:
     def scoring_pass(
         self, trainer: Any, loader: DataLoader[Any], index: Tensor, reads: Sequence[str]
     ) -> Mapping[str, Tensor]:
-        """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision."""
+        """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision.
+
+        What ``forward`` counts and collects in the module is as it was before, see `left_as_it_was`, and what it logs
+        goes nowhere.
+        """
+        size = self._pass_batch_size(loader)
+        return self._over(trainer, loader, index, reads, size, lengths(loader.dataset))
+
+    def first_of_pass(
+        self, trainer: Any, loader: DataLoader[Any], index: Tensor, reads: Sequence[str]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The batch with which a pass over ``index`` would begin, and its scores."""
+        first = index[longest_first(index, lengths(loader.dataset))[: self._pass_batch_size(loader)]]
+        return first, self._over(trainer, loader, first, reads, len(first), None)
+
+    def _pass_batch_size(self, loader: DataLoader[Any]) -> int:
+        return self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1)
+
+    def _over(
+        self,
+        trainer: Any,
+        loader: DataLoader[Any],
+        index: Tensor,
+        reads: Sequence[str],
+        batch_size: int,
+        known: Sequence[int] | None,
+    ) -> Mapping[str, Tensor]:
         # The unwrapped module: processes need not wait for each other.
-        module, forward = trainer.lightning_module, self.forward_fn or forward_batch
+        module, forward, left = trainer.lightning_module, self.forward_fn or forward_batch, len(index)
         last_layers = LastLayers(module, wanted="grand" in reads and self.score_fn is None)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
+            nonlocal left
+            size, left = min(batch_size, left), left - batch_size
             batch = trainer.precision_plugin.convert_input(batch)
             batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
             with trainer.precision_plugin.forward_context(), last_layers.watch():
                 outputs = forward(module, batch)
-            return self.of_batch(outputs, batch, reads, last_layers)
+            return one_each(self.of_batch(outputs, batch, reads, last_layers), size)
 
-        return score_dataset(
-            module,
-            loader.dataset,
-            score_batch,
-            indices=index,
-            lengths=lengths(loader.dataset),
-            batch_size=self.score_batch_size or PASS_BATCH_FACTOR * (loader.batch_size or 1),
-            collate_fn=loader.collate_fn,
-        )
+        with left_as_it_was(module, loader.collate_fn, apart_from=[trainer], readers=[loader.dataset]):
+            module.log = nothing
+            return score_dataset(
+                module,
+                loader.dataset,
+                score_batch,
+                indices=index,
+                lengths=known,
+                batch_size=batch_size,
+                collate_fn=loader.collate_fn,
+            )
 
 
 def default_task(batch: Any) -> Task:

@@ -28,7 +28,10 @@ def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: n
     if spans is not None:
         return spans
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
-        raise ValueError(f"the default score needs exactly one label field, found {found}; {advice}")
+        raise ValueError(
+            f"the default score needs exactly one field of labels, and the batch ({', '.join(inputs)}) has {found} of "
+            f"label_names={list(label_names)}; preference pairs (DPO, KTO, rewards) have no default: {advice}"
+        )
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 
 

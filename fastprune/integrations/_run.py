@@ -14,7 +14,11 @@ from fastprune.pruning import Piece
 
 @dataclass
 class Run:
-    """One call of the training loop: where it is, in chunks, micro-batches and the user's epochs."""
+    """One call of the training loop: where it is, in chunks, micro-batches and the user's epochs.
+
+    Attributes:
+        awaits_scores: a micro-batch has begun, and its first forward pass is still to come.
+    """
 
     pieces: list[Piece]
     epochs: UserEpochs
@@ -27,6 +31,7 @@ class Run:
     completed: int = 0
     epoch_open: bool = False
     save_late: bool = False
+    awaits_scores: bool = False
     batch_indices: list[Tensor] | None = None
 
     @property

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size
+from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size, one_each
+from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
 from fastprune.integrations._outputs import ADVICE, default_task
 from fastprune.pruning import score_dataset
+from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Task, label_fields
 
@@ -68,37 +71,80 @@ class TrainerScores:
 
     def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
         """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
-        trainer = self.trainer
-        dataset, collate = trainer.train_dataset, trainer.data_collator
-        if is_hub_dataset(dataset):
-            dataset = trainer._remove_unused_columns(dataset, description="scoring")
-        else:
-            collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
-        # The unwrapped model: processes need not agree in the number of their batches.
-        last_layers = LastLayers(trainer.model, wanted="grand" in self.reads and self.scoring.score_fn is None)
+        return self.over(index, self._pass_batch_size, self._score_of_pass())
 
-        def score_batch(batch: Any) -> Mapping[str, Tensor]:
-            inputs = trainer._prepare_inputs(batch)
-            fields = self.own_labels(inputs)
-            # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
-            with trainer.compute_loss_context_manager(), last_layers.watch():
-                result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
-            _, outputs = loss_and_outputs(result)
-            return self.of_batch(outputs, fields, last_layers)
+    def first_of_pass(self, index: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The batch with which a pass over ``index`` would begin, and its scores."""
+        first = index[longest_first(index, self._lengths)[: self._pass_batch_size]]
+        return first, self.over(first, len(first), self._score_of_pass())
 
-        batch_size = PASS_BATCH_FACTOR * trainer.args.per_device_train_batch_size
-        quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero()
-        with tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False) as bar:
+    def over(
+        self, index: Tensor, batch_size: int, score_batch: Callable[[Any], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """The scores of ``index``; ``score_batch`` is given collated batches, in eval mode without gradients.
+
+        It is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+        """
+        trainer, left = self.trainer, len(index)
+
+        def checked(batch: Any) -> Mapping[str, Tensor]:
+            nonlocal left
+            size, left = min(batch_size, left), left - batch_size
+            return one_each(score_batch(batch), size)
+
+        quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero() or len(index) <= batch_size
+        bar = tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False)
+        with bar, self._no_training():
+            dataset, collate = trainer.train_dataset, trainer.data_collator
+            if is_hub_dataset(dataset):
+                dataset = trainer._remove_unused_columns(dataset, description="scoring")
+            else:
+                collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
+            # The unwrapped model: processes need not agree in the number of their batches.
             return score_dataset(
                 trainer.model,
                 dataset,
-                score_batch,
+                checked,
                 indices=index,
-                lengths=self._lengths,
-                batch_size=self.scoring.score_batch_size or batch_size,
+                lengths=self._lengths if len(index) > batch_size else None,
+                batch_size=batch_size,
                 collate_fn=collate,
                 progress=bar.update,
             )
+
+    def forward(self, batch: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Loss, outputs and the fields of a collated batch, through the Trainer's own loss function."""
+        trainer = self.trainer
+        inputs = trainer._prepare_inputs(batch)
+        fields = self.own_labels(inputs)
+        # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
+        with trainer.compute_loss_context_manager():
+            result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
+        return (*loss_and_outputs(result), fields)
+
+    def _score_of_pass(self) -> Callable[[Any], Mapping[str, Tensor]]:
+        last_layers = LastLayers(self.trainer.model, wanted="grand" in self.reads and self.scoring.score_fn is None)
+
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+            with last_layers.watch():
+                _, outputs, fields = self.forward(batch)
+            return self.of_batch(outputs, fields, last_layers)
+
+        return score_batch
+
+    @property
+    def _pass_batch_size(self) -> int:
+        return self.scoring.score_batch_size or PASS_BATCH_FACTOR * self.trainer.args.per_device_train_batch_size
+
+    @contextmanager
+    def _no_training(self) -> Iterator[None]:
+        """The Trainer's bookkeeping stays as it is, and what its loss function logs goes nowhere."""
+        trainer = self.trainer
+        others = trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
+        apart_from = [trainer._fastprune, *others]
+        with left_as_it_was(trainer, apart_from=apart_from, readers=[trainer.train_dataset]):
+            trainer.log = nothing
+            yield
 
     def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
         """What a ``compute_loss_func`` may divide by, here of this process's batch alone: nobody reads the loss."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
+from fastprune.integrations._batch_metrics import counts
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
+from fastprune.integrations._passes import Passes
 from fastprune.integrations._run import Run
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
 from fastprune.integrations._weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
-from fastprune.pruning.scoring import evaluation_mode
 from fastprune.scores.task import ExampleLosses
 
 
@@ -31,9 +32,8 @@ class TrainingStep:
         self.run: Run | None = None
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
-        self.checked = False
-        self.went = False
-        self.called = False
+        self.passes = Passes()
+        self.micro = 0
 
     @property
     def trainer(self) -> Any:
@@ -49,7 +49,8 @@ class TrainingStep:
 
     def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
         """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
-        self.run, self.own_order, self.checked, self.went = run, own_order, False, False
+        self.run, self.own_order = run, own_order
+        self.passes.forget()
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
@@ -71,53 +72,30 @@ class TrainingStep:
         return_outputs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        if self.run is None or not model.training:
+        run = self.run
+        if run is None or not model.training:
             with self.unweighted():
                 return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        # Adversarial training and SAM run the model on a batch again: its scores are those of the first pass.
+        first, run.awaits_scores = run.awaits_scores, False
         self.fields = self.scores.own_labels(inputs)
-        if self.weighted and self.loss_func is None and not self.checked:
-            self._check_loss(original, model, kwargs)
-        self.called = False
-        with self._goes_without_labels():
-            loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
-        if self.weighted and not self.called:
-            raise ValueError(
-                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
-                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
-            )
+        if self.weighted and first:
+            self.micro = self.passes.first(run.micro, inputs, self._accumulation)
+        elif self.weighted:
+            self.micro = self.passes.further(inputs, run.micro)
+        if not first:
+            return original(model, inputs, return_outputs=return_outputs, **kwargs)
+        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
         scores = self.scores.of_batch(outputs, self.fields)
-        self.pruner.observe(self._batch_index(self.run, scores), scores)
+        self.pruner.observe(self._batch_index(run, scores), scores)
         return (loss, outputs) if return_outputs else loss
-
-    @contextmanager
-    def _goes_without_labels(self) -> Iterator[None]:
-        """Around the first weighted step of a run: the Trainer takes the labels out of the batch before the model.
-
-        With them the model has just been tried.
-
-        Raises:
-            ValueError: without them it fails.
-        """
-        tried = self.checked and not self.went
-        try:
-            yield
-        except (TypeError, AttributeError, KeyError, ValueError) as error:
-            if not tried or "labels" not in self.fields:
-                raise
-            raise ValueError(
-                f"{type(self.trainer.model).__name__}.forward needs the labels, and method {self.pruner.method.name!r} "
-                "weights losses outside of the model, which is called without them; let forward take labels=None and "
-                "return its logits then, or choose a method without weights (`fastprune methods`)"
-            ) from error
-        self.went = True
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
-        self.called = True
         trainer, run = self.trainer, self.run
         assert run is not None  # else it is `unweighted`
-        accumulation = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
-        index = self._indices(run)
+        accumulation = getattr(trainer, "current_gradient_accumulation_steps", self._accumulation)
+        index = self._indices(run, self.micro)
         weights = self.pruner.weights(index)
         if self.loss_func is not None:
             losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
@@ -131,14 +109,72 @@ class TrainingStep:
         task = self.scores.task(fields, advice=TASK_ADVICE)
         return task.losses(outputs, fields, label_smoothing=smoothing)
 
-    def _check_loss(self, original: Callable[..., Any], model: Any, kwargs: Mapping[str, Any]) -> None:
-        """Once a run: the model's own loss must be the one whose parts are weighted."""
-        self.checked = True
-        items = kwargs.get("num_items_in_batch")
-        with self.unweighted(), evaluation_mode(model):
-            theirs, outputs = loss_and_outputs(original(model, dict(self.fields), return_outputs=True, **kwargs))
-            losses = self._example_losses(outputs, self.fields)
-        check_agreement(losses, theirs / self._average_factor(items), items)
+    def trial(self, index: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The first of ``index`` as the batch of a step that changes nothing: their scores, and losses to weight.
+
+        Raises:
+            ValueError, RuntimeError: what a training step could not score, or not weight.
+        """
+        first = index[: self.trainer._train_batch_size]
+
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+            with self.unweighted():
+                loss, outputs, fields = self.scores.forward(batch)
+            scores = self.scores.of_batch(outputs, fields)
+            check_owners(first, scores)
+            if self.weighted:
+                self._try_losses(batch, fields, loss, len(first))
+            return scores
+
+        return first, self.scores.over(first, len(first), score_batch)
+
+    def _try_losses(self, batch: Any, fields: Mapping[str, Any], theirs: Tensor, size: int) -> None:
+        """The loss must be one whose parts can be weighted."""
+        trainer, found = self.trainer, []
+        reached: list[bool] = []
+
+        def loss_func(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
+            reached.append(True)
+            if self.loss_func is None:
+                losses = self._example_losses(outputs, fields)
+            else:
+                losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, size)
+            found.append(losses)
+            return losses.sums.mean()
+
+        trainer.compute_loss_func = loss_func
+        try:
+            with self._goes_without_labels(fields, reached):
+                self.scores.forward(batch)
+        finally:
+            trainer.compute_loss_func = self._loss
+        if not found:
+            raise ValueError(
+                f"this version of transformers calls no compute_loss_func unless the batch has 'labels', and "
+                f"method {self.pruner.method.name!r} weights losses: name the labels 'labels', or update transformers"
+            )
+        if self.loss_func is None:
+            check_agreement(found[0], theirs)
+
+    @contextmanager
+    def _goes_without_labels(self, fields: Mapping[str, Any], reached: Sequence[bool]) -> Iterator[None]:
+        """Around a weighted pass: the Trainer takes the labels out of the batch before the model.
+
+        With them the model has just been tried. Once ``reached`` holds something, it has gone without them.
+
+        Raises:
+            ValueError: without them it fails.
+        """
+        try:
+            yield
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            if "labels" not in fields or reached:
+                raise
+            raise ValueError(
+                f"{type(self.trainer.model).__name__}.forward needs the labels, and method {self.pruner.method.name!r} "
+                "weights losses outside of the model, which is called without them; let forward take labels=None and "
+                "return its logits then, or choose a method without weights (`fastprune methods`)"
+            ) from error
 
     def _average_factor(self, num_items: Any) -> float:
         """By which the Trainer multiplies a loss over the labels of all processes."""
@@ -146,20 +182,34 @@ class TrainingStep:
         averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
         return args.world_size if averaged else 1.0
 
-    def _indices(self, run: Run) -> Tensor:
-        """Which examples the current micro-batch holds follows from its place in the order."""
+    @property
+    def _accumulation(self) -> int:
+        return self.trainer.args.gradient_accumulation_steps
+
+    def _indices(self, run: Run, micro: int) -> Tensor:
+        """Which examples a micro-batch of this chunk holds follows from its place in the order."""
         if run.batch_indices is None:
             order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
             run.batch_indices = rank_batches(order, self.trainer)
-        return run.batch_indices[run.micro]
+        return run.batch_indices[micro]
 
     def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
-        index = self._indices(run)
-        sizes = {len(values) for values in scores.values()}
-        if sizes != {len(index)}:
-            raise RuntimeError(
-                f"batch {run.micro} of this chunk should hold {len(index)} examples, its scores are for "
-                f"{sorted(sizes)}: the batches are not those of the sampler (a batch sampler or a collator of "
-                "your own?), so scores find no example; use method='el2n', which scores in a pass of its own"
-            )
+        index = self._indices(run, run.micro)
+        check_owners(index, scores)
         return index
+
+
+def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:
+    """Refuse scores of another number of examples than the sampler put into the batch.
+
+    Raises:
+        RuntimeError: the numbers differ.
+    """
+    sizes = counts(scores)
+    if sizes != {len(index)}:
+        raise RuntimeError(
+            f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: the batches are not those "
+            "of the sampler (a batch sampler of your own, or a collator that packs examples or drops some?), so scores "
+            "find no example; use method='el2n', which scores in a pass of its own, and for TRL packing=False and "
+            "padding_free=False"
+        )

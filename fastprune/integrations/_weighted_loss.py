@@ -50,16 +50,17 @@ def own_losses(loss_func: Callable[..., Any], outputs: Any, labels: Any, num_ite
     return ExampleLosses(losses, torch.ones_like(losses, dtype=torch.int64))
 
 
-def check_agreement(losses: ExampleLosses, theirs: Tensor, num_items: Any) -> None:
+def check_agreement(losses: ExampleLosses, theirs: Tensor) -> None:
     """Refuse a model whose loss is not the mean of the losses that would be weighted; waits for the device.
+
+    ``theirs`` is the loss of the one batch, computed without a count of the items of a step.
 
     Raises:
         ValueError: the two differ by more than 2 %.
     """
-    mean = losses.sums.sum() / losses.counts.sum().clamp_min(1)
-    candidates = [float(mean)] if num_items is None else [float(mean), float(losses.sums.sum() / num_items)]
-    if not any(abs(float(theirs) - c) <= AGREEMENT * max(abs(c), 1e-6) for c in candidates):
+    mean = float(losses.sums.sum() / losses.counts.sum().clamp_min(1))
+    if not abs(float(theirs) - mean) <= AGREEMENT * max(abs(mean), 1e-6):
         raise ValueError(
-            f"the model's loss is {float(theirs):.6g}, the mean of its examples' is {candidates[0]:.6g}: it is a loss "
+            f"the model's loss is {float(theirs):.6g}, the mean of its examples' is {mean:.6g}: it is a loss "
             f"of its own, whose examples cannot be weighted; {ADVICE}"
         )

@@ -35,7 +35,9 @@ except ImportError:
         raise ImportError("fastprune.PruningCallback needs Lightning: pip install 'fastprune[lightning]'") from error
 
 from fastprune.errors import UsageError
+from fastprune.integrations._batch_metrics import counts
 from fastprune.integrations._datasets import fingerprint
+from fastprune.integrations._hooks import override
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
 from fastprune.integrations._lightning_loader import RankOrder, arrange_as, batches_of, in_order
 from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
@@ -65,10 +67,16 @@ class PruningCallback(Callback):
     * a scoring pass ("el2n", the default and the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without
       gradients.  By default that is ``pl_module(x)`` for ``(x, y)`` batches and ``pl_module(**fields)`` for mappings;
     * methods that learn from the training steps ("el2n-free") read what ``training_step`` returns, which must hold
-      the logits: ``return {"loss": loss, "logits": logits}``.
+      the logits: ``return {"loss": loss, "logits": logits}``.  Of an optimizer that runs the step more than once on a
+      batch (LBFGS, SAM) the first time counts.
 
     Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
     method with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
+
+    Before the first training step the first batch of the next scoring pass is scored, on every process, and its scores
+    are forgotten: what cannot be scored fails there.  That batch and the pass change nothing of the run: random states,
+    modes and what ``forward`` counts in the module stay as they are, and what it logs meanwhile goes nowhere.  A method
+    that learns from the training steps fails in the first one, with automatic optimization before the weights change.
 
     Args:
         method: a registered name or a `Method`.
@@ -90,12 +98,13 @@ class PruningCallback(Callback):
         UsageError: in ``fit``, the checkpoint belongs to another data set, method or schedule.
 
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle, which reads the
-    data in the main process.
+    data in the main process, and one of a batch before the first step.
     """
 
     pruner: DynamicPruner | None = None
     _fitting: bool
     _estimating: bool
+    _tried: bool
     _order: RankOrder | None
     _max_steps: int | None
     _state: Mapping[str, Any] | None
@@ -106,6 +115,9 @@ class PruningCallback(Callback):
     _device: torch.device
     _fetched: bool
     _seeds_due: int
+    _awaits_scores: bool
+    _scores: Mapping[str, Tensor] | None
+    _strategy: Any
 
     def __init__(
         self,
@@ -183,6 +195,9 @@ class PruningCallback(Callback):
         """Take up the epoch in which Lightning begins."""
         assert self.pruner is not None
         self._restore_max_steps(trainer)
+        if self.method.observes:
+            self._strategy = trainer.strategy
+            override(trainer.strategy, "training_step", self._training_step)
         epoch, last = trainer.fit_loop.epoch_progress.current.processed, len(self.pruner.sampler.pieces) - 1
         if self._state is not None and epoch == self.pruner.sampler.epoch + 1:
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
@@ -205,20 +220,22 @@ class PruningCallback(Callback):
                 logger.log_metrics(values, step=trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Know the batch's examples before its loss is computed."""
+        """Know the batch's examples before its loss is computed; before the first batch, try a scoring pass."""
         assert self._loader is not None
+        if not self._tried:
+            self._tried = True
+            self._try_pass(trainer)
         size = self._loader.batch_size or 1
         self._index = self._indices[batch_idx * size : (batch_idx + 1) * size]
+        self._awaits_scores, self._scores = True, None
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take note of the step and, where the method learns from it, of its scores."""
         assert self.pruner is not None
         self._seeds_due = seeds_of(_loaders_due(trainer))
-        index, method = self._index, self.pruner.method
-        if not method.observes:
-            self.pruner.observe(index)
-        elif outputs:
-            self.pruner.observe(index, self._step_scores(outputs, batch, index))
+        index = self._index
+        if self._scores is not None or not self.pruner.method.observes:
+            self.pruner.observe(index, self._scores)
         else:
             # training_step returned None: the batch was skipped.
             self.pruner.position += len(index)
@@ -288,15 +305,19 @@ class PruningCallback(Callback):
 
     def _forget(self) -> None:
         self.pruner = self._max_steps = self._state = self._loader = None
-        self._fitting, self._estimating, self._step_examples = False, False, 0
+        self._fitting, self._estimating, self._tried, self._step_examples = False, False, False, 0
         self._order = None
         self._fetched, self._seeds_due, self._device = False, 0, torch.device("cpu")
         self._indices = self._index = torch.empty(0, dtype=torch.int64)
+        self._awaits_scores, self._scores, self._strategy = False, None, None
 
     def _release(self, trainer: Any) -> None:
         vars(trainer.fit_loop._data_source).pop("dataloader", None)
         vars(trainer.fit_loop.epoch_loop).pop("_on_before_fetch", None)
         self._restore_max_steps(trainer)
+        if self._strategy is not None:
+            vars(self._strategy).pop("training_step", None)
+            self._strategy = None
         if self._fitting:
             # Training may have stopped between asking for the loader again and getting it.
             trainer.reload_dataloaders_every_n_epochs = 0
@@ -424,6 +445,14 @@ class PruningCallback(Callback):
         set_random_state(state["random"][rank], self._device)
         draw_seeds(state["seeds_due"] + begun * seeds_of([loader]))
 
+    def _try_pass(self, trainer: Any) -> None:
+        """Score the first batch of the next pass: what cannot work fails before the first training step."""
+        pruner, loader = self.pruner, self._loader
+        assert pruner is not None and loader is not None
+        if pruner.expects_pass:
+            reads = pruner.method.reads
+            pruner.try_scores(lambda index: self.scoring.first_of_pass(trainer, loader, index, reads))
+
     def _next_epoch(self, trainer: Any, epoch: int) -> None:
         """Move to ``epoch``; score and select if a cycle starts there."""
         pruner, loader = self.pruner, self._loader
@@ -448,6 +477,18 @@ class PruningCallback(Callback):
         done = trainer.fit_loop.epoch_loop.batch_progress.current
         done.completed = max(done.completed, len(self._loader))
 
+    def _training_step(self, original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score the first pass over a batch: a closure may be called again, at weights that are no step's."""
+        outputs = original(batch, *args, **kwargs)
+        if self._awaits_scores and outputs is not None:
+            found = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
+            loss = found.get("loss")
+            if isinstance(loss, Tensor):
+                found["loss"] = loss.detach()
+            self._scores = self._step_scores(found, batch, self._index)
+        self._awaits_scores = False
+        return outputs
+
     def _step_scores(self, outputs: Any, batch: Any, index: Tensor) -> Mapping[str, Tensor]:
         assert self.pruner is not None
         method = self.pruner.method
@@ -458,7 +499,7 @@ class PruningCallback(Callback):
                 "its own"
             )
         scores = self.scoring.of_batch(outputs, batch, method.reads)
-        sizes = {len(values) for values in scores.values()}
+        sizes = counts(scores)
         if sizes != {len(index)}:
             raise ValueError(
                 f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: a collate_fn that "

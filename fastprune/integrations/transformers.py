@@ -8,7 +8,8 @@
 * ``set_initial_training_values``: the Trainer, which freezes the length of an epoch, counts chunks as epochs
   (`fastprune.pruning.chunks`);
 * ``_save_checkpoint``: the pruning state goes in last, before older checkpoints are deleted;
-* ``callback_handler.call_event``: callbacks see the user's epochs, not the chunks, and cycles start here;
+* ``callback_handler.call_event``: callbacks see the user's epochs, not the chunks, and cycles start here, as does the
+  trial of one batch;
 * ``compute_loss``: the logits of the training step become scores (methods that learn from it only);
 * ``compute_loss_func``: examples are weighted (methods with weights only).
 """
@@ -59,6 +60,12 @@ def attach(
     each epoch were short.  The last step of a cycle is filled up with examples of the next permutation; no batch holds
     an example twice.  An epoch smaller than a batch of all processes is one short step, and a warning says so.
 
+    When training begins one batch is scored, on every process, and its scores are forgotten: what cannot be scored or
+    weighted fails before the first step.  A run without scores, or with ``keep_fraction=1.0``, leaves that out.  That
+    batch and the scoring pass change nothing of the run: random states, the model's mode, and what the trainer counts,
+    collects and logs (`left_as_it_was` says what that covers) stay as they are.  A training step that runs the model
+    several times on a micro-batch (FGM, SAM) is observed once, at its first forward pass.
+
     Args:
         trainer: with a map-style ``train_dataset``, in one process or, under torchrun or accelerate, several.  Random,
             sequential or length-grouped sampling.
@@ -70,7 +77,8 @@ def attach(
         task: where logits and labels are, for models with several heads or unusual names; models with one head of
             Transformers' kinds are understood without.
         score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of ``task``.  Receives
-            what ``compute_loss(return_outputs=True)`` and the collator return; called without gradients.
+            what ``compute_loss(return_outputs=True)`` and the collator return; called without gradients.  Needed where
+            no score is defined, as for preference pairs (DPO, KTO) and rewards.
         score_batch_size: of the scoring pass; by default 4 × ``per_device_train_batch_size``.
 
     Returns:
@@ -84,7 +92,9 @@ def attach(
     or squared error as Transformers' own models have it, over ``num_items_in_batch``.  A ``compute_loss_func`` of yours
     must then return the (B,) losses of the examples.
 
-    Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.
+    Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.  Before the first
+    step one forward pass of one batch, two for a method with weights.  Remembering what the trainer holds takes a few
+    milliseconds a pass.
     """
     _check(trainer)
     dataset: Any = trainer.train_dataset

@@ -30,17 +30,21 @@ def world() -> tuple[int, int]:
 def together(what: str) -> Iterator[None]:
     """Raise on every rank if the body raises on one of them; a collective call at its end.
 
-    Without it the other ranks would wait for the one that failed, in the next collective call, until a timeout.
+    Without it the other ranks would wait for the one that failed, in the next collective call, until a timeout.  With
+    one process there is nothing to do.
 
     Raises:
         RuntimeError: on the ranks whose body was fine; on the others their own exception.
     """
+    rank, world_size = world()
+    if world_size == 1:
+        yield
+        return
     failure: Exception | None = None
     try:
         yield
     except Exception as error:
         failure = error
-    rank, world_size = world()
     failed = torch.zeros(world_size, dtype=torch.int64, device=_collective_device(torch.device("cpu")))
     failed[rank] = failure is not None
     dist.all_reduce(failed)

@@ -331,6 +331,31 @@ class DynamicPruner:
         self._scored_for = kept_phase + 1
         self._score_seconds = time.perf_counter() - start
 
+    @property
+    def expects_pass(self) -> bool:
+        """Whether a scoring pass is still to come in this run."""
+        return any(self.needs_pass(piece.phase) for piece in self.sampler.pieces[self.sampler.epoch :])
+
+    def try_scores(self, score_fn: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
+        """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
+
+        Nothing is done where the rest of the run reads no scores, or where keep_fraction is 1.0.  On several processes
+        a collective call.
+
+        Args:
+            score_fn: called once with the indices of which this process scores its share; returns those that it chose
+                for the trial, and their scores as in ``rescore``.
+
+        Raises:
+            KeyError, ValueError: as `History.check`.
+            RuntimeError: it raised on another process; on that one its own error.
+        """
+        if self.schedule.keeps_all or not (self.method.observes or self.expects_pass):
+            return
+        with together("the trial of score_fn"):
+            index, scores = score_fn(even_share(torch.arange(self.n, device="cpu")))
+            self.history.check(index, self._by_metric(scores))
+
     # --- weights -------------------------------------------------------------------------------
 
     def weights(self, index: Tensor) -> Tensor | None:

@@ -76,9 +76,7 @@ def score_dataset(
     wanted = torch.arange(size, device="cpu") if indices is None else indices
     if not len(wanted):
         raise ValueError("indices is empty: there is nothing to score")
-    order = torch.arange(len(wanted), device="cpu")
-    if lengths is not None:
-        order = torch.as_tensor(lengths, device="cpu")[wanted].argsort(descending=True, stable=True)
+    order = longest_first(wanted, lengths)
     loader = DataLoader(
         Subset(dataset, wanted[order].tolist()),
         batch_size=batch_size,
@@ -96,6 +94,13 @@ def score_dataset(
                 progress(len(next(iter(columns.values()))))
     scores = {metric: _put_back(torch.cat(values), order) for metric, values in parts.items()}
     return cast(Scores, scores[None] if None in scores else scores)
+
+
+def longest_first(indices: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor:
+    """The places in ``indices`` in the order in which `score_dataset` reads them."""
+    if lengths is None:
+        return torch.arange(len(indices), device="cpu")
+    return torch.as_tensor(lengths, device="cpu")[indices].argsort(descending=True, stable=True)
 
 
 def _put_back(found: Tensor, order: Tensor) -> Tensor:

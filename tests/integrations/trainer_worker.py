@@ -16,6 +16,7 @@ import under_torchrun
 from tiny_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
 from transformers import TrainingArguments
 from transformers.utils import logging
+from two_passes import Adversarial
 
 import fastprune
 
@@ -25,11 +26,11 @@ BATCH = 4
 METHODS = ("el2n", "el2n-free", "infobatch", "forgetting", "repb", "tdds", "rs2", "static")
 
 
-def trainer_in(folder: Path, **settings: Any) -> Recorder:
+def trainer_in(folder: Path, cls: type[Recorder] = Recorder, **settings: Any) -> Any:
     settings = {**SETTINGS, "per_device_train_batch_size": BATCH, "ddp_backend": "gloo", **settings}
     args = TrainingArguments(output_dir=str(folder), **settings)
     torch.manual_seed(args.seed)
-    return Recorder(model=model(), args=args, train_dataset=hub_dataset())
+    return cls(model=model(), args=args, train_dataset=hub_dataset())
 
 
 def gathered(value: Any) -> list[Any]:
@@ -167,6 +168,39 @@ def own_losses_weigh_as_the_trainers(folder: Path) -> None:
         torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-6)
 
 
+def first_passes_count(folder: Path) -> None:
+    """Adversarial training: the same observations as in one process, those of the first passes."""
+    settings = {"per_device_train_batch_size": 5, "gradient_accumulation_steps": 2}
+    trainer = trainer_in(folder / "adversarial", cls=Adversarial, **settings)
+    pruner = fastprune.attach(trainer, method="el2n-free", keep_fraction=0.4)
+    trainer.train()
+    check_agreement(trainer, pruner)
+    expected: dict[int, float] = {}
+    for step in zip(*gathered([p[:2] for p in trainer.passes if not p[2]]), strict=True):
+        for ids, scores in step:
+            expected.update(zip(ids, scores.tolist(), strict=True))
+    assert pruner.history.value("el2n").tolist() == [expected[i] for i in range(N)]
+    times = torch.bincount(torch.tensor(read_by_all(trainer)), minlength=N)
+    assert pruner.history.visits.tolist() == times.tolist()
+
+
+def a_failing_trial_ends_all(folder: Path) -> None:
+    """One batch is scored on every rank before the first step; where one rank fails, none goes on."""
+
+    def on_one_rank(outputs: Any, inputs: Any) -> torch.Tensor:
+        if dist.get_rank() == 1:
+            raise KeyError("nothing")
+        return inputs["labels"].float()
+
+    trainer = trainer_in(folder / "failing")
+    fastprune.attach(trainer, keep_fraction=0.4, score_fn=on_one_rank)
+    try:
+        trainer.train()
+    except (KeyError, RuntimeError) as error:
+        assert ("nothing", r"the trial of score_fn failed on rank [1]")[dist.get_rank() == 0] in str(error)
+    assert trainer.batches == [] and trainer.state.global_step == 0
+
+
 def main() -> None:
     under_torchrun.settle(SECONDS)
     logging.set_verbosity_error()
@@ -176,6 +210,9 @@ def main() -> None:
     if sys.argv[2] == "setups":
         scores_of_one_process(folder)
         own_losses_weigh_as_the_trainers(folder)
+        if dist.get_world_size() == 2:
+            first_passes_count(folder)
+            a_failing_trial_ends_all(folder)
     dist.barrier()
     print(f"rank {os.environ['RANK']} is done", flush=True)
     dist.destroy_process_group()

@@ -151,8 +151,32 @@ def test_batches_reach_the_pass_as_they_reach_training(tmp_path):
     callback = fastprune.PruningCallback(keep_fraction=0.5, score_batch_size=20)
     train = loader(collate_fn=lambda samples: default_collate([(x + 3, y) for x, y in samples]))
     fit(tmp_path, Hooked(), callback, train, max_epochs=2, precision="bf16-mixed")
-    assert [len(values) for values in seen] == [20, 20, 10]
+    trial, *seen = seen
+    assert [len(values) for values in seen] == [20, 20, 10] and trial == seen[0]
     assert [value for values in seen for value in values] == [2 * (i + 3) + 1 for i in range(N)]
+
+
+def test_the_pass_is_not_counted_nor_logged(tmp_path):
+    """What forward collects in the module is about training and validation."""
+
+    class Counting(Net):
+        def __init__(self):
+            super().__init__()
+            self.modes, self.rows = {True: 0, False: 0}, torch.zeros((), dtype=torch.int64)
+
+        def forward(self, x):
+            self.modes[self.training] += 1
+            self.rows += len(x)
+            self.log("rows", float(len(x)))
+            return super().forward(x)
+
+    net, callback = Counting(), fastprune.PruningCallback(keep_fraction=0.5)
+    run = trainer(tmp_path, callback, num_sanity_val_steps=0)
+    run.fit(net, loader(), loader(Pairs(20), shuffle=False))
+    trained = [len(batch) for batches in net.batches.values() for batch in batches]
+    assert net.modes == {True: len(trained), False: 3 * 4}
+    assert int(net.rows) == sum(trained) + 20 * 4
+    assert "log" not in vars(net)
 
 
 # --- weights ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import fastprune
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import EMA, DynamicPruner, Mean, method_names
 from fastprune.pruning.chunks import chunk_pieces
+from fastprune.pruning.schedule import epoch_pieces
 
 N, CLASSES = 97, 5
 SCORES = ("el2n", "loss", "confidence", "margin", "correct")
@@ -417,3 +418,33 @@ def test_options_that_do_not_exist_or_are_missing_are_named():
         DynamicPruner(10, keep_fraction=0.5, warmup=3)
     with pytest.raises(TypeError, match="keep_fraction is required"):
         DynamicPruner(10)
+
+
+@pytest.mark.parametrize(
+    "method, options, asked",
+    [
+        ("el2n", {}, 1),
+        ("el2n-static", {}, 1),
+        ("el2n-free", {}, 1),
+        ("el2n", {"keep_fraction": 1.0}, 0),
+        ("el2n", {"warmup_epochs": 4}, 0),
+        ("random", {}, 0),
+    ],
+)
+def test_a_trial_asks_for_scores_where_the_run_reads_some_and_keeps_none(method, options, asked):
+    pruner = DynamicPruner(N, method=method, **{"keep_fraction": 0.5, **options})
+    pruner.plan(epoch_pieces(pruner.phases(4)))
+    before, calls = copy.deepcopy(pruner.state_dict()), []
+
+    def score(index):
+        calls.append(index.tolist())
+        return index[:3], torch.ones(3)
+
+    pruner.try_scores(score)
+    assert calls == [list(range(N))] * asked
+    after = pruner.state_dict()
+    assert all(torch.equal(after["history"][k], before["history"][k]) for k in ("visits", "scored_epoch"))
+    assert after["sampler"]["epoch"] == 0 and pruner.history.empty
+    if asked:
+        with pytest.raises(ValueError, match="pass one score per example"):
+            pruner.try_scores(lambda index: (index[:3], torch.ones(3, 2)))
