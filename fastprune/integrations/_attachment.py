@@ -146,16 +146,16 @@ class Attachment:
 
     def _check_chunks(self, state: Mapping[str, Any], pieces: list[Piece]) -> None:
         """Refuse a checkpoint whose run was cut into other chunks or steps."""
-        if state["chunk"] != len(pieces[0]):
-            raise UsageError(
-                f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
-                f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
-            )
         if state["step"] != self._step:  # the Trainer finds its place by the number of steps
             raise UsageError(
                 f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this run "
                 f"takes {self._step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
                 "and number of processes"
+            )
+        if state["chunk"] != len(pieces[0]):
+            raise UsageError(
+                f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
+                f"{len(pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
             )
 
     def _advise(self, run: Run) -> None:

@@ -160,7 +160,8 @@ class TrainingStep:
     def _goes_without_labels(self, fields: Mapping[str, Any], reached: Sequence[bool]) -> Iterator[None]:
         """Around a weighted pass: the Trainer takes the labels out of the batch before the model.
 
-        With them the model has just been tried. Once ``reached`` holds something, it has gone without them.
+        With them the model has just been tried. Once ``reached`` holds something, it has gone without them, and what
+        the user's own compute_loss_func says of it is no longer about labels.
 
         Raises:
             ValueError: without them it fails.
@@ -168,7 +169,7 @@ class TrainingStep:
         try:
             yield
         except (TypeError, AttributeError, KeyError, ValueError) as error:
-            if "labels" not in fields or reached:
+            if "labels" not in fields or (reached and self.loss_func is not None):
                 raise
             raise ValueError(
                 f"{type(self.trainer.model).__name__}.forward needs the labels, and method {self.pruner.method.name!r} "

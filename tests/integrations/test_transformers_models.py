@@ -128,7 +128,8 @@ def test_question_answering_is_understood_without_a_task(make, method):
             module.p = 0.0
         if hasattr(module, "dropout_prob"):
             module.dropout_prob = 0.0
-    trainer = make(net=net, data=datasets.Dataset.from_dict(table), num_train_epochs=2, learning_rate=0.0)
+    settings = {"num_train_epochs": 2, "learning_rate": 0.0, "per_device_train_batch_size": 5}
+    trainer = make(net=net, data=datasets.Dataset.from_dict(table), **settings)
     trainer.eval_dataset = None
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method, final_share=0.0)
     try:

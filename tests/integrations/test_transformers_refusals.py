@@ -130,7 +130,7 @@ def test_a_data_set_that_was_exchanged_is_noticed(make):
 
 
 def test_the_same_examples_in_another_object_are_the_same_data_set(make):
-    trainer = make(num_train_epochs=2)
+    trainer = make(num_train_epochs=2, per_device_train_batch_size=5)
     fastprune.attach(trainer, keep_fraction=0.5)
     trainer.train_dataset = hub_dataset().with_format("torch")
     trainer.train()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_trainer import N, PlainDataset, Recorder, assert_same_weights, hub_dataset, model, rows, token_model, weights
-from transformers import BertForQuestionAnswering, BertForSequenceClassification, TrainerCallback
+from transformers import BertForSequenceClassification, TrainerCallback
 
 import fastprune
 from fastprune.integrations._attachment import Attachment
@@ -41,12 +41,6 @@ def packed(samples):
     return {"input_ids": tokens, "labels": tokens % 3}
 
 
-def questions(make):
-    net = model(BertForQuestionAnswering, num_labels=2)
-    spans = {"start_positions": [i % 3 for i in range(N)], "end_positions": [3 + i % 3 for i in range(N)]}
-    return make(net=net, data=with_fields(**spans))
-
-
 def preferences(make):
     data = with_fields(rejected=rows()["input_ids"][::-1])
     return make(Preferences, data=data, remove_unused_columns=False)
@@ -66,7 +60,6 @@ def two_scores(outputs, inputs):
 
 
 REFUSED = {
-    "question answering": (questions, {}, ValueError, r"\['start_positions', 'end_positions'\].*score_fn"),
     "preferences": (preferences, {}, ValueError, r"exactly one field of labels.*has \[\].*DPO.*score_fn"),
     "packed rows": (packed_rows, {}, ValueError, "a batch of 32 examples gave 1 scores.*packing=False.*score_fn"),
     "packed rows, free": (packed_rows, {"method": "el2n-free"}, RuntimeError, "hold 8 examples.*packing=False"),
@@ -226,7 +219,7 @@ class Forwards(TrainerCallback):
 def test_one_batch_is_scored_where_scores_are_needed(make, method, options, expected):
     net = model()
     forwards = Forwards(net)
-    trainer = make(net=net, callbacks=[forwards], max_steps=8)
+    trainer = make(net=net, callbacks=[forwards], max_steps=12, per_device_train_batch_size=5)
     pruner = fastprune.attach(trainer, method=method, **options)
     trainer.train()
     assert forwards.count == expected

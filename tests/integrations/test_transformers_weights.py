@@ -227,7 +227,7 @@ def test_a_score_fn_does_not_advise_itself_where_losses_are_weighted(make):
     trainer = make(net=net, data=dataset(table), **settings)
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch", score_fn=lambda outputs, inputs: inputs["one"])
     with pytest.raises(
-        ValueError, match="found \\['one', 'two'\\]; pass attach.task=.*as no score_fn gives the losses"
+        ValueError, match="has \\['one', 'two'\\] of .*: pass attach.task=.*as no score_fn gives the losses"
     ):
         trainer.train()
 
