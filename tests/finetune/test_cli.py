@@ -169,7 +169,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
         patch.setattr(session, "finish", interrupt)
         assert main(command) == 130
     assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
-    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint.pt", "model"}
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint", "model"}
     other_data = write_slotgated(tmp_path / "other", {"train": utterances(80, 7), "test": utterances(9, 8)})
     for changed, named in (
         (["--data", str(other_data)], "another data set"),

@@ -129,6 +129,7 @@ def test_a_folder_that_got_nothing_is_taken_away(
 ) -> None:
     write_slotgated(tmp_path / "data", {"train": utterances(20, 0), "test": utterances(5, 1)})
     monkeypatch.chdir(tmp_path)
-    assert main(["finetune", "--data", "data", "--model", "no-such-model-anywhere"]) == 2
-    assert "--model no-such-model-anywhere" in capsys.readouterr().err
+    (tmp_path / "no model").mkdir()
+    assert main(["finetune", "--data", "data", "--model", "no model"]) == 2
+    assert "--model no model" in capsys.readouterr().err
     assert not list((tmp_path / "runs").iterdir())
