@@ -189,6 +189,8 @@ def _losses_in_double(logits: Tensor, labels: Tensor, weight: Tensor | None, smo
     w = torch.ones(classes, dtype=torch.float64) if weight is None else weight.double()
     hard = definition.row_scores(logits, labels, ("loss",), -100, 0)["loss"].double()
     at = labels.clamp(min=0)
+    # The definition's is fp32: beyond its largest number it is infinite.
+    hard = torch.where(hard.isinf(), z.logsumexp(-1) - z.gather(-1, at[:, None])[:, 0], hard)
     spread = (w * (z.logsumexp(-1, keepdim=True) - z)).sum(-1)
     expected = (1 - smoothing) * w[at] * hard + smoothing / classes * spread
     expected = expected.masked_fill(labels == -100, 0.0)
