@@ -18,7 +18,7 @@ def refuse_inputs(option: str, out: Path, inputs: Iterable[Path]) -> None:
 
     Args:
         option: what names ``out``.
-        inputs: files, or folders of which every file counts.
+        inputs: files, or folders of which every file counts; what does not exist, such as a hub id, is passed over.
 
     Raises:
         UsageError: ``out`` is one of them, by whatever path or link.
@@ -31,9 +31,3 @@ def refuse_inputs(option: str, out: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"{option} {out} is a file of {given}, which is read; choose another name")
         if given.exists() and given.samefile(out):
             raise UsageError(f"{option} {out} is what is read, and would be lost; choose another name")
-
-
-def existing(names: Iterable[str | Path | None]) -> list[Path]:
-    """Those of the names that are files or folders here; hub ids are not."""
-    paths = [user_path(str(name)) for name in names if name is not None]
-    return [path for path in paths if path.exists()]

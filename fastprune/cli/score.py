@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, trust_of, use_bf16
-from fastprune.cli.paths import existing, refuse_inputs, user_path
+from fastprune.cli.paths import refuse_inputs, user_path
 from fastprune.data import files_of
 from fastprune.errors import UsageError
 from fastprune.score_files import check_kind, write_columns
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     if not arguments.out.parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
-    refuse_inputs("--out", arguments.out, [*files_of(arguments.data), *existing([arguments.model])])
+    refuse_inputs("--out", arguments.out, [*files_of(arguments.data), user_path(arguments.model)])
     data = load_data(arguments)
 
     from fastprune.finetune.finetuned import load_finetuned

@@ -89,7 +89,9 @@ def _newest_whole(folder: Path) -> dict[str, Any]:
         if (why := _damage(path)) is None:
             try:
                 state: dict[str, Any] = read_state(path)
-                return state | {"fingerprint": state["fingerprint"], "options": state["options"]}
+                if {"fingerprint", "options"} <= state.keys():
+                    return state
+                why = "it is the state of something else"
             except Exception as error:  # a manifest made by somebody else
                 why = f"{type(error).__name__}: {error}"
         print(f"note: the checkpoint {path} is damaged ({why}); it is passed over", file=sys.stderr)

@@ -125,9 +125,8 @@ def _refusal(source: str, error: Exception) -> str:
             f"--model {source} brings Python code of its own, which is not run; add --trust-remote-code if you trust "
             "where it comes from"
         )
-    if isinstance(error, OSError) and not Path(source).exists():
-        return f"--model {source} is neither a model folder nor a reachable hub id: {reason}"
-    return f"--model {source} is neither a model folder nor a reachable hub id, or its files are damaged: {reason}"
+    damaged = ", or its files are damaged" if Path(source).exists() or not isinstance(error, OSError) else ""
+    return f"--model {source} is neither a model folder nor a reachable hub id{damaged}: {reason}"
 
 
 TOKENIZER_FILES = (

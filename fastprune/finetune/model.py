@@ -59,9 +59,9 @@ def example_losses(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) ->
 
     Of a longer text more words count, as they do in the mean over words.
     """
-    trained = task(logits, JointLoss("sum", "mean"))
-    losses = trained.losses({head: z.float() for head, z in logits.items()}, batch)
-    return losses.sums if len(logits) > 1 else losses.sums * (len(losses.sums) / losses.counts.sum().clamp_min(1))
+    rule = JointLoss("sum", "mean")
+    losses = task(logits, rule).losses({head: z.float() for head, z in logits.items()}, batch)
+    return losses.sums if len(logits) > 1 else rule.parts({"intent": (losses.sums, losses.counts)})
 
 
 def example_scores(

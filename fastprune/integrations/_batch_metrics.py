@@ -60,6 +60,14 @@ def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor
     return scores
 
 
+def without_owners(index: Tensor, scores: Mapping[str, Tensor]) -> str | None:
+    """How the scores' number differs from that of the examples in the batch; None if it does not."""
+    found = counts(scores)
+    if found == {len(index)}:
+        return None
+    return f"a batch should hold {len(index)} examples, its scores are for {sorted(found)}"
+
+
 def counts(scores: Mapping[str, Tensor]) -> set[int]:
     """The numbers of scores that the metrics have: one number if all is well."""
     return {len(values) if values.ndim else 1 for values in scores.values()}

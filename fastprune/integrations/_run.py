@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +93,8 @@ def steps_of(batches: int, args: Any) -> int:
 
 def steps_to(position: int, run: Run, step: int) -> int:
     """The fewest optimizer steps, of ``step`` examples each, after which so many of the stream have been read."""
-    start = 0
-    for number, piece in enumerate(run.pieces):
-        if position <= start + len(piece):
-            return number * run.steps + min(-(-(position - start) // step), run.steps)
-        start += len(piece)
-    return len(run.pieces) * run.steps
+    number = max(bisect_left(run.epochs.starts, position) - 1, 0)
+    return number * run.steps + min(-(-(position - run.epochs.starts[number]) // step), run.steps)
 
 
 def cut_steps(epochs: float, run: Run, step: int) -> int:

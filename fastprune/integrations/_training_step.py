@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastprune.integrations._batch_metrics import counts
+from fastprune.integrations._batch_metrics import without_owners
 from fastprune.integrations._hooks import override
 from fastprune.integrations._order import RecordedOrder, rank_batches
 from fastprune.integrations._passes import Passes
@@ -206,11 +206,10 @@ def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: the numbers differ.
     """
-    sizes = counts(scores)
-    if sizes != {len(index)}:
+    found = without_owners(index, scores)
+    if found is not None:
         raise RuntimeError(
-            f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: the batches are not those "
-            "of the sampler (a batch sampler of your own, or a collator that packs examples or drops some?), so scores "
-            "find no example; use method='el2n', which scores in a pass of its own, and for TRL packing=False and "
-            "padding_free=False"
+            f"{found}: the batches are not those of the sampler (a batch sampler of your own, or a collator that packs "
+            "examples or drops some?), so scores find no example; use method='el2n', which scores in a pass of its "
+            "own, and for TRL packing=False and padding_free=False"
         )

@@ -35,7 +35,7 @@ except ImportError:
         raise ImportError("fastprune.PruningCallback needs Lightning: pip install 'fastprune[lightning]'") from error
 
 from fastprune.errors import UsageError
-from fastprune.integrations._batch_metrics import counts
+from fastprune.integrations._batch_metrics import without_owners
 from fastprune.integrations._datasets import fingerprint
 from fastprune.integrations._hooks import override
 from fastprune.integrations._lightning_checks import check_batches, check_loader, check_trainer
@@ -499,10 +499,10 @@ class PruningCallback(Callback):
                 "its own"
             )
         scores = self.scoring.of_batch(outputs, batch, method.reads)
-        sizes = counts(scores)
-        if sizes != {len(index)}:
+        found = without_owners(index, scores)
+        if found is not None:
             raise ValueError(
-                f"a batch should hold {len(index)} examples, its scores are for {sorted(sizes)}: a collate_fn that "
+                f"{found}: a collate_fn that "
                 'drops examples leaves scores without owners; keep them, or take method="el2n", which makes a pass of '
                 "its own"
             )

@@ -56,9 +56,10 @@ def attach(
     would; a scheduler of your own needs the number of optimizer steps, which is logged then.  Checkpoints hold the
     pruning state, and ``resume_from_checkpoint`` goes on exactly.  Logged as ``prune/*`` at each new cycle.
 
-    Where epochs differ in size every optimizer step is a whole one, and there are at most as many as if the last of
-    each epoch were short.  The last step of a cycle is filled up with examples of the next permutation; no batch holds
-    an example twice.  An epoch smaller than a batch of all processes is one short step, and a warning says so.
+    Where epochs differ in size every optimizer step is a whole one, and there are at most half a percent more than
+    if the last of each epoch were short.  The last step of a cycle is filled up with examples of the next permutation.
+    No batch holds an example twice.  An epoch smaller than a batch of all processes is one short step, and a warning
+    says so.
 
     When training begins one batch is scored, on every process, and its scores are forgotten: what cannot be scored or
     weighted fails before the first step.  A run without scores, or with ``keep_fraction=1.0``, leaves that out.  That

@@ -6,15 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastprune.errors import UsageError
+from fastprune.report.summary import QUALITY, SECONDS
 
 Row = dict[str, Any]
 
-_SECONDS = ("seconds", "total_seconds", "train_seconds", "score_seconds", "select_seconds", "cpu_seconds")
-_QUALITY = ("intent_accuracy", "slot_f1", "exact_match", "train_loss")
-_OTHERS = ("kept", "keep_fraction", "cycle", "churn", "threshold", "examples_seen", "steps", "lr")
-_NUMBERS = frozenset((*_SECONDS, *_QUALITY, *_OTHERS))
+_OTHERS = (
+    "seconds",
+    "train_loss",
+    "kept",
+    "keep_fraction",
+    "cycle",
+    "churn",
+    "threshold",
+    "examples_seen",
+    "steps",
+    "lr",
+)
+_NUMBERS = frozenset((*SECONDS, *QUALITY, *_OTHERS))
 _SUMMARY_NUMBERS = frozenset((*_NUMBERS, "n_seeds", "time_saved", "cpu_saved")) | {
-    f"{name}_std" for name in (*_QUALITY, "total_seconds")
+    f"{name}_std" for name in (*QUALITY, "train_loss", "total_seconds")
 }
 
 

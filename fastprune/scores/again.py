@@ -78,11 +78,13 @@ def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shi
 def _plain(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> bool:
     """Whether these are ordinary CPU tensors and ints, computed with right now."""
     return (
-        type(ignore_index) is int
+        isinstance(logits, Tensor)
+        and isinstance(labels, Tensor)
+        and logits.is_cpu  # before all else: on a GPU nothing here is of use
+        and labels.is_cpu
+        and type(ignore_index) is int
         and type(shift) is int
         and ops.direct(logits, labels)
-        and logits.is_cpu
-        and labels.is_cpu
         and logits.layout is torch.strided
         and labels.layout is torch.strided
         and not (logits.is_nested or labels.is_nested)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plateau_cases import rows as plateau_rows
+from tensors_without_data import freed, freed_view
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastprune
@@ -44,18 +45,6 @@ USES = {
     "features": {"grand"},
     "probabilities": {"soft", "soft loss", "multi_label"},
 }
-
-
-def freed(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.clone()
-    tensor.untyped_storage().resize_(0)
-    return tensor
-
-
-def freed_view(tensor: torch.Tensor) -> torch.Tensor:
-    view = torch.cat([tensor, tensor])[len(tensor) :]
-    view.untyped_storage().resize_(0)
-    return view
 
 
 def cut(tensor: torch.Tensor) -> torch.Tensor:
