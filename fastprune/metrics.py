@@ -46,7 +46,7 @@ def metrics_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
     """The metrics of a task, the deciding one first.
 
     Args:
-        n_labels: of classes; two classes have an F1, that of the second.
+        n_labels: of classes; two classes have an F1, that of `TextData.positive`.
 
     >>> metrics_of("classification", 2)
     ('accuracy', 'f1', 'macro_f1', 'matthews')
@@ -71,14 +71,14 @@ def evaluate(
     *,
     labels: tuple[Sequence[Label], Sequence[Label]] | None = None,
     tags: tuple[Tags, Tags] | None = None,
-    label_names: Sequence[str] = (),
+    positive: str | None = None,
 ) -> dict[str, float]:
     """The values of ``metrics``, in their order.
 
     Args:
         labels: (predicted, true), one an example; None without such a label.
         tags: (predicted, true) BIO tags, one a word; None without tags.
-        label_names: the classes of training, sorted; ``f1`` is that of the last.
+        positive: the class whose F1 is ``f1``.
 
     Raises:
         ValueError: lists are empty or differ in length, or a metric needs what is not given.
@@ -100,7 +100,7 @@ def evaluate(
         elif name == "tag_accuracy":
             found[name] = tag_accuracy(*_given(tags, name))
         else:
-            found[name] = _OF_LABELS[name](*_given(labels, name), label_names)
+            found[name] = _OF_LABELS[name](*_given(labels, name), positive)
     return found
 
 
@@ -156,32 +156,31 @@ def exact_match(
     return sum(right) / len(right)
 
 
-def _accuracy(predicted: Sequence[Label], gold: Sequence[Label], _: Sequence[str]) -> float:
+def _accuracy(predicted: Sequence[Label], gold: Sequence[Label], _: str | None) -> float:
     return exact_match((predicted, gold))
 
 
 def _f1(average: str) -> Callable[..., float]:
-    def value(predicted: Sequence[Label], gold: Sequence[Label], label_names: Sequence[str]) -> float:
+    def value(predicted: Sequence[Label], gold: Sequence[Label], positive: str | None) -> float:
         from sklearn.metrics import f1_score
 
-        names = sorted({name for label in (*predicted, *gold) for name in _as_tuple(label)} | set(label_names))
-        if average == "binary":  # of the positive class alone, whatever else a file may hold
-            names, how = [label_names[-1]], "macro"
-        else:
-            how = average
+        if average == "binary" and positive is None:
+            raise ValueError("f1 is that of one class: give positive.")
+        names = sorted({name for label in (*predicted, *gold) for name in _as_tuple(label)})
+        names, how = ([str(positive)], "macro") if average == "binary" else (names, average)
         return float(f1_score(_matrix(gold, names), _matrix(predicted, names), average=how, zero_division=0))
 
     return value
 
 
-def _matthews(predicted: Sequence[Label], gold: Sequence[Label], _: Sequence[str]) -> float:
+def _matthews(predicted: Sequence[Label], gold: Sequence[Label], _: str | None) -> float:
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef([str(label) for label in gold], [str(label) for label in predicted]))
 
 
 def _correlation(name: str) -> Callable[..., float]:
-    def value(predicted: Sequence[Label], gold: Sequence[Label], _: Sequence[str]) -> float:
+    def value(predicted: Sequence[Label], gold: Sequence[Label], _: str | None) -> float:
         import numpy as np
         from scipy import stats
 

@@ -91,7 +91,8 @@ class TextData:
         reported: names of the held-out splits that tables report, the deciding one first.
         unlabelled: other splits without labels by name, for predictions.
         metrics: names in `fastprune.metrics`, the deciding one first.
-        label_names: classes seen in train, sorted; None for numbers and tags alone.
+        label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
+        positive: the class whose F1 is the metric ``f1``; None but for two classes.
         tag_names: tags seen in train, "O" first, then sorted; None without tags.
         unseen: what held-out splits have and train has not, which no model can get right:
             ``{"label": {class: examples}, "tag": {tag: words}}``, counted over all of them.
@@ -108,6 +109,7 @@ class TextData:
     unlabelled: Mapping[str, Split]
     metrics: tuple[str, ...]
     label_names: list[str] | None
+    positive: str | None
     tag_names: list[str] | None
     unseen: dict[str, dict[str, int]]
     fingerprint: str
@@ -147,7 +149,15 @@ class TextData:
         return self._rebuilt(self.train.select(indices), self.held_out, self.unlabelled)
 
     def _rebuilt(self, train: Split, held_out: Mapping[str, Split], unlabelled: Mapping[str, Split]) -> TextData:
-        new = build(self.name, train, held_out, unlabelled=unlabelled, metrics=self.metrics, reported=self.reported)
+        new = build(
+            self.name,
+            train,
+            held_out,
+            unlabelled=unlabelled,
+            metrics=self.metrics,
+            reported=self.reported,
+            positive=self.positive,
+        )
         return replace(new, notes=self.notes, source=self.source)
 
 
@@ -159,6 +169,7 @@ def build(
     unlabelled: Mapping[str, Split] | None = None,
     metrics: Sequence[str] = (),
     reported: Sequence[str] = (),
+    positive: str | None = None,
 ) -> TextData:
     """Check the splits against one another and derive the rest.
 
@@ -167,6 +178,7 @@ def build(
         unlabelled: splits without labels by name.
         metrics: names in `fastprune.metrics`, the deciding one first; by default those of the task.
         reported: names in ``held_out``, in place of the rule above.
+        positive: of two classes the one whose F1 counts; by default the last.
 
     Raises:
         UsageError: an empty split, columns of different lengths, an empty text or class, a number that is not finite,
@@ -186,7 +198,7 @@ def build(
     unseen, label_names, tag_names = {}, None, None
     if train.kind in ("classification", "multi-label", "joint"):
         seen = set(_classes(train))
-        label_names = sorted(seen)
+        label_names = sorted(seen, key=_by_size if all(map(_is_whole, seen)) else None)
         unseen["label"] = _unseen((label for split in held_out.values() for label in _classes(split)), seen)
     if train.tags is not None:
         tags = {tag for row in train.tags for tag in row}
@@ -203,6 +215,7 @@ def build(
         unlabelled=dict(unlabelled or {}),
         metrics=tuple(metrics) or metrics_of(train.kind, 0 if label_names is None else len(label_names)),
         label_names=label_names,
+        positive=positive or (label_names[-1] if label_names and len(label_names) == 2 else None),
         tag_names=tag_names,
         unseen=unseen,
         fingerprint=fingerprint(train),
@@ -250,6 +263,14 @@ def identity_of(data: TextData) -> str:
 
 def _draw(n: int, k: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(n), k))
+
+
+def _is_whole(label: str) -> bool:
+    return label.removeprefix("-").isdecimal() and len(label) < 19
+
+
+def _by_size(label: str) -> tuple[int, str]:
+    return int(label), label
 
 
 def _as_texts(label: Label) -> list[str]:
