@@ -112,7 +112,8 @@ def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, di
     names = sorted({name for label in (*predicted, *gold) for name in _as_tuple(label)})
     from sklearn.metrics import precision_recall_fscore_support
 
-    table = precision_recall_fscore_support(_matrix(gold, names), _matrix(predicted, names), zero_division=0)
+    both = (_matrix(gold, names), _matrix(predicted, names))
+    table = precision_recall_fscore_support(*both, labels=range(len(names)), zero_division=0)
     keys = ("precision", "recall", "f1", "support")
     return {name: {key: float(table[k][i]) for k, key in enumerate(keys)} for i, name in enumerate(names)}
 
@@ -166,9 +167,12 @@ def _f1(average: str) -> Callable[..., float]:
 
         if average == "binary" and positive is None:
             raise ValueError("f1 is that of one class: give positive.")
+        if average == "binary":
+            of_it = ([label == positive for label in gold], [label == positive for label in predicted])
+            return float(f1_score(*of_it, zero_division=0))
         names = sorted({name for label in (*predicted, *gold) for name in _as_tuple(label)})
-        names, how = ([str(positive)], "macro") if average == "binary" else (names, average)
-        return float(f1_score(_matrix(gold, names), _matrix(predicted, names), average=how, zero_division=0))
+        both = (_matrix(gold, names), _matrix(predicted, names))
+        return float(f1_score(*both, labels=range(len(names)), average=average, zero_division=0))
 
     return value
 
@@ -209,7 +213,8 @@ def _matrix(labels: Sequence[Label], names: Sequence[str]) -> Any:
     import numpy as np
 
     place = {name: i for i, name in enumerate(names)}
-    matrix = np.zeros((len(labels), len(names)), dtype=np.int8)
+    # One column more than there are classes: scikit-learn takes a single column for the two classes 0 and 1.
+    matrix = np.zeros((len(labels), len(names) + 1), dtype=np.int8)
     for row, label in enumerate(labels):
         for name in _as_tuple(label):
             if name in place:
