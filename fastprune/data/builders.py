@@ -6,10 +6,12 @@ never used, and the cache is a temporary folder.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from fastprune.data.table import Cell, Table, line_numbers
 from fastprune.errors import UsageError
 
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (*DELIMITED, *JSON, ".parquet")
@@ -54,12 +57,19 @@ def read_table(
     if not path.is_file():
         raise UsageError(f"{path}: no such file: check the path or add the file.")
     try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise UsageError(
+            f"--encoding {encoding} is unknown: choose one that Python knows, such as utf-8 or latin-1."
+        ) from None
+    try:
         if kind in DELIMITED:
             return _delimited(path, DELIMITED[kind], encoding, header)
         if kind in JSON:
             return _json(path, encoding)
-        return table_of(_load("parquet", path), str(path))
-    except (OSError, UnicodeError, EOFError, LookupError) as error:
+        with _explained(path, lambda: None):
+            return table_of(_load("parquet", path), str(path))
+    except (OSError, UnicodeError, EOFError) as error:
         raise _unreadable(path, error, encoding) from error
 
 
@@ -118,7 +128,13 @@ def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] 
     return Table(table.where, table.columns, {}, _lines_of(path, separator, quoting, encoding, header is None))
 
 
+DEEPEST = 64
+"""JSON nested more deeply is refused before the builder sees it, whose parser it would crash."""
+
+
 def _json(path: Path, encoding: str) -> Table:
+    if (line := _too_deep(path, encoding)) is not None:
+        raise UsageError(f"{path}, line {line}: nested more than {DEEPEST} deep: write one flat object for each example.")
     with _explained(path, lambda: _bad_json(path, encoding)):
         table = table_of(_load("json", path, encoding=encoding), str(path))
     return Table(table.where, table.columns, table.classes, line_numbers() if kind_of(path) != ".json" else table.line_of)
@@ -151,10 +167,29 @@ def _explained(path: Path, find: Any) -> Iterator[None]:
         raise
     except Exception as error:  # the builders' own errors, of many classes
         cause = error.__cause__ or error
-        if isinstance(cause, OSError | UnicodeError) or "corresponds to no data" in str(error):
-            raise _unreadable(path, cause, "") from error
+        empty = "corresponds to no data" in str(error) or isinstance(cause, IndexError | StopIteration)
+        if isinstance(cause, OSError | UnicodeError) or empty:
+            raise _unreadable(path, ValueError() if empty else cause, "") from error
         reason = find() or str(cause).splitlines()[0].rstrip(".")
         raise UsageError(f"{path}{reason if reason.startswith(',') else f': {reason}'}: mend or remove it.") from error
+
+
+def _too_deep(path: Path, encoding: str) -> int | None:
+    """The line at which more than `DEEPEST` brackets are open; None if there is none.
+
+    Brackets in texts count, until a file has that many; then texts are taken out.
+    """
+    import numpy as np
+
+    with open_text(path, encoding) as file:
+        text = file.read()
+    for exact in (False, True):
+        letters = np.frombuffer((_STRING.sub('""', text) if exact else text).encode("utf-8", "replace"), np.uint8)
+        opened = np.isin(letters, (ord("["), ord("{"))).astype(np.int64) - np.isin(letters, (ord("]"), ord("}")))
+        deep = np.flatnonzero(opened.cumsum() > DEEPEST)
+        if not len(deep):
+            return None
+    return int((letters[: deep[0]] == ord("\n")).sum()) + 1
 
 
 def _bad_line(path: Path, separator: str, quoting: int, encoding: str, width: int) -> str | None:
@@ -173,8 +208,9 @@ def _bad_json(path: Path, encoding: str) -> str | None:
     with open_text(path, encoding) as file:
         text = file.read()
     try:
-        if isinstance(json.loads(text), list):
-            return ": the list holds what is no object with columns"
+        if isinstance(found := json.loads(text), list):
+            bad = next((number for number, row in enumerate(found, start=1) if not isinstance(row, dict)), None)
+            return f": element {bad} of the list is not a JSON object; write {{column: value}} each"
         return None
     except (ValueError, RecursionError) as error:
         if kind_of(path) == ".json" and text.lstrip()[:1] == "[":
@@ -207,8 +243,6 @@ def _unreadable(path: Path, error: BaseException, encoding: str) -> UsageError:
     if isinstance(error, UnicodeError):
         named = "UTF-8" if encoding in ("", ENCODING) else encoding
         return UsageError(f"{path}: not {named} text: save it as UTF-8, or say its --encoding, such as latin-1.")
-    if isinstance(error, LookupError):
-        return UsageError(f"--encoding {encoding} is unknown: choose one that Python knows, such as utf-8 or latin-1.")
     if isinstance(error, ValueError) or not str(error):
         return UsageError(f"{path}: no rows in it: give a file with at least one example.")
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from fastprune.data.builders import kind_of
 from fastprune.data.columns import Columns, Wanted, find_columns
 from fastprune.data.examples import Read, kind_in, read_split
 from fastprune.data.glue import PREFIX, GlueTask, glue_task
 from fastprune.data.holdout import SHARE, hold_out
 from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.keep import keep_rows
-from fastprune.data.source import Source, Tables, open_tables, split_files
+from fastprune.data.source import Source, Tables, open_tables
 from fastprune.data.table import Table
 from fastprune.data.types import Kind, Split, TextData, build
 from fastprune.errors import UsageError
-from fastprune.metrics import deciding_first, metrics_of
+from fastprune.metrics import deciding_first
 
 TASKS = (*get_args(Kind), "pair")
 HELD_OUT = "test"
@@ -44,7 +43,8 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
     if source.packaged:
         data = load_home_assistant()
     else:
-        data = _with_held_out(*_read_all(source), source, seed)
+        glue = _glue(source)
+        data = _arranged(_read_all(source, glue), source, glue, seed)
     if source.metric is not None:
         data = replace(data, metrics=deciding_first(data.metrics, source.metric.replace("-", "_")))
     if source.keep is not None:
@@ -100,17 +100,15 @@ def files_of(source: Source) -> list[Path]:
     return found
 
 
-def train_file(source: Source) -> Path | None:
-    """The one file whose rows the training rows are; None where there is no such file."""
-    if source.train_file is not None:
-        return Path(source.train_file).expanduser()
-    path = Path(source.data or "").expanduser()
-    if source.data is None or not path.exists():
-        return None
-    if path.is_file():
-        return path if kind_of(path) != ".json" or source.task != "clinc150" else None
-    files = split_files(path).get("train", [])
-    return files[0] if len(files) == 1 else None
+@dataclass(frozen=True)
+class _AsRead:
+    """Every split of the data as it was read, before one is held out."""
+
+    name: str
+    file: str
+    kind: Kind
+    reads: Mapping[str, Read]
+    notes: tuple[str, ...]
 
 
 def _check(source: Source) -> None:
@@ -140,8 +138,7 @@ def _columns(table: Table, source: Source, glue: GlueTask | None) -> Columns:
     return found
 
 
-def _read_all(source: Source) -> tuple[str, dict[str, Read], TextDataDraft]:
-    glue = _glue(source)
+def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
     name, tables = open_tables(source)
     if "train" not in tables:
         raise UsageError(f"{source.data or name}: no training split, only {', '.join(tables)}: name it in --train-file.")
@@ -162,14 +159,7 @@ def _read_all(source: Source) -> tuple[str, dict[str, Read], TextDataDraft]:
             theirs = _columns(table, source, glue)
             reads[role] = read_split(table, replace(theirs, pair=theirs.pair if columns.pair else None), kind)
     found = (read.note(tables[role].where) for role, read in reads.items())
-    return name, reads, TextDataDraft(kind, glue, (*notes, *(note for note in found if note is not None)))
-
-
-class TextDataDraft:
-    """What is known of the data before their splits are arranged."""
-
-    def __init__(self, kind: Kind, glue: GlueTask | None, notes: tuple[str, ...]) -> None:
-        self.kind, self.glue, self.notes = kind, glue, notes
+    return _AsRead(name, train.where, kind, reads, (*notes, *(note for note in found if note is not None)))
 
 
 def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None) -> tuple[Kind, tuple[str, ...]]:
@@ -185,31 +175,28 @@ def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None)
     return guess.kind, (f"taken for {guess.kind}, because {guess.why}; --task {other} if it is not",)
 
 
-def _with_held_out(name: str, reads: Mapping[str, Read], draft: TextDataDraft, source: Source, seed: int) -> TextData:
-    train, notes = reads["train"].split, list(draft.notes)
+def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) -> TextData:
+    name, reads, kind = found.name, found.reads, found.kind
+    train, notes = reads["train"].split, list(found.notes)
     held_out = {role: read.split for role, read in reads.items() if role != "train" and not read.split.unlabelled}
     unlabelled = {role: read.split for role, read in reads.items() if read.split.unlabelled}
-    if not held_out:
-        n = len(train)
-        train, test = hold_out(train, seed, source.data or name)
-        held_out = {HELD_OUT: test}
-        how = "of each tenth of the numbers" if draft.kind == "regression" else "of each class"
-        how = "" if draft.kind == "tokens" else f", about {SHARE:.0%} {how}"
-        notes.append(f"no labelled test split: {len(test)} of {n} training rows are held out for one{how} (seed {seed})")
-    glue = draft.glue
     classes = {str(label) for label in train.labels or () if not isinstance(label, tuple)}
-    positive = None if glue is None else next((label for label in glue.positive if label in classes), None)
-    metrics = metrics_of(draft.kind) if glue is None else glue.metrics
-    if draft.kind in ("classification", "joint") and len(classes) < 2:
+    if kind == "classification" and len(classes) < 2:
         raise UsageError(
             f"{source.data or name}: only one class, {next(iter(classes))!r}, is in the training rows: "
             "choose another --label-column (a label of -1 counts as none)."
         )
-    data = build(
-        name, train, held_out, unlabelled=unlabelled, metrics=() if glue is None else metrics, positive=positive
-    )
-    file = train_file(source)
-    return replace(data, notes=tuple(notes), source=None if file is None else str(file))
+    if not held_out:
+        n = len(train)
+        train, test = hold_out(train, seed, source.data or name)
+        held_out = {HELD_OUT: test}
+        how = "of each tenth of the numbers" if kind == "regression" else "of each class"
+        how = "" if kind == "tokens" else f", about {SHARE:.0%} {how}"
+        notes.append(f"no labelled test split: {len(test)} of {n} training rows are held out for one{how} (seed {seed})")
+    positive = None if glue is None else next((label for label in glue.positive if label in classes), None)
+    metrics = () if glue is None else glue.metrics
+    data = build(name, train, held_out, unlabelled=unlabelled, metrics=metrics, positive=positive)
+    return replace(data, notes=tuple(notes), source=found.file if Path(found.file).is_file() else None)
 
 
 def _usual_split(tables: Tables, *, labels_needed: bool) -> str:
