@@ -17,7 +17,18 @@ PAIRS = (
     ("#1 string", "#2 string"),
 )
 TEXTS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
-LABELS = ("label", "labels", "target", "intent", "sentiment", "category", "class", "gold_label", "is_duplicate", "quality")
+LABELS = (
+    "label",
+    "labels",
+    "target",
+    "intent",
+    "sentiment",
+    "category",
+    "class",
+    "gold_label",
+    "is_duplicate",
+    "quality",
+)
 TAGS = ("tags", "ner_tags", "slots", "slot_tags", "bio_tags")
 IDS = ("id", "idx", "guid", "slurp_id")
 SPLITS = ("split", "partition")

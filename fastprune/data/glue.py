@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastprune.data.builders import open_text, read_table
+from fastprune.data.builders import read_table
 from fastprune.data.columns import Wanted
 from fastprune.data.splits import role_of
 from fastprune.data.table import Table
+from fastprune.data.text import open_text
 from fastprune.data.types import Kind
 from fastprune.errors import UsageError
 
@@ -47,7 +48,9 @@ class GlueTask:
 
 BOTH = ("f1", "accuracy", "macro_f1")
 TASKS: Mapping[str, GlueTask] = {
-    "cola": GlueTask("CoLA", "sentence", "label", ("matthews", "accuracy"), header=("source", "label", "mark", "sentence")),
+    "cola": GlueTask(
+        "CoLA", "sentence", "label", ("matthews", "accuracy"), header=("source", "label", "mark", "sentence")
+    ),
     "sst2": GlueTask("SST-2", "sentence", "label"),
     "mrpc": GlueTask("MRPC", "#1 String", "Quality", BOTH, pair="#2 String", positive=("1", "equivalent")),
     "qqp": GlueTask("QQP", "question1", "is_duplicate", BOTH, pair="question2", positive=("1", "duplicate")),
@@ -86,7 +89,9 @@ def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
         table = read_table(path, kind=".tsv", header=_header(path, task))
         splits[role] = table if role not in splits else _joined(splits[role], table)
     if "train" not in splits:
-        raise UsageError(f"{folder}: no train.tsv of {task.folder} in it: give the folder that GLUE calls {task.folder}.")
+        raise UsageError(
+            f"{folder}: no train.tsv of {task.folder} in it: give the folder that GLUE calls {task.folder}."
+        )
     return splits
 
 

@@ -33,9 +33,9 @@ def hold_out(split: Split, seed: int, where: str) -> tuple[Split, Split]:
     # reach the test split in proportion to what they add up to.  The last of each stays in train.
     line: list[list[int]] = []
     for name in sorted(strata, key=repr):
-        members = strata[name]
-        rng.shuffle(members)
-        line += members[:-1]
+        alike = strata[name]
+        rng.shuffle(alike)
+        line += alike[:-1]
     step = round(1 / SHARE)
     test = {i for members in line[rng.randrange(min(step, max(len(line), 1))) :: step] for i in members}
     if not test:

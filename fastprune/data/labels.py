@@ -80,7 +80,9 @@ def read_label(cell: Cell, kind: Kind, where: str) -> Label | None:
         names = cell if isinstance(cell, list) else names_in(cell)
         return tuple(sorted({name.strip() for name in names if name.strip()}))
     if isinstance(cell, list):
-        raise UsageError(f"{where}: the label is a list of {len(cell)}: say --task multi-label, or choose another column.")
+        raise UsageError(
+            f"{where}: the label is a list of {len(cell)}: say --task multi-label, or choose another column."
+        )
     if kind != "regression":
         return cell.strip()
     number = number_of(cell)

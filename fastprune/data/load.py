@@ -85,7 +85,9 @@ def load_rows(
     if pairs and columns.pair is None:
         raise UsageError(f"{table.where}: the model takes two texts: name the column of the second in --pair-column.")
     read = read_split(table, columns, kind, labels_needed=labels_needed)
-    limited = read.split if source.max_train is None else read.split.select(range(min(source.max_train, len(read.split))))
+    limited = (
+        read.split if source.max_train is None else read.split.select(range(min(source.max_train, len(read.split))))
+    )
     note = read.note(table.where)
     return limited, () if note is None else (note,)
 
@@ -141,7 +143,9 @@ def _columns(table: Table, source: Source, glue: GlueTask | None) -> Columns:
 def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
     name, tables = open_tables(source)
     if "train" not in tables:
-        raise UsageError(f"{source.data or name}: no training split, only {', '.join(tables)}: name it in --train-file.")
+        raise UsageError(
+            f"{source.data or name}: no training split, only {', '.join(tables)}: name it in --train-file."
+        )
     train = tables["train"]
     if source.wanted.label is not None and source.wanted.label not in train.columns:
         find_columns(list(train.columns), Wanted(label=source.wanted.label), train.where)
@@ -192,7 +196,9 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
         held_out = {HELD_OUT: test}
         how = "of each tenth of the numbers" if kind == "regression" else "of each class"
         how = "" if kind == "tokens" else f", about {SHARE:.0%} {how}"
-        notes.append(f"no labelled test split: {len(test)} of {n} training rows are held out for one{how} (seed {seed})")
+        notes.append(
+            f"no labelled test split: {len(test)} of {n} training rows are held out for one{how} (seed {seed})"
+        )
     positive = None if glue is None else next((label for label in glue.positive if label in classes), None)
     metrics = () if glue is None else glue.metrics
     data = build(name, train, held_out, unlabelled=unlabelled, metrics=metrics, positive=positive)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastprune.data import forms
-from fastprune.data.builders import SUFFIXES, kind_of, read_table
+from fastprune.data.builders import read_table
 from fastprune.data.columns import Wanted, split_column
 from fastprune.data.forms.annotated import rewritten
 from fastprune.data.forms.lines import read_lines
@@ -16,6 +16,7 @@ from fastprune.data.glue import HUB, PREFIX, glue_task, read_glue
 from fastprune.data.hub import is_saved, load_hub, load_saved
 from fastprune.data.splits import role_of
 from fastprune.data.table import Table
+from fastprune.data.text import SUFFIXES, kind_of
 from fastprune.errors import UsageError
 
 Tables = Mapping[str, Table]
@@ -58,7 +59,11 @@ class Source:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Source:
-        """What `settings` were made of; an unknown name is a UsageError, and ``slots_column`` the older ``tags_column``."""
+        """What `settings` were made of; ``slots_column`` is an older name of ``tags_column``.
+
+        Raises:
+            UsageError: there is a setting that this version does not know.
+        """
         settings = dict(settings)
         if "slots_column" in settings:
             settings["tags_column"] = settings.pop("slots_column")
@@ -99,7 +104,9 @@ def open_tables(source: Source) -> tuple[str, Tables]:
     """
     if source.files:
         if source.data is not None:
-            raise UsageError("--data and --train-file, --validation-file or --test-file name data twice: leave one out.")
+            raise UsageError(
+                "--data and --train-file, --validation-file or --test-file name data twice: leave one out."
+            )
         paths = {role: Path(name).expanduser() for role, name in source.files.items()}
         tables = {role: read_file(path, source) for role, path in paths.items()}
         first = next(iter(paths.values()))
@@ -181,6 +188,8 @@ def _parts(table: Table, source: Source) -> Tables:
         if role is None:
             if source.split_column is None:
                 return {"train": table}
-            raise UsageError(f"{table.place(i)}: --split-column {column!r} is {cell!r}: write train, validation or test.")
+            raise UsageError(
+                f"{table.place(i)}: --split-column {column!r} is {cell!r}: write train, validation or test."
+            )
         rows.setdefault(role, []).append(i)
     return {role: table.rows(chosen) for role, chosen in rows.items()}

@@ -52,9 +52,7 @@ class Split:
         def of(column):  # type: ignore[no-untyped-def]
             return None if column is None else [column[i] for i in indices]
 
-        return Split(
-            of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids)
-        )
+        return Split(of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids))
 
     @property
     def row_numbers(self) -> Sequence[int]:

@@ -62,7 +62,9 @@ def _banking(folder: Path) -> Source:
 
 def _trec(folder: Path) -> Source:
     for seed, name in enumerate(("train_5500.label", "TREC_10.label")):
-        lines = (f"{('DESC:manner', 'NUM:count', 'HUM:ind')[i % 3]} {text} ?\n" for i, text in enumerate(texts(seed=seed)))
+        lines = (
+            f"{('DESC:manner', 'NUM:count', 'HUM:ind')[i % 3]} {text} ?\n" for i, text in enumerate(texts(seed=seed))
+        )
         (folder / name).write_text("".join(lines))
     return Source(train_file=str(folder / "train_5500.label"), test_file=str(folder / "TREC_10.label"))
 
@@ -70,7 +72,8 @@ def _trec(folder: Path) -> Source:
 def _massive(folder: Path) -> Source:
     rows = [
         {"id": str(i), "locale": "en-US", "partition": ("train", "train", "dev", "test")[i % 4], "scenario": "s",
-         "intent": f"alarm_{i // 4 % 2}", "utt": text, "annot_utt": f"[what : {text.split()[0]}] {text.split(None, 1)[1]}"}
+         "intent": f"alarm_{i // 4 % 2}", "utt": text,
+         "annot_utt": f"[what : {text.split()[0]}] {text.split(None, 1)[1]}"}
         for i, text in enumerate(texts(4 * N))
     ]  # fmt: skip
     write_json_lines(folder / "en-US.jsonl", rows)
@@ -90,8 +93,14 @@ def _slurp(folder: Path) -> Source:
 
 
 def _clinc(folder: Path) -> Source:
-    found = {role: [[text, f"in_{i % 3}"] for i, text in enumerate(texts(seed=s))] for s, role in enumerate(("train", "val", "test"))}
-    found |= {f"oos_{role}": [[text, "oos"] for text in texts(4, seed=9 + s)] for s, role in enumerate(("train", "val", "test"))}
+    found = {
+        role: [[text, f"in_{i % 3}"] for i, text in enumerate(texts(seed=s))]
+        for s, role in enumerate(("train", "val", "test"))
+    }
+    found |= {
+        f"oos_{role}": [[text, "oos"] for text in texts(4, seed=9 + s)]
+        for s, role in enumerate(("train", "val", "test"))
+    }
     (folder / "data_full.json").write_text(json.dumps(found))
     return Source(data=str(folder / "data_full.json"))
 
@@ -107,7 +116,9 @@ def _conll(folder: Path) -> Source:
 
 def _goemotions(folder: Path) -> Source:
     for seed, role in enumerate(("train", "dev", "test")):
-        rows = [(text, ("1", "0,2", "2", "1,2", "0", "0,1")[i % 6], f"id{i}") for i, text in enumerate(texts(seed=seed))]
+        rows = [
+            (text, ("1", "0,2", "2", "1,2", "0", "0,1")[i % 6], f"id{i}") for i, text in enumerate(texts(seed=seed))
+        ]
         write_rows(folder / f"{role}.tsv", None, rows)
     return Source(data=str(folder), columns=("text", "label", "id"))
 
@@ -122,37 +133,39 @@ def _tweeteval(folder: Path) -> Source:
 
 def _glue(name: str) -> Callable[[Path], Source]:
     def write(folder: Path) -> Source:
-        a, b = texts(seed=1), texts(seed=2)
-        entails = ["entailment" if i % 2 else "not_entailment" for i in range(N)]
-        three = [("entailment", "neutral", "contradiction")[i % 3] for i in range(N)]
-        zero_one = [i % 2 for i in range(N)]
-        labelled = {
-            "cola": (None, [("x", z, "", t) for z, t in zip(zero_one, a, strict=True)]),
-            "sst2": (("sentence", "label"), list(zip(a, zero_one, strict=True))),
-            "mrpc": (("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"), [(z, 1, 2, s, t) for z, s, t in zip(zero_one, a, b, strict=True)]),
-            "qqp": (("id", "qid1", "qid2", "question1", "question2", "is_duplicate"), [(i, 1, 2, s, t, z) for i, (z, s, t) in enumerate(zip(zero_one, a, b, strict=True))]),
-            "stsb": (("index", "genre", "sentence1", "sentence2", "score"), [(i, "g", s, t, f"{i / 7:.3f}") for i, (s, t) in enumerate(zip(a, b, strict=True))]),
-            "mnli": (("index", "sentence1", "sentence2", "label1", "gold_label"), [(i, s, t, y, y) for i, (s, t, y) in enumerate(zip(a, b, three, strict=True))]),
-            "qnli": (("index", "question", "sentence", "label"), [(i, s, t, y) for i, (s, t, y) in enumerate(zip(a, b, entails, strict=True))]),
-            "rte": (("index", "sentence1", "sentence2", "label"), [(i, s, t, y) for i, (s, t, y) in enumerate(zip(a, b, entails, strict=True))]),
-            "wnli": (("index", "sentence1", "sentence2", "label"), [(i, s, t, z) for i, (s, t, z) in enumerate(zip(a, b, zero_one, strict=True))]),
-        }  # fmt: skip
-        header, rows = labelled[name]
-        dev = ("dev_matched", "dev_mismatched") if name == "mnli" else ("dev",)
-        test = ("test_matched", "test_mismatched") if name == "mnli" else ("test",)
-        for role in ("train", *dev):
-            write_rows(folder / f"{role}.tsv", header, rows)
-        unlabelled = ("index", "sentence") if name == "cola" else header[:-1] if name not in ("mrpc", "mnli") else header[1:]
-        unlabelled = ("sentence",) if name == "sst2" else header[:-2] if name == "mnli" else unlabelled
-        cut = {"cola": lambda row: ("0", row[3]), "mrpc": lambda row: row[1:], "mnli": lambda row: row[:-2]}
-        for role in test:
-            write_rows(folder / f"{role}.tsv", unlabelled, [cut.get(name, lambda row: row[:-1])(row) for row in rows])
+        first, second = texts(seed=1), texts(seed=2)
+        labels = {
+            "mnli": [("entailment", "neutral", "contradiction")[i % 3] for i in range(N)],
+            "qnli": [("entailment", "not_entailment")[i % 2] for i in range(N)],
+            "rte": [("entailment", "not_entailment")[i % 2] for i in range(N)],
+            "stsb": [f"{i / 7:.3f}" for i in range(N)],
+        }.get(name, [str(i % 2) for i in range(N)])
+        cells = {"a": first, "b": second, "label": labels, "i": [str(i) for i in range(N)], "": [""] * N}
+        names, columns = GLUE[name]
+        for role in ("train", *(("dev_matched", "dev_mismatched") if name == "mnli" else ("dev",))):
+            header = None if name == "cola" else names
+            write_rows(folder / f"{role}.tsv", header, list(zip(*(cells[column] for column in columns), strict=True)))
+        kept = [k for k, column in enumerate(columns) if column != "label"]
+        for role in ("test_matched", "test_mismatched") if name == "mnli" else ("test",):
+            rows = list(zip(*(cells[columns[k]] for k in kept), strict=True))
+            write_rows(folder / f"{role}.tsv", [names[k] for k in kept], rows)
         return Source(data=str(folder), task=f"glue/{name}")
 
     return write
 
 
-GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli")
+GLUE: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "cola": (("source", "label", "mark", "sentence"), ("i", "label", "", "a")),
+    "sst2": (("sentence", "label"), ("a", "label")),
+    "mrpc": (("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"), ("label", "i", "i", "a", "b")),
+    "qqp": (("id", "qid1", "qid2", "question1", "question2", "is_duplicate"), ("i", "i", "i", "a", "b", "label")),
+    "stsb": (("index", "genre", "sentence1", "sentence2", "score"), ("i", "", "a", "b", "label")),
+    "mnli": (("index", "sentence1", "sentence2", "label1", "gold_label"), ("i", "a", "b", "label", "label")),
+    "qnli": (("index", "question", "sentence", "label"), ("i", "a", "b", "label")),
+    "rte": (("index", "sentence1", "sentence2", "label"), ("i", "a", "b", "label")),
+    "wnli": (("index", "sentence1", "sentence2", "label"), ("i", "a", "b", "label")),
+}
+"""Columns of each task's files, and what is in them: texts a and b, the label, a number, or nothing."""
 FORMS: dict[str, Callable[[Path], Source]] = {
     "SlotGated, joint (ATIS, SNIPS)": lambda folder: _slotgated(folder, tags=True),
     "SlotGated, intents (HWU64)": lambda folder: _slotgated(folder, tags=False),

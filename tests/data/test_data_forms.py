@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from public_forms import FORMS, GLUE, N, write_rows
 
-from fastprune.data import Source, load
+from fastprune.data import load
 from fastprune.errors import UsageError
 
 README = Path(__file__).parents[2] / "README.md"
@@ -100,7 +100,11 @@ def test_a_line_without_its_tag_is_named(tmp_path):
 
 def test_a_table_in_a_txt_file_is_a_table(tmp_path):
     for role in ("train", "test"):
-        write_rows(tmp_path / f"{role}.txt", ("Quality", "#1 ID", "#1 String", "#2 String"), [(i % 2, i, "a b", "c") for i in range(9)])
+        write_rows(
+            tmp_path / f"{role}.txt",
+            ("Quality", "#1 ID", "#1 String", "#2 String"),
+            [(i % 2, i, "a b", "c") for i in range(9)],
+        )
     data = load(str(tmp_path))
     assert data.train.pairs[:1] == ["c"] and data.label_names == ["0", "1"]
 

@@ -64,7 +64,12 @@ def test_tokens_tags_and_pairs(hub):
             "intent": datasets.Value("string"),
         }
     )
-    rows = {"tokens": [["go", "new york"], ["stay"]], "tags": [[0, 1], [0]], "second": ["p", "q"], "intent": ["trip", "no"]}
+    rows = {
+        "tokens": [["go", "new york"], ["stay"]],
+        "tags": [[0, 1], [0]],
+        "second": ["p", "q"],
+        "intent": ["trip", "no"],
+    }
     split = datasets.Dataset.from_dict(rows, features=features)
     hub({"train": split, "test": split})
     data = load(Source(data="trips", pair_column="second"))

@@ -43,7 +43,10 @@ def test_a_column_may_say_the_split(tmp_path):
     rows = [(f"t{i}", i % 2, ("train", "train", "dev", "test")[i % 4]) for i in range(40)]
     path = write_csv(tmp_path / "all.csv", rows, ("text", "label", "fold"))
     data = load(Source(data=path, split_column="fold"))
-    assert len(data.train) == 20 and {name: len(split) for name, split in data.held_out.items()} == {"validation": 10, "test": 10}
+    assert len(data.train) == 20 and {name: len(split) for name, split in data.held_out.items()} == {
+        "validation": 10,
+        "test": 10,
+    }
     assert data.train.row_numbers[:4] == [0, 1, 2, 3]  # in the table of the split
 
 
@@ -69,9 +72,14 @@ def test_numbers_are_held_out_by_quantile(tmp_path):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz")), min_size=30, max_size=120), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz")), min_size=30, max_size=120),
+    st.integers(0, 9),
+)
 def test_no_held_out_text_is_trained_on(pairs, seed):
-    split = Split([text * 3 if i % 3 else text.upper() * 3 for i, (text, _) in enumerate(pairs)], [label for _, label in pairs])
+    split = Split(
+        [text * 3 if i % 3 else text.upper() * 3 for i, (text, _) in enumerate(pairs)], [label for _, label in pairs]
+    )
     try:
         train, test = hold_out(split, seed, "x")
     except UsageError:
@@ -115,8 +123,15 @@ def test_keep_trains_on_the_rows_of_a_file(tmp_path):
     assert small.train.rows == kept and small.test == data.test
     assert "5 of 90 training examples are trained on; 1 rows of the file are held out" in small.notes[-1]
     write_csv(tmp_path / "index.csv", [(0, 1.0), (2, 1.0)], ("index", "score"))
-    assert load(Source(data=path, keep=str(tmp_path / "index.csv"))).train.rows == [data.train.rows[0], data.train.rows[2]]
-    for bad, why in (([(9_999, 1.0)], "is not in the training data"), ([("x", 1.0)], "whole numbers"), ([(held, 1.0)], "none of its 1 rows")):
+    assert load(Source(data=path, keep=str(tmp_path / "index.csv"))).train.rows == [
+        data.train.rows[0],
+        data.train.rows[2],
+    ]
+    for bad, why in (
+        ([(9_999, 1.0)], "is not in the training data"),
+        ([("x", 1.0)], "whole numbers"),
+        ([(held, 1.0)], "none of its 1 rows"),
+    ):
         write_csv(tmp_path / "bad.csv", bad, ("row", "score"))
         with pytest.raises(UsageError, match=why):
             load(Source(data=path, keep=str(tmp_path / "bad.csv")))

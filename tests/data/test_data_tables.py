@@ -8,10 +8,26 @@ import zipfile
 import pytest
 
 from fastprune.data import Source, load, load_rows
-from fastprune.data.builders import kind_of, read_table
+from fastprune.data.builders import read_table
+from fastprune.data.text import kind_of
 from fastprune.errors import UsageError
 
-ODD = ["NA", "null", "nan", "007", "01", "1.0", "None", "-1", "2020-01-01", "true", " spaced ", "1e5", "#N/A", "\u2028x"]
+ODD = [
+    "NA",
+    "null",
+    "nan",
+    "007",
+    "01",
+    "1.0",
+    "None",
+    "-1",
+    "2020-01-01",
+    "true",
+    " spaced ",
+    "1e5",
+    "#N/A",
+    "\u2028x",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +66,9 @@ def write(path, cells):
         path.write_text(text)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.tsv.zip"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.tsv.zip"]
+)
 def test_cells_stay_the_texts_they_are(tmp_path, name):
     write(tmp_path / name, ODD)
     table = read_table(tmp_path / name)
@@ -61,7 +79,8 @@ def test_cells_stay_the_texts_they_are(tmp_path, name):
 def test_quotes_line_ends_and_long_cells(tmp_path):
     long = "x" * 200_000
     (tmp_path / "a.csv").write_bytes(
-        b'\xef\xbb\xbftext,label\r\n"say ""hi"", you",a\r\n"two\nlines",b\r\n\r\ncaf\xc3\xa9 ,a\r\n' + f'"{long}",b\n'.encode()
+        b'\xef\xbb\xbftext,label\r\n"say ""hi"", you",a\r\n"two\nlines",b\r\n\r\ncaf\xc3\xa9 ,a\r\n'
+        + f'"{long}",b\n'.encode()
     )
     columns = read_table(tmp_path / "a.csv").columns
     assert columns["text"] == ['say "hi", you', "two\nlines", "caf\u00e9 ", long]
@@ -102,7 +121,8 @@ def test_files_without_a_header_and_in_other_encodings(tmp_path):
         ("a.jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', ["line 2", "not JSON"]),
         ("a.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n", ["line 1"]),
         ("a.json", '[{"text": "a"},\n {"text": ]', ["line 2", "not JSON"]),
-        ("a.json", "[1, 2]", ["element 1 of the list is not a JSON object"]),
+        ("a.json", "[1, 2]", ["no column has a usual name of a label"]),
+        ("a.json", "{}", ["no rows"]),
         ("a.jsonl", "", ["no rows"]),
         ("a.parquet", "no parquet", ["a.parquet"]),
         ("a.csv.gz", "not packed", ["a.csv.gz", "cannot be read"]),

@@ -32,7 +32,9 @@ def read(path: Path) -> Mapping[str, Table]:
         if _labels(file).is_file():
             labels = [names.get(label.strip(), label.strip()) for label in lines_of(_labels(file))]
             if len(labels) != len(texts):
-                raise UsageError(f"{_labels(file)}: {len(labels)} lines, but {file} has {len(texts)}: give one per text.")
+                raise UsageError(
+                    f"{_labels(file)}: {len(labels)} lines, but {file} has {len(texts)}: give one per text."
+                )
             columns["label"] = labels
         splits[role_of(file.name) or file.name] = Table(str(file), columns, {}, line_numbers())
     return splits

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastprune.data.builders import open_text, read_table
+from fastprune.data.builders import read_table
 from fastprune.data.table import Cell, Table, line_numbers
+from fastprune.data.text import open_text
 from fastprune.errors import UsageError
 
 _TAG = re.compile(r"O|[BIESLU]-.+")
