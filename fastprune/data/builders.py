@@ -49,7 +49,7 @@ def read_table(
             return _json(path, encoding)
         with explained(path, lambda: None):
             return table_of(_load("parquet", path), str(path))
-    except (OSError, UnicodeError, EOFError) as error:
+    except (OSError, UnicodeError) as error:
         raise unreadable(path, error, encoding) from error
 
 

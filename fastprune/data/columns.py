@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastprune.errors import UsageError
@@ -32,6 +32,8 @@ LABELS = (
 TAGS = ("tags", "ner_tags", "slots", "slot_tags", "bio_tags")
 IDS = ("id", "idx", "guid", "slurp_id")
 SPLITS = ("split", "partition")
+LONGEST, MOST = 40, 20
+"""How much of a name, and how many names, a message shows."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
     for option, name in (("text", wanted.text), ("label", wanted.label), ("pair", wanted.pair), ("tags", wanted.tags),
                          ("id", wanted.id)):  # fmt: skip
         if name is not None and name not in names:
-            raise UsageError(f"{where}: no column --{option}-column {name!r}: choose one of {_listing(names)}.")
+            raise UsageError(f"{where}: no column --{option}-column {name!r}: choose one of {listing(names)}.")
     text, pair = wanted.text, wanted.pair
     usual = {name.lower(): name for name in names}
     if text is None and pair is None:
@@ -77,7 +79,7 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
     if text is None:
         raise UsageError(
             f"{where}: no column has a usual name of a text ({', '.join(TEXTS[:5])}, …): set --text-column to one of "
-            f"{_listing(names)}, or name the columns of a file without header in --columns."
+            f"{listing(names)}, or name the columns of a file without header in --columns."
         )
     return Columns(
         text=text,
@@ -95,7 +97,7 @@ def split_column(names: Sequence[str], wanted: str | None, where: str) -> str | 
         UsageError: the named one is not there.
     """
     if wanted is not None and wanted not in names:
-        raise UsageError(f"{where}: no column --split-column {wanted!r}: choose one of {_listing(names)}.")
+        raise UsageError(f"{where}: no column --split-column {wanted!r}: choose one of {listing(names)}.")
     return wanted or next((name for name in names if name.lower() in SPLITS), None)
 
 
@@ -109,5 +111,11 @@ def _one(names: Sequence[str], usual: Sequence[str], taken: set[str | None], wha
     return found[0] if found else None
 
 
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+def listing(names: Iterable[str]) -> str:
+    """The first names, each cut to a length that fits a message.
+
+    >>> listing(["a", "b" * 50])
+    "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"
+    """
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    return ", ".join(map(repr, shown[:MOST])) + (", …" if len(shown) > MOST else "")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastprune.data.columns import Columns
+from fastprune.data.columns import Columns, listing
 from fastprune.data.labels import Guess, guess_kind, is_withheld, minus_one_is_nothing, read_label, same_numbers
 from fastprune.data.table import Cell, Table
 from fastprune.data.types import Kind, Label, Split, check_tags, clean_text
@@ -43,7 +43,7 @@ def kind_in(table: Table, columns: Columns) -> Guess:
     if columns.label is None:
         raise UsageError(
             f"{table.where}: no column has a usual name of a label: set --label-column, or --tags-column, to one of "
-            f"{', '.join(map(repr, table.columns))}."
+            f"{listing(table.columns)}."
         )
     cells = table.columns[columns.label]
     nothing = minus_one_is_nothing(cells)

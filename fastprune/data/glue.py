@@ -99,7 +99,7 @@ def _header(path: Path, task: GlueTask) -> tuple[str, ...] | None:
     """Names for the columns if the first line has none."""
     if not task.header:
         return None
-    with open_text(path) as file:
+    with open_text(path, "latin-1") as file:  # which decodes everything; what is no UTF-8 is said by who reads it
         return None if task.text in file.readline().rstrip("\r\n").split("\t") else task.header
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastprune.data.table import Cell
 from fastprune.data.types import Kind, Label
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 UNLABELLED = "-1"
 """What public data sets write for a label that is withheld."""
@@ -87,7 +87,7 @@ def read_label(cell: Cell, kind: Kind, where: str) -> Label | None:
         return cell.strip()
     number = number_of(cell)
     if number is None:
-        raise UsageError(f"{where}: the label {cell!r} is no number: mend it, or say --task classification.")
+        raise UsageError(f"{where}: the label {shown(cell)} is no number: mend it, or say --task classification.")
     return number
 
 

@@ -16,7 +16,7 @@ from fastprune.data.keep import keep_rows
 from fastprune.data.source import Source, Tables, open_tables
 from fastprune.data.table import Table
 from fastprune.data.types import Kind, Split, TextData, build
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 from fastprune.metrics import deciding_first
 
 TASKS = (*get_args(Kind), "pair")
@@ -187,7 +187,7 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
     classes = {str(label) for label in train.labels or () if not isinstance(label, tuple)}
     if kind == "classification" and len(classes) < 2:
         raise UsageError(
-            f"{source.data or name}: only one class, {next(iter(classes))!r}, is in the training rows: "
+            f"{source.data or name}: only one class, {shown(next(iter(classes)))}, is in the training rows: "
             "choose another --label-column (a label of -1 counts as none)."
         )
     if not held_out:

@@ -17,7 +17,7 @@ from fastprune.data.hub import is_saved, load_hub, load_saved
 from fastprune.data.splits import role_of
 from fastprune.data.table import Table
 from fastprune.data.text import SUFFIXES, kind_of
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 Tables = Mapping[str, Table]
 NOT_DATA = (".md", ".html", ".htm", ".png", ".pdf", ".py", ".arrow", ".lock", ".bin", ".safetensors", ".pt")
@@ -189,7 +189,7 @@ def _parts(table: Table, source: Source) -> Tables:
             if source.split_column is None:
                 return {"train": table}
             raise UsageError(
-                f"{table.place(i)}: --split-column {column!r} is {cell!r}: write train, validation or test."
+                f"{table.place(i)}: --split-column {column!r} is {shown(cell)}: write train, validation or test."
             )
         rows.setdefault(role, []).append(i)
     return {role: table.rows(chosen) for role, chosen in rows.items()}

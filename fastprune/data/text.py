@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ENCODING = "utf-8-sig"
 """UTF-8, with or without a byte-order mark."""
@@ -27,11 +31,22 @@ def kind_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def open_text(path: Path, encoding: str | None = None) -> Any:
-    """The file as text, unpacked by its suffix; line ends stay as they are."""
+@contextmanager
+def open_text(path: Path, encoding: str | None = None) -> Iterator[TextIO]:
+    """The file as text, unpacked by its suffix; line ends stay as they are.
+
+    Raises:
+        OSError: it cannot be read, or not unpacked, or is an archive of several files.
+    """
     import fsspec
 
-    return fsspec.open(path, "rt", compression="infer", encoding=encoding or ENCODING, newline="")
+    try:
+        if path.suffix.lower() == ".zip":
+            _check_archive(path)
+        with fsspec.open(path, "rt", compression="infer", encoding=encoding or ENCODING, newline="") as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def quoting_of(separator: str) -> int:
@@ -43,3 +58,12 @@ def cells_of(lines: Iterable[str], separator: str, *, strict: bool = False) -> A
     """A `csv.reader` of the lines; cells may be of any length."""
     csv.field_size_limit(2**31 - 1)
     return csv.reader(lines, delimiter=separator, quoting=quoting_of(separator), strict=strict)  # type: ignore[arg-type]
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = archive.infolist()
+    if len(files) != 1:
+        raise OSError(f"an archive of {len(files)} files, and one is wanted")
+    if files[0].flag_bits & 1:
+        raise OSError("its archive asks for a password")

@@ -189,6 +189,15 @@ def test_folders_of_save_to_disk(tmp_path):
         load(str(tmp_path / "saved"))
 
 
+def test_an_archive_of_several_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("train.csv", "test.csv"):
+            archive.writestr(name, "text,label\na,b\n")
+    (tmp_path / "a.zip").rename(tmp_path / "a.csv.zip")
+    with pytest.raises(UsageError, match=r"a.csv.zip: cannot be read \(an archive of 2 files, and one is wanted\)"):
+        load(str(tmp_path / "a.csv.zip"))
+
+
 def test_several_parts_of_one_split(tmp_path):
     for part in range(2):
         write(tmp_path / f"train-0000{part}-of-00002.parquet", [f"p{part}"])

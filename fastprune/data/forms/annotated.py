@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from fastprune.data.table import Cell, Table
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 _SPAN = re.compile(r"\[\s*([^:\[\]]+?)\s*:\s*([^\[\]]*?)\s*\]")
 
@@ -47,7 +47,7 @@ def _massive(cell: Cell, where: str) -> tuple[list[str], list[str]]:
     for span in [*_SPAN.finditer(cell), None]:
         plain = cell[end : span.start() if span else None].split()
         if any(mark in word for word in plain for mark in "[]"):
-            raise UsageError(f"{where}: a bracket of {cell!r} is not closed: write [slot : words].")
+            raise UsageError(f"{where}: a bracket of {shown(cell)} is not closed: write [slot : words].")
         words, tags = words + plain, tags + ["O"] * len(plain)
         if span:
             inside, name = span[2].split(), span[1]
@@ -65,7 +65,7 @@ def _slurp(tokens: Any, entities: Any, where: str) -> tuple[list[str], list[str]
             for i, place in enumerate(entity["span"]):
                 tags[place] = f"{'I' if i else 'B'}-{entity['type']}"
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{where}: tokens and entities are not SLURP's ({error!r}): mend the row.") from None
+        raise UsageError(f"{where}: tokens and entities are not SLURP's ({shown(error)}): mend the row.") from None
     return words, tags
 
 

@@ -33,7 +33,7 @@ def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | 
             lines = file.read().replace("\r\n", "\n").split("\n")
     except UnicodeError:
         raise UsageError(f"{path}: not {encoding or 'UTF-8'} text: save it as UTF-8, or say its --encoding.") from None
-    except (OSError, EOFError, LookupError) as error:
+    except (OSError, LookupError) as error:
         raise UsageError(f"{path}: cannot be read ({error}): check the path, its rights and its packing.") from None
     filled = [line for line in lines if line.strip()]
     if not filled:
