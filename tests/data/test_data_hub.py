@@ -107,3 +107,92 @@ def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"pip install 'fastprune\[demo\]'"):
         load("sst2")
+
+
+def of(rows, **features):
+    kinds = {"text": datasets.Value("string"), "float": datasets.Value("float32"), "int": datasets.Value("int64")}
+    return datasets.Dataset.from_dict(
+        rows, features=datasets.Features({k: kinds[v] if isinstance(v, str) else v for k, v in features.items()})
+    )
+
+
+def names(*classes):
+    return datasets.ClassLabel(names=list(classes))
+
+
+PAIR = {"sentence1": [f"a{i}" for i in range(8)], "sentence2": [f"b{i}" for i in range(8)]}
+TEXT = {"sentence1": "text", "sentence2": "text"}
+TWO, WITHHELD = [i % 2 for i in range(8)], [-1] * 8
+PARAPHRASES = {"features": {**TEXT, "label": names("not_equivalent", "equivalent"), "idx": "int"}}
+HUB_FORMS = {
+    "glue mrpc": (
+        {"train": TWO, "validation": TWO, "test": TWO},
+        {**PAIR, "idx": range(8)},
+        PARAPHRASES["features"],
+        "glue/mrpc",
+        ("classification", "f1", ("test",)),
+    ),
+    "glue stsb": (
+        {"train": [i / 3 for i in range(8)], "validation": [1.5] * 8, "test": [-1.0] * 8},
+        PAIR,
+        {**TEXT, "label": "float"},
+        "glue/stsb",
+        ("regression", "pearson", ("validation",)),
+    ),
+    "glue mnli": (
+        {"train": [0, 1, 2] * 2 + [0, 1], "validation_matched": TWO, "validation_mismatched": TWO,
+         "test_matched": WITHHELD, "test_mismatched": WITHHELD},
+        {"premise": PAIR["sentence1"], "hypothesis": PAIR["sentence2"]},
+        {"premise": "text", "hypothesis": "text", "label": names("entailment", "neutral", "contradiction")},
+        "glue/mnli",
+        ("classification", "accuracy", ("validation_matched", "validation_mismatched")),
+    ),
+    "go_emotions": (
+        {"train": [[0], [1, 2], [2], [0, 1]] * 2, "validation": [[0]] * 8, "test": [[1]] * 8},
+        {"text": PAIR["sentence1"], "id": PAIR["sentence2"]},
+        {"text": "text", "label": datasets.Sequence(names("joy", "anger", "fear")), "id": "text"},
+        None,
+        ("multi-label", "micro_f1", ("test",)),
+    ),
+    "conll2003": (
+        {"train": [[0, 1]] * 8, "test": [[1, 0]] * 8},
+        {"tokens": [["Ann", "sings"]] * 8},
+        {"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": datasets.Sequence(names("O", "B-PER"))},
+        None,
+        ("tokens", "span_f1", ("test",)),
+    ),
+    "banking77": (
+        {"train": [i % 40 for i in range(80)], "test": TWO},
+        {"text": [f"t{i}" for i in range(80)]},
+        {"text": "text", "label": names(*(f"c{i:02}" for i in range(40)))},
+        None,
+        ("classification", "accuracy", ("test",)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUB_FORMS)
+def test_hub_forms_have_the_right_task_and_metric(hub, name):
+    labels, columns, features, task, (kind, metric, reported) = HUB_FORMS[name]
+    column = next(key for key in features if key not in columns)
+    hub(
+        datasets.DatasetDict(
+            {
+                role: of({**{k: list(v)[: len(of_role)] for k, v in columns.items()}, column: of_role}, **features)
+                for role, of_role in labels.items()
+            }
+        )
+    )
+    data = load(Source(data="owner/name", task=task))
+    assert (data.kind, data.metrics[0], data.reported) == (kind, metric, reported)
+    assert set(data.unlabelled) == {
+        role for role, of_role in labels.items() if set(map(str, of_role)) <= {"-1", "-1.0"}
+    }
+    if name == "glue mrpc":
+        assert data.positive == "equivalent" and data.train.pairs is not None
+
+
+def test_a_glue_task_alone_is_that_of_the_hub(hub):
+    hub({"train": table([f"t{i}" for i in range(8)], TWO), "validation": table(["v"], [0])})
+    load(Source(task="glue/sst2"))
+    assert hub.calls == [("nyu-mll/glue", "sst2")]
