@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fastprune.data.columns import Columns, listing
 from fastprune.data.labels import Guess, guess_kind, is_withheld, minus_one_is_nothing, read_label, same_numbers
 from fastprune.data.table import Cell, Table
-from fastprune.data.types import Kind, Label, Split, check_tags, clean_text
+from fastprune.data.types import Kind, Label, Split
+from fastprune.data.words import check_tags, clean_text
 from fastprune.errors import UsageError
 
 NO_BREAK = "\u00a0"

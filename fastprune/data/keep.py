@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastprune.data.build import train_on
 from fastprune.data.types import TextData
 from fastprune.errors import UsageError
 from fastprune.score_files import pick, read_columns
@@ -42,4 +43,4 @@ def keep_rows(data: TextData, path: Path) -> TextData:
     missing = len(chosen) - len(indices)
     note = f"--keep: {len(indices)} of {len(data.train)} training examples are trained on"
     note += f"; {missing} rows of the file are held out or left out" if missing else ""
-    return replace(data.train_on(indices), notes=(*data.notes, note), source=data.source)
+    return replace(train_on(data, indices), notes=(*data.notes, note), source=data.source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from fastprune.data.build import build, limit, limit_held_out
 from fastprune.data.columns import Columns, Wanted, find_columns
 from fastprune.data.examples import Read, kind_in, read_split
 from fastprune.data.glue import PREFIX, GlueTask, glue_task
@@ -15,7 +16,7 @@ from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.keep import keep_rows
 from fastprune.data.source import Source, Tables, open_tables
 from fastprune.data.table import Table
-from fastprune.data.types import Kind, Split, TextData, build
+from fastprune.data.types import Kind, Split, TextData
 from fastprune.errors import UsageError, shown
 from fastprune.metrics import deciding_first
 
@@ -50,8 +51,8 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
     if source.keep is not None:
         data = keep_rows(data, Path(source.keep).expanduser())
     if source.max_train is not None:
-        data = data.limit(source.max_train)
-    return data if source.max_test is None else data.limit_held_out(source.max_test)
+        data = limit(data, source.max_train)
+    return data if source.max_test is None else limit_held_out(data, source.max_test)
 
 
 def load_rows(

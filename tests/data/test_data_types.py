@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fastprune.data import Split, build
+from fastprune.data.build import limit, limit_held_out
 from fastprune.errors import UsageError
 
 TRAIN = Split(["play jazz", "go home now"], ["play", "go"], [["O", "B-genre"], ["O", "B-place", "O"]])
@@ -120,13 +121,13 @@ def test_labels_that_are_no_numbers_are_refused_in_a_regression(label):
 def test_limit_keeps_order_and_test():
     train = Split([f"t{i}" for i in range(50)], ["a"] * 50, None)
     data = build("tiny", train, {"test": train})
-    small = data.limit(10, seed=3)
+    small = limit(data, 10, seed=3)
     assert len(small.train) == 10 and len(small.test) == 50
     assert small.train.texts == sorted(small.train.texts, key=lambda text: int(text[1:]))
-    assert small.train.texts == data.limit(10, seed=3).train.texts
-    assert small.train.texts != data.limit(10, seed=4).train.texts
+    assert small.train.texts == limit(data, 10, seed=3).train.texts
+    assert small.train.texts != limit(data, 10, seed=4).train.texts
     assert small.train.rows == [int(text[1:]) for text in small.train.texts]
-    assert len(data.limit_held_out(7).test) == 7 and len(data.limit_held_out(7).train) == 50
-    assert data.limit(50) is data
+    assert len(limit_held_out(data, 7).test) == 7 and len(limit_held_out(data, 7).train) == 50
+    assert limit(data, 50) is data
     with pytest.raises(UsageError, match="n_train=0"):
-        data.limit(0)
+        limit(data, 0)
