@@ -17,6 +17,12 @@ PROBLEMS = {
     "classification": "single_label_classification",
 }
 """What Transformers calls each kind."""
+LACKING: Mapping[str, tuple[str, ...]] = {
+    "tokens": ("probabilities",),
+    "multi-label": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
+    "regression": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
+}
+"""Metrics that a task does not have."""
 KIND_OF_HEAD = {"classification": "single_label", "multi-label": "multi_label", "regression": "regression"}
 
 

@@ -19,6 +19,8 @@ T = TypeVar("T")
 class FailedElsewhereError(UsageError):
     """Another process has said what is wrong; this one says nothing."""
 
+    said_elsewhere = True
+
 
 def join() -> None:
     """Join the processes that torchrun or accelerate has started; nothing happens if this is the only one."""

@@ -30,13 +30,14 @@ from fastprune.finetune.columns import map_columns, results_of, score_columns
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import LongestFirst, by_class
-from fastprune.finetune.model import build
+from fastprune.finetune.model import LACKING, build
+from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared
 from fastprune.finetune.record import Judging, RunResult
 from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
-from fastprune.finetune.train import Job, RunTrainer, predict, prepare, train, warm_up
+from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
@@ -197,12 +198,9 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
     one_class = data.kind in ("classification", "joint")
     if dynamics is not None and not one_class:
         raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
-    undefined = {"classification": (), "joint": (), "tokens": ("probabilities",)}.get(data.kind, ("probabilities", "grand"))
-    if data.kind == "regression":
-        undefined += ("confidence", "margin", "entropy", "correct")
     for spec in specs:
         reads = resolve_method(spec.method, training).reads
-        lacking = [name for name in reads if name in undefined]
+        lacking = [name for name in reads if name in LACKING.get(data.kind, ())]
         if lacking:
             raise UsageError(
                 f"--method {spec.method} reads {', '.join(lacking)}, which {data.kind} does not have; choose another, "

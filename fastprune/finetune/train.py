@@ -16,7 +16,7 @@ from fastprune.dynamics import read_dynamics
 from fastprune.errors import UsageError
 from fastprune.finetune.arguments import training_arguments
 from fastprune.finetune.encode import Collate, EncodedSplit, group_by_length
-from fastprune.finetune.evaluate import LongestFirst, Predicted, compact, measure
+from fastprune.finetune.evaluate import LongestFirst, compact, measure
 from fastprune.finetune.model import score_fn_of, task_of
 from fastprune.finetune.ranks import shared
 from fastprune.finetune.record import Judging, Recorder, RunResult, Watcher
@@ -82,12 +82,6 @@ class RunTrainer(Trainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Nobody reads them, and counting every parameter at every step takes longer than an optimizer step."""
         return 0
-
-
-def predict(trainer: Trainer, split: LongestFirst) -> Predicted:
-    """What the trainer's model predicts of a split."""
-    trainer.compute_metrics = None
-    return split.predicted(trainer.predict(split).predictions)
 
 
 def prepare(
