@@ -145,9 +145,7 @@ def tag_accuracy(predicted: Tags, gold: Tags) -> float:
     return sum(p == g for p, g in pairs) / max(1, len(pairs))
 
 
-def exact_match(
-    labels: tuple[Sequence[Label], Sequence[Label]] | None, tags: tuple[Tags, Tags] | None = None
-) -> float:
+def exact_match(labels: tuple[Sequence[Label], Sequence[Label]] | None, tags: tuple[Tags, Tags] | None = None) -> float:
     """Share of examples whose label and every tag are right; of what is given."""
     right = [True] * len((labels or tags or ((), ()))[1])
     if labels is not None:

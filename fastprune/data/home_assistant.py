@@ -61,7 +61,7 @@ def load_home_assistant() -> TextData:
             "pip install 'fastprune[demo]' brings a version that has."
         )
     train, test = generate(Intents.from_dict(raw))
-    return build("home-assistant", train, None, test)
+    return build("home-assistant", train, {"test": test})
 
 
 def generate(intents: Any, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tuple[Split, Split]:

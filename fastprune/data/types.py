@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 Kind = Literal["classification", "multi-label", "regression", "tokens", "joint"]
 """What is predicted: one class, any number of classes, a number, a tag for each word, or class and tags."""
@@ -52,9 +52,7 @@ class Split:
         def of(column):  # type: ignore[no-untyped-def]
             return None if column is None else [column[i] for i in indices]
 
-        return Split(
-            of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids)
-        )
+        return Split(of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids))
 
     @property
     def row_numbers(self) -> Sequence[int]:
@@ -238,7 +236,7 @@ def check_tags(text: str, tags: Sequence[str], where: str) -> None:
         raise UsageError(f"{where}: {n_words} words but {len(tags)} tags: give one tag per space-separated word.")
     for tag in tags:
         if tag != "O" and not (tag[:2] in ("B-", "I-") and len(tag) > 2):
-            raise UsageError(f"{where}: tag {tag!r} is not O, B-<type> or I-<type>: write BIO tags.")
+            raise UsageError(f"{where}: tag {shown(tag)} is not O, B-<type> or I-<type>: write BIO tags.")
 
 
 def fingerprint(split: Split) -> str:
@@ -317,7 +315,9 @@ def _check_split(where: str, split: Split) -> None:
 
 def _check_label(where: str, label: Label, kind: type) -> None:
     if type(label) is not kind:
-        raise UsageError(f"{where}: the label {label!r} is of another form than the first: give all the same form.")
+        raise UsageError(
+            f"{where}: the label {shown(label)} is of another form than the first: give all the same form."
+        )
     if label == "" or (isinstance(label, tuple) and "" in label):
         raise UsageError(f"{where}: the label is empty: remove the example or fill it in.")
     if isinstance(label, float) and not math.isfinite(label):

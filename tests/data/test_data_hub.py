@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fastprune.data import load
+from fastprune.data import Source, load
 from fastprune.errors import UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -37,21 +37,21 @@ def test_class_numbers_become_names(hub):
     data = load("owner/reviews:plain")
     assert hub.calls == [("owner/reviews", "plain")]
     assert data.name == "owner/reviews:plain"
-    assert data.train.intents == ["pos", "neg"] and data.test.intents == ["pos"]
+    assert data.train.labels == ["pos", "neg"] and data.test.labels == ["pos"]
 
 
 def test_withheld_test_labels_fall_back_to_validation(hub):
-    hub({"train": table(["a"], [1]), "validation": table(["v"], [0]), "test": table(["t"], [-1])})
+    hub({"train": table(["a", "b"], [1, 0]), "validation": table(["v"], [0]), "test": table(["t"], [-1])})
     data = load("sst2")
     assert hub.calls == [("sst2", None)]
-    assert data.test.texts == ["v"] and data.validation is None
-    assert data.unseen == {"intent": {"neg": 1}}
+    assert data.reported == ("validation",) and data.test.texts == ["v"]
+    assert data.unlabelled["test"].texts == ["t"] and data.unlabelled["test"].labels is None
 
 
 def test_no_test_split_holds_out_a_tenth(hub):
     hub({"train": table([f"t{i}" for i in range(100)], [i % 2 for i in range(100)])})
-    with pytest.warns(UserWarning, match="held out"):
-        data = load("sst2")
+    data = load("sst2")
+    assert any("held out for one" in note for note in data.notes)
     assert 9 <= len(data.test) <= 10
 
 
@@ -64,13 +64,18 @@ def test_tokens_tags_and_pairs(hub):
             "intent": datasets.Value("string"),
         }
     )
-    rows = {"tokens": [["go", "new", "york"]], "tags": [[0, 1, 2]], "second": ["p"], "intent": ["trip"]}
+    rows = {
+        "tokens": [["go", "new york"], ["stay"]],
+        "tags": [[0, 1], [0]],
+        "second": ["p", "q"],
+        "intent": ["trip", "no"],
+    }
     split = datasets.Dataset.from_dict(rows, features=features)
     hub({"train": split, "test": split})
-    data = load("trips", text_column="tokens", slots_column="tags", pair_column="second")
-    assert data.train.texts == ["go new york"]
-    assert data.train.slots == [["O", "B-x", "I-x"]]
-    assert data.train.pairs == ["p"]
+    data = load(Source(data="trips", pair_column="second"))
+    assert data.train.texts == ["go new\u00a0york", "stay"]
+    assert data.train.tags == [["O", "B-x"], ["O"]]
+    assert data.train.pairs == ["p", "q"] and data.kind == "joint"
 
 
 def test_failed_lookup_is_one_sentence(hub):
@@ -91,11 +96,11 @@ def test_paths_never_reach_the_hub(hub, path):
 
 def test_no_train_split_and_unknown_column(hub):
     hub({"test": table(["a"], [0])})
-    with pytest.raises(UsageError, match="no split 'train', only 'test'"):
+    with pytest.raises(UsageError, match="no training split, only test"):
         load("sst2")
     hub({"train": table(["a"], [0])})
-    with pytest.raises(UsageError, match="text_column='body'.*'text', 'label'"):
-        load("sst2", text_column="body")
+    with pytest.raises(UsageError, match="no column --text-column 'body': choose one of 'text', 'label'"):
+        load(Source(data="sst2", text_column="body"))
 
 
 def test_missing_package_names_the_extra(monkeypatch):
