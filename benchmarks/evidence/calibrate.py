@@ -14,12 +14,12 @@ from torch import Tensor
 
 from benchmarks.evidence.loop import SCORING_BATCH_FACTOR, Training
 from benchmarks.evidence.machine import machine
+from benchmarks.evidence.model import forward
 from benchmarks.evidence.plan import Plan
 from benchmarks.evidence.spec import Run
 from benchmarks.evidence.timemodel import run_seconds, setting
 from benchmarks.evidence.tokens import Tokens
 from benchmarks.evidence.work import Work
-from fastprune.finetune.model import forward
 from fastprune.pruning.scoring import evaluation_mode
 
 QUANTILES = (0.0, 0.25, 0.6, 0.9, 1.0)
