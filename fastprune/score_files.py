@@ -65,6 +65,14 @@ def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.nd
         raise UsageError(f"{where}: {column!r} must be numbers: {error}") from None
 
 
+def whole_numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
+    """A column as int64 (n,); `UsageError` if there is none of that name or it holds something else."""
+    try:
+        return pick(columns, column, where).astype(np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{where}: column {column!r} must hold whole numbers; write it with score or select") from None
+
+
 def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
     """A column; `UsageError` with those there are if it is not among them."""
     if column not in columns:

@@ -224,7 +224,9 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
     if not options.out.is_dir():
         raise UsageError(f"{option}: there is no folder {options.out}; leave {option} out to start")
     if not is_ours(options.out):
-        raise UsageError(f"{option}: {options.out} is no run folder of fastprune, so nothing in it is touched; see --out")
+        raise UsageError(
+            f"{option}: {options.out} is no run folder of fastprune, so nothing in it is touched; see --out"
+        )
     kept = read_json(options.out / CONFIG).get("command")
     if not isinstance(kept, dict):
         raise UsageError(

@@ -17,7 +17,16 @@ from fastprune.data.subset import write_subset
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import SHRINKING, check_kind, numbers, one_row_each, pick, read_columns, write_columns
+from fastprune.score_files import (
+    SHRINKING,
+    check_kind,
+    numbers,
+    one_row_each,
+    pick,
+    read_columns,
+    whole_numbers,
+    write_columns,
+)
 from fastprune.score_runs import Which
 from fastprune.selection import (
     Selection,
@@ -139,8 +148,8 @@ def run(arguments: argparse.Namespace) -> None:
     if note is not None:
         print(f"note: {note}", file=sys.stderr)
     if arguments.data is not None:
-        rows = columns.get("row", columns.get("index", np.arange(len(scores))))
-        write_subset(arguments.data, sorted(rows[kept].tolist()), arguments.out, header=not arguments.no_header)
+        rows = whole_numbers(columns, "row" if "row" in columns else "index", where)[kept]
+        write_subset(arguments.data, sorted(rows.tolist()), arguments.out, header=not arguments.no_header)
     else:
         ours = ("row", "id", "index", "guid")
         written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}

@@ -10,7 +10,7 @@ import numpy as np
 from fastprune.data.build import train_on
 from fastprune.data.types import TextData
 from fastprune.errors import UsageError
-from fastprune.score_files import pick, read_columns
+from fastprune.score_files import read_columns, whole_numbers
 
 
 def keep_rows(data: TextData, path: Path) -> TextData:
@@ -24,10 +24,7 @@ def keep_rows(data: TextData, path: Path) -> TextData:
     """
     columns = read_columns(path)
     column = "row" if "row" in columns else "index"
-    try:
-        wanted = np.unique(pick(columns, column, str(path)).astype(np.int64))
-    except (TypeError, ValueError):
-        raise UsageError(f"--keep {path}: column {column!r} must hold whole numbers: write it with select.") from None
+    wanted = np.unique(whole_numbers(columns, column, f"--keep {path}"))
     places = data.train.row_numbers if column == "row" else range(len(data.train))
     held = [row for split in data.held_out.values() for row in split.row_numbers] if column == "row" else []
     most = max([*places, *held], default=-1)

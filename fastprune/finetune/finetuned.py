@@ -80,7 +80,9 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
         folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     older = [name for name in OF_VERSION_0_1 if (folder / name).is_file()]
     if older:
-        raise UsageError(f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again")
+        raise UsageError(
+            f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again"
+        )
     name = str(folder) if folder.is_dir() else model
     own = own_class(name)
     config = load_pretrained("AutoConfig", name, trust)

@@ -294,7 +294,9 @@ def _can_go_on(out: Path, extend: bool) -> bool:
     return False
 
 
-def _check_same(config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()) -> None:
+def _check_same(
+    config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
+) -> None:
     """Refuse to go on with other data or other options than a folder was begun with."""
     theirs = config.get("fingerprint")
     if theirs != options["fingerprint"]:
@@ -331,4 +333,3 @@ def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
         folder = dynamics_folder(base, spec)
         if count_epochs(folder):
             raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")
-
