@@ -123,7 +123,7 @@ def _joined(parts: Sequence[Part]) -> str:
 def time_left(seconds: float | None) -> str:
     """The time as a person says it.
 
-    >>> time_left(45), time_left(750), time_left(12_000), time_left(None)
+    >>> time_left(45), time_left(780), time_left(12_000), time_left(None)
     ('45 s left', '13 min left', '3.3 h left', '')
     """
     if seconds is None:

@@ -72,18 +72,19 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
     draw_time(axes[0], rows, style, drawn(label))
     draw_quality(axes[1], rows, style, drawn(label))
     draw_loss(axes[2], rows, style)
-    n_seeds = max(row["n_seeds"] for row in runs.summary["rows"])
+    counts = {row["n_seeds"] for row in runs.summary["rows"]}
+    means = "" if max(counts) == 1 else f"means of {max(counts)} seeds" if len(counts) == 1 else "means over the seeds"
     labels = {row["run"]: _label(row) for row in runs.summary["rows"]}
     from matplotlib.lines import Line2D
 
     listed = list(labels)[:MOST_LABELS]
-    more = f"and {len(labels) - MOST_LABELS} more\n" if len(labels) > MOST_LABELS else ""
+    more = f"and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     figure.legend(
         [Line2D([], [], **style[run]) for run in listed],
         [labels[run] for run in listed],
         loc="outside right center",
         fontsize=10 if len(listed) <= 12 else 8,
-        title=f"{more}means of {n_seeds} seeds" if n_seeds > 1 else more.strip() or None,
+        title="\n".join(filter(None, (more, means))) or None,
     )
 
 

@@ -40,7 +40,7 @@ TIME = (
 )
 SEEDS = Column("n_seeds", "Seeds", "count")
 NOTHING = "–"
-RUN_WIDTH, EDGES = 24, 2
+RUN_WIDTH, GAP = 24, 2
 
 
 def metric_columns(summary: Mapping[str, Any]) -> list[Column]:
@@ -116,9 +116,9 @@ class _Tables:
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         shown = filled(self.columns, self.rows)
-        widths = [max(map(len, (*_heading(c).split("\n"), *(cell(row, c) for row in self.rows)))) + 1 for c in shown]
-        run = min(RUN_WIDTH, max(len(printable(row["run"])) for row in self.rows)) + 1
-        for start, stop in packed(widths, options.max_width - run - EDGES) if shown else ():
+        widths = [max(map(len, (*_heading(c).split("\n"), *(cell(row, c) for row in self.rows)))) + GAP for c in shown]
+        run = min(RUN_WIDTH, max(len(printable(row["run"])) for row in self.rows)) + GAP
+        for start, stop in packed(widths, options.max_width - run) if shown else ():
             yield self._table(shown[start:stop])
 
     def _table(self, columns: Sequence[Column]) -> Any:

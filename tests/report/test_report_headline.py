@@ -43,7 +43,7 @@ FULL = run("full", method="full", exact_match_std=0.003)
             run("el2n 0.5", 0.0004, 0.001, 0.002),
             "el2n at 0.5 took as long as full and kept the exact match (0.0 ± 0.2 points) (3 seeds).",
         ),
-        (run("el2n 0.5", -0.0001, 0.5, seeds=1), "el2n at 0.5 saved 50 % of the time and kept the exact match (one seed)."),
+        (run("m 0.5", -0.0001, 0.5, seeds=1), "m at 0.5 saved 50 % of the time and kept the exact match (one seed)."),
         (run("x", saved=0.5, seeds=1), "x saved 50 % of the time (one seed)."),
         (run("x", 0.5, seeds=1), "x gained 50.0 points of exact match (one seed)."),
         (

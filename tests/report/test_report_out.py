@@ -77,7 +77,8 @@ def test_a_full_disk_loses_nothing(tmp_path, capsys, monkeypatch, call, after):
     monkeypatch.setattr(fastprune.atomic.os, call, full)
     assert main(["report", str(run)]) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "No space left on device" in said and "nothing that was written before is lost" in said
+    assert said.count("\n") == 1
+    assert "No space left on device" in said and "nothing that was written before is lost" in said
     monkeypatch.undo()
     left = {path.name: path.read_bytes() for path in run.iterdir()}
     assert left.keys() == before.keys(), "no half of a file beside them"

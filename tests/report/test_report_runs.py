@@ -142,6 +142,17 @@ def test_several_folders_in_one_report(tmp_path, capsys, monkeypatch):
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_what_is_printed_fits_the_terminal(tmp_path, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    run = write_run(tmp_path / "run")
+    write_report(run, data=thirty_texts())
+    assert main(["report", str(run)]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width and lines[1].startswith("el2n at 0.5 saved 39 % of the time")
+    assert last == f"report: {run}/report.html, with report.md and report.png beside it"
+
+
 def test_folders_of_one_name_are_told_apart(tmp_path):
     paths = [write_run(tmp_path / place / "run") for place in ("x", "y")]
     runs = [row["run"] for row in write_report(*paths, out=tmp_path / "out").summary["rows"]]

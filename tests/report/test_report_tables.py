@@ -22,7 +22,8 @@ def summary_of(rows, **config):
 def test_markdown():
     lines = markdown_tables(summary_of([FULL[0], HALF[1]])).splitlines()
     assert lines[0] == (
-        "| Run | Method | Kept % | **Exact %** | Intent % | Total s | Saved % | Train s | Score s | Select s | Examples |"
+        "| Run | Method | Kept % | **Exact %** | Intent % "
+        "| Total s | Saved % | Train s | Score s | Select s | Examples |"
     )
     assert lines[1].startswith("| --- | --- | ---: | ---: |")
     assert lines[2] == "| full | full | 100 | 90.00 | 90.00 | 100.0 | – | 98.0 | 1.5 | 0.5 | 100,000 |"
