@@ -12,7 +12,7 @@ from benchmarks.evidence.compare import Row, Table, spread, tables
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.timemodel import read_calibrations
 from fastprune.atomic import write_atomic
-from fastprune.report.plots import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
 
 NAMES = {
     "exact_match": "exact match %",
