@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, source_of, trust_of, use_bf16
+from fastprune.cli.arguments import add_data, add_held_out, add_trust, load_data, need_packages, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
 from fastprune.cli.settings import check_agreement, parsed, read_config_file, stored, undefaulted
 from fastprune.errors import UsageError
@@ -34,6 +34,7 @@ def add(commands: Any) -> None:
     what = job.add_argument_group("what")
     what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
     add_data(what)
+    add_held_out(what)
     add_trust(what)
     prune = job.add_argument_group("pruning")
     prune.add_argument(
@@ -161,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
                 best=options.best,
                 trainer=own,
                 dynamics=options.dynamics,
-                source=source_of(options),
+                source=source_of(options).settings(),
                 command=command,
                 trust=trust_of(options),
             )
@@ -214,7 +215,8 @@ def going_on(options: argparse.Namespace) -> bool:
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:
     """What the folder's config.json says of the command that began it."""
-    from fastprune.report.folder import CONFIG, is_ours, read_json
+    from fastprune.finetune.checkpoint import has_checkpoint
+    from fastprune.report.folder import CONFIG, SUMMARY, is_ours, read_json
 
     option = "--extend" if options.extend else "--resume"
     if options.resume and options.extend:
@@ -228,11 +230,14 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
             f"{option}: {options.out} is no run folder of fastprune, so nothing in it is touched; see --out"
         )
     kept = read_json(options.out / CONFIG).get("command")
+    has_checkpoint(options.out)  # refuses those of an earlier version
     if not isinstance(kept, dict):
         raise UsageError(
             f"{option}: {options.out} is of an earlier version, whose runs this one cannot go on with; start again in "
             "another folder (`fastprune report` reads it)"
         )
+    if options.resume and (options.out / SUMMARY).is_file() and not has_checkpoint(options.out):
+        raise UsageError(f"--resume: the run in {options.out} has ended; `fastprune report {options.out}` shows it")
     return kept
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_trust, need_packages, trust_of, use_bf16
+from fastprune.cli.arguments import add_data, add_split, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import refuse_inputs, user_path
+from fastprune.data import files_of, load_rows
 from fastprune.errors import UsageError
 from fastprune.score_files import KINDS
 
@@ -25,10 +26,8 @@ def add(commands: Any) -> None:
     predict.add_argument(
         "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
     )
-    predict.add_argument("--data", required=True, help="file of texts; labels in it are not looked at")
-    predict.add_argument("--text-column", help="column with the text (found by its usual names)")
-    predict.add_argument("--pair-column", help="column with a second text")
-    predict.add_argument("--id-column", help="column that names the rows")
+    add_data(predict)
+    add_split(predict)
     add_trust(predict)
     predict.add_argument(
         "--out", type=user_path, required=True, help="file of predictions: .tsv, .csv, .jsonl or .parquet"
@@ -48,21 +47,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out {arguments.out}: a file of predictions ends in .tsv, {', '.join(KINDS)}")
     if not arguments.out.parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
-    refuse_inputs("--out", arguments.out, [user_path(arguments.data), user_path(arguments.model)])
-    from fastprune.data import load_rows
-
-    split = load_rows(
-        arguments.data,
-        text_column=arguments.text_column,
-        pair_column=arguments.pair_column,
-        id_column=arguments.id_column,
-    )
+    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
     from fastprune.finetune.finetuned import load_finetuned
     from fastprune.finetune.predict import predict_texts
     from fastprune.finetune.tables import write_table
 
+    finetuned = load_finetuned(arguments.model, trust_of(arguments))
+    split, notes = load_rows(source_of(arguments), finetuned.kind, split=arguments.split)
+    say(notes)
     columns = predict_texts(
-        load_finetuned(arguments.model, trust_of(arguments)),
+        finetuned,
         split,
         batch_size=arguments.batch_size,
         max_length=arguments.max_length,

@@ -77,6 +77,8 @@ def stored(options: Mapping[str, Any], paths: Collection[str]) -> Options:
     """Options as config.json keeps them: those of ``paths`` that are files or folders here with their whole path."""
 
     def plain(name: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return ",".join(value)  # as it is typed
         if isinstance(value, list):
             return [plain(name, item) for item in value]
         if isinstance(value, Path) or (name in paths and isinstance(value, str) and Path(value).exists()):

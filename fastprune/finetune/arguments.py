@@ -125,7 +125,6 @@ def training_arguments(
         "dataloader_pin_memory": cuda,
         "remove_unused_columns": False,
         "save_strategy": "no",  # `Recorder` asks for it at every epoch's end
-        "save_total_limit": 2,
         "eval_strategy": "no",  # likewise
         "logging_strategy": "epoch",
         "report_to": "none",

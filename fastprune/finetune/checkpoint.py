@@ -24,14 +24,24 @@ from typing import Any
 from fastprune.atomic import write_atomic, write_folder_atomic
 from fastprune.errors import UsageError
 from fastprune.finetune.state_files import read_state, write_state
+from fastprune.lock import LOCK
+from fastprune.report.folder import SUMMARY, is_ours
 
 CHECKPOINT = "checkpoint"
 MANIFEST = "manifest.json"
+KEPT = 2
 
 
 def run_folder(folder: Path, number: int) -> Path:
     """Where the Trainer of run ``number`` puts its checkpoints."""
     return folder / CHECKPOINT / f"run-{number}"
+
+
+def save(path: Path, state: Any) -> None:
+    """Make a whole checkpoint of what the Trainer has written in ``path``; older ones but for one go."""
+    seal(path, state)
+    for older in _by_steps(path.parent)[KEPT:]:
+        shutil.rmtree(older)
 
 
 def seal(path: Path, state: Any) -> None:
@@ -44,8 +54,7 @@ def seal(path: Path, state: Any) -> None:
 
 def newest_whole(folder: Path, number: int) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint of run ``number`` and our state in it; None if there is none to go on from."""
-    steps = {path: path.name.removeprefix("checkpoint-") for path in run_folder(folder, number).glob("checkpoint-*")}
-    for path in sorted((p for p in steps if steps[p].isdecimal()), key=lambda p: int(steps[p]), reverse=True):
+    for path in _by_steps(run_folder(folder, number)):
         if (state := _read(path, ("spec", "rows"))) is not None:
             return path, state
     return None
@@ -81,9 +90,38 @@ def has_checkpoint(folder: Path) -> bool:
     return any(name.startswith(("finished-", "run-")) for name in names)
 
 
+def can_go_on(folder: Path, *, extend: bool = False) -> bool:
+    """Whether there is something to go on from; a run that was killed before its first checkpoint starts again.
+
+    Raises:
+        UsageError: the folder is not ours, or holds nothing that could be gone on with.
+    """
+    option = "--extend" if extend else "--resume"
+    if set(folder.iterdir()) - {folder / LOCK} and not is_ours(folder):
+        raise UsageError(f"{option}: {folder} is no run folder of fastprune, so nothing in it is touched; see --out")
+    ended = (folder / SUMMARY).is_file()
+    if has_checkpoint(folder):
+        if extend:
+            raise UsageError(f"--extend: the run in {folder} has not ended; --resume it first")
+        return True
+    if ended and not extend:
+        raise UsageError(f"--resume: the run in {folder} has ended; `fastprune report {folder}` shows it")
+    if extend and not ended:
+        raise UsageError(f"--extend: {folder} holds no finished run; leave --extend out to start")
+    if not ended:
+        print(f"note: {folder} holds no checkpoint yet; starting from the beginning", file=sys.stderr)
+    return ended
+
+
 def remove_checkpoint(folder: Path) -> None:
     """The comparison has ended."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
+def _by_steps(folder: Path) -> list[Path]:
+    """The Trainer's checkpoints, the newest first."""
+    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
+    return sorted((path for path in steps if steps[path].isdecimal()), key=lambda p: int(steps[p]), reverse=True)
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.types import Kind, Split, TextData
+from fastprune.data.types import Kind, Split
 from fastprune.errors import UsageError
 from fastprune.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
 from fastprune.finetune.trust import NONE, Trust
@@ -28,29 +28,29 @@ class Finetuned:
     label_names: list[str] | None
     tag_names: list[str] | None
 
-    def fit(self, data: TextData) -> TextData:
-        """``data`` as this model sees them: labels numbered as it numbers them, and none that it has no head for.
+    def fit(self, split: Split) -> tuple[Finetuned, Split]:
+        """This model and labelled examples as they fit together: the same classes, and no labels it has no head for.
 
         A model whose classes have no names takes labels that are whole numbers.
 
         Raises:
-            UsageError: a training label is none of the model's, or of another kind.
+            UsageError: a label is none of the model's, or of another kind.
         """
-        if self.tag_names is not None and data.tag_names is None:
+        if self.tag_names is not None and split.tags is None:
             raise UsageError(
-                f"--model {self.name} predicts a tag for each word, but the data have none: --slots-column"
+                f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column"
             )
-        theirs: Kind = data.kind if self.tag_names is not None else _of_texts(data.kind)
-        if self.kind not in ("tokens", theirs):
-            raise UsageError(f"--model {self.name} is for {self.kind}, and the data are for {data.kind}")
-        train, labels, tags = data.train, self.label_names, self.tag_names
+        split = replace(split, tags=None if self.tag_names is None else split.tags)
+        split = replace(split, labels=None if self.kind == "tokens" else split.labels)
+        if split.unlabelled or split.kind != self.kind:
+            what = "have no labels" if split.unlabelled else f"are for {split.kind}"
+            raise UsageError(f"--model {self.name} is for {self.kind}, and the data {what}")
+        labels, tags = self.label_names, self.tag_names
         if tags is not None:
-            tags = self._numbered(tags, [tag for row in train.tags or [] for tag in row], "tag")
+            tags = self._numbered(tags, [tag for row in split.tags or [] for tag in row], "tag")
         if labels is not None:
-            labels = self._numbered(labels, [c for label in train.labels or [] for c in _classes(label)], "label")
-        drop: dict[str, Any] = {"labels": None} if self.kind == "tokens" else {}
-        drop |= {} if tags is not None else {"tags": None}
-        return replace(data, kind=self.kind, train=replace(train, **drop), label_names=labels, tag_names=tags)
+            labels = self._numbered(labels, [c for label in split.labels or [] for c in _classes(label)], "label")
+        return replace(self, label_names=labels, tag_names=tags), split
 
     def _numbered(self, names: Sequence[str], used: Sequence[str], what: str) -> list[str]:
         unknown = sorted(set(used) - set(names))
@@ -109,11 +109,6 @@ def _kind_of(config: Any, *, joint: bool) -> Kind:
     if config.problem_type == "multi_label_classification":
         return "multi-label"
     return "regression" if config.num_labels == 1 or config.problem_type == "regression" else "classification"
-
-
-def _of_texts(kind: Kind) -> Kind:
-    """What is left of a task for a model without tags."""
-    return "classification" if kind == "joint" else kind
 
 
 def _classes(label: Any) -> Sequence[str]:

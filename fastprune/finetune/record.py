@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from fastprune.dynamics import write_epoch
 from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import seal
+from fastprune.finetune.checkpoint import save
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.ranks import first, gathered
 from fastprune.finetune.spec import RunSpec
@@ -198,7 +198,7 @@ class Recorder(TrainerCallback):
             _link(self.best_weights or folder / WEIGHTS, folder / BEST)
             self.best_weights = folder / BEST
         self.write(self.result)
-        seal(folder, self.state_dict())
+        save(folder, self.state_dict())
 
     def finish(self) -> RunResult:
         """The run has ended."""

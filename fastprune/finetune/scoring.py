@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.data.types import TextData
+from fastprune.data.types import Split
 from fastprune.dynamics import count_epochs, write_epoch
 from fastprune.errors import UsageError
 from fastprune.finetune.encode import EncodedSplit, collator
@@ -26,7 +26,7 @@ from fastprune.scores.last_layer import LastLayers
 
 def score_texts(
     finetuned: Finetuned,
-    data: TextData,
+    split: Split,
     metrics: Sequence[str],
     *,
     batch_size: int,
@@ -35,10 +35,9 @@ def score_texts(
     progress: Callable[[int], None],
     dynamics: Path | None = None,
 ) -> dict[str, np.ndarray]:
-    """The training examples' metrics, in the order of the data.
+    """The metrics of labelled examples, in their order.
 
     Args:
-        data: as `Finetuned.fit` returns it.
         metrics: of `fastprune.score`, and ``grand``; of several heads as `fastprune.Task` joins them.
         progress: called with the number of examples of each finished batch.
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.dynamics`.
@@ -50,6 +49,7 @@ def score_texts(
     Raises:
         UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.
     """
+    finetuned, split = finetuned.fit(split)
     kind = finetuned.kind
     if dynamics is not None and kind not in ("classification", "joint"):
         raise UsageError(f"--dynamics holds the class of each text, and --model {finetuned.name} is for {kind}")
@@ -57,7 +57,7 @@ def score_texts(
     if lacking:
         raise UsageError(f"--metrics {', '.join(lacking)}: {kind} does not have it; choose el2n or loss")
     length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
-    encoded = EncodedSplit(data, data.train, finetuned.tokenizer, length, numbered=True)
+    encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
         print(f"note: {encoded.truncated} texts are longer than {length} tokens and were cut", file=sys.stderr)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,8 +90,8 @@ def score_texts(
     columns = {metric: found[metric].cpu().numpy() for metric in metrics}
     return {
         "index": np.arange(len(encoded)),
-        **identity_columns(data.train),
+        **identity_columns(split),
         **columns,
         "score": -columns[metrics[0]] if metrics[0] in SHRINKING else columns[metrics[0]],
-        "label": label_column(data.train.labels, data.train.tags),
+        "label": label_column(split.labels, split.tags),
     }

@@ -19,7 +19,7 @@ from fastprune.dynamics import count_epochs
 from fastprune.errors import UsageError
 from fastprune.finetune.checkpoint import (
     CHECKPOINT,
-    has_checkpoint,
+    can_go_on,
     newest_whole,
     read_finished,
     remove_checkpoint,
@@ -39,10 +39,9 @@ from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
 from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
-from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
-from fastprune.report.folder import FILES, SUMMARY, is_ours, plain, write_json
+from fastprune.report.folder import FILES, SUMMARY, plain, write_json
 
 MODEL, CLASSES, PREDICTIONS = "model", "classes.json", "predictions"
 Row = dict[str, Any]
@@ -85,7 +84,7 @@ def finetune(
     Raises:
         UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
     """
-    going_on = (resume or extend) and _can_go_on(out, extend)
+    going_on = (resume or extend) and can_go_on(out, extend=extend)
     if dynamics is not None and not resume:
         _refuse_old_dynamics(dynamics, specs)
     check_methods(specs, training, data, dynamics)
@@ -275,28 +274,7 @@ def _rows(results: Mapping[int, RunResult]) -> list[Row]:
     return [row for number in sorted(results) for row in results[number].rows]
 
 
-def _can_go_on(out: Path, extend: bool) -> bool:
-    """Whether there is a checkpoint; without one a killed run starts again, and any other folder is refused."""
-    option = "--extend" if extend else "--resume"
-    if set(out.iterdir()) - {out / LOCK} and not is_ours(out):
-        raise UsageError(f"{option}: {out} is no run folder of fastprune, so nothing in it is touched; see --out")
-    if has_checkpoint(out):
-        if extend:
-            raise UsageError(f"--extend: the run in {out} has not ended; add --resume first, then --extend")
-        return True
-    if (out / SUMMARY).is_file():
-        if not extend:
-            raise UsageError(f"--resume: the run in {out} has ended; `fastprune report {out}` shows it")
-        return True
-    if extend:
-        raise UsageError(f"--extend: {out} holds no finished run; leave --extend out to start")
-    print(f"note: {out} holds no checkpoint yet; starting from the beginning", file=sys.stderr)
-    return False
-
-
-def _check_same(
-    config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
-) -> None:
+def _check_same(config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()) -> None:
     """Refuse to go on with other data or other options than a folder was begun with."""
     theirs = config.get("fingerprint")
     if theirs != options["fingerprint"]:
@@ -333,3 +311,4 @@ def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
         folder = dynamics_folder(base, spec)
         if count_epochs(folder):
             raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")
+
