@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fastprune.data import Split, TextData, build
 from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.slotgated import load_slotgated
-from fastprune.data.types import clean_text
+
+from fastprune.data.words import clean_text
 
 SPLIT_SEED = 0
 """The seed of every draw below: which examples are taken, held out or mislabelled.  It never changes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from fastprune.dynamics import write_epoch
 from fastprune.errors import UsageError
 from fastprune.finetune.checkpoint import save
 from fastprune.finetune.clock import Clock
+from fastprune.finetune.progress import Watcher
 from fastprune.finetune.ranks import first, gathered
 from fastprune.finetune.spec import RunSpec
 from fastprune.pruning import DynamicPruner, Phase
@@ -28,18 +29,6 @@ WEIGHTS = "model.safetensors"
 Row = dict[str, Any]
 Seen = tuple[Tensor, Tensor, Tensor]
 """Indices, logits and classes of a batch."""
-
-
-class Watcher(Protocol):
-    """Who is told about the run while it goes on."""
-
-    def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
-        """A stretch of ``length`` examples begins: an epoch (numbered from 1) or a scoring pass."""
-        ...
-
-    def advance(self, examples: int) -> None:
-        """So many more examples are done."""
-        ...
 
 
 @dataclass
@@ -157,6 +146,7 @@ class Recorder(TrainerCallback):
                 "lower --lr"
             )
         self._write_dynamics()
+        self.watcher.loss(loss)
         seconds = self.clock.seconds
         self._ended.append(
             {
@@ -184,10 +174,13 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
+        deciding = self.judging.metrics[0]
+        if self.metrics:
+            self.watcher.metric(deciding, next(iter(self.metrics.values()))[deciding])
         for row in self._ended:
             self.result.rows += [{**row, "split": split, **values} for split, values in self.metrics.items()]
         if self._ended and self.judging.best is not None:
-            value = self.metrics[self.judging.best][self.judging.metrics[0]]
+            value = self.metrics[self.judging.best][deciding]
             if self.best is None or value > self.best["value"]:
                 self.best, self.best_weights = {"epoch": self.done, "value": value}, None
         self._ended = []

@@ -35,12 +35,12 @@ from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared
 from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, resolve_method
+from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
 from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
-from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
+from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain, write_json
 
 MODEL, CLASSES, PREDICTIONS = "model", "classes.json", "predictions"
@@ -128,6 +128,7 @@ def finetune(
         folder.write_metrics(_rows({**results, number: running}))
 
     with LiveProgress(len(specs), len(results)) if first() else Silent() as progress:
+        progress.total(*_work(specs, todo, training, data))
         for number in todo:
             spec = specs[number]
             progress.run(spec)
@@ -146,6 +147,20 @@ def finetune(
     return finish(folder, data, model_name, [results[n] for n in sorted(results)]) if first() else None
 
 
+def _work(
+    specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData
+) -> tuple[int, int, float]:
+    """Examples that the runs train on, those that they score or evaluate, and the share of what is done already."""
+    n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
+    trained, forward = [], []
+    for spec in specs:
+        pruner = make_pruner(spec, n, training)
+        trained.append(spec.max_examples or pruner.total_examples(training.epochs))
+        passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
+        forward.append(training.epochs * tested + passes * n)
+    return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
+
+
 class Silent:
     """The progress of processes that print nothing."""
 
@@ -153,9 +168,12 @@ class Silent:
         return self
 
     def __exit__(self, *error: object) -> None: ...
+    def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None: ...
     def run(self, spec: RunSpec) -> None: ...
     def epoch(self, *what: Any) -> None: ...
     def advance(self, examples: int) -> None: ...
+    def loss(self, value: float) -> None: ...
+    def metric(self, name: str, value: float) -> None: ...
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
@@ -166,18 +184,8 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
     maps = [(result.spec, result.data_map) for result in results if result.data_map is not None]
     if maps:
         folder.write_data_map(map_columns(maps))
-    config = folder.read_config()
-    folder.write_summary(
-        {
-            "data": data.name,
-            "model": model_name,
-            "deciding": data.metrics[0],
-            "split": data.reported[0],
-            "model_run": next((r.model for r in reversed(results) if r.model is not None), None),
-            "chosen_on": config.get("best"),
-            "rows": summarise(last_epoch_rows(rows, data.reported[0])),
-        }
-    )
+    kept = next((r.model for r in reversed(results) if r.model is not None), None)
+    folder.write_summary(make_summary(rows, folder.read_config(), kept))
     report = write_report(folder.path, data=data)
     remove_checkpoint(folder.path)
     return report

@@ -67,12 +67,15 @@ class RunTrainer(Trainer):
         with self.recorder.clock.part(None):
             if not isinstance(eval_dataset, str):
                 return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-            split, names = self.eval_dataset[eval_dataset], self.recorder.judging.metrics
+            recorder = self.recorder
+            split, names = self.eval_dataset[eval_dataset], recorder.judging.metrics
+            recorder.watcher.epoch(recorder.result.spec, "evaluate", recorder.done, recorder.epochs, 1.0, len(split))
             self.compute_metrics = lambda found: measure(
                 names, split.predicted(found.predictions), split.encoded.split, split.names.positive
             )
             found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-            self.recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
+            recorder.watcher.advance(len(split))
+            recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
             return found
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
