@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastprune.data import Split, TextData, build
+from fastprune.data import load as load_any
 from fastprune.data.home_assistant import load_home_assistant
-
 from fastprune.data.words import clean_text
 
 SPLIT_SEED = 0
@@ -87,10 +87,17 @@ def _draw(n: int, count: int) -> list[int]:
 
 def _slotgated(name: str) -> Reader:
     def read(folder: Path) -> tuple[Split, Split]:
-        data = load_slotgated(folder / name)
-        return data.train, data.test
+        data = load_any(str(folder / name))
+        train, test = (
+            replace(part, texts=[clean_text(text) for text in part.texts]) for part in (data.train, data.test)
+        )
+        return train, test
 
     return read
+
+
+def _cleaned(split: Split) -> Split:
+    return replace(split, texts=[clean_text(text) for text in split.texts])
 
 
 def _packaged(folder: Path) -> tuple[Split, Split]:
