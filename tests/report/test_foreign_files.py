@@ -180,3 +180,11 @@ def test_one_sentence_or_success(kind, seed: int, tmp_path: Path, capsys, monkey
         assert len(said.err.strip().splitlines()) == 1 and said.err.startswith("fastprune: ")
     assert os.listdir(tmp_path) == ["given"]
     assert "\x1b" not in said.err + said.out
+
+
+def test_lists_in_a_score_file_are_refused(tmp_path: Path, capsys) -> None:
+    """`make soak` met a traceback over them."""
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"index": 0, "score": 0.5, "seed": [1, 2]}\n')
+    assert main(["select", str(path), "--keep-fraction", "0.5", "--out", str(tmp_path / "k.csv")]) == 2
+    assert capsys.readouterr().err == f"fastprune: {path}: 'seed' holds lists; give one value a row\n"
