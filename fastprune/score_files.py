@@ -124,6 +124,9 @@ def read_columns(path: Path) -> Columns:
         raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
     if not columns:
         raise UsageError(f"{path}: holds no scores")
+    for name, values in columns.items():
+        if values.ndim != 1:
+            raise UsageError(f"{path}: {name!r} holds lists; give one value a row")
     return columns
 
 

@@ -28,13 +28,16 @@ class Judged:
 
 
 def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Judged:
-    """What ``config.json`` says; of folders that do not say it, what the evaluations hold."""
+    """What ``config.json`` says; of folders that do not say it, what the evaluations hold.
+
+    A split can have chosen only if it was evaluated.
+    """
     there = [name for name in (*OF_VERSION_0_1, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
     splits = dict.fromkeys(row["split"] for row in metrics)
     return Judged(
         tuple(config.get("metrics") or dict.fromkeys(there)),
         tuple(config.get("reported") or (["test"] if "test" in splits else splits)),
-        config.get("best"),
+        config["best"] if config.get("best") in splits else None,
     )
 
 

@@ -136,3 +136,8 @@ def test_folders_that_do_not_say_their_metrics_are_judged_by_exact_match():
     rows = [evaluation(1, "test", None, slot_f1=0.5, intent_accuracy=0.7, exact_match=0.4)]
     assert judged_by({}, rows) == Judged(("exact_match", "intent_accuracy", "slot_f1"), ("test",), None)
     assert judged_by({}, [evaluation(1, "dev", 0.5)]) == Judged(("accuracy",), ("dev",), None)
+
+
+def test_a_split_without_evaluations_has_chosen_nothing():
+    rows = [evaluation(1, "test", 0.5), evaluation(1, "dev", 0.5)]
+    assert [judged_by({"best": split}, rows).chosen_on for split in ("dev", "validation", None)] == ["dev", None, None]
