@@ -12,7 +12,8 @@ import pytest
 from made_up_data import utterances, write_slotgated
 
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"} | {
-    "texts.json"
+    "texts.json",
+    "classes.json",
 }
 
 
@@ -108,7 +109,7 @@ def test_scores_hold_every_cycle_of_the_scored_methods(compared):
 
 def test_labels_only_in_test_are_counted_once_and_score_as_errors(compared):
     out, result = compared
-    assert result.stderr.count("intent label(s) occur only outside") == 1
+    assert result.stderr.count("label(s) occur only outside") == 2  # of texts, and of words
     assert "Weather (1)" in result.stderr and "B-day (1)" in result.stderr
     assert max(row["intent_accuracy"] for row in metrics(out)) <= 30 / 31
 
@@ -169,23 +170,107 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
         patch.setattr(session, "finish", interrupt)
         assert main(command) == 130
     assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
-    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint", "model"}
-    other_data = write_slotgated(tmp_path / "other", {"train": utterances(80, 7), "test": utterances(9, 8)})
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint", "model", "classes.json"}
+    resume = ["finetune", "--out", str(tmp_path / "run"), "--resume"]
     for changed, named in (
-        (["--data", str(other_data)], "another data set"),
-        (["--lr", "0.5"], "lr = "),
-        (["--keep-fraction", "linear:0.5:0.5"], "runs = "),
-        (["--dynamics", str(tmp_path / "d")], "dynamics = None"),
+        (["--data", str(tmp_path)], "--data"),
+        (["--lr", "0.5"], "was made with --lr 0.0003, now it is 0.5; leave --lr out"),
+        (["--keep-fraction", "linear:0.5:0.5"], "--keep-fraction 0.5, now it is linear:0.5:0.5"),
+        (["--dynamics", str(tmp_path / "d")], "--dynamics left out, now it is"),
+        (["--best"], "--best left out"),
+        (["--trainer", "weight_decay=0.1"], "--trainer left out"),
+        (["--extend"], "do not go together"),
     ):
-        assert main([*command, *changed, "--resume"]) == 2
-        assert named in capsys.readouterr().err
+        assert main([*resume, *changed]) == 2
+        assert named in capsys.readouterr().err, named
+    assert main([*resume[:-1], "--extend", "--seed", "3"]) == 2
+    assert "has not ended; --resume it first" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "run")]) == 0, "a run that has not ended can be looked at"
-    assert main([*command, "--resume"]) == 0
+    seq_in = joint_folder / "train" / "seq.in"
+    texts = seq_in.read_text()
+    seq_in.write_text(texts.replace("book", "play", 1))
+    try:
+        assert main(resume) == 2
+        assert "belongs to another data set" in capsys.readouterr().err
+    finally:
+        seq_in.write_text(texts)
+    assert main([*resume, "--lr", "3e-4", "--epochs", "2"]) == 0, "options that agree may be said again"
     assert set(os.listdir(tmp_path / "run")) == RUN_FILES
-    assert main([*command, "--resume"]) == 2
+    assert main(resume) == 2
     assert "has ended" in capsys.readouterr().err
-    assert main([*command[:-1], str(tmp_path / "none"), "--resume"]) == 2
+    assert main(["finetune", "--out", str(tmp_path / "none"), "--resume"]) == 2
     assert "leave --resume out to start" in capsys.readouterr().err
+
+
+def test_a_finished_comparison_is_extended(compared, capsys):
+    """Only what is new is run, and what was there stays as it was."""
+    from fastprune.cli import main
+
+    out, _ = compared
+    before, scores = metrics(out), parquet.read_table(out / "scores.parquet").to_pylist()
+    extend = ["finetune", "--out", str(out), "--extend"]
+    assert main([*extend, "--seed", "0", "1"]) == 2
+    assert "has all of these runs" in capsys.readouterr().err
+    assert main([*extend, "--seed", "2", "--batch-size", "4"]) == 2
+    assert "--batch-size 8, now it is 4" in capsys.readouterr().err
+    assert metrics(out) == before
+    assert main([*extend, "--method", "rs2"]) == 0
+    said = capsys.readouterr()
+    assert "rs2 0.5" in said.out and said.err.count(" epoch 4/4 ") == 2, "two runs, one of each seed"
+    after = metrics(out)
+    assert [row for row in after if row["run"] != "rs2 0.5"] == before
+    assert [(r["seed"], r["epoch"]) for r in after if r["run"] == "rs2 0.5"] == [(s, e) for s in (0, 1) for e in range(1, 5)]
+    assert [row for row in parquet.read_table(out / "scores.parquet").to_pylist() if row["run"] != "rs2 0.5"] == scores
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["n_seeds"] for row in summary["rows"]] == [2] * 6
+    assert summary["model_run"] == {"run": "rs2 0.5", "seed": 1, "epoch": 4}
+    assert set(os.listdir(out)) == RUN_FILES
+
+
+def test_options_come_from_a_file_and_the_command_line_goes_first(joint_folder, tiny_model, tmp_path, capsys):
+    from fastprune.cli import main
+
+    settings = f"""
+data: {joint_folder}
+model: {tiny_model}
+epochs: 3
+lr: 3e-3
+batch-size: 8
+precision: fp32
+method: [random]
+keep_fraction: 0.5
+compare: false
+trainer: [weight_decay=0.2]
+"""
+    (tmp_path / "run.yaml").write_text(settings)
+    command = ["finetune", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]
+    assert main([*command, "--epochs", "1"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
+    assert config["command"]["method"] == ["random"] and "compare" not in config["command"]
+    capsys.readouterr()
+    for text, named in (
+        ("epochs: many", "--epochs: invalid int value"),
+        ("speed: 11", "there is no option 'speed'"),
+        ("compare: 1", "compare must be true or false"),
+        ("lr: [1, 2]", "lr takes one value"),
+        ("- epochs", "must hold options with their values"),
+        ("epochs: [", "cannot be read"),
+        ("!!python/object/apply:os.system ['touch executed']", "cannot be read"),
+    ):
+        (tmp_path / "run.yaml").write_text(text)
+        try:
+            assert main(command) == 2
+        except SystemExit as error:
+            assert error.code == 2
+        said = capsys.readouterr().err
+        assert named in said and "Traceback" not in said, text
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_version():
+    result = fastprune("--version")
+    assert result.returncode == 0 and re.fullmatch(r"fastprune \d+\.\d+\.\d+\n", result.stdout)
 
 
 def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_folder, tiny_model, tmp_path):
@@ -239,6 +324,11 @@ BAD = {
     "not a number": (["--epochs", "many"], "--epochs"),
     "lr infinite": (["--lr", "inf"], "--lr"),
     "resume without out": (["--resume"], "--resume needs --out"),
+    "best without validation": (["--best"], "--best chooses the epoch by a validation split"),
+    "trainer field": (["--trainer", "speed=11"], "--trainer speed: TrainingArguments of this version"),
+    "trainer refused": (["--trainer", "learning_rate=1"], "--trainer learning_rate cannot be set: use --lr"),
+    "trainer value": (["--trainer", "weight_decay=much"], "--trainer: argument --weight_decay"),
+    "trainer form": (["--trainer", "weight_decay"], "is not of the form KEY=VALUE"),
 }
 
 
@@ -292,7 +382,9 @@ def test_folders_that_cannot_be_and_checkpoints_that_are_none(joint_folder, tiny
     (tmp_path / "run" / "checkpoint.pt").write_text("not a checkpoint")
     assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "is no run folder")
     (tmp_path / "run" / "config.json").write_text('{"fastprune_run": 1}')
-    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "of an earlier version")
+    for option in ("--resume", "--extend"):
+        found = finetune(joint_folder, tiny_model, tmp_path / "run", option)
+        assert_one_sentence(found, "is of an earlier version")
 
 
 def test_long_texts_are_cut_and_counted(joint_folder, tiny_model, tmp_path):
