@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastprune.data.types import Kind, Label
 from fastprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastprune.data.types import Kind, Label
 
 Tags = Sequence[Sequence[str]]
 
@@ -178,7 +180,9 @@ def _f1(average: str) -> Callable[..., float]:
 def _matthews(predicted: Sequence[Label], gold: Sequence[Label], _: str | None) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef([str(label) for label in gold], [str(label) for label in predicted]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one class alone: 0, as documented
+        return float(matthews_corrcoef([str(label) for label in gold], [str(label) for label in predicted]))
 
 
 def _correlation(name: str) -> Callable[..., float]:
