@@ -59,8 +59,9 @@ def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) ->
 
 def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
     """A column as fp32 (n,); `UsageError` if there is none of that name or it holds no numbers."""
+    values = pick(columns, column, where)
     try:
-        return pick(columns, column, where).astype(np.float32)
+        return values.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {column!r} must be numbers: {error}") from None
 

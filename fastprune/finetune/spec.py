@@ -90,7 +90,10 @@ def resolve_method(name: str, training: Training) -> Method:
 
 
 def make_pruner(spec: RunSpec, n: int, training: Training, **more: Any) -> DynamicPruner:
-    """The pruner of a run over ``n`` examples; ``more`` as for `DynamicPruner`."""
+    """The pruner of a run over ``n`` examples; ``more`` as for `DynamicPruner`.
+
+    Scores go into ``scores.parquet``, so that they are made at a keep fraction of 1.0, too.
+    """
     return DynamicPruner(
         n,
         keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
@@ -99,6 +102,7 @@ def make_pruner(spec: RunSpec, n: int, training: Training, **more: Any) -> Dynam
         final_share=training.final_share,
         method=resolve_method(spec.method, training),
         seed=spec.seed,
+        record_scores=True,
         **more,
     )
 
