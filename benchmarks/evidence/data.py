@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastprune.data.slotgated import load_slotgated
+
 from fastprune.data import Split, TextData, build
 from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.slotgated import load_slotgated
 from fastprune.data.types import clean_text
 
 SPLIT_SEED = 0

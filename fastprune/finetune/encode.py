@@ -40,9 +40,7 @@ class EncodedSplit(Dataset[Example]):
         numbered: whether examples hold their ``index``, too.
     """
 
-    def __init__(
-        self, names: Names, split: Split, tokenizer: Any, max_length: int, *, numbered: bool = False
-    ) -> None:
+    def __init__(self, names: Names, split: Split, tokenizer: Any, max_length: int, *, numbered: bool = False) -> None:
         self.split = split
         self.columns: dict[str, Sequence[Any]] = {"index": range(len(split))} if numbered else {}
         self.first_tokens: list[list[int]] | None = None

@@ -54,7 +54,9 @@ def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]
     tokenizer = load_tokenizer(source, trust, words=True)
     # What was finetuned here is finetuned further under new heads.
     own = own_class(source)
-    encoder = load_pretrained("AutoModel", source, trust) if own is None else load_pretrained(own, source, trust).encoder
+    encoder = (
+        load_pretrained("AutoModel", source, trust) if own is None else load_pretrained(own, source, trust).encoder
+    )
     encoder = encoder.float()  # half-precision checkpoints would be trained in half precision
     check_vocabulary(source, encoder, tokenizer)
     return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model

@@ -37,9 +37,7 @@ class Finetuned:
             UsageError: a label is none of the model's, or of another kind.
         """
         if self.tag_names is not None and split.tags is None:
-            raise UsageError(
-                f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column"
-            )
+            raise UsageError(f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column")
         split = replace(split, tags=None if self.tag_names is None else split.tags)
         split = replace(split, labels=None if self.kind == "tokens" else split.labels)
         if split.unlabelled or split.kind != self.kind:
@@ -80,7 +78,9 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
         folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     older = [name for name in OF_VERSION_0_1 if (folder / name).is_file()]
     if older:
-        raise UsageError(f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again")
+        raise UsageError(
+            f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again"
+        )
     name = str(folder) if folder.is_dir() else model
     own = own_class(name)
     config = load_pretrained("AutoConfig", name, trust)

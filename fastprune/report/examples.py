@@ -71,5 +71,6 @@ def texts_of(data: TextData, found: Extremes) -> dict[int, tuple[str, str]]:
     """(text, label) of the examples by index; those of a pair as one text."""
     split = data.train
     shown = [example.index for example in (*found.most, *found.least) if example.index < len(split)]
-    return {i: (split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}", "" if split.labels is None else str(split.labels[i]))
+    labels = split.labels or [""] * len(split)
+    return {i: (split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}", str(labels[i]))
             for i in shown}  # fmt: skip
