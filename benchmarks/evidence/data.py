@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastprune.data.slotgated import load_slotgated
+
 from fastprune.data import Split, TextData, build
 from fastprune.data import load as load_any
 from fastprune.data.home_assistant import load_home_assistant

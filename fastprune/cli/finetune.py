@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_held_out, add_trust, load_data, need_packages, source_of, trust_of, use_bf16
+from fastprune.cli.arguments import add_data, add_held_out, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
 from fastprune.cli.settings import check_agreement, parsed, read_config_file, stored, undefaulted
+from fastprune.data import load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
@@ -123,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
     options, command = settled(arguments)
     ranks.join()
     _training(options, joint=True)  # what is wrong with it is said before data are read
-    data = load_data(options)
+    data = load(source_of(options))
     training = _training(options, joint=data.kind == "joint")
     specs = plan_runs(
         options.method,
@@ -138,6 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
         )
     if ranks.first():
+        say(data.notes)
         _warn_of_unseen(data.unseen)
         if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
             print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)

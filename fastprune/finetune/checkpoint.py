@@ -7,8 +7,8 @@
   its own hold our rows.
 
 Each of these gets ``manifest.json``, written last, with the SHA-256 of all its files.  One that is not what its
-manifest says, after a kill, a broken disk or a copy that was cut off, is passed over for the one before.  All of it goes
-away when the last run has ended.
+manifest says, after a kill, a broken disk or a copy that was cut off, is passed over for the one before.  All of it
+goes away when the last run has ended.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastprune.atomic import write_atomic, write_folder_atomic
 from fastprune.errors import UsageError
+from fastprune.finetune.ranks import tell
 from fastprune.finetune.state_files import read_state, write_state
 from fastprune.lock import LOCK
 from fastprune.report.folder import SUMMARY, is_ours
@@ -109,7 +109,7 @@ def can_go_on(folder: Path, *, extend: bool = False) -> bool:
     if extend and not ended:
         raise UsageError(f"--extend: {folder} holds no finished run; leave --extend out to start")
     if not ended:
-        print(f"note: {folder} holds no checkpoint yet; starting from the beginning", file=sys.stderr)
+        tell(f"note: {folder} holds no checkpoint yet; starting from the beginning")
     return ended
 
 
@@ -134,7 +134,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
             why = "it is the state of something else"
         except Exception as error:  # a manifest made by somebody else
             why = f"{type(error).__name__}: {error}"
-    print(f"note: the checkpoint {path} is {why}; it is passed over", file=sys.stderr)
+    tell(f"note: the checkpoint {path} is {why}; it is passed over")
     return None
 
 

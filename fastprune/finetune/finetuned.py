@@ -37,9 +37,7 @@ class Finetuned:
             UsageError: a label is none of the model's, or of another kind.
         """
         if self.tag_names is not None and split.tags is None:
-            raise UsageError(
-                f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column"
-            )
+            raise UsageError(f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column")
         split = replace(split, tags=None if self.tag_names is None else split.tags)
         split = replace(split, labels=None if self.kind == "tokens" else split.labels)
         if split.unlabelled or split.kind != self.kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
@@ -33,6 +34,12 @@ def join() -> None:
 def first() -> bool:
     """Whether this process is the one that creates, locks, prints and reports."""
     return world()[0] == 0
+
+
+def tell(text: str) -> None:
+    """A line on standard error, from the first process."""
+    if first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def shared(value: T) -> T:

@@ -43,8 +43,8 @@ def score_texts(
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.dynamics`.
 
     Returns:
-        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first metric,
-        negated where small is hard, so that the largest are the hardest, and ``label``.
+        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first
+        metric, negated where small is hard, so that the largest are the hardest, and ``label``.
 
     Raises:
         UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +32,7 @@ from fastprune.finetune.evaluate import LongestFirst, by_class
 from fastprune.finetune.model import LACKING, build
 from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
-from fastprune.finetune.ranks import first, shared
+from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
 from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
@@ -116,7 +115,7 @@ def finetune(
     folder = RunFolder.open(out)
     if first():
         sweep(folder.path, (*FILES, MODEL, CLASSES))
-        print(f"run folder: {out}", file=sys.stderr)
+        tell(f"run folder: {out}")
 
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
@@ -240,9 +239,9 @@ def _job(
     train = EncodedSplit(data, data.train, tokenizer, length, numbered=numbered)
     splits = {name: EncodedSplit(data, data.held_out[name], tokenizer, length) for name in names}
     cut = sum(split.truncated for split in splits.values())
-    if first() and (train.truncated or cut):
+    if train.truncated or cut:
         texts = f"{train.truncated} training and {cut} test texts"
-        print(f"note: {texts} are longer than {length} tokens and were cut; see --max-length", file=sys.stderr)
+        tell(f"note: {texts} are longer than {length} tokens and were cut; see --max-length")
     initial = {name: value.clone() for name, value in encoder.state_dict().items()}
 
     def make_model() -> nn.Module:
@@ -267,8 +266,10 @@ def _keep_model(folder: Path, run: RunTrainer, tokenizer: Any, job: Job, length:
     if not first():
         return
 
+    model: Any = run.model
+
     def save(temporary: Path) -> None:
-        run.model.save_pretrained(temporary)
+        model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
     write_folder_atomic(folder / MODEL, save)
@@ -282,7 +283,9 @@ def _rows(results: Mapping[int, RunResult]) -> list[Row]:
     return [row for number in sorted(results) for row in results[number].rows]
 
 
-def _check_same(config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()) -> None:
+def _check_same(
+    config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
+) -> None:
     """Refuse to go on with other data or other options than a folder was begun with."""
     theirs = config.get("fingerprint")
     if theirs != options["fingerprint"]:
@@ -319,4 +322,3 @@ def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
         folder = dynamics_folder(base, spec)
         if count_epochs(folder):
             raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")
-

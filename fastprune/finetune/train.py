@@ -67,13 +67,13 @@ class RunTrainer(Trainer):
         with self.recorder.clock.part(None):
             if not isinstance(eval_dataset, str):
                 return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-            recorder = self.recorder
-            split, names = self.eval_dataset[eval_dataset], recorder.judging.metrics
+            recorder, splits = self.recorder, dict(self.eval_dataset)  # type: ignore[arg-type]
+            split, names = splits[eval_dataset], recorder.judging.metrics
             recorder.watcher.epoch(recorder.result.spec, "evaluate", recorder.done, recorder.epochs, 1.0, len(split))
             self.compute_metrics = lambda found: measure(
                 names, split.predicted(found.predictions), split.encoded.split, split.names.positive
             )
-            found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
             recorder.watcher.advance(len(split))
             recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
             return found
@@ -151,14 +151,16 @@ def warm_up(trainer: RunTrainer) -> None:
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
-    args, data = trainer.args, trainer.train_dataset
+    args: Any = trainer.args
+    data: Any = trainer.train_dataset
+    model: Any = trainer.model
     batch = trainer.data_collator([data[i] for i in range(min(len(data), args.per_device_train_batch_size))])
     batch.pop("index", None)
     with torch.random.fork_rng(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
-        trainer.model.train()
-        loss = trainer.model(**trainer._prepare_inputs(batch))["loss"]
+        model.train()
+        loss = model(**trainer._prepare_inputs(batch))["loss"]
     loss.backward()
-    trainer.model.zero_grad()
+    model.zero_grad()
 
 
 def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = None) -> RunResult:
@@ -184,7 +186,8 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
     if weights is not None:
         from safetensors.torch import load_file
 
-        trainer.model.load_state_dict(load_file(weights), strict=False)
+        model: Any = trainer.model
+        model.load_state_dict(load_file(weights), strict=False)
     result = recorder.finish()
     dynamics = recorder.dynamics
     result.data_map = _recorded_map(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)

@@ -219,7 +219,9 @@ def test_a_finished_comparison_is_extended(compared, capsys):
     assert "rs2 0.5" in said.out and said.err.count(" epoch 4/4 ") == 2, "two runs, one of each seed"
     after = metrics(out)
     assert [row for row in after if row["run"] != "rs2 0.5"] == before
-    assert [(r["seed"], r["epoch"]) for r in after if r["run"] == "rs2 0.5"] == [(s, e) for s in (0, 1) for e in range(1, 5)]
+    assert [(r["seed"], r["epoch"]) for r in after if r["run"] == "rs2 0.5"] == [
+        (s, e) for s in (0, 1) for e in range(1, 5)
+    ]
     assert [row for row in parquet.read_table(out / "scores.parquet").to_pylist() if row["run"] != "rs2 0.5"] == scores
     summary = json.loads((out / "summary.json").read_text())
     assert [row["n_seeds"] for row in summary["rows"]] == [2] * 6

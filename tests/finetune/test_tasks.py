@@ -69,7 +69,10 @@ def test_rows_of_every_epoch_and_split(trained: tuple[str, TextData, Path]) -> N
     _, data, out = trained
     rows = rows_of(out)
     assert [(r["run"], r["epoch"], r["split"]) for r in rows] == [
-        (run, epoch, split) for run in ("full", "el2n-free 0.5") for epoch in (1, 2, 3) for split in ("test", "validation")
+        (run, epoch, split)
+        for run in ("full", "el2n-free 0.5")
+        for epoch in (1, 2, 3)
+        for split in ("test", "validation")
     ]
     for row in rows:
         assert set(data.metrics) <= row.keys() and all(np.isfinite(row[name]) for name in data.metrics)
@@ -216,7 +219,9 @@ def test_a_model_takes_no_data_of_another_task(trained: tuple[str, TextData, Pat
     kind, _, out = trained
     model = load_finetuned(str(out))
     other = split_of("regression" if kind != "regression" else "classification", 5, 1)
-    with pytest.raises(UsageError, match=f"--model .* (is for {model.kind}, and the data are for|predicts a tag for each)"):
+    with pytest.raises(
+        UsageError, match=f"--model .* (is for {model.kind}, and the data are for|predicts a tag for each)"
+    ):
         model.fit(other)
 
 

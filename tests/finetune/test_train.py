@@ -84,7 +84,9 @@ def test_rows_say_what_happened(job, tmp_path: Path) -> None:
     assert rows[0]["lr"] > rows[1]["lr"] > rows[2]["lr"] == 0.0
     assert 0 <= rows[2]["churn"] <= 1 and rows[1]["threshold"] > 0 and rows[0]["threshold"] != rows[1]["threshold"]
     seconds = [tuple(row[f"{part}_seconds"] for part in ("train", "score", "select")) for row in rows]
-    assert all(b >= a for one, other in zip(seconds, seconds[1:], strict=False) for a, b in zip(one, other, strict=True))
+    assert all(
+        b >= a for one, other in zip(seconds, seconds[1:], strict=False) for a, b in zip(one, other, strict=True)
+    )
     assert seconds[0][1] == 0 and seconds[2][1] > seconds[1][1] > 0, "a scoring pass before each cycle"
     assert all(row["seconds"] == pytest.approx(sum(part)) for row, part in zip(rows, seconds, strict=True))
     assert [cycle["epoch"] for cycle in result.cycles] == [1, 2]
