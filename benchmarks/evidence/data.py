@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastprune.data.slotgated import load_slotgated
 
 from fastprune.data import Split, TextData, build
 from fastprune.data import load as load_any
