@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-
 from fastprune.data import Split, TextData, build
 from fastprune.data import load as load_any
 from fastprune.data.home_assistant import load_home_assistant
