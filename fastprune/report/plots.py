@@ -54,12 +54,13 @@ def draw(runs: Runs) -> Any:
     return figure
 
 
-def png_of(figure: Any, fields: Mapping[str, str]) -> bytes:
+def png_of(runs: Runs, fields: Mapping[str, str]) -> bytes:
     """The picture's file with these text fields in it."""
     png = BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may hold characters that the font lacks: they show as boxes
-        figure.savefig(png, dpi=DPI, format="png", metadata=fields)
+        # Characters that the font lacks show as boxes, and numbers too large for a scale at its end.
+        warnings.simplefilter("ignore")
+        draw(runs).savefig(png, dpi=DPI, format="png", metadata=fields)
     return png.getvalue()
 
 

@@ -16,7 +16,7 @@ from fastprune.report.histograms import choose_run
 from fastprune.report.html import html_page
 from fastprune.report.mark import COMMENT, PNG_FIELDS, refuse_foreign
 from fastprune.report.page import markdown_page
-from fastprune.report.plots import draw, png_of
+from fastprune.report.plots import png_of
 from fastprune.report.runs import Runs, folder_names, join_runs, read_runs
 from fastprune.report.table import markdown_tables
 
@@ -64,7 +64,7 @@ def write_report(*folders: str | Path, out: str | Path | None = None, data: Text
         ends, of_model = _extremes(folder, mine, data), folder.read_classes()
         found |= {} if ends is None else {name: ends}
         classes |= {name: of_model} if of_model else {}
-    png = png_of(draw(runs), PNG_FIELDS)
+    png = png_of(runs, PNG_FIELDS)
     page = markdown_page(runs.title, runs.summary, found, classes)
     html = html_page(page, runs.title or "Report", {PICTURE: png})
     # All is made before the first is written: what fails over the contents leaves the old report whole.

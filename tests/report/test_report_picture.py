@@ -136,9 +136,9 @@ def test_no_value_at_all_is_said():
 
 def test_names_are_drawn_as_they_are():
     names = ["$x^{", "_hidden", "\x1b[2J", "\u5b57", "n" * 300]
-    figure = draw(runs_of([metric(name, 0, 1, 1.0, 0.5) for name in names], recorded=recorded("$x^{", 0, [0, 1])))
-    assert png_of(figure, {})[:4] == b"\x89PNG"
-    labels = [text.split(":")[0] for text in legend_of(figure)]
+    runs = runs_of([metric(name, 0, 1, 1.0, 0.5) for name in names], recorded=recorded("$x^{", 0, [0, 1]))
+    assert png_of(runs, {})[:4] == b"\x89PNG"
+    labels = [text.split(":")[0] for text in legend_of(draw(runs))]
     assert labels == ["\\$x^{", "_hidden", "\\x1b[2J", "\u5b57", "n" * 27 + "…"]
 
 
