@@ -126,7 +126,7 @@ def finetune(
     def write(running: RunResult) -> None:
         folder.write_metrics(_rows({**results, number: running}))
 
-    with LiveProgress(len(specs), len(results)) if first() else Silent() as progress:
+    with LiveProgress(len(specs), len(results), silent=not first()) as progress:
         progress.total(*_work(specs, todo, training, data))
         for number in todo:
             spec = specs[number]
@@ -146,9 +146,7 @@ def finetune(
     return finish(folder, data, model_name, [results[n] for n in sorted(results)]) if first() else None
 
 
-def _work(
-    specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData
-) -> tuple[int, int, float]:
+def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
     """Examples that the runs train on, those that they score or evaluate, and the share of what is done already."""
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
@@ -158,21 +156,6 @@ def _work(
         passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
         forward.append(training.epochs * tested + passes * n)
     return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
-
-
-class Silent:
-    """The progress of processes that print nothing."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-    def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None: ...
-    def run(self, spec: RunSpec) -> None: ...
-    def epoch(self, *what: Any) -> None: ...
-    def advance(self, examples: int) -> None: ...
-    def loss(self, value: float) -> None: ...
-    def metric(self, name: str, value: float) -> None: ...
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:

