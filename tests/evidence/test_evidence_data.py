@@ -44,7 +44,7 @@ def test_noise_flips_so_many_labels_to_other_labels():
 def test_noise_leaves_validation_and_test_alone(data_folder):
     clean, noisy = load("atis", data_folder), load("atis", data_folder, noise=0.2)
     assert noisy.train.labels != clean.train.labels
-    assert noisy.validation == clean.validation and noisy.test == clean.test
+    assert noisy.held_out["validation"] == clean.held_out["validation"] and noisy.test == clean.test
 
 
 def test_draws_leave_the_global_random_state_alone():
@@ -99,7 +99,7 @@ def test_tweets_are_those_with_a_confidence(tmp_path):
     data = load("tweets", tmp_path)
     assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (9_000, 1_000, 2_000)
     assert data.label_names == ["neutral", "positive"]
-    assert not set(data.test.texts) & {*data.train.texts, *data.validation.texts}
+    assert not set(data.test.texts) & {*data.train.texts, *data.held_out["validation"].texts}
 
 
 def test_sst2_takes_ten_thousand(tmp_path):
