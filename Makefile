@@ -86,11 +86,12 @@ $(REHEARSED): setup.py $(wildcard csrc/*)
 	FASTPRUNE_BUILD_JOBS=2 $(REHEARSAL)/bin/python setup.py -q build_ext --inplace
 	touch $@
 
-# The compiled extension is rebuilt when its sources change; an editable install follows the Python files.
+# The compiled extension is rebuilt when its sources change; an editable install follows the Python files. Python compiles
+# the modules that it imports; pip would compile all 17,000 files of the packages, one after the other, for a minute.
 $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
+	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
 	touch $@
 
 clean:
