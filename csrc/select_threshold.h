@@ -201,7 +201,8 @@ Hit find_threshold(const Counts& all, const Bracket<Key>& bracket, std::int64_t 
 // Bytes that copies of n keys may take.
 template <class Key>
 std::int64_t memory_for(std::int64_t n, std::size_t parts) {
-  return n / 10 + static_cast<std::int64_t>(parts) * 4 * kChunk * static_cast<std::int64_t>(sizeof(Key));
+  const auto chunk = kChunk * static_cast<std::int64_t>(sizeof(Key));
+  return n / 9 + (static_cast<std::int64_t>(parts) * 6 + 4) * chunk;
 }
 
 // Finds the threshold and what each part has of it, beginning with the bracket `tried`. Returns false, with nothing
