@@ -44,9 +44,14 @@ class Watcher(Protocol):
 
 @dataclass
 class RunResult:
-    """``rows``: one per user epoch and split (metrics.jsonl); ``cycles``: the scores each selection looked at, and
-    those at the end; ``data_map``: index, confidence and variability of each example, where the run recorded them; ``model``:
-    run, seed and epoch of the model that was kept, if it was this run's."""
+    """What is kept of a run.
+
+    Attributes:
+        rows: one per user epoch and split (metrics.jsonl).
+        cycles: the scores each selection looked at, and those at the end.
+        data_map: index, confidence and variability of each example, where the run recorded them.
+        model: run, seed and epoch of the model that was kept, if it was this run's.
+    """
 
     spec: RunSpec
     rows: list[Row] = field(default_factory=list)
