@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-SPINS = "10000"
+SPINS = "1000"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 

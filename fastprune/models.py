@@ -85,7 +85,8 @@ class _Model(PreTrainedModel):
             module._is_hf_initialized = True  # else `post_init` draws its weights anew
         self.encoder = encoder
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(encoder.config.hidden_size, len(config.id2label))
+        labels: Any = config.num_labels
+        self.classifier = nn.Linear(encoder.config.hidden_size, labels)
         self.add_heads(encoder.config.hidden_size)
         self.post_init()
 

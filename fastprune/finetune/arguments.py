@@ -15,51 +15,29 @@ from fastprune.finetune.spec import RunSpec, Training
 
 LR_WARMUP_SHARE = 0.1
 EVAL_BATCH = 128
-NO_EFFECT = "it has no effect here"
-EVERY_EPOCH = "a checkpoint is written at every epoch's end and the newest two are kept, so that --resume can go on"
-PRECISION = "use --precision"
-EVALUATION = "evaluation needs every prediction"
-ONE_MODEL = "scores are read from a whole model in each process"
-REFUSED: Mapping[str, str] = {
-    "output_dir": "use --out",
-    "seed": "use --seed",
-    "data_seed": "use --seed",
-    "num_train_epochs": "use --epochs",
-    "max_steps": "use --epochs",
-    "learning_rate": "use --lr",
-    "per_device_train_batch_size": "use --batch-size",
-    "per_gpu_train_batch_size": "use --batch-size",
-    "auto_find_batch_size": "use --batch-size",
-    "bf16": PRECISION,
-    "fp16": PRECISION,
-    "fp16_full_eval": PRECISION,
-    "bf16_full_eval": PRECISION,
-    "load_best_model_at_end": "use --best",
-    "metric_for_best_model": "use --best",
-    "greater_is_better": "use --best",
-    "resume_from_checkpoint": "use --resume",
-    "save_strategy": EVERY_EPOCH,
-    "save_steps": EVERY_EPOCH,
-    "save_total_limit": EVERY_EPOCH,
-    "save_only_model": EVERY_EPOCH,
-    "save_safetensors": EVERY_EPOCH,
-    "save_on_each_node": EVERY_EPOCH,
-    "ignore_data_skip": "a resumed run would read other examples",
-    "remove_unused_columns": "examples hold only what the model takes",
-    "label_names": "the task says what the labels are",
-    "disable_tqdm": "the progress of all runs is shown in one line",
-    "prediction_loss_only": EVALUATION,
-    "batch_eval_metrics": EVALUATION,
-    "eval_do_concat_batches": EVALUATION,
-    "include_for_metrics": EVALUATION,
-    "fsdp": ONE_MODEL,
-    "fsdp_config": ONE_MODEL,
-    "deepspeed": ONE_MODEL,
-    "parallelism_config": ONE_MODEL,
-    "do_train": NO_EFFECT,
-    "do_eval": NO_EFFECT,
-    "do_predict": NO_EFFECT,
+_INSTEAD: Mapping[str, str] = {
+    "use --out": "output_dir",
+    "use --seed": "seed data_seed",
+    "use --epochs": "num_train_epochs max_steps",
+    "use --lr": "learning_rate",
+    "use --batch-size": "per_device_train_batch_size per_gpu_train_batch_size auto_find_batch_size",
+    "use --precision": "bf16 fp16 bf16_full_eval fp16_full_eval",
+    "use --best": "load_best_model_at_end metric_for_best_model greater_is_better",
+    "use --resume": "resume_from_checkpoint",
+    "a checkpoint is written at every epoch's end and the newest two are kept, so that --resume can go on": (
+        "save_strategy save_steps save_total_limit save_only_model save_safetensors save_on_each_node"
+    ),
+    "a resumed run would read other examples": "ignore_data_skip",
+    "examples hold only what the model takes": "remove_unused_columns",
+    "the task says what the labels are": "label_names",
+    "the progress of all runs is shown in one line": "disable_tqdm",
+    "evaluation needs every prediction": (
+        "prediction_loss_only batch_eval_metrics eval_do_concat_batches include_for_metrics"
+    ),
+    "scores are read from a whole model in each process": "fsdp fsdp_config deepspeed parallelism_config",
+    "it has no effect here": "do_train do_eval do_predict",
 }
+REFUSED = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
 """Fields that would break what fastprune promises, and what to use instead."""
 
 

@@ -87,7 +87,7 @@ def has_checkpoint(folder: Path) -> bool:
             f"--resume: the checkpoints in {folder} are of an earlier version, whose runs this one cannot go on with; "
             "start again in another folder"
         )
-    return any(name.startswith(("finished-", "run-")) for name in names)
+    return any((folder / CHECKPOINT).glob("finished-*")) or any((folder / CHECKPOINT).glob("run-*/checkpoint-*"))
 
 
 def can_go_on(folder: Path, *, extend: bool = False) -> bool:

@@ -33,7 +33,7 @@ Seen = tuple[Tensor, Tensor, Tensor]
 
 @dataclass
 class RunResult:
-    """What a run leaves.
+    """What is kept of a run.
 
     Attributes:
         rows: one per user epoch and split (metrics.jsonl).
