@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_up_data import utterances
 
-from fastprune.data.types import Split, TextData, build
+from fastprune.data import Split, TextData, build
 from fastprune.errors import UsageError
 from fastprune.finetune.arguments import REFUSED, parse_trainer, training_arguments
 from fastprune.finetune.clock import Clock
