@@ -36,7 +36,7 @@ template <class K>
 void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typename K::Key threshold,
            std::int64_t ties, std::int64_t* out, std::int64_t size) {
   const auto write_indices = passes<K>(scores.nan).write_indices;
-  const bool sparse = size < (end - begin) / 20;
+  const bool sparse = size < (end - begin) / 40;
   std::int64_t written = 0;
   scores.for_each_block(begin, end, [&](const char* block, std::int64_t first, std::int64_t n) {
     written += write_indices(block, n, scores.order, threshold, ties, sparse, first, out + written, size - written);
