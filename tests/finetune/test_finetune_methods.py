@@ -56,7 +56,7 @@ def test_a_weight_counts_an_example_in_both_heads():
 
 
 def test_equal_weights_are_the_loss_of_the_model(tiny_model):
-    from fastprune.data.types import Split, build
+    from fastprune.data import Split, build
     from fastprune.finetune.encoder import load_encoder
     from fastprune.finetune.model import build as build_model
 
@@ -225,7 +225,7 @@ def test_the_last_epochs_scores_are_written(everything):
 
 
 def test_too_many_classes_for_probabilities_are_refused():
-    from fastprune.data.types import Split, build
+    from fastprune.data import Split, build
     from fastprune.finetune.session import check_methods
 
     names = [f"c{i}" for i in range(1025)]
@@ -245,7 +245,7 @@ def test_too_many_classes_for_probabilities_are_refused():
     ],
 )
 def test_what_a_task_does_not_have_is_refused_before_the_run(labels, method, lacking, tmp_path):
-    from fastprune.data.types import Split, build
+    from fastprune.data import Split, build
     from fastprune.finetune.session import check_methods
 
     split = Split(["x", "y"], labels, [["O"], ["B-x"]] if labels is None else None)

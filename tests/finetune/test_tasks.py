@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import fastprune
 from fastprune import metrics
-from fastprune.data.types import Split, TextData, build
+from fastprune.data import Split, TextData, build
 from fastprune.errors import UsageError
 from fastprune.finetune.encoder import load_encoder
 from fastprune.finetune.finetuned import load_finetuned

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastprune.data.types import Split, TextData, build
+from fastprune.data import Split, TextData, build
 from fastprune.report import RunFolder
 from fastprune.report.runs import Runs
 from fastprune.report.summary import make_summary

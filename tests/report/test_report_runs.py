@@ -11,7 +11,7 @@ from made_up_runs import METRICS, metric, pruned, recorded, runs_of, scores, thi
 from test_report_picture import axes_titles
 
 from fastprune.cli import main
-from fastprune.data.types import Split, build
+from fastprune.data import Split, build
 from fastprune.errors import UsageError
 from fastprune.report import RunFolder, draw, markdown_tables, write_report
 from fastprune.report.cycles import churn_curves, data_map
