@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from fastprune.data import Split
-from fastprune.data.types import build
+from fastprune.data import Split, build
 from fastprune.errors import UsageError
 from fastprune.finetune.encode import IGNORE, EncodedSplit, collator, group_by_length
 from fastprune.finetune.encoder import WEIGHTS_SHA256, load_encoder, longest_input, packaged_minilm

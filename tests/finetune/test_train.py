@@ -15,8 +15,9 @@ from fastprune.errors import UsageError
 from fastprune.finetune.arguments import REFUSED, parse_trainer, training_arguments
 from fastprune.finetune.clock import Clock
 from fastprune.finetune.encoder import load_encoder
+from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.record import Judging
-from fastprune.finetune.session import Silent, _job
+from fastprune.finetune.session import _job
 from fastprune.finetune.spec import RunSpec, Training, plan_runs
 from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 
@@ -43,7 +44,7 @@ def job(tiny_model: Path):
 
 
 def trainer(job: Job, spec: RunSpec, folder: Path) -> RunTrainer:
-    return prepare(job, spec, folder, Silent(), lambda result: None)
+    return prepare(job, spec, folder, LiveProgress(1, silent=True), lambda result: None)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
