@@ -302,11 +302,8 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
   const Vector<Key> limit = splat(threshold);
   NanWatch<K> watch;
   std::int64_t written = 0, i = 0;
-  const auto keys_of = [&](std::int64_t at) FASTPRUNE_LAMBDA {
-    return keys_at<K, kNan>(block + at * K::kSize, order, watch);
-  };
-  const auto at_least = [&](Vector<Key> keys) FASTPRUNE_LAMBDA {
-    return bits(above(keys, limit)) | bits(equal(keys, limit));
+  const auto keys_here = [&]() FASTPRUNE_LAMBDA {
+    return keys_at<K, kNan>(block + i * K::kSize, order, watch);
   };
   const auto with_ties = [&](Vector<Key> keys) FASTPRUNE_LAMBDA {
     unsigned same = bits(equal(keys, limit));
@@ -314,32 +311,17 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
     ties -= count_bits(same);
     return bits(above(keys, limit)) | same;
   };
-  const auto keep = [&](unsigned mask, std::int64_t at) FASTPRUNE_LAMBDA {
-    store_indices<lanes>(out + written, first + at, mask);
+  const auto keep = [&](unsigned mask) FASTPRUNE_LAMBDA {
+    if (sparse && mask == 0) return;
+    store_indices<lanes>(out + written, first + i, mask);
     written += count_bits(mask);
   };
-  // As long as a whole register fits; what is stored too much is overwritten.
-  if (sparse) {
-    while (i + lanes <= n && written + lanes <= room) {
-      const Look found = look<K, kNan>(block + i * K::kSize, n - i, order, watch, at_least);
-      const std::int64_t start = i;
-      i += found.registers * lanes;
-      for (std::uint64_t some = found.some; some != 0; some &= some - 1) {
-        const std::int64_t at = start + __builtin_ctzll(some) * lanes;
-        if (written + lanes > room) {
-          i = at;
-          break;
-        }
-        keep(with_ties(keys_of(at)), at);
-      }
-    }
-  } else {  // first with ties, then without
-    for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_of(i)), i);
-    for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(bits(above(keys_of(i), limit)), i);
-  }
+  // As long as a whole register fits; what is stored too much is overwritten. First with ties, then without.
+  for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
+  for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(bits(above(keys_here(), limit)));
   // The last few one by one: they may lie far apart.
   for (; i + lanes <= n && written < room; i += lanes)
-    for (unsigned mask = with_ties(keys_of(i)); mask != 0 && written < room; mask &= mask - 1)
+    for (unsigned mask = with_ties(keys_here()); mask != 0 && written < room; mask &= mask - 1)
       out[written++] = first + i + __builtin_ctz(mask);
 #if FASTPRUNE_WIDTH > 1
   if (i < n && written < room)
