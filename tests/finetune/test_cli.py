@@ -19,6 +19,7 @@ from fastprune.cli import main
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"} | {
     "texts.json",
     "classes.json",
+    "report.html",
 }
 
 
@@ -130,8 +131,7 @@ def test_labels_only_in_test_are_counted_once_and_score_as_errors(compared):
 
 def test_progress_is_said_even_without_a_terminal(compared):
     stderr = compared[1].stderr
-    assert "[10/10] el2n-free 0.5 · seed 1 · pruned · epoch 4/4 · kept 50%" in stderr
-    assert "el2n 0.5 · seed 0 · score · epoch 1/4 · kept 100%" in stderr
+    assert "10/10 el2n-free 0.5 · seed 1 · pruned · epoch 4/4 · kept 50%" in stderr
     assert "ex/s" in stderr
 
 
@@ -259,6 +259,9 @@ trainer: [weight_decay=0.2]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
     assert config["command"]["method"] == ["random"] and "compare" not in config["command"]
+    assert main(["finetune", "--out", str(tmp_path / "run"), "--extend", "--epochs", "2"]) == 0
+    found = [(row["run"], row["epoch"]) for row in metrics(tmp_path / "run")]
+    assert found == [(run, epoch) for run in ("full", "random 0.5") for epoch in (1, 2)], "all runs are made again"
     capsys.readouterr()
     for text, named in (
         ("epochs: many", "--epochs: invalid int value"),

@@ -45,7 +45,7 @@ def test_one_folder_one_report_one_voice(trained: tuple[Path, str, str]) -> None
     names = ["classes.json", "config.json", "metrics.jsonl", "model", "scores.parquet", "summary.json"]
     assert set(names) <= set(os.listdir(folder)) and not {"checkpoint", ".lock"} & set(os.listdir(folder))
     assert out.count("run folder:") == 1 and err.count("run folder:") == 1
-    assert err.count("[1/3] full · seed 0 · full · epoch 1/2") == 1
+    assert err.count("1/3 full · seed 0 · full · epoch 1/2") == 1
     assert err.count("label(s) occur only outside") == 2, "said once: of texts, and of words"
 
 
