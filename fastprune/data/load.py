@@ -15,6 +15,7 @@ from fastprune.data.holdout import SHARE, hold_out
 from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.keep import keep_rows
 from fastprune.data.source import Source, Tables, open_tables
+from fastprune.data.splits import role_of
 from fastprune.data.table import Table
 from fastprune.data.types import Kind, Split, TextData
 from fastprune.errors import UsageError, shown
@@ -94,12 +95,18 @@ def load_rows(
 
 
 def files_of(source: Source) -> list[Path]:
-    """The files and folders that `load` reads for the same ``source``, none of which may be written to."""
-    named = [source.data, source.keep, *source.files.values()]
-    paths = [Path(name).expanduser() for name in named if name]
-    found = [path for path in paths if path.exists()]
-    for folder in [path for path in found if path.is_dir()]:
-        found += [path for path in folder.rglob("*") if path.is_file()][:10_000]
+    """The files that `load` may read for the same ``source``, none of which may be written to.
+
+    Of a folder those whose name, or whose folder's, says a split.
+    """
+    found: list[Path] = []
+    for name in (source.data, source.keep, *source.files.values()):
+        path = Path(name or "").expanduser()
+        if name and path.is_dir():
+            inside = (file for file in path.rglob("*") if file.is_file())
+            found += [file for file in inside if any(role_of(part) for part in file.relative_to(path).parts)]
+        elif name and path.exists():
+            found.append(path)
     return found
 
 
