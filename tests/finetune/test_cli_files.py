@@ -70,7 +70,7 @@ def test_score_does_not_write_over_its_data(tmp_path: Path, capsys: pytest.Captu
     train = tmp_path / "tables" / "train.csv"
     train.write_text("text,label\nhello,a\n")
     assert main(["score", "--model", "nowhere", "--data", str(tmp_path / "tables"), "--out", str(train)]) == 2
-    assert "which is read" in capsys.readouterr().err
+    assert "is what is read" in capsys.readouterr().err
     assert train.read_text() == table.read_text() == "text,label\nhello,a\n"
 
 
