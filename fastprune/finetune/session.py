@@ -84,7 +84,7 @@ def finetune(
         UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
     """
     going_on = (resume or extend) and can_go_on(out, extend=extend)
-    if dynamics is not None and not resume:
+    if not resume and not extend:
         _refuse_old_dynamics(dynamics, specs)
     check_methods(specs, training, data, dynamics)
     if best and data.validation is None:
@@ -105,7 +105,7 @@ def finetune(
     judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
     config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
     if first() and extend:
-        _extend(out, specs, options, config)
+        _extend(out, specs, options, config, dynamics)
     elif first() and not going_on:
         RunFolder.create(out).write_config(config)
         remove_checkpoint(out)
@@ -273,24 +273,27 @@ def _check_same(
     theirs = config.get("fingerprint")
     if theirs != options["fingerprint"]:
         raise UsageError(
-            f"--resume: the checkpoint in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
+            f"the run in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
             f"--data has {options['fingerprint'][:12]}…); pass the data it was made with"
         )
     for name, value in options.items():
         if name not in apart_from and config.get(name) != plain(value):
             raise UsageError(
-                f"--resume: the checkpoint in {out} was made with {name} = {config.get(name)!r}, now it is {value!r}; "
+                f"the run in {out} was made with {name} = {config.get(name)!r}, now it is {value!r}; "
                 "leave out what differs"
             )
 
 
-def _extend(out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def _extend(
+    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None
+) -> None:
     """Turn a finished run folder into one of a longer comparison that was killed after the runs it has."""
     folder = RunFolder.open(out)
     before = folder.read_config()
     _check_same(before, options, out, apart_from=("runs", "epochs"))
     again = before.get("epochs") != options["epochs"]
     kept = {} if again else results_of(folder, specs)
+    _refuse_old_dynamics(dynamics, (spec for number, spec in enumerate(specs) if number not in kept))
     if len(kept) == len(specs):
         raise UsageError(f"--extend: {out} has all of these runs; add a --seed, a --method or other --epochs")
     (out / CHECKPOINT).mkdir(exist_ok=True)
@@ -300,8 +303,10 @@ def _extend(out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], con
     (out / SUMMARY).unlink(missing_ok=True)
 
 
-def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
+def _refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
     for spec in specs:
+        if base is None:
+            return
         folder = dynamics_folder(base, spec)
         if count_epochs(folder):
             raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")

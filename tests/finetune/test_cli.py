@@ -259,6 +259,9 @@ trainer: [weight_decay=0.2]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
     assert config["command"]["method"] == ["random"] and "compare" not in config["command"]
+    assert main(["finetune", "--out", str(tmp_path / "run"), "--extend", "--epochs", "2"]) == 0
+    found = [(row["run"], row["epoch"]) for row in metrics(tmp_path / "run")]
+    assert found == [(run, epoch) for run in ("full", "random 0.5") for epoch in (1, 2)], "all runs are made again"
     capsys.readouterr()
     for text, named in (
         ("epochs: many", "--epochs: invalid int value"),

@@ -45,7 +45,7 @@ def start(arguments, log):
 
 
 def stretches(log) -> int:
-    """How many epochs and scoring passes the run says it has finished."""
+    """How many epochs the run says it has finished."""
     return log.read_text().count(" ex/s") if log.exists() else 0
 
 
