@@ -27,7 +27,16 @@ KINDS = (".parquet", ".csv", ".jsonl")
 
 
 def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np.ndarray:  # noqa: B008  (frozen)
-    """One score per example, fp32 (n,), by index.
+    """One score per example, fp32 (n,), by index: a column of `read_examples`.
+
+    Raises:
+        UsageError: as that, or there is no such column of numbers.
+    """
+    return numbers(read_examples(path, which), column, str(path))
+
+
+def read_examples(path: Path, which: Which = Which()) -> Columns:  # noqa: B008  (frozen)
+    """One row per example, by index.
 
     Of several epochs of a run the newest counts, and a warning says so; of several rows of an index the last.
 
@@ -35,13 +44,13 @@ def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np
         which: the run, seed and epoch that count, where the file holds several.
 
     Raises:
-        UsageError: the file is missing or of another kind, lacks a column, holds several runs of which none is named,
-            or its indices are not 0 … n − 1.
+        UsageError: the file is missing or of another kind, holds several runs of which none is named, or its indices
+            are not 0 … n − 1.
     """
     columns, note = one_row_each(read_columns(path), str(path), which)
     if note is not None:
         logger.warning("%s", note)
-    return numbers(columns, column, str(path))
+    return columns
 
 
 def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:

@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> None:
         options.method,
         options.keep_fraction,
         options.seed,
-        n=len(data.train),
+        rows=data.train.row_numbers,
         training=training,
         compare=options.compare,
     )

@@ -78,7 +78,7 @@ def limit(data: TextData, n_train: int, seed: int = 0) -> TextData:
     """Keep ``n_train`` random training examples in their old order; other splits stay whole."""
     if n_train < 1:
         raise UsageError(f"n_train={n_train} leaves nothing to train on: give a number of 1 or more.")
-    return data if n_train >= len(data.train) else train_on(data, _draw(len(data.train), n_train, seed))
+    return data if n_train >= len(data.train) else train_on(data, draw(len(data.train), n_train, seed))
 
 
 def limit_held_out(data: TextData, most: int, seed: int = 0) -> TextData:
@@ -87,7 +87,7 @@ def limit_held_out(data: TextData, most: int, seed: int = 0) -> TextData:
         raise UsageError(f"max_test={most} leaves nothing to test on: give a number of 1 or more.")
 
     def cut(split: Split) -> Split:
-        return split if most >= len(split) else split.select(_draw(len(split), most, seed))
+        return split if most >= len(split) else split.select(draw(len(split), most, seed))
 
     held_out = {name: cut(split) for name, split in data.held_out.items()}
     unlabelled = {name: cut(split) for name, split in data.unlabelled.items()}
@@ -112,7 +112,8 @@ def _rebuilt(data: TextData, train: Split, held_out: Mapping[str, Split], unlabe
     return replace(new, notes=data.notes, source=data.source)
 
 
-def _draw(n: int, k: int, seed: int) -> list[int]:
+def draw(n: int, k: int, seed: int = 0) -> list[int]:
+    """k of n examples at random, in their order."""
     return sorted(random.Random(seed).sample(range(n), k))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from fastprune.data.build import build, limit, limit_held_out
+from fastprune.data.build import build, draw, limit, limit_held_out
 from fastprune.data.columns import Columns, Wanted, find_columns
 from fastprune.data.examples import Read, kind_in, read_split
 from fastprune.data.glue import PREFIX, GlueTask, glue_task
@@ -87,9 +87,8 @@ def load_rows(
     if pairs and columns.pair is None:
         raise UsageError(f"{table.where}: the model takes two texts: name the column of the second in --pair-column.")
     read = read_split(table, columns, kind, labels_needed=labels_needed)
-    limited = (
-        read.split if source.max_train is None else read.split.select(range(min(source.max_train, len(read.split))))
-    )
+    n = len(read.split)
+    limited = read.split if (source.max_train or n) >= n else read.split.select(draw(n, source.max_train or n))
     note = read.note(table.where)
     return limited, () if note is None else (note,)
 

@@ -151,7 +151,7 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
     for spec in specs:
-        pruner = make_pruner(spec, n, training)
+        pruner = make_pruner(spec, data.train.row_numbers, training)
         trained.append(spec.max_examples or pruner.total_examples(training.epochs))
         passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
         forward.append(training.epochs * tested + passes * n)
@@ -188,7 +188,7 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
     if dynamics is not None and not one_class:
         raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
     for spec in specs:
-        reads = resolve_method(spec.method, training).reads
+        reads = resolve_method(spec.method, training, data.train.row_numbers).reads
         lacking = [name for name in reads if name in LACKING.get(data.kind, ())]
         if lacking:
             raise UsageError(

@@ -120,7 +120,7 @@ def prepare(
     seen: list[Recorder] = []
     if dynamics is not None:
         override(trainer, "compute_loss", lambda *args, **kwargs: _observed(seen[0], *args, **kwargs))
-    method = resolve_method(spec.method, training)
+    method = resolve_method(spec.method, training, job.data.train.row_numbers)
     try:
         pruner = attach(
             trainer,
@@ -136,6 +136,7 @@ def prepare(
     except ValueError as error:
         raise UsageError(f"run {spec.name!r}: {error}") from error
     pruner.fingerprint = job.data.fingerprint
+    pruner.record_scores = True  # scores.parquet holds them, also at a keep fraction of 1.0
     if not any(name in job.own for name in ORDERS):
         pruner.sampler.arrange = group_by_length(job.train.lengths, training.batch_size)
     recorder = Recorder(spec, pruner, job.judging, training.epochs, watcher, write, dynamics)

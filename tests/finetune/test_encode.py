@@ -140,7 +140,7 @@ def test_other_weights_under_the_packages_name_are_refused(monkeypatch):
 
 def test_a_comparison_is_planned_seed_by_seed():
     training = Training(8, 1, 2, 32, 1e-4, False, "latest", 0.0, 128)
-    specs = plan_runs(["el2n"], [0.5, 0.2], [0, 1], n=100, training=training, compare=True)
+    specs = plan_runs(["el2n"], [0.5, 0.2], [0, 1], rows=range(100), training=training, compare=True)
     assert [s.name for s in specs if s.seed == 1] == [
         "full", "short full 0.5", "random 0.5", "el2n 0.5", "short full 0.2", "random 0.2", "el2n 0.2",
     ]  # fmt: skip
@@ -152,9 +152,12 @@ def test_a_comparison_is_planned_seed_by_seed():
 
 def test_what_is_asked_for_twice_is_run_once():
     training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
-    once = plan_runs(["el2n"], [0.5], [0, 1], n=100, training=training, compare=False)
-    assert plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], n=100, training=training, compare=False) == once
-    near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], n=100, training=training, compare=False)
+    once = plan_runs(["el2n"], [0.5], [0, 1], rows=range(100), training=training, compare=False)
+    assert (
+        plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], rows=range(100), training=training, compare=False)
+        == once
+    )
+    near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], rows=range(100), training=training, compare=False)
     assert len({spec.name for spec in near}) == 3
 
 
@@ -163,5 +166,5 @@ def test_a_score_file_is_called_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "s.csv").write_text("index,score\n0,1\n1,2\n")
     training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
     for path in ("s.csv", str(tmp_path / "s.csv")):
-        specs = plan_runs([f"static:{path}"], [0.5], [0], n=2, training=training, compare=False)
+        specs = plan_runs([f"static:{path}"], [0.5], [0], rows=range(2), training=training, compare=False)
         assert [spec.name for spec in specs] == ["full", "static:s.csv 0.5"]

@@ -56,7 +56,7 @@ def trained(request, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory)
     """Full and el2n-free, with the best epoch by validation."""
     out = tmp_path_factory.mktemp(request.param) / "run"
     data = data_of(request.param)
-    specs = plan_runs(["el2n-free"], [0.5], [0], n=60, training=TRAINING, compare=False)
+    specs = plan_runs(["el2n-free"], [0.5], [0], rows=range(60), training=TRAINING, compare=False)
     finetune(data, str(tiny_model), specs, TRAINING, out, best=True)
     return request.param, data, out
 
@@ -230,7 +230,7 @@ def test_more_than_one_unlabelled_split(tiny_model: Path, tmp_path: Path) -> Non
     blind = data.unlabelled["blind"]
     data = replace(data, unlabelled={"test_matched": blind, "test_mismatched": blind})
     training = replace(TRAINING, epochs=1)
-    specs = plan_runs(["full"], [0.5], [0], n=60, training=training, compare=False)
+    specs = plan_runs(["full"], [0.5], [0], rows=range(60), training=training, compare=False)
     finetune(data, str(tiny_model), specs, training, tmp_path / "run")
     written = sorted(path.name for path in (tmp_path / "run").glob("predictions*"))
     assert written == ["predictions_test_matched.tsv", "predictions_test_mismatched.tsv"]

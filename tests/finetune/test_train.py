@@ -192,7 +192,7 @@ def test_defaults_are_those_of_the_loop_before(tmp_path: Path) -> None:
 def test_batches_hold_texts_of_like_length(job, tmp_path: Path) -> None:
     """But for a strategy that the user asks for."""
     assert trainer(job(), PRUNED, tmp_path).recorder.pruner.sampler.arrange is not None
-    assert plan_runs(["el2n"], [0.5], [0], n=60, training=TRAINING, compare=False)[0] == FULL
+    assert plan_runs(["el2n"], [0.5], [0], rows=range(60), training=TRAINING, compare=False)[0] == FULL
     own = job(train_sampling_strategy="random") if "train_sampling_strategy" in fields() else job(group_by_length=False)
     assert trainer(own, PRUNED, tmp_path / "b").recorder.pruner.sampler.arrange is None
 

@@ -205,3 +205,17 @@ def test_a_checkpoint_knows_whose_scores_they_were(tmp_path):
     pruner(SCORES).load_state_dict(state)
     with pytest.raises(ValueError, match="method_settings"):
         pruner(np.array(SCORES) + 1).load_state_dict(state)
+
+
+def test_scores_of_a_file_go_by_its_rows(tmp_path):
+    """Rows 1 and 4 are held out of training, and row 2 has no label and so no score."""
+    path = tmp_path / "scores.csv"
+    rows = [(k, row, 10.0 * row) for k, row in enumerate([0, 1, 3, 4, 5])]
+    path.write_text("index,row,score\n" + "".join(f"{k},{row},{score}\n" for k, row, score in rows))
+    method = get_method(f"static:{path}")
+    assert method.of_rows([0, 3, 5]).scores.tolist() == [0.0, 30.0, 50.0]
+    assert method.of_rows([5, 0]).digest != method.digest
+    with pytest.raises(ValueError, match="row 2 of the training file has no score"):
+        method.of_rows([0, 2])
+    plain = Static(torch.tensor([1.0, 2.0]))
+    assert plain.of_rows([7, 8]) is plain
