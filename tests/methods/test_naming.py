@@ -140,10 +140,11 @@ def test_runs_are_named_by_their_settings():
 
 def test_a_comparison_has_one_schedule():
     from fastprune.cli import parser
-    from fastprune.cli.finetune import _training
+    from fastprune.cli.finetune import _training, settled
 
     def of(*more):
-        training = _training(parser().parse_args(["finetune", *more]), joint=False)
+        options, _ = settled(parser().parse_args(["finetune", *more]))
+        training = _training(options, joint=False)
         return training.warmup_epochs, training.cycle_epochs
 
     assert of() == (None, None) and of("--compare") == (1, 2)
