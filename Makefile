@@ -15,7 +15,7 @@ demo: $(STAMP)-demo
 
 # On all cores: a process each, and one thread in each but where a test says otherwise.
 test: $(STAMP)-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations=20
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .
