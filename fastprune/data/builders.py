@@ -64,6 +64,21 @@ def table_of(dataset: Any, where: str) -> Table:
     return Table(where, columns, classes)
 
 
+def datasets_for(data: str) -> Any:
+    """The `datasets` package.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(
+            f"data={data!r} is read by the datasets package, which is not installed: pip install 'fastprune[demo]'."
+        ) from None
+    return datasets
+
+
 def _cell(value: Any, names: Sequence[str] | None) -> Cell:
     if value is None:
         return None
@@ -77,8 +92,6 @@ def _cell(value: Any, names: Sequence[str] | None) -> Cell:
 
 
 def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] | None) -> Table:
-    from datasets import Features, Value
-
     with open_text(path, encoding) as file:
         lines = cells_of(file, separator)
         names = [name.strip() for name in (next(lines, []) if header is None else header)]
@@ -98,7 +111,8 @@ def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] 
         "na_filter": False,
     }
     options |= {"header": None if header else 0, "column_names": names, "skip_blank_lines": True}
-    features = Features({name: Value("string") for name in names})
+    datasets = datasets_for(str(path))
+    features = datasets.Features({name: datasets.Value("string") for name in names})
     with explained(path, lambda: bad_line(path, separator, encoding, len(names))):
         table = table_of(_load("csv", path, features=features, **options), str(path))
     return Table(table.where, table.columns, {}, line_finder(path, separator, encoding, header=header is None))
@@ -118,8 +132,7 @@ def _json(path: Path, encoding: str) -> Table:
 
 def _load(builder: str, path: Path, **options: Any) -> Any:
     """The one split that a packaged builder makes of a file, in memory."""
-    import datasets
-
+    datasets = datasets_for(str(path))
     datasets.disable_progress_bars()
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what fails is said in one sentence, by us
     with tempfile.TemporaryDirectory(prefix="fastprune-") as cache:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.builders import table_of
+from fastprune.data.builders import datasets_for, table_of
 from fastprune.data.splits import role_of
 from fastprune.data.table import Table
 from fastprune.errors import UsageError
@@ -25,7 +25,7 @@ def load_hub(data: str) -> Mapping[str, Table]:
     not_found = f"data={data!r}: neither such a path nor a hub data set was found: check the spelling"
     if not _ID.fullmatch(data):
         raise UsageError(f"{not_found}.")
-    datasets = _datasets(data)
+    datasets = datasets_for(data)
     path, _, config = data.partition(":")
     try:
         found = datasets.load_dataset(path, config or None)
@@ -47,7 +47,7 @@ def load_saved(path: Path) -> Mapping[str, Table]:
         UsageError: its files are damaged.
     """
     try:
-        found = _datasets(str(path)).load_from_disk(str(path))
+        found = datasets_for(str(path)).load_from_disk(str(path))
     except Exception as error:  # damaged files fail in every way there is
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UsageError(f"{path}: not a whole folder of save_to_disk ({reason}): save it again.") from error
@@ -59,13 +59,3 @@ def tables_of(found: Any, where: str) -> Mapping[str, Table]:
     if not hasattr(found, "keys"):
         return {"train": table_of(found, where)}
     return {role_of(name) or name: table_of(split, f"{where}, {name}") for name, split in found.items()}
-
-
-def _datasets(data: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise UsageError(
-            f"data={data!r}: no such file, and hub data sets need the datasets package: pip install 'fastprune[demo]'."
-        ) from None
-    return datasets
