@@ -164,14 +164,19 @@ def test_bad_keep_fractions_are_refused_before_training(keep, message):
         planned(["el2n"], [keep])
 
 
+ON_TABLES = ("full", "el2n", "el2n-free", "loss", "grand", "static", "aum", "cartography", "infobatch", "ucb", "tdds")
+"""One method of each family, for data that are not joint: the registry's own tests train all of them on such."""
+
+
 @pytest.fixture(scope="module", params=["joint", "table"])
 def everything(request, joint_folder, table_file, tiny_model, tmp_path_factory):
-    """Every registered method in one comparison, on joint and on plain data."""
+    """Every registered method in one comparison on joint data, and one of each family on plain data."""
     base = tmp_path_factory.mktemp("methods")
     data, n = (joint_folder, 80) if request.param == "joint" else (table_file, 48)
     file = base / "mine.csv"
     file.write_text("index,score\n" + "".join(f"{i},{(i * 7) % n}\n" for i in range(n)))
-    methods = [f"static:{file}" if name == "static" else name for name in method_names()]
+    trained = method_names() if request.param == "joint" else ON_TABLES
+    methods = [f"static:{file}" if name == "static" else name for name in trained]
     arguments = ["--data", data, "--model", tiny_model, "--out", base / "run", "--epochs", 4]
     arguments += ["--warmup-epochs", 1, "--cycle-epochs", 1]
     arguments += ["--lr", "3e-3", "--batch-size", 8, "--precision", "fp32", "--keep-fraction", "linear:0.6:0.4"]
@@ -179,13 +184,13 @@ def everything(request, joint_folder, table_file, tiny_model, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         assert main([str(a) for a in ["finetune", *arguments, "--method", *methods]]) == 0
-    return base / "run", n
+    return base / "run", n, trained
 
 
 def test_every_method_trains_and_keeps_what_it_was_told(everything):
-    run, n = everything
+    run, n, trained = everything
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    names = {name: f"{'static:mine.csv' if name == 'static' else name} linear:0.6:0.4" for name in method_names()}
+    names = {name: f"{'static:mine.csv' if name == 'static' else name} linear:0.6:0.4" for name in trained}
     assert {row["run"] for row in rows} == {"full", *names.values()} - {names["full"]}
     for name, run_name in names.items():
         if name == "full":
@@ -196,11 +201,11 @@ def test_every_method_trains_and_keeps_what_it_was_told(everything):
         assert np.isfinite([row["train_loss"] for row in epochs]).all()
         assert (epochs[-1]["score_seconds"] > 0) == (name in ("el2n", "el2n-static", "loss", "grand")), name
     by_run = {row["run"]: row.get("intent_accuracy", row.get("accuracy")) for row in rows}
-    assert sum(value > 0.9 for value in by_run.values()) > 15, "two intents of fixed words are learned"
+    assert sum(value > 0.9 for value in by_run.values()) > 0.7 * len(trained), "two intents of fixed words are learned"
 
 
 def test_data_maps_are_recorded_where_a_method_looks_at_confidence(everything):
-    run, n = everything
+    run, n, _ = everything
     table = parquet.read_table(run / "data_map.parquet").to_pydict()
     assert set(table["run"]) == {"cartography linear:0.6:0.4"} and table["index"] == list(range(n))
     scores = parquet.read_table(run / "scores.parquet").to_pandas()
@@ -212,7 +217,7 @@ def test_data_maps_are_recorded_where_a_method_looks_at_confidence(everything):
 
 def test_the_last_epochs_scores_are_written(everything):
     """After 4 epochs a method that learns from the training steps has 4 rows of an example, one with a pass 3."""
-    run, n = everything
+    run, n, _ = everything
     scores = parquet.read_table(run / "scores.parquet").to_pandas()
     for name in ("el2n-free", "aum", "cartography", "ucb", "infobatch", "el2n", "loss"):
         mine = scores[scores["run"] == f"{name} linear:0.6:0.4"]
