@@ -25,7 +25,6 @@ def add_data(group: Any) -> None:
     for split in ("train", "validation", "test"):
         group.add_argument(f"--{split}-file", help=f"the file of the {split} split, in place of --data")
     group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (told by the data)")
-    group.add_argument("--metric", help="the metric that decides (the task's own)")
     group.add_argument("--text-column", help="column with the text (found by its usual names)")
     group.add_argument("--label-column", help="column with the label (found by its usual names)")
     group.add_argument("--pair-column", help="column with a second text (found by its usual names)")
@@ -39,6 +38,7 @@ def add_data(group: Any) -> None:
 
 def add_held_out(group: Any) -> None:
     """What only training needs to know of the data."""
+    group.add_argument("--metric", help="the metric that decides (the task's own)")
     group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 

@@ -82,6 +82,7 @@ def add(commands: Any) -> None:
         type=user_path,
         help="the file that was scored: --out then holds its rows that are kept, as they are in it",
     )
+    select.add_argument("--encoding", help="of --data (utf-8)")
     select.add_argument("--no-header", action="store_true", help="the first line of --data is a row")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
     select.add_argument("--column", help="which score (score; of training dynamics variability)")
@@ -149,7 +150,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     if arguments.data is not None:
         rows = whole_numbers(columns, "row" if "row" in columns else "index", where)[kept]
-        write_subset(arguments.data, sorted(rows.tolist()), arguments.out, header=not arguments.no_header)
+        write_subset(arguments.data, sorted(rows.tolist()), arguments.out, header=not arguments.no_header,
+                     encoding=arguments.encoding)  # fmt: skip
     else:
         ours = ("row", "id", "index", "guid")
         written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}

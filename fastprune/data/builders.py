@@ -16,7 +16,7 @@ from typing import Any
 
 from fastprune.data.explain import DEEPEST, bad_json, bad_line, explained, line_finder, too_deep, unreadable
 from fastprune.data.table import Cell, Table, line_numbers
-from fastprune.data.text import DELIMITED, ENCODING, JSON, cells_of, kind_of, open_text, quoting_of
+from fastprune.data.text import DELIMITED, ENCODING, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
 from fastprune.errors import UsageError
 
 
@@ -94,8 +94,10 @@ def _cell(value: Any, names: Sequence[str] | None) -> Cell:
 def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] | None) -> Table:
     with open_text(path, encoding) as file:
         lines = cells_of(file, separator)
-        names = [name.strip() for name in (next(lines, []) if header is None else header)]
-        first = next(lines, None)
+        filled = (cells for cells in lines if not is_blank(cells))
+        names = [name.strip() for name in (next(filled, []) if header is None else header)]
+        skipped = 0 if header else lines.line_num
+        first = next(filled, None)
     if first is None:
         raise UsageError(f"{path}: no rows in it: give a file with at least one example.")
     if len(set(names)) < len(names):
@@ -110,12 +112,14 @@ def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] 
         "keep_default_na": False,
         "na_filter": False,
     }
-    options |= {"header": None if header else 0, "column_names": names, "skip_blank_lines": True}
+    options |= {"header": None, "column_names": names, "skiprows": skipped or None, "skip_blank_lines": False}
     datasets = datasets_for(str(path))
     features = datasets.Features({name: datasets.Value("string") for name in names})
     with explained(path, lambda: bad_line(path, separator, encoding, len(names))):
-        table = table_of(_load("csv", path, features=features, **options), str(path))
-    return Table(table.where, table.columns, {}, line_finder(path, separator, encoding, header=header is None))
+        columns = table_of(_load("csv", path, features=features, **options), str(path)).columns
+    kept = [i for i, cells in enumerate(zip(*columns.values(), strict=True)) if not is_blank([str(c) for c in cells])]
+    columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
+    return Table(str(path), columns, {}, line_finder(path, separator, encoding, header=header is None))
 
 
 def _json(path: Path, encoding: str) -> Table:
@@ -124,10 +128,21 @@ def _json(path: Path, encoding: str) -> Table:
             f"{path}, line {line}: nested more than {DEEPEST} deep: write one flat object for each example."
         )
     with explained(path, lambda: bad_json(path, encoding)):
-        table = table_of(_load("json", path, encoding=encoding), str(path))
-    return Table(
-        table.where, table.columns, table.classes, line_numbers() if kind_of(path) != ".json" else table.line_of
-    )
+        found = _load("json", path, encoding=encoding)
+        columns = dict(table_of(found, str(path)).columns)
+        dates = [name for name, feature in found.features.items() if "timestamp" in str(feature)]
+        columns |= _as_written(path, encoding, dates) if dates else {}
+    by_line = kind_of(path) != ".json"
+    return Table(str(path), columns, {}, line_numbers()) if by_line else Table(str(path), columns)
+
+
+def _as_written(path: Path, encoding: str, names: Sequence[str]) -> dict[str, list[Cell]]:
+    """Columns of texts that look like dates, which the builder's parser would rewrite."""
+    with open_text(path, encoding) as file:
+        text = file.read()
+    whole = text.lstrip()[:1] == "["
+    rows = json.loads(text) if whole else [json.loads(line) for line in text.split("\n") if line.strip()]
+    return {name: [_cell(row.get(name), None) for row in rows] for name in names}
 
 
 def _load(builder: str, path: Path, **options: Any) -> Any:

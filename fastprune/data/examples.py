@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastprune.data.columns import Columns, listing
-from fastprune.data.labels import Guess, guess_kind, is_withheld, minus_one_is_nothing, read_label, same_numbers
+from fastprune.data.labels import (
+    UNLABELLED,
+    Guess,
+    guess_kind,
+    is_withheld,
+    minus_one_is_nothing,
+    number_of,
+    one_spelling,
+    read_label,
+)
 from fastprune.data.table import Cell, Table
 from fastprune.data.types import Kind, Label, Split
 from fastprune.data.words import check_tags, clean_text
@@ -54,7 +63,27 @@ def kind_in(table: Table, columns: Columns) -> Guess:
     return guess_kind(given, declared=columns.label in table.classes, where=table.where)
 
 
-def read_split(table: Table, columns: Columns, kind: Kind, *, labels_needed: bool = False) -> Read:
+@dataclass(frozen=True)
+class Reading:
+    """How labels are read, which the training table decides for every split.
+
+    Attributes:
+        minus_one: whether -1 stands for no label.
+        numbers: whether every class is a number, so that "1.0" and "1" are one.
+    """
+
+    minus_one: bool
+    numbers: bool
+
+
+def reading_of(table: Table, columns: Columns, kind: Kind) -> Reading:
+    """How the labels of this table, and so of every split, are read."""
+    cells = [] if columns.label is None or kind == "tokens" else table.columns[columns.label]
+    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    return Reading(minus_one_is_nothing(cells), all(number_of(text) is not None for text in texts))
+
+
+def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, labels_needed: bool = False) -> Read:
     """The examples of a table that have what the task needs.
 
     A table all of whose labels are withheld, or that has no such column, becomes an unlabelled split.
@@ -69,8 +98,7 @@ def read_split(table: Table, columns: Columns, kind: Kind, *, labels_needed: boo
     tags = columns.tags if kind in ("tokens", "joint") else None
     label_cells = [None] * len(table) if label is None else list(table.columns[label])
     tag_cells = [None] * len(table) if tags is None else list(table.columns[tags])
-    nothing = minus_one_is_nothing(label_cells)
-    label_cells = [None if nothing and is_withheld(cell) else cell for cell in label_cells]
+    label_cells = [None if reading.minus_one and is_withheld(cell) else cell for cell in label_cells]
     labelled = any(cell not in (None, "") for cell in (label_cells if kind != "tokens" else tag_cells))
     if labels_needed and not labelled:
         raise UsageError(f"{table.where}: no row has a label: choose its column with --label-column or --tags-column.")
@@ -89,20 +117,21 @@ def read_split(table: Table, columns: Columns, kind: Kind, *, labels_needed: boo
         if labelled:
             example_label = read_label(label_cells[i], kind, table.place(i) if _unusual(label_cells[i], kind) else "")
             if (label is not None and example_label is None) or (tags is not None and not tag_cells[i]):
-                left_out["label"] += 1
+                withheld = label is not None and table.columns[label][i] is not None and label_cells[i] is None
+                left_out[f"label ({UNLABELLED})" if withheld else "label"] += 1
                 continue
             if tags is not None:
                 text, example_tags = clean_text(text), _tags(tag_cells[i])
                 if len(text.split(" ")) != len(example_tags) or not _plain(example_tags):
                     check_tags(text, example_tags, table.place(i))
-        rows.append(i)
+        rows.append(i if table.origin is None else table.origin[i])
         for column, value in (("texts", text), ("labels", example_label), ("tags", example_tags), ("pairs", pair)):
             found[column].append(value)
         found["ids"].append("" if columns.id is None else _as_text(table.columns[columns.id][i]))
     if not rows:
         raise UsageError(f"{table.where}: no row has all that it needs: choose other columns.")
-    if kind in ("classification", "joint"):
-        found["labels"] = same_numbers(found["labels"])
+    if kind in ("classification", "joint") and reading.numbers:
+        found["labels"] = [one_spelling(label) for label in found["labels"]]
     return Read(
         Split(
             texts=found["texts"],

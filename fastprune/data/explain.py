@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.text import ENCODING, cells_of, kind_of, open_text
+from fastprune.data.text import ENCODING, cells_of, is_blank, kind_of, open_text
 from fastprune.errors import UsageError
 
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
@@ -92,7 +92,7 @@ def line_finder(path: Path, separator: str, encoding: str, *, header: bool) -> A
     def line_of(row: int) -> str:
         with open_text(path, encoding) as file:
             lines = cells_of(file, separator)
-            rows = (lines.line_num for cells in lines if cells)
+            rows = (lines.line_num for cells in lines if not is_blank(cells))
             number = next((line for count, line in enumerate(rows) if count == row + header), None)
         return f"row {row + 1}" if number is None else f"line {number}"
 

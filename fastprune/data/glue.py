@@ -8,14 +8,27 @@ from pathlib import Path
 
 from fastprune.data.builders import read_table
 from fastprune.data.columns import Wanted
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table
+from fastprune.data.table import Table, appended
 from fastprune.data.text import open_text
 from fastprune.data.types import Kind
 from fastprune.errors import UsageError
 
 PREFIX = "glue/"
 HUB = "nyu-mll/glue"
+FORMS: Sequence[Mapping[str, Sequence[str]]] = (
+    {
+        "train": ["train.tsv"],
+        "validation": ["dev.tsv"],
+        "validation_matched": ["dev_matched.tsv"],
+        "validation_mismatched": ["dev_mismatched.tsv"],
+        "test": ["test.tsv"],
+        "test_matched": ["test_matched.tsv"],
+        "test_mismatched": ["test_mismatched.tsv"],
+    },
+    {"train": ["in_domain_train.tsv"], "validation": ["in_domain_dev.tsv", "out_of_domain_dev.tsv"]},
+    {"train": ["msr_paraphrase_train.txt"], "test": ["msr_paraphrase_test.txt"]},
+)
+"""Files by split: GLUE's own, those of CoLA's authors, whose two dev files together are GLUE's, and Microsoft's."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +94,16 @@ def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
         UsageError: there are no files of the task.
     """
     inside = next((folder / name for name in (task.folder, "tokenized") if (folder / name).is_dir()), folder)
+    form = next((form for form in FORMS if all((inside / name).is_file() for name in form["train"])), {})
     splits: dict[str, Table] = {}
-    for path in sorted(inside.iterdir()):
-        role = role_of(path.stem)
-        if role is None or not path.is_file() or path.suffix.lower() not in (".tsv", ".txt"):
-            continue
-        table = read_table(path, kind=".tsv", header=_header(path, task))
-        splits[role] = table if role not in splits else _joined(splits[role], table)
+    for role, names in form.items():
+        tables = [
+            read_table(inside / name, kind=".tsv", header=_header(inside / name, task))
+            for name in names
+            if (inside / name).is_file()
+        ]
+        if tables:
+            splits[role] = appended(tables, str(inside / names[0]))
     if "train" not in splits:
         raise UsageError(
             f"{folder}: no train.tsv of {task.folder} in it: give the folder that GLUE calls {task.folder}."
@@ -101,13 +117,3 @@ def _header(path: Path, task: GlueTask) -> tuple[str, ...] | None:
         return None
     with open_text(path, "latin-1") as file:  # which decodes everything; what is no UTF-8 is said by who reads it
         return None if task.text in file.readline().rstrip("\r\n").split("\t") else task.header
-
-
-def _joined(first: Table, second: Table) -> Table:
-    """CoLA's own distribution has two files of validation; GLUE's is both."""
-    columns = {name: [*cells, *second.columns.get(name, [])] for name, cells in first.columns.items()}
-
-    def line_of(row: int) -> str:
-        return first.line_of(row) if row < len(first) else f"{second.where}, {second.line_of(row - len(first))}"
-
-    return Table(first.where, columns, first.classes, line_of)

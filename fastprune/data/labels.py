@@ -91,19 +91,16 @@ def read_label(cell: Cell, kind: Kind, where: str) -> Label | None:
     return number
 
 
-def same_numbers(labels: Sequence[Label | None]) -> list[Label | None]:
-    """Classes with "1.0" and "1" made one, if every class is a number; "01" stays what it is."""
-    texts = {label for label in labels if isinstance(label, str)}
-    if not texts or any(number_of(text) is None for text in texts):
-        return list(labels)
+def one_spelling(label: Label | None) -> Label | None:
+    """A class that is a number, with "1.0" as "1"; "01" stays what it is, and so does every other text.
 
-    def one(label: Label | None) -> Label | None:
-        if not isinstance(label, str) or not any(mark in label for mark in ".eE"):
-            return label
-        number = number_of(label)
-        return str(int(number)) if number is not None and number.is_integer() else label
-
-    return [one(label) for label in labels]
+    >>> one_spelling("1.0"), one_spelling("01"), one_spelling("1.5")
+    ('1', '01', '1.5')
+    """
+    if not isinstance(label, str) or not any(mark in label for mark in ".eE"):
+        return label
+    number = number_of(label)
+    return str(int(number)) if number is not None and number.is_integer() else label
 
 
 def is_withheld(cell: Cell) -> bool:

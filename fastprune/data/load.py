@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 from fastprune.data.build import build, draw, limit, limit_held_out
 from fastprune.data.columns import Columns, Wanted, find_columns
-from fastprune.data.examples import Read, kind_in, read_split
+from fastprune.data.examples import Read, kind_in, read_split, reading_of
 from fastprune.data.glue import PREFIX, GlueTask, glue_task
 from fastprune.data.holdout import SHARE, hold_out
 from fastprune.data.home_assistant import load_home_assistant
 from fastprune.data.keep import keep_rows
-from fastprune.data.source import Source, Tables, open_tables
+from fastprune.data.source import Source, open_tables
 from fastprune.data.splits import role_of
 from fastprune.data.table import Table
 from fastprune.data.types import Kind, Split, TextData
@@ -74,23 +74,19 @@ def load_rows(
     """
     if source.packaged:
         data = load_home_assistant()
-        return (data.train if split in (None, "train") else data.test), ()
+        packaged = {"train": data.train, **data.held_out}
+        return _limited(packaged[_chosen(packaged, split, labels_needed=labels_needed)], source), ()
     glue = _glue(source)
     _, tables = open_tables(source)
-    name = split or _usual_split(tables, labels_needed=labels_needed)
-    if name not in tables:
-        raise UsageError(f"--split {name}: the data have {', '.join(tables)}: choose one of them.")
-    table = tables[name]
+    table = tables[_chosen(tables, split, labels_needed=labels_needed)]
     columns = _columns(table, source, glue)
     if pairs is False:
         columns = replace(columns, pair=None)
     if pairs and columns.pair is None:
         raise UsageError(f"{table.where}: the model takes two texts: name the column of the second in --pair-column.")
-    read = read_split(table, columns, kind, labels_needed=labels_needed)
-    n = len(read.split)
-    limited = read.split if (source.max_train or n) >= n else read.split.select(draw(n, source.max_train or n))
+    read = read_split(table, columns, kind, reading_of(table, columns, kind), labels_needed=labels_needed)
     note = read.note(table.where)
-    return limited, () if note is None else (note,)
+    return _limited(read.split, source), () if note is None else (note,)
 
 
 def files_of(source: Source) -> list[Path]:
@@ -164,11 +160,12 @@ def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
         raise UsageError(f"{train.where}: --task {kind} needs a tag for each word: name their column in --tags-column.")
     if (source.task == "pair" or (glue is not None and glue.pair)) and columns.pair is None:
         raise UsageError(f"{train.where}: --task pair needs a second text: name its column in --pair-column.")
-    reads = {"train": read_split(train, columns, kind, labels_needed=True)}
+    reading = reading_of(train, columns, kind)
+    reads = {"train": read_split(train, columns, kind, reading, labels_needed=True)}
     for role, table in tables.items():
         if role != "train":
             theirs = _columns(table, source, glue)
-            reads[role] = read_split(table, replace(theirs, pair=theirs.pair if columns.pair else None), kind)
+            reads[role] = read_split(table, replace(theirs, pair=theirs.pair if columns.pair else None), kind, reading)
     found = (read.note(tables[role].where) for role, read in reads.items())
     return _AsRead(name, train.where, kind, reads, (*notes, *(note for note in found if note is not None)))
 
@@ -212,7 +209,17 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
     return replace(data, notes=tuple(notes), source=found.file if Path(found.file).is_file() else None)
 
 
-def _usual_split(tables: Tables, *, labels_needed: bool) -> str:
-    if len(tables) == 1:
-        return next(iter(tables))
-    return next((name for name in (("train",) if labels_needed else ("test", "validation")) if name in tables), "train")
+def _chosen(splits: Mapping[str, Any], wanted: str | None, *, labels_needed: bool) -> str:
+    """The split that is meant: the named one, the only one, or else train, or to predict test or validation."""
+    if wanted is None and len(splits) == 1:
+        return next(iter(splits))
+    usual = ("train",) if labels_needed else ("test", "validation")
+    name = wanted or next((name for name in usual if name in splits), "train")
+    if name not in splits:
+        raise UsageError(f"--split {name}: the data have {', '.join(splits)}: choose one of them.")
+    return name
+
+
+def _limited(split: Split, source: Source) -> Split:
+    n = len(split)
+    return split if (source.max_train or n) >= n else split.select(draw(n, source.max_train or n))

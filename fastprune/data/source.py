@@ -15,7 +15,7 @@ from fastprune.data.forms.lines import read_lines
 from fastprune.data.glue import HUB, PREFIX, glue_task, read_glue
 from fastprune.data.hub import is_saved, load_hub, load_saved
 from fastprune.data.splits import role_of
-from fastprune.data.table import Table
+from fastprune.data.table import Table, appended
 from fastprune.data.text import SUFFIXES, kind_of
 from fastprune.errors import UsageError, shown
 
@@ -167,14 +167,7 @@ def _folder(folder: Path, source: Source) -> Tables:
             f"{folder}: no file in it has train, validation or test in its name, nor does a folder with seq.in and "
             "label: point --data at a folder that has them, or name files with --train-file."
         )
-    return {role: _appended([read_file(path, source) for path in paths]) for role, paths in files.items()}
-
-
-def _appended(tables: list[Table]) -> Table:
-    if len(tables) == 1:
-        return tables[0]
-    columns = {name: [cell for table in tables for cell in table.columns[name]] for name in tables[0].columns}
-    return Table(tables[0].where, columns, tables[0].classes)
+    return {role: appended([read_file(path, source) for path in paths], str(folder)) for role, paths in files.items()}
 
 
 def _parts(table: Table, source: Source) -> Tables:

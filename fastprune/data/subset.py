@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fastprune.atomic import write_atomic
-from fastprune.data.text import DELIMITED, JSON, cells_of, kind_of, open_text, quoting_of
+from fastprune.data.explain import unreadable
+from fastprune.data.text import DELIMITED, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
 from fastprune.errors import UsageError
 from fastprune.parquet import pyarrow_for
 
@@ -35,10 +36,13 @@ def write_subset(
         _check(path, rows, table.num_rows)
         write_atomic(out, lambda temporary: parquet.write_table(table.take(list(rows)), temporary))
         return
-    with open_text(path, encoding) as file:
-        text = file.read()
+    try:
+        with open_text(path, encoding) as file:
+            text = file.read()
+    except (OSError, UnicodeError, LookupError) as error:
+        raise unreadable(path, error, encoding or "") from error
     if kind in DELIMITED:
-        lines = [cells for cells in cells_of(io.StringIO(text, newline=""), DELIMITED[kind]) if cells]
+        lines = [cells for cells in cells_of(io.StringIO(text, newline=""), DELIMITED[kind]) if not is_blank(cells)]
         first, lines = (lines[:1], lines[1:]) if header else ([], lines)
         _check(path, rows, len(lines))
         written = io.StringIO()

@@ -6,7 +6,7 @@ import csv
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -58,6 +58,11 @@ def cells_of(lines: Iterable[str], separator: str, *, strict: bool = False) -> A
     """A `csv.reader` of the lines; cells may be of any length."""
     csv.field_size_limit(2**31 - 1)
     return csv.reader(lines, delimiter=separator, quoting=quoting_of(separator), strict=strict)  # type: ignore[arg-type]
+
+
+def is_blank(cells: Sequence[str]) -> bool:
+    """Whether a record holds nothing; such records are no rows, and are not counted."""
+    return not any(cell.strip() for cell in cells)
 
 
 def _check_archive(path: Path) -> None:

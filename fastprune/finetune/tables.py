@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,9 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, delimiter="\t", lineterminator="\n")
-            table.writerow(columns)
-            table.writerows(rows)
+            # Without quotes, as tab-separated files are read: what would end a cell becomes a blank.
+            for row in ([*columns], *rows):
+                file.write("\t".join(" ".join(str(cell).split()) for cell in row) + "\n")
 
     write_atomic(path, write)
 

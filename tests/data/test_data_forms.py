@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from public_forms import FORMS, GLUE, N, write_rows
 
-from fastprune.data import load
+from fastprune.data import Source, load, load_rows
 from fastprune.errors import UsageError
 
 README = Path(__file__).parents[2] / "README.md"
@@ -107,6 +107,40 @@ def test_a_table_in_a_txt_file_is_a_table(tmp_path):
         )
     data = load(str(tmp_path))
     assert data.train.pairs[:1] == ["c"] and data.label_names == ["0", "1"]
+
+
+def test_sentences_are_not_taken_for_labelled_lines(tmp_path):
+    lines = ["what is the time", "how do i cook rice", "what is rice", "how old is it"] * 5
+    (tmp_path / "questions.txt").write_text("\n".join(lines) + "\n")
+    rows, notes = load_rows(Source(data=str(tmp_path / "questions.txt")), "classification")
+    assert rows.texts == lines and rows.labels is None and notes == ()
+    for mark in ("DESC:def {}", "HUM\t{}", "__label__x {}", "1 {}"):
+        other = mark.replace("DESC", "NUM").replace("HUM", "LOC").replace("__x", "__y").replace("1", "2")
+        text = "".join(f"{(mark, other)[i % 2].format(line)}\n" for i, line in enumerate(lines))
+        (tmp_path / "train.txt").write_text(text)
+        rows, _ = load_rows(Source(data=str(tmp_path / "train.txt")), "classification", labels_needed=True)
+        assert rows.texts == lines and len(set(rows.labels)) == 2, mark
+
+
+def test_comments_between_sentences_of_a_conll_file(tmp_path):
+    for role in ("train", "test"):
+        (tmp_path / f"{role}.conll").write_text("# id 1\nParis B-LOC\nis O\n\n# id 2\n# O\nRome B-LOC\n")
+    assert load(str(tmp_path)).train.texts == ["Paris is", "# Rome"]
+
+
+def test_glue_reads_its_own_files_and_no_others(tmp_path):
+    """MRPC's folder also holds Microsoft's files, of which GLUE's are a part."""
+    source = FORMS["GLUE mrpc"](tmp_path)
+    before = load(source)
+    names = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
+    rows = [(i % 2, i, i, f"other {i}", "text") for i in range(9)]
+    for name in ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt"):
+        write_rows(tmp_path / name, names, rows)
+    (tmp_path / "dev_ids.tsv").write_text("1\t2\n")
+    assert load(source) == before
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        (tmp_path / name).unlink()
+    assert len(load(source).train) == 9
 
 
 def test_the_readme_lists_every_form():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastprune.data import Source, load
-from fastprune.data.labels import guess_kind, number_of, read_label, same_numbers
+from fastprune.data.labels import guess_kind, number_of, one_spelling, read_label
 from fastprune.errors import UsageError
 
 
@@ -41,17 +41,33 @@ def test_texts_as_labels_leave_it_open():
         guess_kind([f"answer {i}" for i in range(50)], declared=False, where="x")
 
 
-def test_one_and_one_point_nought_are_one_class_where_all_are_numbers():
-    assert same_numbers(["1", "1.0", "2", None]) == ["1", "1", "2", None]
-    assert same_numbers(["1", "1.0", "x"]) == ["1", "1.0", "x"]
-    assert same_numbers(["01", "1", "007"]) == ["01", "1", "007"]
+def test_one_and_one_point_nought_are_one_class_where_all_are_numbers(tmp_path):
+    for labels, names in (
+        (["1", "1.0", "2", "2.0"], ["1", "2"]),
+        (["1", "1.0", "x", "x"], ["1", "1.0", "x"]),
+        (["01", "1", "01", "1"], ["01", "1"]),
+    ):
+        for role in ("train", "test"):
+            rows = "".join(f"t{i},{label}\n" for i, label in enumerate(labels))
+            (tmp_path / f"{role}.csv").write_text(f"text,label\n{rows}")
+        assert sorted(load(Source(data=str(tmp_path), task="classification")).label_names) == sorted(names)
 
 
-@given(st.lists(st.one_of(st.integers(-5, 5).map(str), st.floats(-3, 3).map(str), st.text(max_size=3))))
-def test_making_numbers_one_is_idempotent_and_changes_no_value(labels):
-    once = same_numbers(labels)
-    assert same_numbers(once) == once
-    assert [number_of(label) for label in once] == [number_of(label) for label in labels]
+def test_the_training_split_decides_how_labels_are_read(tmp_path):
+    """A name in the test split alone, or a test split without other numbers below nought, changes nothing."""
+    (tmp_path / "train.csv").write_text("text,label\n" + "a,1.0\nb,2.0\n" * 3)
+    (tmp_path / "test.csv").write_text("text,label\nc,1.0\nd,x\n")
+    data = load(Source(data=str(tmp_path), task="classification"))
+    assert data.label_names == ["1", "2"] and data.test.labels == ["1", "x"]
+    (tmp_path / "train.csv").write_text("text,label\na,-1\nb,-0.5\nc,0.5\nd,1\n")
+    (tmp_path / "test.csv").write_text("text,label\ne,-1\nf,0.5\n")
+    assert load(str(tmp_path)).test.labels == [-1.0, 0.5]
+
+
+@given(st.one_of(st.integers(-5, 5).map(str), st.floats(-3, 3).map(str), st.text(max_size=3)))
+def test_one_spelling_is_idempotent_and_changes_no_value(label):
+    once = one_spelling(label)
+    assert one_spelling(once) == once and number_of(once) == number_of(label)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1_0", "", "x", "1e999", "\u0661\u0662x"])
@@ -70,7 +86,7 @@ def test_minus_one_and_null_are_no_class(tmp_path):
     assert data.label_names == ["0", "1"]
     rows = sorted([*data.train.rows, *data.test.rows])
     assert rows == [0, 1, 4, 5, 6, 7, 8, 9, 11]
-    assert any("3 without label of 12 rows are left out" in note for note in data.notes)
+    assert any("1 without label and 2 without label (-1) of 12 rows are left out" in note for note in data.notes)
 
 
 def test_minus_one_is_a_number_among_numbers_below_nought(tmp_path):

@@ -47,7 +47,7 @@ def test_a_column_may_say_the_split(tmp_path):
         "validation": 10,
         "test": 10,
     }
-    assert data.train.row_numbers[:4] == [0, 1, 2, 3]  # in the table of the split
+    assert data.train.row_numbers[:4] == [0, 1, 4, 5], "in the file, not in the split"
 
 
 def test_hold_out_is_a_tenth_seeded_and_spread_over_the_classes(tmp_path):

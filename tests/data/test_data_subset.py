@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastprune.data import Source, load_rows
 from fastprune.data.builders import read_table
 from fastprune.data.subset import write_subset
 from fastprune.errors import UsageError
@@ -56,3 +57,27 @@ def test_refusals(tmp_path):
     with pytest.raises(UsageError, match="cannot be written back"):
         write_subset(tmp_path / "a.txt", [0], tmp_path / "b.txt")
     assert not (tmp_path / "b.csv").exists()
+
+
+def test_rows_of_a_column_of_splits_are_those_of_the_file(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("text,label,split\n" + "".join(f"t{i},{i % 2},{'test' if i < 5 else 'train'}\n" for i in range(12)))
+    rows, _ = load_rows(Source(data=str(path)), "classification", split="train", labels_needed=True)
+    write_subset(path, rows.rows[:2], tmp_path / "some.csv")
+    assert (tmp_path / "some.csv").read_text().splitlines()[1:] == ["t5,1,train", "t6,0,train"]
+
+
+def test_another_encoding_is_said(tmp_path):
+    (tmp_path / "a.csv").write_bytes("t\ncaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="not UTF-8 text"):
+        write_subset(tmp_path / "a.csv", [0], tmp_path / "b.csv")
+    write_subset(tmp_path / "a.csv", [0], tmp_path / "b.csv", encoding="latin-1")
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
+def test_packaged_data_have_splits_and_limits_as_others_do():
+    pytest.importorskip("home_assistant_intents")
+    rows, _ = load_rows(Source(max_train=5), "joint", labels_needed=True)
+    assert len(rows) == 5 and len(load_rows(Source(), "joint")[0]) == 1500
+    with pytest.raises(UsageError, match="--split validation: the data have train, test"):
+        load_rows(Source(), "joint", split="validation")

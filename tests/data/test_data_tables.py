@@ -9,6 +9,7 @@ import pytest
 
 from fastprune.data import Source, load, load_rows
 from fastprune.data.builders import read_table
+from fastprune.data.subset import write_subset
 from fastprune.data.text import kind_of
 from fastprune.errors import UsageError
 
@@ -203,3 +204,31 @@ def test_several_parts_of_one_split(tmp_path):
         write(tmp_path / f"train-0000{part}-of-00002.parquet", [f"p{part}"])
     rows, _ = load_rows(Source(data=str(tmp_path), label_column="n"), "classification")
     assert rows.texts == ["p0", "p1"]
+
+
+def test_blank_lines_are_no_rows_and_shift_nothing(tmp_path):
+    """Before the header, after it, and of blanks alone; the rows that are written back are counted alike."""
+    path = tmp_path / "a.csv"
+    path.write_text("\ntext,label\n\na,x\n   \nb,y\n,\nc,z\n")
+    table = read_table(path)
+    assert table.columns == {"text": ["a", "b", "c"], "label": ["x", "y", "z"]}
+    assert [table.line_of(row) for row in range(3)] == ["line 4", "line 6", "line 8"]
+    write_subset(path, [1, 2], tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text() == "text,label\nb,y\nc,z\n"
+    path.write_text("text,label\n\na,b,c\nd,e,f\n")
+    with pytest.raises(UsageError, match="line 3: 3 columns, but 2 names"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_texts_that_look_like_dates_stay_as_they_are(tmp_path, name):
+    write(tmp_path / name, ["2020-01-01", "2021-12-31T10:00:00"])
+    assert read_table(tmp_path / name).columns["text"] == ["2020-01-01", "2021-12-31T10:00:00"]
+
+
+def test_parts_with_other_columns_are_refused(tmp_path):
+    write(tmp_path / "train-0.parquet", ["a"])
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"text": ["b"]}), tmp_path / "train-1.parquet")
+    with pytest.raises(UsageError, match="its columns are not those of"):
+        load(str(tmp_path))

@@ -34,7 +34,7 @@ def _with(table: Table, rows: list[tuple[list[str], list[str]]]) -> Table:
     words: list[Cell] = [list(words) for words, _ in rows]
     tags: list[Cell] = [list(tags) for _, tags in rows]
     columns = {"text": words, "label": table.columns["intent"], "tags": tags, **kept}
-    return Table(table.where, columns, table.classes, table.line_of)
+    return Table(table.where, columns, table.classes, table.line_of, table.origin)
 
 
 def _massive(cell: Cell, where: str) -> tuple[list[str], list[str]]:

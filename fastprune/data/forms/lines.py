@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastprune.data.builders import read_table
-from fastprune.data.table import Cell, Table, line_numbers
+from fastprune.data.table import Cell, Table
 from fastprune.data.text import open_text
 from fastprune.errors import UsageError
 
@@ -42,10 +42,12 @@ def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | 
         return _columns(path, lines)
     if header is not None or _has_cells(filled):
         return read_table(path, encoding=encoding, header=header, kind=".tsv")
-    if _has_labels(filled):
-        return _labelled(path, lines)
     places = [number for number, line in enumerate(lines, start=1) if line.strip()]
-    return Table(str(path), {"text": filled}, {}, lambda row: f"line {places[row]}")
+    columns = {"text": filled}
+    if _has_labels(filled, path.suffix.lower()):
+        parts = [line.split(None, 1) for line in filled]
+        columns = {"label": [label for label, _ in parts], "text": [text for _, text in parts]}
+    return Table(str(path), columns, {}, lambda row: f"line {places[row]}")
 
 
 def _has_tags(lines: Sequence[str], filled: Sequence[str]) -> bool:
@@ -62,13 +64,14 @@ def _columns(path: Path, lines: Sequence[str]) -> Table:
     block: list[tuple[str, str]] = []
     for number, line in enumerate([*lines, ""], start=1):
         cells = line.split()
-        if cells and not line.startswith("-DOCSTART-"):
+        comment = line.startswith("#") and not block and not (cells and _TAG.fullmatch(cells[-1]))
+        if cells and not comment and not line.startswith("-DOCSTART-"):
             if len(cells) < 2 or not _TAG.fullmatch(cells[-1]):
                 raise UsageError(f"{path}, line {number}: no BIO tag in the last column: write the word and its tag.")
             places += [number] if not block else []
             mark, _, kind = cells[-1].partition("-")
             block.append((cells[0], f"{_BIO.get(mark, mark)}-{kind}" if kind else mark))
-        elif block:
+        elif block and not cells:
             words.append([word for word, _ in block])
             tags.append([tag for _, tag in block])
             block = []
@@ -81,13 +84,20 @@ def _has_cells(filled: Sequence[str]) -> bool:
     return len(tabs) == 1 and tabs.pop() >= 2
 
 
-def _has_labels(filled: Sequence[str]) -> bool:
+def _has_labels(filled: Sequence[str], suffix: str) -> bool:
+    """A label before each text, which no first word of a sentence is taken for.
+
+    It ends with a tab, holds a colon, as TREC's, begins with fastText's mark, or is a number; or the file is called so.
+    """
     parts = [line.split(None, 1) for line in filled]
+    if any(len(cells) < 2 for cells in parts):
+        return False
     first = {cells[0] for cells in parts}
-    return all(len(cells) == 2 for cells in parts) and 2 <= len(first) <= max(2, MOST_LABELS * len(filled))
+    tabs = all(line.lstrip()[len(cells[0])] == "\t" for line, cells in zip(filled, parts, strict=True))
+    marked = (all(map(is_label, first)) for is_label in (lambda w: ":" in w[1:-1], str.isdecimal, _of_fasttext))
+    few = 2 <= len(first) <= max(2, MOST_LABELS * len(filled))
+    return few and (suffix == ".label" or tabs or any(marked))
 
 
-def _labelled(path: Path, lines: Sequence[str]) -> Table:
-    cells = [line.split(None, 1) if line.strip() else ("", "") for line in lines]
-    columns = {"label": [label for label, _ in cells], "text": [text for _, text in cells]}
-    return Table(str(path), columns, {}, line_numbers())
+def _of_fasttext(word: str) -> bool:
+    return word.startswith("__label__")
