@@ -15,7 +15,7 @@ demo: $(STAMP)-demo
 
 # On all cores: a process each, and one thread in each but where a test says otherwise.
 test: $(STAMP)-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations=20
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .
@@ -29,7 +29,8 @@ SEED ?= 0
 soak: $(STAMP)-test
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
-	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py
+	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q tests/integrations/test_transformers_distributed.py
+	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py
 	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
@@ -86,11 +87,12 @@ $(REHEARSED): setup.py $(wildcard csrc/*)
 	FASTPRUNE_BUILD_JOBS=2 $(REHEARSAL)/bin/python setup.py -q build_ext --inplace
 	touch $@
 
-# The compiled extension is rebuilt when its sources change; an editable install follows the Python files.
+# The compiled extension is rebuilt when its sources change; an editable install follows the Python files. Python compiles
+# the modules that it imports; pip would compile all 17,000 files of the packages, one after the other, for a minute.
 $(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
+	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
 	touch $@
 
 clean:

@@ -111,10 +111,10 @@ class Task:
         found = load(data)
         folder = packaged_minilm()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        classes = len(found.intent_names)
-        texts, intents = found.train.texts[:examples], found.train.intents[:examples]
+        classes = len(found.label_names)
+        texts, intents = found.train.texts[:examples], found.train.labels[:examples]
         rows = dict(tokenizer(texts))
-        rows["labels"] = [found.intent_names.index(intent) for intent in intents]
+        rows["labels"] = [found.label_names.index(intent) for intent in intents]
         self.data = datasets.Dataset.from_dict(rows)
         self.collate = transformers.DataCollatorWithPadding(tokenizer)
         torch.manual_seed(0)

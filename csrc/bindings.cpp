@@ -107,6 +107,12 @@ void uniforms_binding(std::uint64_t seed, std::uint64_t round, std::uint64_t fir
   uniforms({seed, round}, first, n, threads, pointer<double>(out));
 }
 
+void uniforms_of_binding(std::uint64_t seed, std::uint64_t round, Address ids, std::int64_t n, int threads,
+                         Address out) {
+  py::gil_scoped_release release;
+  uniforms_of({seed, round}, pointer<const std::int64_t>(ids), n, threads, pointer<double>(out));
+}
+
 void gumbel_keys_binding(std::uint64_t seed, std::uint64_t round, Address log_weights, std::int64_t n, int threads,
                          Address out) {
   py::gil_scoped_release release;
@@ -161,6 +167,7 @@ PYBIND11_MODULE(_core, m) {
         "(scores, dtype, n, stride, k, largest, nan, threads, out): selects; returns -1, or the position of the "
         "first NaN.");
   m.def("uniforms", &uniforms_binding, "(seed, round, first, n, threads, out)");
+  m.def("uniforms_of", &uniforms_of_binding, "(seed, round, ids, n, threads, out)");
   m.def("gumbel_keys", &gumbel_keys_binding, "(seed, round, log_weights, n, threads, out)");
   m.def("logarithms", &logarithms_binding, "(x, n, threads, out)");
 }

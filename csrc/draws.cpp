@@ -55,6 +55,12 @@ void uniforms(Stream stream, std::uint64_t first, std::int64_t n, int threads, d
   });
 }
 
+void uniforms_of(Stream stream, const std::int64_t* ids, std::int64_t n, int threads, double* out) {
+  parallel_for(n, threads, kDrawsPerThread, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) out[i] = uniform(stream, static_cast<std::uint64_t>(ids[i]));
+  });
+}
+
 void gumbel_keys(Stream stream, const double* log_weights, std::int64_t n, int threads, double* out) {
   parallel_for(n, threads, kDrawsPerThread, [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)

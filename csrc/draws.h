@@ -14,6 +14,9 @@ struct Stream {
 // words of Philox4x32-10 (Salmon et al. 2011) of the counter (i, round) under the key `seed`.
 void uniforms(Stream stream, std::uint64_t first, std::int64_t n, int threads, double* out);
 
+// Writes the same numbers for the examples ids[0..n).
+void uniforms_of(Stream stream, const std::int64_t* ids, std::int64_t n, int threads, double* out);
+
 // Writes log_weights[i] + G_i, where G_i = -log(-log(u_i)) is the Gumbel draw of example i: the k largest
 // are a draw of k without replacement, with chances in proportion to the weights (Kool et al. 2019). The
 // logarithms are ours, of IEEE operations in one order, so that the bits do not depend on the machine.

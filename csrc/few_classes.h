@@ -6,6 +6,20 @@
 
 constexpr std::int64_t kFewClasses = 192;
 
+// Column c + i of kWidth rows in tile[i], for i < here.
+template <class Element>
+FASTPRUNE_INLINE void load_tile(const Element* const* rows, std::int64_t c, int here, Vector (&tile)[kWidth]) {
+#if FASTPRUNE_WIDTH == 16
+  if (here <= 8) {
+    load_columns(rows, c, here < 4 ? here : 4, tile);
+    if (here > 4) load_columns(rows, c + 4, here - 4, tile + 4);
+    return;
+  }
+#endif
+  for (int i = 0; i < kWidth; ++i) tile[i] = here == kWidth ? load(rows[i] + c) : load_first(rows[i] + c, here);
+  transpose(tile);
+}
+
 // Value (c, row) at columns[c * kLanes + row], the label's -inf; the largest and the label's of each row.
 template <class Element>
 FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, float* columns, float* max,
@@ -15,16 +29,12 @@ FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, 
     Vector top = splat(-kInf<float>), at_label = {};
     for (std::int64_t c = 0; c < classes; c += kWidth) {
       const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
-      // Sixteen rows side by side are more streams than a processor foresees by itself.
-      for (int i = 0; i < kWidth; ++i)
-        __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);
+      // Sixteen rows side by side are more streams than a processor foresees by itself, unless they are short.
+      if (classes >= kWidth)
+        for (int i = 0; i < kWidth; ++i)
+          __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);
       Vector tile[kWidth];
-      if (here == kWidth) {
-        for (int i = 0; i < kWidth; ++i) tile[i] = load(rows.logits[j * kWidth + i] + c);
-      } else {
-        for (int i = 0; i < kWidth; ++i) tile[i] = load_first(rows.logits[j * kWidth + i] + c, here);
-      }
-      transpose(tile);
+      load_tile(rows.logits + j * kWidth, c, here, tile);
       float* to = columns + c * kLanes + j * kWidth;
       for (int i = 0; i < kWidth; ++i) {
         if (i >= here) break;

@@ -8,6 +8,7 @@
 typedef float Vector __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));
 typedef std::int32_t IntVector __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));
 typedef double DoubleVector __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));  // half as many lanes
+typedef std::int64_t LongVector __attribute__((vector_size(4 * FASTPRUNE_WIDTH)));
 typedef float Quad __attribute__((vector_size(16)));
 
 constexpr int kWidth = FASTPRUNE_WIDTH;
@@ -29,11 +30,31 @@ FASTPRUNE_INLINE DoubleVector load(const double* from) {
   __builtin_memcpy(&v, from, sizeof v);
   return v;
 }
-// Rounded to floats.
-FASTPRUNE_INLINE void store(float* to, DoubleVector v) {
-  typedef float HalfVector __attribute__((vector_size(2 * FASTPRUNE_WIDTH)));
-  const HalfVector narrow = __builtin_convertvector(v, HalfVector);
-  __builtin_memcpy(to, &narrow, sizeof narrow);
+FASTPRUNE_INLINE LongVector load(const std::int64_t* from) {
+  LongVector v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+// Two halves of a register, `low` first. Through memory they would be late: a load of two stores waits for both.
+template <class Whole, class Half>
+FASTPRUNE_INLINE Whole joined(Half low, Half high) {
+#if FASTPRUNE_WIDTH == 16
+  return (Whole)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)low), (__m256i)high, 1);
+#elif FASTPRUNE_WIDTH == 8
+  return (Whole)_mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)low), (__m128i)high, 1);
+#else
+  return Whole{low[0], low[1], high[0], high[1]};
+#endif
+}
+// Doubles rounded to floats, and 64-bit integers to their lower halves.
+FASTPRUNE_INLINE Vector narrowed(DoubleVector low, DoubleVector high) {
+  typedef float Narrow __attribute__((vector_size(2 * FASTPRUNE_WIDTH)));
+  return joined<Vector>(__builtin_convertvector(low, Narrow), __builtin_convertvector(high, Narrow));
+}
+FASTPRUNE_INLINE IntVector narrowed(LongVector low, LongVector high) {
+  typedef std::int32_t Narrow __attribute__((vector_size(2 * FASTPRUNE_WIDTH)));
+  return joined<IntVector>(__builtin_convertvector(low, Narrow), __builtin_convertvector(high, Narrow));
 }
 
 // max_lanes: the larger of each pair of lanes, and b where either is NaN. So the running maximum goes second to
@@ -92,6 +113,35 @@ FASTPRUNE_INLINE void transpose(Vector (&v)[16]) {
     v[i + 4] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
     v[i + 8] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
     v[i + 12] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+  }
+}
+
+// The first n elements, 0 < n <= 4, and zeros; no more is read.
+FASTPRUNE_INLINE Quad load_quad(const float* from, int n) {
+  return _mm_maskz_loadu_ps(static_cast<__mmask8>((1u << n) - 1u), from);
+}
+template <class Element>
+FASTPRUNE_INLINE Quad load_quad(const Element* from, int n) {
+  const __m128i bits = _mm_maskz_loadu_epi16(static_cast<__mmask8>((1u << n) - 1u), from);
+  if constexpr (std::is_same_v<Element, Half>) return _mm_cvtph_ps(bits);
+  return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(bits), 16));
+}
+// The same for four columns of sixteen rows, of which n are wanted: a third of the shuffles.
+template <class Element>
+FASTPRUNE_INLINE void load_columns(const Element* const* rows, std::int64_t column, int n, Vector* v) {
+  __m512 a[4];
+  for (int i = 0; i < 4; ++i) {
+    const auto quad = [&](int lane) __attribute__((always_inline)) { return load_quad(rows[4 * lane + i] + column, n); };
+    a[i] = _mm512_castps128_ps512(quad(0));
+    a[i] = _mm512_insertf32x4(a[i], quad(1), 1);
+    a[i] = _mm512_insertf32x4(a[i], quad(2), 2);
+    a[i] = _mm512_insertf32x4(a[i], quad(3), 3);
+  }
+  for (int j = 0; j < 2; ++j) {
+    const __m512 first = j ? _mm512_unpackhi_ps(a[0], a[1]) : _mm512_unpacklo_ps(a[0], a[1]);
+    const __m512 last = j ? _mm512_unpackhi_ps(a[2], a[3]) : _mm512_unpacklo_ps(a[2], a[3]);
+    v[2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(first), _mm512_castps_pd(last)));
+    v[2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(first), _mm512_castps_pd(last)));
   }
 }
 

@@ -41,29 +41,29 @@ FASTPRUNE_INLINE Vector log1p_nonnegative(Vector v) {
 template <class Element>
 FASTPRUNE_INLINE void close(const RowGroup<Element>& rows, const GroupSums& group,
                             Closed (&closed)[kRegisters]) {
-  alignas(64) Floats label, gap, n, r;
-  for (int i = 0; i < kLanes; i += kWidth / 2) {
-    const DoubleVector z = load(group.label_logit + i), exact = z - load(group.max + i);
-    const DoubleVector below = exact < 0.0 ? exact : -exact;
-    const DoubleVector clamped = below > -88.0 ? below : DoubleVector{} - 88.0;
-    const DoubleVector magic = DoubleVector{} + 6755399441055744.0;  // 1.5 * 2^52: adding it rounds
-    const DoubleVector nearest = (clamped * 1.4426950408889634 + magic) - magic;
-    // As floats, doubles beyond 3.4e38 would be infinite and the smallest gaps would be ties.
-    const DoubleVector zero = {}, infinite = zero + kInf<double>;
-    store(label + i, z == infinite ? infinite : zero);
-    const DoubleVector least = zero + static_cast<double>(std::numeric_limits<float>::min());
-    const DoubleVector near = (exact < 0.0) & (exact > -least) ? -least : exact;
-    store(gap + i, near);
-    store(n + i, nearest);
-    store(r + i, clamped - nearest * 0.6931471805599453);
-  }
+  constexpr int half = kWidth / 2;
+  const DoubleVector zero = {}, infinite = zero + kInf<double>;
+  const DoubleVector least = zero + static_cast<double>(std::numeric_limits<float>::min());
+  const DoubleVector magic = zero + 6755399441055744.0;  // 1.5 * 2^52: adding it rounds
   for (int j = 0; j < kRegisters; ++j) {
+    DoubleVector at_infinity[2], gap[2], n[2], r[2];
+    for (int h = 0; h < 2; ++h) {
+      const int i = j * kWidth + h * half;
+      const DoubleVector z = load(group.label_logit + i), exact = z - load(group.max + i);
+      const DoubleVector below = exact < 0.0 ? exact : -exact;
+      const DoubleVector clamped = below > -88.0 ? below : zero - 88.0;
+      n[h] = (clamped * 1.4426950408889634 + magic) - magic;
+      r[h] = clamped - n[h] * 0.6931471805599453;
+      // As floats, doubles beyond 3.4e38 would be infinite and the smallest gaps would be ties.
+      at_infinity[h] = z == infinite ? infinite : zero;
+      gap[h] = (exact < 0.0) & (exact > -least) ? -least : exact;
+    }
     Closed& c = closed[j];
-    const Vector one = splat(1.0f), zero = splat(0.0f);
+    const Vector one = splat(1.0f), zero = splat(0.0f), label = narrowed(at_infinity[0], at_infinity[1]);
     const auto at = [j](const Floats& floats) { return load(floats + j * kWidth); };
-    c.gap = at(gap);
-    const IntVector scale = (IntVector)(at(n) + splat(12582912.0f)) << 23;
-    const Vector power = (Vector)((IntVector)exp_reduced(at(r)) + scale);
+    c.gap = narrowed(gap[0], gap[1]);
+    const IntVector scale = (IntVector)(narrowed(n[0], n[1]) + splat(12582912.0f)) << 23;
+    const Vector power = (Vector)((IntVector)exp_reduced(narrowed(r[0], r[1])) + scale);
     // Below e^-87 there is no normal number.
     const IntVector representable = (c.gap >= splat(-87.0f)) & (c.gap <= splat(87.0f));
     const Vector smaller = select(representable, power, zero);
@@ -78,7 +78,7 @@ FASTPRUNE_INLINE void close(const RowGroup<Element>& rows, const GroupSums& grou
     c.v = select(confident, c.others, (c.s1 - one) + c.p);
     c.rest = select(confident, c.others, at(group.rest) + c.p);
     // A label of +inf leaves a gap like that of a label alone, but is no score.
-    const IntVector bad = (c.gap != c.gap) | (c.s1 != c.s1) | (at(label) == splat(kInf<float>));
+    const IntVector bad = (c.gap != c.gap) | (c.s1 != c.s1) | (label == splat(kInf<float>));
     c.undefined = select(bad, splat(std::numeric_limits<float>::quiet_NaN()), zero);
     c.counted = rows.labels(j) >= 0;
   }

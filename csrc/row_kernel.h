@@ -31,20 +31,25 @@ class RowCursor {
   FASTPRUNE_INLINE void take(int n, int at, RowGroup<Element>& out, FirstBad& bad) const {
     const Element* logits = static_cast<const Element*>(rows_.logits) + b_ * rows_.logits_batch_stride +
                             t_ * rows_.logits_token_stride;
-    for (int i = 0; i < n; ++i) out.logits[at + i] = logits + i * rows_.logits_token_stride;
+    const std::int64_t step = rows_.logits_token_stride;
+    for (int i = 0; i < n; ++i) out.logits[at + i] = logits + i * step;
 
     const std::int64_t first = t_ + rows_.shift, left = rows_.tokens - first;
     const int labelled = left < 0 ? 0 : left < n ? static_cast<int>(left) : n;
     const std::int64_t* labels = rows_.labels + b_ * rows_.labels_batch_stride + first * rows_.labels_token_stride;
     bool wrong = false;
-    for (int i = 0; i < labelled; ++i) {
-      const std::int64_t label = labels[i * rows_.labels_token_stride];
-      const bool ignored = label == rows_.ignore_index;
-      const bool inside = static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(rows_.classes);
-      wrong |= !inside & !ignored;
-      out.label[at + i] = inside & !ignored ? label : -1;
+    if (labelled == kLanes && rows_.labels_token_stride == 1) {
+      wrong = check(labels, out.label);
+    } else {
+      for (int i = 0; i < labelled; ++i) {
+        const std::int64_t label = labels[i * rows_.labels_token_stride];
+        const bool ignored = label == rows_.ignore_index;
+        const bool inside = static_cast<std::uint64_t>(label) < static_cast<std::uint64_t>(rows_.classes);
+        wrong |= !inside & !ignored;
+        out.label[at + i] = inside & !ignored ? label : -1;
+      }
+      for (int i = labelled; i < n; ++i) out.label[at + i] = -1;
     }
-    for (int i = labelled; i < n; ++i) out.label[at + i] = -1;
     if (__builtin_expect(wrong, false)) {
       for (int i = 0; i < labelled; ++i) {
         const std::int64_t label = labels[i * rows_.labels_token_stride];
@@ -52,6 +57,24 @@ class RowCursor {
           return bad.report(b_ * rows_.tokens + first + i);
       }
     }
+  }
+
+  // The same for kLanes labels side by side. In vectors: labels stored one by one would be late when they are read as
+  // one.
+  FASTPRUNE_INLINE bool check(const std::int64_t* labels, std::int64_t* out) const {
+    constexpr int lanes = kWidth / 2;
+    const LongVector zero = {}, ignored = zero + rows_.ignore_index, classes = zero + rows_.classes;
+    LongVector wrong = {};
+    for (int i = 0; i < kLanes; i += lanes) {
+      const LongVector label = load(labels + i), inside = (label >= zero) & (label < classes);
+      const LongVector is_ignored = label == ignored;
+      wrong |= ~(inside | is_ignored);
+      const LongVector kept = inside & ~is_ignored ? label : ~zero;
+      __builtin_memcpy(out + i, &kept, sizeof kept);
+    }
+    std::int64_t any = 0;
+    for (int i = 0; i < lanes; ++i) any |= wrong[i];
+    return any != 0;
   }
 
   const Rows& rows_;

@@ -236,11 +236,7 @@ struct RowGroup {
   FASTPRUNE_INLINE double label_logit(int i) const { return counted(i) ? to_compute(logits[i][label[i]]) : 0.0; }
   // Those of register j. There are fewer than 2^31 classes (fastprune/scores/checks.py).
   FASTPRUNE_INLINE IntVector labels(int j) const {
-    std::int32_t narrow[kWidth];
-    for (int i = 0; i < kWidth; ++i) narrow[i] = static_cast<std::int32_t>(label[j * kWidth + i]);
-    IntVector v;
-    __builtin_memcpy(&v, narrow, sizeof v);
-    return v;
+    return narrowed(load(label + j * kWidth), load(label + j * kWidth + kWidth / 2));
   }
 };
 

@@ -5,6 +5,7 @@
 // store of selected lanes alone (vpcompress to memory) is slow on Zen 4.
 
 #define FASTPRUNE_INLINE inline __attribute__((always_inline))
+#define FASTPRUNE_LAMBDA __attribute__((always_inline))
 
 #if FASTPRUNE_WIDTH == 1
 typedef std::int32_t Int32s;
@@ -236,6 +237,27 @@ Counts count(const char* block, std::int64_t n, Order<typename K::Key> order, ty
   return counts;
 }
 
+// A first look at as many as 64 registers of scores: which lanes are wanted, and in which registers there are some.
+// Where few are, only those registers are stored: a store across two lines of the cache costs more than a second look.
+struct Look {
+  std::int64_t registers;
+  std::uint64_t some = 0;
+  std::uint16_t wanted[64];
+};
+template <class K, bool kNan, class Want>
+FASTPRUNE_INLINE Look look(const char* block, std::int64_t n, Order<typename K::Key> order, NanWatch<K>& watch,
+                           const Want& want) {
+  constexpr std::int64_t lanes = kLanes<typename K::Key>;
+  Look found;
+  found.registers = std::min<std::int64_t>(n / lanes, 64);
+  for (std::int64_t r = 0; r < found.registers; ++r) {
+    const unsigned mask = want(keys_at<K, kNan>(block + r * lanes * K::kSize, order, watch));
+    found.wanted[r] = static_cast<std::uint16_t>(mask);
+    found.some |= static_cast<std::uint64_t>(mask != 0) << r;
+  }
+  return found;
+}
+
 // Copies the keys of a block from `low` on, and for each `first` + i.
 template <class K, bool kNan>
 Counts collect(const char* block, std::int64_t n, Order<typename K::Key> order, typename K::Key low,
@@ -244,16 +266,21 @@ Counts collect(const char* block, std::int64_t n, Order<typename K::Key> order, 
   const Vector<Key> bottom = splat(low);
   Key lane[kLanes<Key>];
   for (int j = 0; j < kLanes<Key>; ++j) lane[j] = first + static_cast<Key>(j);
-  Vector<Key> places = load(lane);
+  const Vector<Key> places = load(lane);
   NanWatch<K> watch;
   std::int64_t i = 0, kept = 0;
-  for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
-    const Vector<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
-    const unsigned wanted = bits(above(keys, bottom)) | bits(equal(keys, bottom));
-    store_wanted(keys_out + kept, keys, wanted);
-    store_wanted(places_out + kept, places, wanted);
-    kept += count_bits(wanted);
-    places = places + splat(static_cast<Key>(kLanes<Key>));
+  while (i + kLanes<Key> <= n) {
+    Look found = look<K, kNan>(block + i * K::kSize, n - i, order, watch, [&](Vector<Key> keys) FASTPRUNE_LAMBDA {
+      return bits(above(keys, bottom)) | bits(equal(keys, bottom));
+    });
+    for (; found.some != 0; found.some &= found.some - 1) {
+      const int r = __builtin_ctzll(found.some);
+      const std::int64_t at = i + r * kLanes<Key>;
+      store_wanted(keys_out + kept, keys_at<K, kNan>(block + at * K::kSize, order, watch), found.wanted[r]);
+      store_wanted(places_out + kept, places + splat(static_cast<Key>(at)), found.wanted[r]);
+      kept += count_bits(found.wanted[r]);
+    }
+    i += found.registers * kLanes<Key>;
   }
   Counts counts{0, 0, kept, watch.seen()};
 #if FASTPRUNE_WIDTH > 1
@@ -275,25 +302,23 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
   const Vector<Key> limit = splat(threshold);
   NanWatch<K> watch;
   std::int64_t written = 0, i = 0;
-  const auto keys_here = [&]() __attribute__((always_inline)) {
+  const auto keys_here = [&]() FASTPRUNE_LAMBDA {
     return keys_at<K, kNan>(block + i * K::kSize, order, watch);
   };
-  const auto with_ties = [&](Vector<Key> keys) __attribute__((always_inline)) {
+  const auto with_ties = [&](Vector<Key> keys) FASTPRUNE_LAMBDA {
     unsigned same = bits(equal(keys, limit));
     while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
     ties -= count_bits(same);
     return bits(above(keys, limit)) | same;
   };
-  const auto keep = [&](unsigned mask) __attribute__((always_inline)) {
+  const auto keep = [&](unsigned mask) FASTPRUNE_LAMBDA {
+    if (sparse && mask == 0) return;
     store_indices<lanes>(out + written, first + i, mask);
     written += count_bits(mask);
   };
   // As long as a whole register fits; what is stored too much is overwritten. First with ties, then without.
   for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
-  for (; i + lanes <= n && written + lanes <= room; i += lanes) {
-    const unsigned mask = bits(above(keys_here(), limit));
-    if (!sparse || mask != 0) keep(mask);
-  }
+  for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(bits(above(keys_here(), limit)));
   // The last few one by one: they may lie far apart.
   for (; i + lanes <= n && written < room; i += lanes)
     for (unsigned mask = with_ties(keys_here()); mask != 0 && written < room; mask &= mask - 1)
@@ -380,3 +405,4 @@ template <class Key>
 KeyPasses<Key> key_passes() { return {tally<Key>, kth_largest<Key>}; }
 
 #undef FASTPRUNE_INLINE
+#undef FASTPRUNE_LAMBDA

@@ -199,16 +199,15 @@ Hit find_threshold(const Counts& all, const Bracket<Key>& bracket, std::int64_t 
 }
 
 // Bytes that copies of n keys may take.
-template <class Key>
-std::int64_t memory_for(std::int64_t n, std::size_t parts) {
-  return n / 10 + static_cast<std::int64_t>(parts) * 4 * kChunk * static_cast<std::int64_t>(sizeof(Key));
+inline std::int64_t memory_for(std::int64_t n, std::size_t parts) {
+  return n / 10 + static_cast<std::int64_t>(parts) * (128 << 10);
 }
 
 // Finds the threshold and what each part has of it, beginning with the bracket `tried`. Returns false, with nothing
 // found, if there is a NaN and the source was said to have none.
 template <class Source, class Key = typename Source::Key>
 bool split(const Source& source, std::int64_t k, Bracket<Key> tried, std::vector<Part>& parts, Key& threshold) {
-  const std::int64_t memory = memory_for<Key>(source.n, parts.size());
+  const std::int64_t memory = memory_for(source.n, parts.size());
   for (bool again = false;; again = true) {
     Hit hit;
     {
@@ -234,7 +233,7 @@ typename Source::Key kth_largest(const Source& source, std::int64_t k) {
   if (source.n <= kFewKeys) return key_passes<Key>().kth_largest(all_keys(source).get(), source.n, k).key;
   std::vector<Part> one = parts_of(source.n, 1);
   Key threshold;
-  split(source, k, bracket(source, k, memory_for<Key>(source.n, 1), -3.0, 3.0), one, threshold);
+  split(source, k, bracket(source, k, memory_for(source.n, 1), -3.0, 3.0), one, threshold);
   return threshold;
 }
 

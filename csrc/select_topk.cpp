@@ -36,7 +36,7 @@ template <class K>
 void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typename K::Key threshold,
            std::int64_t ties, std::int64_t* out, std::int64_t size) {
   const auto write_indices = passes<K>(scores.nan).write_indices;
-  const bool sparse = size < (end - begin) / 50;
+  const bool sparse = size < (end - begin) / 40;
   std::int64_t written = 0;
   scores.for_each_block(begin, end, [&](const char* block, std::int64_t first, std::int64_t n) {
     written += write_indices(block, n, scores.order, threshold, ties, sparse, first, out + written, size - written);
@@ -111,12 +111,14 @@ template <class K>
 bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int64_t* out) {
   using Key = typename K::Key;
   std::vector<Part> parts = parts_of(scores.n, threads);
-  const std::int64_t memory = memory_for<Key>(scores.n, parts.size());
+  const std::int64_t memory = memory_for(scores.n, parts.size());
   const auto first_try = bracket(scores, k, memory, -3.0, 3.0);
   const std::int64_t copies =
       chunks_for(first_try.from_low, parts.size()) * kChunk * 2 * static_cast<std::int64_t>(sizeof(Key));
   constexpr std::int64_t most = std::int64_t{1} << 30;  // 32-bit keys come with 32-bit places
-  if (copies <= memory && scores.n <= most) {
+  // Of more the copies take longer than a second pass.
+  const bool few = first_try.from_low <= scores.n / 20;
+  if (few && copies <= memory + (64 << 10) && scores.n <= most) {
     const Outcome outcome = select_copied(scores, k, first_try, parts, out);
     if (outcome != Outcome::kFailed) return outcome == Outcome::kDone;
   }

@@ -28,6 +28,7 @@ from fastprune.selection import Selection, TopK, select_topk
 if TYPE_CHECKING:
     from fastprune.integrations.lightning import PruningCallback
     from fastprune.integrations.transformers import attach
+    from fastprune.models import JointModel
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "DynamicPruner",
     "Head",
     "JointLoss",
+    "JointModel",
     "Latest",
     "LinearRamp",
     "Mean",
@@ -70,4 +72,8 @@ def __getattr__(name: str) -> Any:
         from fastprune.integrations.lightning import PruningCallback
 
         return PruningCallback
+    if name == "JointModel":
+        from fastprune.models import JointModel
+
+        return JointModel
     raise AttributeError(f"module 'fastprune' has no attribute {name!r}")

@@ -7,7 +7,7 @@ the number of scores. `all_reduce` is the only collective, on tensors where the 
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastprune.selection.keys import order_keys
+from fastprune.selection.ties import Ties, check_ties, tie_priorities
 
 __all__ = ["select_topk"]
 
@@ -24,6 +25,7 @@ _DTYPES = (
     torch.uint8, torch.uint16, torch.uint32, torch.uint64,
 )  # fmt: skip
 _NAN = ("raise", "first", "last")
+_TIES = get_args(Ties)
 _ERRORS = (TypeError, ValueError, RuntimeError)
 _DIGIT_BITS = 11
 _INT64_MAX = torch.iinfo(torch.int64).max
@@ -37,12 +39,15 @@ def select_topk(
     group: dist.ProcessGroup | None = None,
     largest: bool = True,
     nan: str = "raise",
+    ties: Ties = "index",
+    seed: int = 0,
+    round: int = 0,
 ) -> Tensor:
     """This rank's part of the k largest scores of all ranks.
 
     A collective call: every rank of `group` must make it, a rank without scores too, with the same `k`,
-    `largest` and `nan`. Where torch.distributed is not available or not initialised it selects among the
-    local scores alone, as one process would.
+    `largest`, `nan`, `ties`, `seed` and `round`. Where torch.distributed is not available or not initialised it
+    selects among the local scores alone, as one process would.
 
     Args:
         local_scores: (n_local,) scores of this rank: floating point of 16 to 64 bits, or integers of 8 to 64
@@ -58,11 +63,14 @@ def select_topk(
         largest: False selects the k smallest.
         nan: "first" keeps NaN before every number, "last" after every number, whatever `largest` says;
             "raise" refuses it.
+        ties, seed, round: as for `fastprune.select_topk`, where an id is what an index is there. "index" keeps the
+            smaller ids of the equal scores at the threshold; "random" keeps those whose draws from (seed, round, id)
+            are larger.
 
     Returns:
         int64 positions in `local_scores`, ascending, on its device. Over all ranks they are k, exactly those
-        one process would select: of equal scores at the threshold the ones with the smaller id; -0.0 equals
-        0.0, NaN equals NaN and infinities are ordinary values.
+        `fastprune.select_topk` would select in one process; -0.0 equals 0.0, NaN equals NaN and infinities are
+        ordinary values.
 
     Raises:
         ValueError, TypeError: an argument is wrong on some rank, or differs between ranks; a score is NaN and
@@ -73,29 +81,28 @@ def select_topk(
 
     Cost: O(n_local) time a round, after the first over those keys alone that share the digits known so far.
     Memory 12 to 24 bytes a score at the peak by dtype, up to 35 where most scores tie at the threshold, the
-    result included. All-reduced are 80 bytes a rank for the arguments, then 16 bytes for the range of the
+    result included. All-reduced are 104 bytes a rank for the arguments, then 16 bytes for the range of the
     keys and at most 16,392 bytes in each of at most 3 rounds (6 for 64-bit scores), fewer where the threshold
     shows earlier. Ties at the threshold add 16 bytes and one such round for each 11 bits of the range of tied
     ids: 2 up to 4 million ids, 6 at most. Hence float32 scores of 4 million examples take at most 8
-    all-reduces of 82 kB together and the 80 bytes a rank. Each round waits for the device.
+    all-reduces of 82 kB together and the 104 bytes a rank. ties="random" makes the draws of tied scores on the CPU,
+    and adds as much as the threshold of 64-bit scores takes. Each round waits for the device.
     """
     group = _joined(group)
     device = _control_device(local_scores, group)
-    own, keys, failure = _prepare(local_scores, k, ids, largest, nan, group)
+    own, keys, failure = _prepare(local_scores, k, ids, largest, nan, (ties, seed, round), group)
     facts = _exchange(own, device, group)
     _raise_failure(facts, failure, device, group)
     _check_agreement(facts, group)
     _check_nan(facts)
     if own.k == 0:
         return torch.empty(0, dtype=torch.int64, device=keys.device)
-    key, ties = _kth_key(keys, own.k, group)
+    key, wanted = _kth_key(keys, own.k, group)
     kept = keys >= key
-    if ties:
+    if wanted:
         tied = (keys == key).nonzero().squeeze(1)
-        # Reversed bits put smaller ids first, as larger keys are selected first.
-        order = ~(tied + _first_id(facts, _rank(group)) if ids is None else ids[tied])
-        last, _ = _kth_key(order, ties, group)
-        kept[tied] = order >= last
+        tied_ids = tied + _first_id(facts, _rank(group)) if ids is None else ids[tied]
+        kept[tied] = _of_tied(tied_ids, wanted, seed if own.ties else None, round, group)
     return kept.nonzero().squeeze(1)
 
 
@@ -129,6 +136,23 @@ def _kth_key(keys: Tensor, k: int, group: dist.ProcessGroup | None) -> tuple[int
         if low == high:
             return low, k
         keys = keys[digits == digit]
+
+
+def _of_tied(ids: Tensor, wanted: int, seed: int | None, round: int, group: dist.ProcessGroup | None) -> Tensor:
+    """Which of this rank's tied examples are kept, (len(ids),) bool: `wanted` of those of all ranks, which are more.
+
+    Those of larger draws are, and of equal draws, or without a seed, those of smaller ids.
+    """
+    if seed is not None:
+        order = order_keys(tie_priorities(ids, seed, round)).to(ids.device)
+    else:
+        order = ~ids  # reversed bits put smaller ids first, as larger keys are selected first
+    last, still_tied = _kth_key(order, wanted, group)
+    kept = order >= last
+    if still_tied and seed is not None:
+        equal = order == last
+        kept[equal] = _of_tied(ids[equal], still_tied, None, round, group)
+    return kept
 
 
 def _range(keys: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
@@ -165,6 +189,9 @@ class _Facts(NamedTuple):
     device: int = 0
     largest: int = 0
     nan: int = 0
+    ties: int = 0
+    seed: int = 0  # 0 where nothing is drawn, as is the round
+    round: int = 0
     has_ids: int = 0
     first_nan: int = -1  # the smallest id, or position where ids are left out; -1: none, or none looked for
     error: int = 0  # 1 + index in _ERRORS
@@ -172,11 +199,17 @@ class _Facts(NamedTuple):
 
 
 def _prepare(
-    scores: Tensor, k: int, ids: Tensor | None, largest: bool, nan: str, group: dist.ProcessGroup | None
+    scores: Tensor,
+    k: int,
+    ids: Tensor | None,
+    largest: bool,
+    nan: str,
+    draw: tuple[Ties, int, int],
+    group: dist.ProcessGroup | None,
 ) -> tuple[_Facts, Tensor, Exception | None]:
     """This rank's facts and keys; never raises, as the other ranks would wait for this one for ever."""
     try:
-        facts = _check(scores, k, ids, largest, nan, _device_types(group))
+        facts = _check(scores, k, ids, largest, nan, draw, _device_types(group))
         keys = order_keys(scores.detach().resolve_neg(), largest=bool(largest), nan=nan)
         return facts, keys, None
     except Exception as error:
@@ -186,7 +219,13 @@ def _prepare(
 
 
 def _check(
-    scores: Tensor, k: int, ids: Tensor | None, largest: bool, nan: str, device_types: list[str] | None
+    scores: Tensor,
+    k: int,
+    ids: Tensor | None,
+    largest: bool,
+    nan: str,
+    draw: tuple[Ties, int, int],
+    device_types: list[str] | None,
 ) -> _Facts:
     """The facts of arguments that are right as far as one rank can see."""
     if not isinstance(scores, Tensor):
@@ -198,6 +237,7 @@ def _check(
         raise TypeError(f"local_scores of dtype {dtype} are not supported; convert them to float32 or int64")
     if nan not in _NAN:
         raise ValueError(f"nan must be 'raise', 'first' or 'last', got {nan!r}")
+    ties, seed, round = check_ties(draw[0]), _check_word("seed", draw[1]), _check_word("round", draw[2])
     if ids is not None:
         _check_ids(ids, scores)
     return _Facts(
@@ -207,6 +247,9 @@ def _check(
         device=_check_device(scores.device.type, device_types),
         largest=bool(largest),
         nan=_NAN.index(nan),
+        ties=_TIES.index(ties),
+        seed=seed if ties == "random" else 0,
+        round=round if ties == "random" else 0,
         has_ids=ids is not None,
         first_nan=_first_nan(scores, ids) if nan == "raise" else -1,
     )
@@ -219,6 +262,13 @@ def _check_k(k: int) -> int:
     if abs(k) > _INT64_MAX:
         raise ValueError(f"k must be in [0, number of scores over all ranks], got {k}")
     return k
+
+
+def _check_word(name: str, number: int) -> int:
+    """A seed or a round, which counts modulo 2^64, as it fits into int64."""
+    if not hasattr(number, "__index__"):
+        raise TypeError(f"{name} must be an int, got {number!r}; give the same one on all ranks")
+    return (operator.index(number) + 2**63) % 2**64 - 2**63
 
 
 def _check_ids(ids: Tensor, scores: Tensor) -> None:
@@ -269,6 +319,9 @@ def _check_agreement(facts: list[_Facts], group: dist.ProcessGroup | None) -> No
         ("k", [str(f.k) for f in facts], "it counts over all ranks"),
         ("largest", [str(bool(f.largest)) for f in facts], "select one way"),
         ("nan", [repr(_NAN[f.nan]) for f in facts], "choose one policy"),
+        ("ties", [repr(_TIES[f.ties]) for f in facts], "choose one rule"),
+        ("seed", [str(f.seed) for f in facts], "or the ranks draw apart"),
+        ("round", [str(f.round) for f in facts], "or the ranks draw apart"),
         ("ids", ["a tensor" if f.has_ids else "None" for f in facts], "give them on all ranks or on none"),
     ]
     for name, on, fix in same:

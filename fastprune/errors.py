@@ -14,3 +14,13 @@ def class_of(value: object) -> str:
     """The class of ``value`` with its module, as there is more than one Trainer; builtins by their name alone."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """``repr(value)``, cut to a length that fits a message.
+
+    >>> shown("a" * 99, 9)
+    "'aaaaaaa…"
+    """
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -27,7 +27,16 @@ KINDS = (".parquet", ".csv", ".jsonl")
 
 
 def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np.ndarray:  # noqa: B008  (frozen)
-    """One score per example, fp32 (n,), by index.
+    """One score per example, fp32 (n,), by index: a column of `read_examples`.
+
+    Raises:
+        UsageError: as that, or there is no such column of numbers.
+    """
+    return numbers(read_examples(path, which), column, str(path))
+
+
+def read_examples(path: Path, which: Which = Which()) -> Columns:  # noqa: B008  (frozen)
+    """One row per example, by index.
 
     Of several epochs of a run the newest counts, and a warning says so; of several rows of an index the last.
 
@@ -35,13 +44,13 @@ def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np
         which: the run, seed and epoch that count, where the file holds several.
 
     Raises:
-        UsageError: the file is missing or of another kind, lacks a column, holds several runs of which none is named,
-            or its indices are not 0 … n − 1.
+        UsageError: the file is missing or of another kind, holds several runs of which none is named, or its indices
+            are not 0 … n − 1.
     """
     columns, note = one_row_each(read_columns(path), str(path), which)
     if note is not None:
         logger.warning("%s", note)
-    return numbers(columns, column, str(path))
+    return columns
 
 
 def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:
@@ -59,10 +68,19 @@ def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) ->
 
 def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
     """A column as fp32 (n,); `UsageError` if there is none of that name or it holds no numbers."""
+    values = pick(columns, column, where)
     try:
-        return pick(columns, column, where).astype(np.float32)
+        return values.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {column!r} must be numbers: {error}") from None
+
+
+def whole_numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
+    """A column as int64 (n,); `UsageError` if there is none of that name or it holds something else."""
+    try:
+        return pick(columns, column, where).astype(np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{where}: column {column!r} must hold whole numbers; write it with score or select") from None
 
 
 def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
@@ -116,6 +134,9 @@ def read_columns(path: Path) -> Columns:
         raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
     if not columns:
         raise UsageError(f"{path}: holds no scores")
+    for name, values in columns.items():
+        if values.ndim != 1:
+            raise UsageError(f"{path}: {name!r} holds lists; give one value a row")
     return columns
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import under_torchrun
 
+import fastprune
 from fastprune.distributed import select_topk
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -93,19 +94,43 @@ def check(
     largest: bool = True,
     nan: str = "raise",
     group: dist.ProcessGroup | None = None,
+    **ties: Any,
 ) -> None:
-    """Selects from this rank's shard of `scores` and compares what all ranks kept with the sort."""
+    """Selects from this rank's shard of `scores` and compares what all ranks kept with one process."""
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     positions, ids = shards(layout, len(scores), ranks, np.random.default_rng(len(scores) + k))
     own = positions[rank]
     own_ids = None if ids is None else torch.from_numpy(ids[own])
-    got = select_topk(taken(scores, own), k, ids=own_ids, group=group, largest=largest, nan=nan)
-    title = f"{name}, {scores.dtype}, {layout}, k={k} of {len(scores)}, largest={largest}, nan={nan}, rank {rank}"
+    got = select_topk(taken(scores, own), k, ids=own_ids, group=group, largest=largest, nan=nan, **ties)
+    title = (
+        f"{name}, {scores.dtype}, {layout}, k={k} of {len(scores)}, largest={largest}, nan={nan}, {ties}, rank {rank}"
+    )
     expect(got.dtype == torch.int64 and got.dim() == 1, f"{title}: returned {got.dtype} of {tuple(got.shape)}")
     expect(got.numel() < 2 or (got.diff() > 0).all(), f"{title}: not ascending: {got.tolist()}")
     kept = np.sort(np.concatenate(gathered(own[got.numpy()], group)))
-    wanted = by_sorting(scores, k, largest, nan)
+    wanted = by_sorting(scores, k, largest, nan) if not ties else of_one_process(scores, ids, k, largest, nan, ties)
     expect(np.array_equal(kept, wanted), f"{title}: kept {kept.tolist()}, one process keeps {wanted.tolist()}")
+
+
+def of_one_process(
+    scores: torch.Tensor, ids: np.ndarray | None, k: int, largest: bool, nan: str, ties: dict[str, Any]
+) -> np.ndarray:
+    """Where fastprune.select_topk draws among ties; with gaps between ids by TopK, which takes any."""
+    if ids is None or ids[-1] == len(ids) - 1:
+        return fastprune.select_topk(scores, k, largest=largest, nan=nan, **ties).numpy()
+    whole = fastprune.TopK(k, largest=largest, nan=nan, **ties)
+    whole.push(torch.from_numpy(ids), scores)
+    return np.flatnonzero(np.isin(ids, whole.result()[0].numpy()))
+
+
+def draws_among_ties_as_one_process() -> None:
+    rng = np.random.default_rng(5)
+    for n in (97, 5_000):
+        for layout, seed in zip(LAYOUTS, (0, -1, 2**63, 2**64 - 1), strict=True):
+            scores = torch.from_numpy(rng.poisson(0.5, n).astype(np.float32))
+            for k in (1, n // 3, n - 1):
+                check("counts", scores, k, layout, rng.random() < 0.5, ties="random", seed=seed, round=k)
+    check("all NaN", torch.full((97,), NAN), 50, "shuffled", nan="first", ties="random")
 
 
 def agrees_with_one_process() -> None:
@@ -193,6 +218,8 @@ def one_wrong_rank() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "TypeError", "local_scores of dtype complex64", {"local_scores": torch.ones(3, dtype=torch.complex64)}
     yield "ValueError", "local_scores are on meta, but", {"local_scores": torch.ones(3, device="meta"), "nan": "last"}
     yield "ValueError", "nan must be 'raise', 'first' or 'last', got 'drop'", {"nan": "drop"}
+    yield "ValueError", "ties must be 'index' or 'random', got 'first'", {"ties": "first"}
+    yield "TypeError", "seed must be an int, got 1.5", {"seed": 1.5}
     yield "TypeError", "ids must be a torch.Tensor, got range", {"ids": range(3)}
     yield "TypeError", "ids must be int64, got int32; use .to(torch.int64)", {"ids": torch.arange(3, dtype=torch.int32)}
     yield "ValueError", "ids must have the shape of local_scores, (3,), got (4,)", {"ids": torch.arange(4)}
@@ -205,6 +232,7 @@ def one_different_rank() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "ValueError", "k must be the same on all ranks, got 2 on rank 0 and -1 on rank ", {"k": -1}
     yield "ValueError", "largest must be the same on all ranks, got True on rank 0 and False", {"largest": False}
     yield "ValueError", "nan must be the same on all ranks, got 'raise' on rank 0 and 'last'", {"nan": "last"}
+    yield "ValueError", "ties must be the same on all ranks, got 'index' on rank 0 and 'random'", {"ties": "random"}
     yield "ValueError", "ids must be the same on all ranks, got None on rank 0 and a tensor", {"ids": torch.arange(3)}
     yield (
         "ValueError",
@@ -219,6 +247,9 @@ def all_wrong_together() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "ValueError", f"k must be in [0, {n}] for {n} scores over all ranks, got -1", {"k": -1}
     yield "ValueError", f"k must be in [0, {n}] for {n} scores over all ranks, got {n + 1}", {"k": n + 1}
     yield "TypeError", "rank 0: k must be an int, got False", {"k": False}
+    for name in ("seed", "round") if world > 1 else ():
+        text = f"{name} must be the same on all ranks, got 0 on rank 0 and 1 on rank 1; or the ranks draw apart"
+        yield "ValueError", text, {"ties": "random", name: rank}
     on_last = torch.tensor([1.0, NAN, NAN] if rank == world - 1 else [1.0, 2.0, 3.0])
     yield "ValueError", f"the score of id {n - 2} is NaN; drop or replace", {"local_scores": on_last}
     on_all = {"local_scores": torch.tensor([NAN, 1.0, NAN]), "ids": torch.tensor([99 + rank, 2, world - rank + 50])}
@@ -257,12 +288,12 @@ def reduces_as_much_whatever_n() -> None:
             scores[n // 2 :] = scores[:1]
             id_rounds = -(-(n - 1).bit_length() // 11)
             sizes = bytes_reduced(lambda scores=scores, n=n: check("bytes", scores, n // 2, "interleaved"))
-            expect(sizes[:2] == [80 * world, 16], f"the arguments and the range took {sizes[:2]} bytes")
+            expect(sizes[:2] == [104 * world, 16], f"the arguments and the range took {sizes[:2]} bytes")
             expect(len(sizes) <= 3 + key_rounds + id_rounds, f"{dtype}, {n}: {len(sizes)} all-reduces")
             expect(max(sizes) <= 16_392, f"{dtype}, {n}: an all-reduce of {max(sizes)} bytes")
     for n in (1_000, 100_000):
         sizes = bytes_reduced(lambda n=n: check("bytes", torch.ones(n), n, "contiguous"))
-        expect(sizes == [80 * world, 16, 8], f"all of {n} equal scores took {sizes} bytes")
+        expect(sizes == [104 * world, 16, 8], f"all of {n} equal scores took {sizes} bytes")
 
 
 def bytes_reduced(call: Callable[[], None]) -> list[int]:
@@ -288,6 +319,7 @@ def main() -> None:
         agrees_with_one_process,
         agrees_on_large_data,
         agrees_on_nothing_and_one,
+        draws_among_ties_as_one_process,
         puts_nan_where_told,
         works_in_sub_groups,
         raises_alike_and_goes_on,

@@ -14,6 +14,7 @@ from distributed_worker import FLOATS, SIGNED, UNSIGNED, by_sorting, data_sets, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastprune
 from fastprune import distributed
 from fastprune.distributed import select_topk
 
@@ -64,6 +65,22 @@ def test_repeated_ids_are_kept_or_dropped_together() -> None:
     ids = torch.tensor([7, 3, 3, 9])
     assert select_topk(torch.ones(4), 1, ids=ids).tolist() == [1, 2]
     assert select_topk(torch.ones(4), 2, ids=ids).tolist() == [1, 2]
+    for seed in range(8):
+        kept = select_topk(torch.ones(4), 2, ids=ids, ties="random", seed=seed).tolist()
+        assert (1 in kept) == (2 in kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), seed=st.integers(-3, 3), largest=st.booleans())
+def test_ties_are_drawn_as_in_one_process(data: st.DataObject, seed: int, largest: bool) -> None:
+    scores = torch.tensor(data.draw(st.lists(st.integers(0, 2), max_size=40)), dtype=torch.float32)
+    k = data.draw(st.integers(0, len(scores)))
+    drawn = {"largest": largest, "ties": "random", "seed": seed, "round": 1}
+    wanted = fastprune.select_topk(scores, k, **drawn)
+    assert torch.equal(select_topk(scores, k, **drawn), wanted)
+    order = torch.randperm(len(scores), generator=torch.Generator().manual_seed(0))
+    got = order[select_topk(scores[order], k, ids=order, **drawn)].sort().values
+    assert torch.equal(got, wanted)
 
 
 def test_views_and_gradients_are_read_and_left_alone() -> None:
@@ -92,6 +109,8 @@ def test_default_device_and_deterministic_algorithms() -> None:
         ({"k": True}, "TypeError", "k must be an int, got True; round a fraction of the number of scores to a count"),
         ({"k": np.True_}, "TypeError", "k must be an int, got "),
         ({"nan": 0}, "ValueError", "nan must be 'raise', 'first' or 'last', got 0"),
+        ({"ties": "first"}, "ValueError", "ties must be 'index' or 'random', got 'first'"),
+        ({"round": 0.5}, "TypeError", "round must be an int, got 0.5"),
         ({"ids": torch.tensor([1, 2])}, "ValueError", "ids must have the shape of local_scores, (3,), got (2,)"),
         ({"local_scores": torch.tensor([1.0, 2.0, float("nan")])}, "ValueError", "the score of id 2 is NaN; drop or"),
         ({"group": object()}, "ValueError", "group was given, but torch.distributed is not initialised"),

@@ -1,10 +1,11 @@
-"""How long a padded token takes on this machine when it is idle, and whether whole runs bear it out."""
+"""How long a padded token takes on this machine when it is idle."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,34 @@ from torch import Tensor
 
 from benchmarks.evidence.loop import SCORING_BATCH_FACTOR, Training
 from benchmarks.evidence.machine import machine
-from benchmarks.evidence.plan import Plan
+from benchmarks.evidence.model import forward
 from benchmarks.evidence.spec import Run
-from benchmarks.evidence.timemodel import run_seconds, setting
+from benchmarks.evidence.timemodel import KINDS, first_setting, setting, through_drift
 from benchmarks.evidence.tokens import Tokens
 from benchmarks.evidence.work import Work
-from fastprune.finetune.model import forward
 from fastprune.pruning.scoring import evaluation_mode
 
 QUANTILES = (0.0, 0.25, 0.6, 0.9, 1.0)
 """The widths that are measured: these quantiles of the lengths of the training examples."""
 
-ROUNDS = 5
-WARMUP = 1
+ROUNDS = 9
+PART = {"step": "train", "step_scored": "train", "score": "score", "forward": "score"}
+"""What the first batch at a width is counted for: a second kind of batch of the same part finds the width prepared."""
+
 IDLE = 0.15
 """A machine is idle if other work takes less than this share of its cores."""
 
 Timer = Callable[[Callable[[], Any]], float]
+Key = tuple[str, int]
+"""Kind and width."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch to measure: what to call, and its number of examples."""
+
+    rows: int
+    call: Callable[[], Any]
 
 
 def busy_share(seconds: float = 2.0) -> float:
@@ -60,37 +72,85 @@ def batch_of_width(tokens: Tokens, width: int, rows: int) -> Tensor:
     return chosen.repeat(-(-rows // len(chosen)))[:rows]
 
 
-def curves(work: Work, run: Run, timer: Timer) -> dict[str, dict[str, float]]:
-    """Seconds for each padded token by kind and width, for the data set and model of ``run``; medians over rounds.
-
-    The rounds go through all widths and kinds in turn, so that a machine that slows down slows all of them.
-    """
-    full = work.start(Run(**{**run.arguments, "method": "full", "budget": None, "keep": None}))
-    free = work.start(Run(**{**run.arguments, "method": "el2n-free", "budget": 0.5, "keep": None, "epochs": 1000}))
-    for training in (full, free):
-        next(training.pruner.epochs(training.run.epochs))  # a pruner takes scores inside an epoch alone
-        training.total = 10**9
-        training.model.train()
+def cases_of(work: Work, run: Run, kinds: Sequence[str] = KINDS) -> dict[Key, Case]:
+    """A batch of each kind at each width, for the data set and model of ``run``."""
+    full = endless(work, Run(**{**run.arguments, "method": "full", "budget": None, "keep": None}))
+    free = warm(work, run)
     tokens = full.train
-    cases: dict[tuple[str, int], tuple[int, Callable[[], Any]]] = {}
+    cases: dict[Key, Case] = {}
     for width in widths_of(tokens):
         small = batch_of_width(tokens, width, run.batch_size)
         large = batch_of_width(tokens, width, SCORING_BATCH_FACTOR * run.batch_size)
-        cases["step", width] = len(small), _bound(full._step, small)
-        cases["step_scored", width] = len(small), _bound(free._step, small)
-        cases["score", width] = len(large), _bound(_score, free, large)
-        cases["forward", width] = len(large), _bound(_forward, free, large)
-    times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-    for round in range(WARMUP + ROUNDS):
-        for case, (_, call) in cases.items():
-            seconds = timer(call)
-            if round >= WARMUP:
-                times[case].append(seconds)
+        every = {
+            "step": Case(len(small), _bound(full._step, small)),
+            "step_scored": Case(len(small), _bound(free._step, small)),
+            "score": Case(len(large), _bound(_score, free, large)),
+            "forward": Case(len(large), _bound(_forward, free, large)),
+        }
+        cases |= {(kind, width): every[kind] for kind in kinds}
+    return cases
+
+
+def endless(work: Work, run: Run) -> Training:
+    """The run inside its first epoch, which takes any number of steps."""
+    training = work.start(run)
+    next(training.pruner.epochs(run.epochs))  # a pruner takes scores inside an epoch alone
+    training.total = 10**9
+    training.model.train()
+    return training
+
+
+def warm(work: Work, run: Run) -> Training:
+    """A run with the data and model of ``run`` that scores, after one step and one scored batch.
+
+    So that what happens once in a process is not taken for a width's first batch.  Of odd numbers of examples, which
+    no measured batch has: what is prepared for a width is not prepared here.
+    """
+    training = endless(
+        work, Run(**{**run.arguments, "method": "el2n-free", "budget": 0.5, "keep": None, "epochs": 1000})
+    )
+    training._step(torch.arange(training.run.batch_size - 1) % len(training.train))
+    _score(training, torch.arange(SCORING_BATCH_FACTOR * training.run.batch_size - 1) % len(training.train))
+    return training
+
+
+def one_round(cases: Mapping[Key, Case], timer: Timer) -> dict[Key, float]:
+    """Seconds for each example of each case; all cases once, so that a slow moment slows a whole round."""
+    return {key: timer(case.call) / case.rows for key, case in cases.items()}
+
+
+def curves_from(rounds: Sequence[Mapping[Key, float]]) -> dict[str, dict[str, float]]:
+    """Seconds for each padded token by kind and width, from the seconds of an example in each round."""
     found: dict[str, dict[str, float]] = {}
-    for (kind, width), taken in times.items():
-        rows = cases[kind, width][0]
-        found.setdefault(kind, {})[str(width)] = statistics.median(taken) / (rows * width)
+    for (kind, width), seconds in through_drift(rounds).items():
+        found.setdefault(kind, {})[str(width)] = seconds / width
     return found
+
+
+@dataclass
+class Firsts:
+    """What the first batch at a width takes beyond the second one.
+
+    PyTorch's matrix products prepare code for each new shape, once in a process.  So a width counts once, whatever
+    data set it belongs to.
+    """
+
+    extra: dict[tuple[str, str, int], float] = field(default_factory=dict)
+
+    def measure(self, name: str, cases: Mapping[Key, Case], timer: Timer) -> None:
+        """Call each case twice, one after the other, so that a drift of the machine does not count."""
+        for (kind, width), case in cases.items():
+            first, second = timer(case.call), timer(case.call)
+            self.extra.setdefault((name, PART[kind], width), first - second)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Seconds by batch size and part; widths differ little and without order, so one mean stands for all."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for (name, part, _), seconds in self.extra.items():
+            found.setdefault(name, {}).setdefault(part, []).append(seconds)
+        return {
+            name: {part: max(0.0, statistics.fmean(x)) for part, x in parts.items()} for name, parts in found.items()
+        }
 
 
 def _bound(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
@@ -122,49 +182,20 @@ def timer_of(device: str) -> Timer:
 def calibrate(work: Work, runs: Sequence[Run], say: Callable[[str], None]) -> dict[str, Any]:
     """The calibration of this machine for the data sets and models of ``runs``."""
     found: dict[str, Any] = {}
+    firsts = Firsts()
     timer = timer_of(work.place.device)
     start = time.perf_counter()
     for run in runs:
         if setting(run.arguments) not in found:
-            found[setting(run.arguments)] = curves(work, run, timer)
+            cases = cases_of(work, run)
+            firsts.measure(first_setting(run.arguments), cases, timer)
+            found[setting(run.arguments)] = curves_from([one_round(cases, timer) for _ in range(ROUNDS)])
             say(f"{setting(run.arguments)}: {time.perf_counter() - start:.0f} s so far")
     return {
         "machine": machine(work.place.device, work.place.threads, runs[0].precision),
         "versions": work.versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "curves": found,
+        "first": firsts.means(),
         "confirmed": [],
     }
-
-
-def runs_to_confirm(plan: Plan) -> list[Run]:
-    """Three short runs that differ in what they do: train alone, record scores, and pass over all data for them."""
-    lr = {name: entry.defaults["lr"] for name, entry in plan.data.items() if "lr" in entry.defaults}
-    return [
-        Run("cola", "full", 5, lr["cola"], budget=0.2),
-        Run("banking77", "el2n-free", 5, lr["banking77"], budget=0.25),
-        Run("atis", "el2n", 5, lr["atis"], budget=0.3, smoothing="ema"),
-    ]
-
-
-def confirm(work: Work, calibration: dict[str, Any], runs: Iterable[Run], say: Callable[[str], None]) -> list[Any]:
-    """Make whole runs on the idle machine, and compare their wall-clock time with the computed one."""
-    rows = []
-    for run in runs:
-        training = work.start(run)
-        training.outcome.counts.clock = time.perf_counter  # type: ignore[method-assign]
-        outcome = training.finish()
-        counts = outcome.counts.as_json()
-        line = {"arguments": run.arguments, "machine": calibration["machine"], "counts": counts}
-        measured = sum(counts["cpu_seconds"].values())
-        computed = sum(run_seconds(calibration, line).values())
-        rows.append(
-            {
-                "run": f"{run.data}, {run.epochs} epochs, {run.label}, budget {run.budget}",
-                "measured_seconds": round(measured, 2),
-                "computed_seconds": round(computed, 2),
-                "error": round(computed / measured - 1, 4),
-            }
-        )
-        say(f"{rows[-1]['run']}: measured {measured:.1f} s, computed {computed:.1f} s, {computed / measured - 1:+.1%}")
-    return rows

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastprune.data import Split, TextData, build
+from fastprune.data import load as load_any
 from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.slotgated import load_slotgated
-from fastprune.data.types import clean_text
+from fastprune.data.words import clean_text
 
 SPLIT_SEED = 0
 """The seed of every draw below: which examples are taken, held out or mislabelled.  It never changes."""
@@ -44,7 +44,7 @@ def load(name: str, folder: Path, *, noise: float = 0.0) -> TextData:
     """
     train, test = source(name).read(folder)
     train, validation = hold_out(train, 0.1)
-    return build(name, flip_labels(train, noise), validation, test)
+    return build(name, flip_labels(train, noise), {"validation": validation, "test": test})
 
 
 def source(name: str) -> Source:
@@ -65,12 +65,12 @@ def flip_labels(split: Split, share: float) -> Split:
     """The split with a random ``share`` of its labels changed to another label of the split."""
     if not 0.0 <= share < 1.0:
         raise ValueError(f"noise is the share of labels that are flipped and must be in [0, 1), got {share!r}")
-    names = sorted(set(split.intents))
+    names = sorted(set(split.labels))
     rng = random.Random(SPLIT_SEED)
-    labels = list(split.intents)
+    labels = list(split.labels)
     for i in rng.sample(range(len(labels)), round(share * len(labels))):
         labels[i] = rng.choice([name for name in names if name != labels[i]])
-    return replace(split, intents=labels)
+    return replace(split, labels=labels)
 
 
 def take(split: Split, count: int) -> Split:
@@ -87,10 +87,17 @@ def _draw(n: int, count: int) -> list[int]:
 
 def _slotgated(name: str) -> Reader:
     def read(folder: Path) -> tuple[Split, Split]:
-        data = load_slotgated(folder / name)
-        return data.train, data.test
+        data = load_any(str(folder / name))
+        train, test = (
+            replace(part, texts=[clean_text(text) for text in part.texts]) for part in (data.train, data.test)
+        )
+        return train, test
 
     return read
+
+
+def _cleaned(split: Split) -> Split:
+    return replace(split, texts=[clean_text(text) for text in split.texts])
 
 
 def _packaged(folder: Path) -> tuple[Split, Split]:

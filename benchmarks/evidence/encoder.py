@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.evidence.model import JointModel
 from benchmarks.evidence.tokens import Prepared
 from fastprune.finetune.encoder import load_encoder
-from fastprune.finetune.model import JointModel
 
 
 def read_encoder(source: str | None) -> tuple[nn.Module, Any]:

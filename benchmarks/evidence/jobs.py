@@ -120,7 +120,8 @@ def calibrate(given: argparse.Namespace) -> None:
 
 def confirm(given: argparse.Namespace) -> None:
     """Make whole runs, and add to the calibration how far their computed time is off."""
-    from benchmarks.evidence import calibrate as calibration
+    from benchmarks.evidence.confirm import confirm as confirmed
+    from benchmarks.evidence.confirm import runs_to_confirm
     from benchmarks.evidence.machine import machine_kind
     from benchmarks.evidence.plan import read_plan
     from benchmarks.evidence.timemodel import calibration_file, read_calibrations, write_calibration
@@ -129,9 +130,9 @@ def confirm(given: argparse.Namespace) -> None:
     found = read_calibrations(given.results).get(kind)
     if found is None:
         raise RuntimeError(f"{calibration_file(kind, given.results)} is missing; run `calibrate` first")
-    runs = calibration.runs_to_confirm(read_plan(given.plan))
+    runs = runs_to_confirm(read_plan(given.plan))
     work = _measuring_work(given)
-    found["confirmed"] = calibration.confirm(work, found, runs, lambda text: print(text, flush=True))
+    found["confirmed"] = confirmed(work, found, runs, lambda text: print(text, flush=True))
     print(f"wrote {write_calibration(found, given.results)}")
 
 

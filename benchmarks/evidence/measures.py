@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from benchmarks.evidence.data import source
+from benchmarks.evidence.model import forward
 from benchmarks.evidence.tokens import Prepared
-from fastprune.finetune.metrics import evaluate_predictions
-from fastprune.finetune.model import forward
+from fastprune import metrics
 from fastprune.pruning.scoring import evaluation_mode
 
 EVAL_BATCH = 128
@@ -20,7 +20,9 @@ def evaluate(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) ->
     """The metrics of the model on a split; `figure_name` says which of them is the data set's figure."""
     tokens = prepared.splits[split]
     intents, slots = predict(model, prepared, split, bf16=bf16)
-    found = evaluate_predictions(intents, tokens.gold_intents, slots, tokens.gold_slots)
+    labels, tags = (intents, tokens.gold_intents), None if slots is None else (slots, tokens.gold_slots)
+    names = ("intent_accuracy", "slot_f1", "exact_match") if prepared.joint else ("intent_accuracy", "exact_match")
+    found = metrics.evaluate(names, labels=labels, tags=tags)
     if not prepared.joint:
         found = {"accuracy": found["intent_accuracy"]}
         if len(prepared.intent_names) == 2:

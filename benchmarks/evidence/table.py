@@ -12,7 +12,7 @@ from benchmarks.evidence.compare import Row, Table, spread, tables
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.timemodel import read_calibrations
 from fastprune.atomic import write_atomic
-from fastprune.report.plots import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
 
 NAMES = {
     "exact_match": "exact match %",
@@ -45,7 +45,7 @@ def write_table(results: Path) -> list[Path]:
         write_atomic(picture, partial(draw(own).savefig, format="png", dpi=110))
         written.append(picture)
         parts.append(f"## {kind}, {threads} thread{'s' * (threads != 1)}, {precision}\n")
-        parts.append(_calibration_note(calibrations.get(kind)))
+        parts.append(calibration_note(calibrations.get(kind)))
         parts.append(f"![figures against what they cost]({picture.name})\n")
         parts += [markdown(table) for table in own]
     page = results / "README.md"
@@ -84,12 +84,29 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f}"
 
 
-def _calibration_note(calibration: Mapping[str, Any] | None) -> str:
+def calibration_note(calibration: Mapping[str, Any] | None) -> str:
+    """How good the computed times are."""
     if calibration is None:
         return "This machine is not calibrated yet, so no time is computed.\n"
-    errors = [row["error"] for row in calibration["confirmed"]]
-    checked = f"; {len(errors)} whole runs were off by at most {100 * max(map(abs, errors)):.1f} %" if errors else ""
-    return f"Calibrated {calibration['date'][:10]}{checked}.\n"
+    notes = [f"Calibrated {calibration['date'][:10]}."]
+    if confirmed := calibration["confirmed"]:
+        beside = all("slower" in row for row in confirmed)
+        how = ", each by figures measured beside it," if beside else ""
+        notes.append(
+            f"The computed times of {len(confirmed)} whole runs{how} were off by at most {_worst(confirmed)} %."
+        )
+        if beside:
+            notes.append(
+                f"By the calibration's own figures, at the machine's speed of that time, by at most "
+                f"{_worst(confirmed, 'error_of_the_file')} %."
+            )
+    if "first" not in calibration:
+        notes.append("The first batch at each width takes longer; this calibration takes it for one like the others.")
+    return " ".join(notes) + "\n"
+
+
+def _worst(confirmed: Sequence[Mapping[str, Any]], name: str = "error") -> str:
+    return f"{100 * max(abs(row[name]) for row in confirmed):.1f}"
 
 
 # --- pictures ------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 """A run's time on an idle machine, computed from what it counted: pure functions.
 
 Runs share their machine with other work, so their own clocks say little.  A calibration says how long a padded token
-takes there, by the width of its batch; a run says how many it had of each width.
+takes there, by the width of its batch; a run says how many it had of each width.  The first batch at a width takes
+longer, so a run's different widths count, too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from fastprune.pruning import get_method
 KINDS = ("step", "step_scored", "score", "forward")
 """What is calibrated: a training step; one whose scores are recorded; a batch of a scoring pass; its forward pass."""
 
+Key = TypeVar("Key", bound=Hashable)
 Curve = Mapping[str, float]
 """{width: seconds for each padded token of a batch so wide}."""
 
@@ -39,6 +42,8 @@ def seconds_of(curve: Curve, widths: Mapping[str, list[int]]) -> float:
 def run_seconds(calibration: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of a run by part: train, score, select; the last as it was counted, since it is next to nothing.
 
+    A calibration made before the first batches at a width were measured takes them for batches like the others.
+
     Raises:
         ValueError: the calibration is of another machine, or does not hold this data set and model.
     """
@@ -51,12 +56,77 @@ def run_seconds(calibration: Mapping[str, Any], line: Mapping[str, Any]) -> dict
     if curves is None:
         raise ValueError(f"there is no calibration for {setting(line['arguments'])}; run `calibrate`")
     counts = line["counts"]
-    observes = get_method(line["arguments"]["method"]).observes
+    first = calibration.get("first", {}).get(first_setting(line["arguments"]), {})
+
+    def seconds(part: str, kind: str) -> float:
+        widths = counts[part]["widths"]
+        return seconds_of(curves[kind], widths) + first.get(part, 0.0) * len(widths) if widths else 0.0
+
     return {
-        "train": seconds_of(curves["step_scored" if observes else "step"], counts["train"]["widths"]),
-        "score": seconds_of(curves["score"], counts["score"]["widths"]),
+        "train": seconds("train", step_kind(line["arguments"])),
+        "score": seconds("score", "score"),
         "select": float(counts["cpu_seconds"]["select"]),
     }
+
+
+def through_drift(rounds: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
+    """Seconds of each case over a time in which the machine's speed changed.
+
+    A round is taken as so many times as slow as usual as its median case is, and every case as its median over rounds
+    times the mean slowness.  That mean is harmonic: in rounds at equal distances a slow machine does less work between
+    two of them, and each bit of work should count alike.
+    """
+    usual = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    slowness = [statistics.median(one[key] / usual[key] for key in usual) for one in rounds]
+    mean = statistics.harmonic_mean(slowness)
+    return {key: seconds * mean for key, seconds in usual.items()}
+
+
+def slower(beside: Mapping[str, Curve], calibrated: Mapping[str, Curve]) -> float:
+    """How many times as slow the machine is beside a run as it was in the calibration: the median over all cases."""
+    ratios = [seconds / calibrated[kind][width] for kind, curve in beside.items() for width, seconds in curve.items()]
+    return statistics.median(ratios)
+
+
+def compared(calibration: Mapping[str, Any], beside: Mapping[str, Curve], line: Mapping[str, Any]) -> dict[str, float]:
+    """A run's measured seconds beside its computed ones.
+
+    Args:
+        calibration: of the machine.
+        beside: curves of the run's kinds of batches, measured while it went on.
+        line: its arguments, machine and counts, with measured seconds in the place of CPU seconds.
+
+    Returns:
+        Seconds measured, and computed from the curves beside the run, and the latter's error; how many times as slow
+        the machine was as in the calibration; and the error of the calibration's own curves at that speed.
+    """
+    name = setting(line["arguments"])
+    slow = slower(beside, calibration["curves"][name])
+    first = {
+        batch: {part: slow * seconds for part, seconds in parts.items()}
+        for batch, parts in calibration.get("first", {}).items()
+    }
+    measured = sum(line["counts"]["cpu_seconds"].values())
+    computed = sum(run_seconds({**calibration, "curves": {name: beside}, "first": first}, line).values())
+    from_file = sum(seconds for part, seconds in run_seconds(calibration, line).items() if part != "select")
+    from_file = slow * from_file + line["counts"]["cpu_seconds"]["select"]
+    return {
+        "measured_seconds": round(measured, 2),
+        "computed_seconds": round(computed, 2),
+        "error": round(computed / measured - 1, 4),
+        "slower": round(slow, 4),
+        "error_of_the_file": round(from_file / measured - 1, 4),
+    }
+
+
+def step_kind(arguments: Mapping[str, Any]) -> str:
+    """The kind of a run's training steps."""
+    return "step_scored" if get_method(arguments["method"]).observes else "step"
+
+
+def first_setting(arguments: Mapping[str, Any]) -> str:
+    """What the seconds of first batches hold for: the batch size; layers of one size share what is prepared."""
+    return f"batch {arguments['batch_size']}"
 
 
 def setting(arguments: Mapping[str, Any]) -> str:

@@ -108,8 +108,7 @@ class Prepared:
 
 def prepare(data: TextData, tokenizer: Any, max_length: int) -> Prepared:
     """Turn the texts into token tables."""
-    assert data.validation is not None
-    texts = {"train": data.train, "validation": data.validation, "test": data.test}
+    texts = {"train": data.train, "validation": data.held_out["validation"], "test": data.test}
     encoded = {name: EncodedSplit(data, split, tokenizer, max_length) for name, split in texts.items()}
     ids = {tokenizer.pad_token_id}.union(*(row for split in encoded.values() for row in split.input_ids))
     vocabulary = torch.tensor(sorted(ids))
@@ -117,8 +116,8 @@ def prepare(data: TextData, tokenizer: Any, max_length: int) -> Prepared:
     pad = numbers[tokenizer.pad_token_id]
     return Prepared(
         name=data.name,
-        intent_names=data.intent_names,
-        slot_names=data.slot_names,
+        intent_names=data.label_names or [],
+        slot_names=data.tag_names,
         vocabulary=vocabulary,
         pad=pad,
         splits={name: _tables(split, numbers, pad) for name, split in encoded.items()},
@@ -139,12 +138,12 @@ def _tables(split: EncodedSplit, numbers: Mapping[int, int], pad: int) -> Tokens
     return Tokens(
         ids=ids,
         lengths=split.lengths,
-        intents=torch.tensor(split.intents),
-        slots=table(split.slots, IGNORE),
-        types=table(split.token_types, 0),
+        intents=torch.tensor(split.columns["labels"]),
+        slots=table(split.columns.get("tag_labels"), IGNORE),
+        types=table(split.columns.get("token_type_ids"), 0),
         first_tokens=split.first_tokens,
-        gold_intents=split.split.intents,
-        gold_slots=split.split.slots,
+        gold_intents=split.split.labels,
+        gold_slots=split.split.tags,
     )
 
 

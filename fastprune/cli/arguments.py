@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
+from collections.abc import Iterable
 from typing import Any
 
-from fastprune.data import TextData, load_source
+from fastprune.data import Source, TextData, load
+from fastprune.data.load import TASKS
 from fastprune.errors import UsageError
 from fastprune.finetune.trust import Trust
+from fastprune.printable import printable
 
 
 def add_data(group: Any) -> None:
-    """``--data`` and the options that say how to read it."""
+    """``--data`` and the options that say how to read it: the fields of `fastprune.data.Source`."""
     group.add_argument(
         "--data",
-        help="folder in SlotGated form (train/seq.in, seq.out, label), a .csv/.tsv/.jsonl file or a folder "
-        "of them, or a hub id (the packaged home-assistant commands)",
+        help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (the packaged "
+        "home-assistant commands)",
     )
+    for split in ("train", "validation", "test"):
+        group.add_argument(f"--{split}-file", help=f"the file of the {split} split, in place of --data")
+    group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (told by the data)")
     group.add_argument("--text-column", help="column with the text (found by its usual names)")
     group.add_argument("--label-column", help="column with the label (found by its usual names)")
-    group.add_argument("--pair-column", help="column with a second sentence (none)")
-    group.add_argument("--slots-column", help="column with space-separated BIO tags (none)")
+    group.add_argument("--pair-column", help="column with a second text (found by its usual names)")
+    group.add_argument("--tags-column", "--slots-column", help="column with a BIO tag for each word")
+    group.add_argument("--id-column", help="column that says which example it is, for the files that are written")
+    group.add_argument("--split-column", help="column that says which split a row is of")
+    group.add_argument("--columns", type=_names, help="names of the columns of files without a header line: text,label")
+    group.add_argument("--encoding", help="of text files (utf-8)")
     group.add_argument("--max-train", type=int, help="that many training examples only (all)")
+
+
+def add_held_out(group: Any) -> None:
+    """What only training needs to know of the data."""
+    group.add_argument("--metric", help="the metric that decides (the task's own)")
+    group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
+    group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
+
+
+def add_split(group: Any) -> None:
+    """Which split a command that does not train reads."""
+    group.add_argument("--split", help="which split of the data (the only one, or train; to predict, test)")
 
 
 def add_trust(group: Any) -> None:
@@ -36,15 +59,23 @@ def trust_of(arguments: argparse.Namespace) -> Trust:
     return Trust(remote_code=arguments.trust_remote_code, pickle=arguments.allow_pickle)
 
 
-def source_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How the data is loaded: arguments of `fastprune.data.load`, and ``max_train``."""
-    names = ("data", "text_column", "label_column", "pair_column", "slots_column", "max_train")
-    return {name: getattr(arguments, name) for name in names}
+def source_of(arguments: argparse.Namespace) -> Source:
+    """How the data are to be read."""
+    fields = Source.__dataclass_fields__
+    return Source(**{name: getattr(arguments, name) for name in fields if hasattr(arguments, name)})
 
 
 def load_data(arguments: argparse.Namespace) -> TextData:
-    """The data that the options name."""
-    return load_source(source_of(arguments))
+    """The data that the options name; what was decided while reading them is said on standard error."""
+    data = load(source_of(arguments))
+    say(data.notes)
+    return data
+
+
+def say(notes: Iterable[str]) -> None:
+    """One line each, on standard error."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def use_bf16(precision: str) -> bool:
@@ -59,3 +90,7 @@ def need_packages(command: str, *names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'fastprune[demo]'")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, source_of, trust_of, use_bf16
+from fastprune.cli.arguments import add_data, add_held_out, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
+from fastprune.cli.settings import check_agreement, parsed, read_config_file, stored, undefaulted
+from fastprune.data import load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
@@ -28,12 +30,12 @@ def add(commands: Any) -> None:
         help="finetune on all examples and pruned, and report both",
         description="Finetune an encoder on all examples and with dynamic pruning, side by side. Without "
         "arguments: the packaged MiniLM on the packaged joint intent + slot data.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     job.set_defaults(command=run)
     what = job.add_argument_group("what")
     what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
     add_data(what)
+    add_held_out(what)
     add_trust(what)
     prune = job.add_argument_group("pruning")
     prune.add_argument(
@@ -82,66 +84,163 @@ def add(commands: Any) -> None:
     train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    train.add_argument(
+        "--best", action="store_true", help="keep the best epoch of each run by the validation split, not the last"
+    )
+    train.add_argument(
+        "--trainer",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any field of transformers.TrainingArguments, such as weight_decay=0.1 gradient_accumulation_steps=2 "
+        "report_to=tensorboard; those that would break what is promised are refused",
+    )
     train.add_argument("--out", type=user_path, help="run folder (runs/<data>-<time>)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out, from its newest checkpoint")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, from its newest checkpoint; it needs no other option",
+    )
+    train.add_argument(
+        "--extend",
+        action="store_true",
+        help="add the given --seed, --method and --keep-fraction to the finished comparison in --out; with another "
+        "--epochs all of its runs are made again",
+    )
+    train.add_argument("--config", type=user_path, help="YAML file of options by name; the command line goes before it")
     train.add_argument(
         "--dynamics", type=user_path, help="folder for each run's logits by epoch, in the form of Dataset Cartography"
     )
+    job.set_defaults(parser=job, defaults=undefaulted(job))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune finetune``."""
+    """``fastprune finetune``, on every process that torchrun or accelerate has started."""
+    need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
+    from fastprune.finetune import ranks
     from fastprune.finetune.spec import plan_runs
     from fastprune.report.folder import METRICS
 
-    need_packages("finetune", "transformers", "seqeval", "pyarrow", "matplotlib", "rich")
-    training = _training(arguments, joint=True)
-    data = load_data(arguments)
-    if not data.joint:
-        training = _training(arguments, joint=False)
+    options, command = settled(arguments)
+    ranks.join()
+    _training(options, joint=True)  # what is wrong with it is said before data are read
+    data = load(source_of(options))
+    training = _training(options, joint=data.kind == "joint")
     specs = plan_runs(
-        arguments.method,
-        arguments.keep_fraction,
-        arguments.seed,
-        n=len(data.train),
+        options.method,
+        options.keep_fraction,
+        options.seed,
+        rows=data.train.row_numbers,
         training=training,
-        compare=arguments.compare,
+        compare=options.compare,
     )
-    if arguments.resume and arguments.out is None:
-        raise UsageError("--resume needs --out, the run folder to go on with")
-    if not arguments.resume and arguments.out is not None and (arguments.out / METRICS).is_file():
+    if not going_on(options) and options.out is not None and (options.out / METRICS).is_file():
         raise UsageError(
-            f"--out {arguments.out} holds a run already; add --resume to go on with it, or choose another folder"
+            f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
         )
-    _warn_of_unseen(data.unseen)
-    if arguments.warmup_epochs is not None and arguments.warmup_epochs >= arguments.epochs:
-        print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
+    if ranks.first():
+        say(data.notes)
+        _warn_of_unseen(data.unseen)
+        if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
+            print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
 
     from rich.console import Console
 
+    from fastprune.finetune.arguments import parse_trainer
     from fastprune.finetune.session import finetune
     from fastprune.report import rich_table
 
-    if arguments.resume and not arguments.out.is_dir():
-        raise UsageError(f"--resume: there is no folder {arguments.out}; leave --resume out to start")
-    with run_folder(arguments.out, data.name) as out:
+    own = parse_trainer(options.trainer)
+    with ranks.of_first(run_folder(options.out, data.name)) as out:
         try:
             report = finetune(
                 data,
-                arguments.model,
+                options.model,
                 specs,
                 training,
                 out,
-                resume=arguments.resume,
-                dynamics=arguments.dynamics,
-                source=source_of(arguments),
-                trust=trust_of(arguments),
+                resume=options.resume,
+                extend=options.extend,
+                best=options.best,
+                trainer=own,
+                dynamics=options.dynamics,
+                source=source_of(options).settings(),
+                command=command,
+                trust=trust_of(options),
             )
         except KeyboardInterrupt:
-            print(f"the same command with --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+            if ranks.first():
+                print(f"fastprune finetune --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
             raise
-    Console().print(rich_table(report.summary))
-    print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
+    if report is not None:
+        Console().print(rich_table(report.summary))
+        print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")
+
+
+NOT_KEPT = ("command", "parser", "defaults", "out", "resume", "extend", "config")
+ADDED = ("seed", "method", "keep_fraction")
+"""What --extend adds to the values that there are."""
+PATHS = ("data", "model", "dynamics", "train_file", "validation_file", "test_file", "keep")
+
+
+def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """All options of a run, and as config.json keeps them.
+
+    The command line goes before ``--config``, and that before the defaults.  With ``--resume`` and ``--extend`` they
+    are those of the folder, with which the command line must agree.
+
+    Raises:
+        UsageError: it does not, or there is no such folder.
+    """
+    parser, defaults = arguments.parser, arguments.defaults
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "parser", "defaults")}
+    if "config" in given:
+        given = {**read_config_file(parser, given["config"]), **given}
+    options = argparse.Namespace(**{**defaults, **given})
+    if going_on(options):
+        kept = _kept(options)
+        extended = (*ADDED, "epochs") if options.extend else ()
+        check_agreement(given, kept, PATHS, f"{options.out}: the run", (*NOT_KEPT, *extended))
+        before = parsed(parser, kept, f"{options.out / 'config.json'}")
+        for name in ADDED if options.extend else ():
+            if name in given:
+                given[name] = list(dict.fromkeys([*before.get(name, defaults[name]), *given[name]]))
+        options = argparse.Namespace(**{**defaults, **before, **given})
+    command = {name: value for name, value in vars(options).items() if name not in NOT_KEPT}
+    return options, stored(command, PATHS)
+
+
+def going_on(options: argparse.Namespace) -> bool:
+    """Whether the folder is there already."""
+    return bool(options.resume or options.extend)
+
+
+def _kept(options: argparse.Namespace) -> dict[str, Any]:
+    """What the folder's config.json says of the command that began it."""
+    from fastprune.finetune.checkpoint import has_checkpoint
+    from fastprune.report.folder import CONFIG, SUMMARY, is_ours, read_json
+
+    option = "--extend" if options.extend else "--resume"
+    if options.resume and options.extend:
+        raise UsageError("--resume and --extend do not go together; --resume also goes on with an extended comparison")
+    if options.out is None:
+        raise UsageError(f"{option} needs --out, the run folder to go on with")
+    if not options.out.is_dir():
+        raise UsageError(f"{option}: there is no folder {options.out}; leave {option} out to start")
+    if not is_ours(options.out):
+        raise UsageError(
+            f"{option}: {options.out} is no run folder of fastprune, so nothing in it is touched; see --out"
+        )
+    kept = read_json(options.out / CONFIG).get("command")
+    has_checkpoint(options.out)  # refuses those of an earlier version
+    if not isinstance(kept, dict):
+        raise UsageError(
+            f"{option}: {options.out} is of an earlier version, whose runs this one cannot go on with; start again in "
+            "another folder (`fastprune report` reads it)"
+        )
+    if options.resume and (options.out / SUMMARY).is_file() and not has_checkpoint(options.out):
+        raise UsageError(f"--resume: the run in {options.out} has ended; `fastprune report {options.out}` shows it")
+    return kept
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from fastprune.cli.paths import user_path
+from fastprune.printable import printable
 
 
 def add(commands: Any) -> None:
@@ -13,14 +14,13 @@ def add(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="table, picture and examples of run folders",
-        description="Make report.png and report.md again and show what is in them: accuracy against time, the scores "
-        "and the churn of each cycle, the data map, and the most and the least useful examples.",
+        description="Make report.html, report.md and report.png again and show what is in them: what was saved and "
+        "lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the classes, "
+        "and the most and the least useful examples.",
     )
     report.set_defaults(command=run)
     report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder; several are shown together")
-    report.add_argument(
-        "--out", type=user_path, help="folder for report.png and report.md (the run folder, if it is one)"
-    )
+    report.add_argument("--out", type=user_path, help="folder for the three files (the run folder, if it is one)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,4 +34,4 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(rich_table(report.summary))
     for folder, ends in report.examples.items():
         console.print(rich_examples(ends, console.width, folder if len(report.examples) > 1 else None))
-    print(f"picture: {report.picture}\npage: {report.page}")
+    print(printable(f"report: {report.html}, with {report.page.name} and {report.picture.name} beside it"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_trust, load_data, need_packages, trust_of, use_bf16
+from fastprune.cli.arguments import add_data, add_split, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import refuse_inputs, user_path
-from fastprune.data import files_of
+from fastprune.data import files_of, load_rows
 from fastprune.errors import UsageError
 from fastprune.score_files import check_kind, write_columns
 
@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
         "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
     )
     add_data(score)
+    add_split(score)
     add_trust(score)
     score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
     score.add_argument("--out", type=user_path, required=True, help="file of scores: .parquet, .csv or .jsonl")
@@ -49,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     if not arguments.out.parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
-    refuse_inputs("--out", arguments.out, [*files_of(arguments.data), user_path(arguments.model)])
-    data = load_data(arguments)
+    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
 
     from fastprune.finetune.finetuned import load_finetuned
     from fastprune.finetune.progress import counting
@@ -58,10 +58,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     finetuned = load_finetuned(arguments.model, trust_of(arguments))
     metrics = list(dict.fromkeys(arguments.metrics))
-    with counting("scoring", len(data.train)) as progress:
+    split, notes = load_rows(source_of(arguments), finetuned.kind, split=arguments.split, labels_needed=True)
+    say(notes)
+    with counting("scoring", len(split)) as progress:
         columns = score_texts(
             finetuned,
-            finetuned.fit(data),
+            split,
             metrics,
             batch_size=arguments.batch_size,
             max_length=arguments.max_length,
@@ -70,4 +72,4 @@ def run(arguments: argparse.Namespace) -> None:
             dynamics=arguments.dynamics,
         )
     write_columns(arguments.out, columns)
-    print(f"{len(data.train)} examples scored by {', '.join(metrics)}: {arguments.out}")
+    print(f"{len(split)} examples scored by {', '.join(metrics)}: {arguments.out}")

@@ -13,10 +13,20 @@ from torch import Tensor
 
 from fastprune import dynamics
 from fastprune.cli.paths import refuse_inputs, user_path
+from fastprune.data.subset import write_subset
 from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import SHRINKING, check_kind, numbers, one_row_each, pick, read_columns, write_columns
+from fastprune.score_files import (
+    SHRINKING,
+    check_kind,
+    numbers,
+    one_row_each,
+    pick,
+    read_columns,
+    whole_numbers,
+    write_columns,
+)
 from fastprune.score_runs import Which
 from fastprune.selection import (
     Selection,
@@ -54,8 +64,8 @@ def add(commands: Any) -> None:
     select = commands.add_parser(
         "select",
         help="choose the examples to keep from a file of scores",
-        description="Choose the examples to keep. The file written holds index, score and, where the strategy has "
-        "them, weight.",
+        description="Choose the examples to keep. The file written holds row and id where the scores have them, index, "
+        "score and, where the strategy has them, weight; with --data it holds the user's own rows.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     select.set_defaults(command=run)
@@ -67,6 +77,13 @@ def add(commands: Any) -> None:
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
     select.add_argument("--out", type=user_path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
+    select.add_argument(
+        "--data",
+        type=user_path,
+        help="the file that was scored: --out then holds its rows that are kept, as they are in it",
+    )
+    select.add_argument("--encoding", help="of --data (utf-8)")
+    select.add_argument("--no-header", action="store_true", help="the first line of --data is a row")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
     select.add_argument("--column", help="which score (score; of training dynamics variability)")
     select.add_argument("--run", help="the run whose scores count, where the file holds several")
@@ -95,9 +112,13 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """``fastprune select``."""
-    check_kind(arguments.out)
     given = arguments.scores
-    refuse_inputs("--out", arguments.out, dynamics.files_of(given) if given.is_dir() else [given])
+    if arguments.data is None:
+        check_kind(arguments.out)
+    elif not arguments.data.is_file():
+        raise UsageError(f"--data {arguments.data} is no file; give the file that was scored")
+    inputs = dynamics.files_of(given) if given.is_dir() else [given]
+    refuse_inputs("--out", arguments.out, inputs if arguments.data is None else [*inputs, arguments.data])
     where = str(arguments.scores)
     if arguments.scores.is_dir():
         if (arguments.run, arguments.run_seed, arguments.run_epoch) != (None, None, None):
@@ -127,11 +148,17 @@ def run(arguments: argparse.Namespace) -> None:
     note = tie_note(scores, kept, arguments.ties) if arguments.strategy in BY_RANK else None
     if note is not None:
         print(f"note: {note}", file=sys.stderr)
-    written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ("index", "guid") if name in columns}
-    written["score"] = scores[kept]
-    if selection.weights is not None:
-        written["weight"] = selection.weights.numpy()
-    write_columns(arguments.out, written)
+    if arguments.data is not None:
+        rows = whole_numbers(columns, "row" if "row" in columns else "index", where)[kept]
+        write_subset(arguments.data, sorted(rows.tolist()), arguments.out, header=not arguments.no_header,
+                     encoding=arguments.encoding)  # fmt: skip
+    else:
+        ours = ("row", "id", "index", "guid")
+        written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}
+        written["score"] = scores[kept]
+        if selection.weights is not None:
+            written["weight"] = selection.weights.numpy()
+        write_columns(arguments.out, written)
     print(summary(arguments.strategy, column, scores, kept, smallest=smallest))
     print(f"kept: {arguments.out}")
 

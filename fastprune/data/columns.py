@@ -1,53 +1,121 @@
-"""Which column of a table holds the text and which the label."""
+"""Which column of a table holds the text, the second text, the label, the tags, and who the example is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastprune.errors import UsageError
 
-TEXT_NAMES = ("text", "sentence", "question", "utterance")
-LABEL_NAMES = ("label", "category", "intent", "class")
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("#1 string", "#2 string"),
+)
+TEXTS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
+LABELS = (
+    "label",
+    "labels",
+    "target",
+    "intent",
+    "sentiment",
+    "category",
+    "class",
+    "gold_label",
+    "is_duplicate",
+    "quality",
+)
+TAGS = ("tags", "ner_tags", "slots", "slot_tags", "bio_tags")
+IDS = ("id", "idx", "guid", "slurp_id")
+SPLITS = ("split", "partition")
+LONGEST, MOST = 40, 20
+"""How much of a name, and how many names, a message shows."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Column names the user gave; None means: try the usual names (text, label) or do without."""
+    """Columns by what they hold, as the user named them; None: found by its usual names, or absent."""
 
     text: str | None = None
     label: str | None = None
     pair: str | None = None
-    slots: str | None = None
-
-    def resolve(self, columns: Sequence[str], where: str) -> Columns:
-        """Names that exist in ``columns``; `UsageError` lists the columns when one is unknown or unclear."""
-        return Columns(
-            text=_pick(columns, self.text, TEXT_NAMES, "text_column", where),
-            label=_pick(columns, self.label, LABEL_NAMES, "label_column", where),
-            pair=None if self.pair is None else _pick(columns, self.pair, (), "pair_column", where),
-            slots=None if self.slots is None else _pick(columns, self.slots, (), "slots_column", where),
-        )
+    tags: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names known to exist."""
+    """Columns that exist; without label and tags a table is unlabelled."""
 
     text: str
-    label: str
-    pair: str | None
-    slots: str | None
+    label: str | None = None
+    pair: str | None = None
+    tags: str | None = None
+    id: str | None = None
 
 
-def _pick(columns: Sequence[str], given: str | None, usual: Sequence[str], argument: str, where: str) -> str:
-    listing = ", ".join(repr(column) for column in columns)
-    if given is not None:
-        if given not in columns:
-            raise UsageError(f"{where}: no column {argument}={given!r}: choose one of {listing}.")
-        return given
-    found = [column for column in columns if column.lower() in usual]
-    if len(found) != 1:
-        what = "no column" if not found else "more than one column"
-        raise UsageError(f"{where}: {what} named {' or '.join(usual)}: set {argument} to one of {listing}.")
-    return found[0]
+def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
+    """The columns of a table, those the user named and those of the usual names (in any case of letters).
+
+    Raises:
+        UsageError: a named column is not there, or several columns could be the text or the label.
+    """
+    for option, name in (("text", wanted.text), ("label", wanted.label), ("pair", wanted.pair), ("tags", wanted.tags),
+                         ("id", wanted.id)):  # fmt: skip
+        if name is not None and name not in names:
+            raise UsageError(f"{where}: no column --{option}-column {name!r}: choose one of {listing(names)}.")
+    text, pair = wanted.text, wanted.pair
+    usual = {name.lower(): name for name in names}
+    if text is None and pair is None:
+        both = next((both for both in PAIRS if set(both) <= usual.keys()), None)
+        if both is not None:
+            text, pair = usual[both[0]], usual[both[1]]
+    given = {wanted.label, wanted.pair, wanted.tags, wanted.id} - {None}
+    text = text or _one(names, TEXTS, given, "text", where)
+    if text is None:
+        raise UsageError(
+            f"{where}: no column has a usual name of a text ({', '.join(TEXTS[:5])}, …): set --text-column to one of "
+            f"{listing(names)}, or name the columns of a file without header in --columns."
+        )
+    return Columns(
+        text=text,
+        pair=pair,
+        label=wanted.label or _one(names, LABELS, {text, pair, wanted.tags, wanted.id}, "label", where),
+        tags=wanted.tags or _one(names, TAGS, {text, pair, wanted.label, wanted.id}, "tags", where),
+        id=wanted.id or next((usual[name] for name in IDS if name in usual), None),
+    )
+
+
+def split_column(names: Sequence[str], wanted: str | None, where: str) -> str | None:
+    """The column that says which split a row is of, if there is one.
+
+    Raises:
+        UsageError: the named one is not there.
+    """
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"{where}: no column --split-column {wanted!r}: choose one of {listing(names)}.")
+    return wanted or next((name for name in names if name.lower() in SPLITS), None)
+
+
+def _one(names: Sequence[str], usual: Sequence[str], taken: set[str | None], what: str, where: str) -> str | None:
+    found = [name for name in names if name.lower() in usual and name not in taken]
+    if what == "text" and len(found) > 1:  # of "text" and "tokens" one is made of the other
+        found = [name for name in found if name.lower() not in ("tokens", "words")] or found[:1]
+    if len(found) > 1:
+        shown = " or ".join(repr(name) for name in found)
+        raise UsageError(f"{where}: the {what} may be in column {shown}: say which with --{what}-column.")
+    return found[0] if found else None
+
+
+def listing(names: Iterable[str]) -> str:
+    """The first names, each cut to a length that fits a message.
+
+    >>> listing(["a", "b" * 50])
+    "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"
+    """
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    return ", ".join(map(repr, shown[:MOST])) + (", …" if len(shown) > MOST else "")

@@ -17,3 +17,14 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror}): check the path and its rights.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8.") from None
+
+
+def lines_of(path: Path) -> list[str]:
+    """The file's lines without their ends; a last line end ends the last line.
+
+    Raises:
+        UsageError: as `read_text`.
+    """
+    # Not splitlines(): it also cuts at rare Unicode line marks, which may occur inside a sentence.
+    lines = read_text(path).replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines

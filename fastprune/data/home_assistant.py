@@ -16,8 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from fastprune.data.build import build
 from fastprune.data.home_assistant_values import NAMES, OPEN_LISTS, SAME_NAMES
-from fastprune.data.types import Split, TextData, build
+from fastprune.data.types import Split, TextData
 from fastprune.errors import UsageError
 
 SEED = 20_240
@@ -61,7 +62,7 @@ def load_home_assistant() -> TextData:
             "pip install 'fastprune[demo]' brings a version that has."
         )
     train, test = generate(Intents.from_dict(raw))
-    return build("home-assistant", train, None, test)
+    return build("home-assistant", train, {"test": test})
 
 
 def generate(intents: Any, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tuple[Split, Split]:

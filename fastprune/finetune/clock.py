@@ -12,22 +12,48 @@ import torch
 
 @dataclass
 class Clock:
-    """Seconds by part (``train``, ``score``, ``select``) and CPU seconds over all of them."""
+    """Seconds by part (``train``, ``score``, ``select``) and CPU seconds over all of them.
+
+    A part within a part stops the outer one; the part None is not counted.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "score": 0.0, "select": 0.0})
     cpu_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._parts: list[str | None] = []
+        self._since = (0.0, 0.0)
+
+    def start(self, name: str | None) -> None:
+        """Part ``name`` begins."""
+        self._book()
+        self._parts.append(name)
+
+    def stop(self) -> None:
+        """The part that began last ends; nothing happens if there is none."""
+        self._book()
+        self._parts = self._parts[:-1]
+
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: str | None) -> Iterator[None]:
         """Count the body as part ``name``."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds[name] += time.perf_counter() - wall
-        self.cpu_seconds += time.process_time() - cpu
+        self.start(name)
+        try:
+            yield
+        finally:
+            self.stop()
 
     @property
     def total(self) -> float:
         """Seconds of all parts together."""
         return sum(self.seconds.values())
+
+    def _book(self) -> None:
+        current = self._parts[-1] if self._parts else None
+        if current is not None and torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter(), time.process_time()
+        if current is not None:
+            self.seconds[current] += now[0] - self._since[0]
+            self.cpu_seconds += now[1] - self._since[1]
+        self._since = now

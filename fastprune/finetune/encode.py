@@ -1,63 +1,77 @@
-"""Texts to token ids and label ids, once per run; batches are padded to their own longest text."""
+"""Texts to token ids and label ids, once per run; Transformers' collators make batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastprune.data.types import Split, TextData
+from fastprune.data.types import Kind, Label, Split
 from fastprune.errors import UsageError
 
 IGNORE = -100
 Example = dict[str, Any]
+Collate = Callable[[list[Example]], Any]
+
+
+class Names(Protocol):
+    """What is predicted, and how its classes are numbered: a `TextData` or a `Finetuned`."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def label_names(self) -> list[str] | None: ...
+    @property
+    def tag_names(self) -> list[str] | None: ...
 
 
 class EncodedSplit(Dataset[Example]):
-    """A split as token ids: ``input_ids`` list, ``intent`` id, ``slots`` ids (one per token) if joint.
+    """A split as token ids: ``input_ids``, and the labels that it has.
 
-    Only the first sub-token of a word carries its tag, every other position is -100.  A label that does not
-    occur in training becomes -100 as well: it cannot be learned, and the metrics compare text labels, so it
-    counts as an error there.
+    ``labels`` is a class, a number, or 0 and 1 for each class; of data with tags alone the tags, one per token, which
+    joint data have as ``tag_labels``.  Only the first sub-token of a word carries its tag, every other position is
+    -100.  A class that does not occur in training becomes -100 as well: it cannot be learned, and the metrics compare
+    texts, so it counts as an error there.
+
+    Args:
+        numbered: whether examples hold their ``index``, too.
     """
 
-    def __init__(self, data: TextData, split: Split, tokenizer: Any, max_length: int) -> None:
-        intents = {name: i for i, name in enumerate(data.intent_names)}
+    def __init__(self, names: Names, split: Split, tokenizer: Any, max_length: int, *, numbered: bool = False) -> None:
         self.split = split
-        self.intents = [intents.get(name, IGNORE) for name in split.intents]
-        self.slots: list[list[int]] | None = None
+        self.columns: dict[str, Sequence[Any]] = {"index": range(len(split))} if numbered else {}
         self.first_tokens: list[list[int]] | None = None
-        if split.slots is not None and split.pairs is not None:
+        if names.tag_names is not None and split.pairs is not None:
             raise UsageError("slot tags and a second sentence do not go together; leave out --pair-column")
-        if split.slots is None:
+        if names.tag_names is None:
             pair = {} if split.pairs is None else {"text_pair": split.pairs}
             encoded = tokenizer(split.texts, truncation=True, max_length=max_length, **pair)
         else:
             words = [text.split(" ") for text in split.texts]
             encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=max_length)
-            tags = {name: i for i, name in enumerate(data.slot_names or [])}
             self.first_tokens = [_first_tokens(encoded.word_ids(i), len(w)) for i, w in enumerate(words)]
-            self.slots = [
-                _place([tags.get(t, IGNORE) for t in row], at, len(ids))
-                for row, at, ids in zip(split.slots, self.first_tokens, encoded["input_ids"], strict=True)
-            ]
         self.input_ids: list[list[int]] = encoded["input_ids"]
         self.truncated = sum(part.overflowing != [] for part in encoded.encodings)
-        self.token_types: list[list[int]] | None = encoded.get("token_type_ids") if split.pairs else None
+        self.columns["input_ids"] = self.input_ids
+        if split.pairs is not None and "token_type_ids" in encoded:
+            self.columns["token_type_ids"] = encoded["token_type_ids"]
+        if split.labels is not None and names.kind != "tokens":
+            self.columns["labels"] = _label_ids(names, split.labels)
+        if split.tags is not None and self.first_tokens is not None:
+            tags = {name: i for i, name in enumerate(names.tag_names or [])}
+            self.columns["labels" if names.kind == "tokens" else "tag_labels"] = [
+                _place([tags.get(t, IGNORE) for t in row], at, len(ids))
+                for row, at, ids in zip(split.tags, self.first_tokens, self.input_ids, strict=True)
+            ]
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     def __getitem__(self, index: int) -> Example:
-        example: Example = {"index": index, "input_ids": self.input_ids[index], "intent": self.intents[index]}
-        if self.slots is not None:
-            example["slots"] = self.slots[index]
-        if self.token_types is not None:
-            example["token_type_ids"] = self.token_types[index]
-        return example
+        return {name: column[index] for name, column in self.columns.items()}
 
     @property
     def lengths(self) -> Tensor:
@@ -65,27 +79,23 @@ class EncodedSplit(Dataset[Example]):
         return torch.tensor([len(ids) for ids in self.input_ids])
 
 
-def collator(pad_token_id: int) -> Callable[[list[Example]], dict[str, Tensor]]:
-    """A collate_fn that pads ``input_ids`` with the tokenizer's padding and ``slots`` with -100."""
+def collator(kind: Kind, tokenizer: Any) -> Collate:
+    """Transformers' collator of this task: padded to the longest text of the batch, tags with -100."""
+    from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
-    def collate(batch: list[Example]) -> dict[str, Tensor]:
-        width = max(len(e["input_ids"]) for e in batch)
+    tags = DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORE)
+    if kind != "joint":
+        return tags if kind == "tokens" else DataCollatorWithPadding(tokenizer)
 
-        def pad(key: str, value: int) -> Tensor:
-            return torch.tensor([e[key] + [value] * (width - len(e[key])) for e in batch])
-
-        lengths = torch.tensor([len(e["input_ids"]) for e in batch])
-        out = {
-            "index": torch.tensor([e["index"] for e in batch]),
-            "input_ids": pad("input_ids", pad_token_id),
-            "attention_mask": (torch.arange(width)[None, :] < lengths[:, None]).long(),
-            "intent": torch.tensor([e["intent"] for e in batch]),
-        }
-        if "slots" in batch[0]:
-            out["slots"] = pad("slots", IGNORE)
-        if "token_type_ids" in batch[0]:
-            out["token_type_ids"] = pad("token_type_ids", 0)
-        return out
+    def collate(examples: list[Example]) -> Any:
+        """That collator knows one kind of labels, so those of the texts go around it."""
+        if "tag_labels" not in examples[0]:
+            return tags(examples)
+        rest = ("labels", "tag_labels")
+        batch = tags([{k: v for k, v in e.items() if k not in rest} | {"labels": e["tag_labels"]} for e in examples])
+        batch["tag_labels"] = batch["labels"]
+        batch["labels"] = torch.tensor([e["labels"] for e in examples])
+        return batch
 
     return collate
 
@@ -107,6 +117,15 @@ def group_by_length(lengths: Tensor, batch_size: int) -> Callable[[Tensor, torch
         return torch.cat(shuffled + tail)
 
     return arrange
+
+
+def _label_ids(names: Names, labels: Sequence[Label]) -> list[Any]:
+    if names.kind == "regression":
+        return list(labels)
+    numbers = {name: i for i, name in enumerate(names.label_names or [])}
+    if names.kind == "multi-label":
+        return [[float(name in label) for name in numbers] for label in labels]  # type: ignore[operator]
+    return [numbers.get(str(label), IGNORE) for label in labels]
 
 
 def _first_tokens(word_ids: list[int | None], n_words: int) -> list[int]:

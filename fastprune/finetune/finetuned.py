@@ -1,64 +1,54 @@
-"""A model that is finetuned already, to score data with: a run folder's ``model/``, or any classifier in HF form."""
+"""A model that is finetuned already, to score data with or to predict: a run folder's ``model/``, or any classifier in
+HF form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from fastprune.data.types import Split, TextData
+from fastprune.data.types import Kind, Split
 from fastprune.errors import UsageError
-from fastprune.finetune.encoder import check_vocabulary, load_encoder, load_pretrained, load_tokenizer
-from fastprune.finetune.model import JointModel
+from fastprune.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
 from fastprune.finetune.trust import NONE, Trust
-from fastprune.report.folder import read_json
 
-HEADS, LABELS = "heads.safetensors", "labels.json"
-OLDER_HEADS = "heads.pt"
-KINDS = {"ForSequenceClassification": "intent", "ForTokenClassification": "slots"}
-"""The end of an architecture's name, and the head it answers for."""
+OF_VERSION_0_1 = ("heads.safetensors", "heads.pt")
+TOKENS, TEXTS = "ForTokenClassification", "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """``model`` returns logits by head; ``intents`` and ``tags`` name its classes, None without that head."""
+    """``label_names`` and ``tag_names`` name the classes of ``model``, None without that head."""
 
-    model: nn.Module
+    model: Any
     tokenizer: Any
-    config: Any
     name: str
-    intents: list[str] | None
-    tags: list[str] | None
+    kind: Kind
+    label_names: list[str] | None
+    tag_names: list[str] | None
 
-    def fit(self, data: TextData) -> TextData:
-        """``data`` with the labels numbered as the model numbers them, and without those it has no head for.
+    def fit(self, split: Split) -> tuple[Finetuned, Split]:
+        """This model and labelled examples as they fit together: the same classes, and no labels it has no head for.
 
         A model whose classes have no names takes labels that are whole numbers.
 
         Raises:
-            UsageError: a training label is none of the model's, or the data lack the slot tags that it predicts.
+            UsageError: a label is none of the model's, or of another kind.
         """
-        if self.tags is not None and data.slot_names is None:
-            raise UsageError(
-                f"--model {self.name} predicts a tag for each word, but the data have none: --slots-column"
-            )
-        if self.tags is not None:
-            used = [tag for tags in data.train.slots or [] for tag in tags]
-            data = replace(data, slot_names=self._numbered(self.tags, used, "tag"))
-        else:
-            data = replace(
-                data,
-                slot_names=None,
-                train=_without_slots(data.train),
-                validation=None if data.validation is None else _without_slots(data.validation),
-                test=_without_slots(data.test),
-            )
-        if self.intents is not None:
-            data = replace(data, intent_names=self._numbered(self.intents, data.train.intents, "label"))
-        return data
+        if self.tag_names is not None and split.tags is None:
+            raise UsageError(f"--model {self.name} predicts a tag for each word, but the data have none: --tags-column")
+        split = replace(split, tags=None if self.tag_names is None else split.tags)
+        split = replace(split, labels=None if self.kind == "tokens" else split.labels)
+        if split.unlabelled or split.kind != self.kind:
+            what = "have no labels" if split.unlabelled else f"are for {split.kind}"
+            raise UsageError(f"--model {self.name} is for {self.kind}, and the data {what}")
+        labels, tags = self.label_names, self.tag_names
+        if tags is not None:
+            tags = self._numbered(tags, [tag for row in split.tags or [] for tag in row], "tag")
+        if labels is not None:
+            labels = self._numbered(labels, [c for label in split.labels or [] for c in _classes(label)], "label")
+        return replace(self, label_names=labels, tag_names=tags), split
 
     def _numbered(self, names: Sequence[str], used: Sequence[str], what: str) -> list[str]:
         unknown = sorted(set(used) - set(names))
@@ -84,63 +74,49 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
         UsageError: it cannot be loaded, or is no classifier.
     """
     folder = Path(model)
-    if any((folder / "model" / name).is_file() for name in (HEADS, OLDER_HEADS)):
-        folder = folder / "model"
-    if (folder / OLDER_HEADS).is_file():
-        raise UsageError(f"--model {folder}: {OLDER_HEADS} is of an earlier version, a pickle; finetune again")
-    return _load_own(folder) if (folder / HEADS).is_file() else _load_classifier(model, trust)
-
-
-class _Classifier(nn.Module):
-    """A Hugging Face classifier that returns its logits by head."""
-
-    def __init__(self, model: nn.Module, head: str) -> None:
-        super().__init__()
-        self.model = model
-        self.head = head
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in batch}
-        return {self.head: self.model(**inputs).logits}
-
-
-def _load_own(folder: Path) -> Finetuned:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    encoder, tokenizer, _ = load_encoder(str(folder))
-    try:
-        heads, labels = load_file(folder / HEADS), read_json(folder / LABELS)
-        intents, tags = labels["intent_names"], labels["slot_names"]
-        model = JointModel(encoder, len(intents), None if tags is None else len(tags))
-        own = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}
-        model.load_state_dict({**own, **heads})
-    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError) as error:
-        what = f"{HEADS} and {LABELS} are not those of a finetuned model"
-        raise UsageError(f"--model {folder}: {what}; finetune again") from error
-    return Finetuned(model, tokenizer, encoder.config, str(folder), intents, tags)
-
-
-def _load_classifier(name: str, trust: Trust) -> Finetuned:
-    config = load_pretrained("AutoConfig", name, trust)
-    head = next((head for end, head in KINDS.items() for a in config.architectures or [] if a.endswith(end)), None)
-    if head is None or config.num_labels < 2 or config.problem_type == "multi_label_classification":
+    if not (folder / "config.json").is_file() or not (folder / "tokenizer_config.json").is_file():
+        folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
+    older = [name for name in OF_VERSION_0_1 if (folder / name).is_file()]
+    if older:
         raise UsageError(
-            f"--model {name} is {', '.join(config.architectures or ['of no known architecture'])} with "
-            f"{config.num_labels} outputs; it takes a sequence or token classifier of one label out of several"
+            f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again"
         )
-    kind = next(end for end, of in KINDS.items() if of == head)
-    model = load_pretrained(f"AutoModel{kind}", name, trust).float()
-    tokenizer = load_tokenizer(name, trust, words=head == "slots")
-    check_vocabulary(name, model, tokenizer)
-    labels = [str(config.id2label[number]) for number in range(config.num_labels)]
-    intents, tags = (labels, None) if head == "intent" else (None, labels)
-    return Finetuned(_Classifier(model, head), tokenizer, config, name, intents, tags)
+    name = str(folder) if folder.is_dir() else model
+    own = own_class(name)
+    config = load_pretrained("AutoConfig", name, trust)
+    # A folder without a class to load is tried as what its number of outputs says, and refused there.
+    ends = [end for end in (TEXTS, TOKENS) if any(a.endswith(end) for a in config.architectures or [])]
+    if own is None and not ends:
+        shown = ", ".join(config.architectures or ["of no known architecture"])
+        raise UsageError(f"--model {name} is {shown}; it takes a sequence or token classifier")
+    loaded = load_pretrained(own or f"AutoModel{ends[0]}", name, trust).float()
+    tokens = own is None and ends[0] == TOKENS
+    tags = getattr(loaded.config, "tag_names", None) if own else None
+    tokenizer = load_tokenizer(name, trust, words=tokens or tags is not None)
+    check_vocabulary(name, loaded, tokenizer)
+    labels = [str(loaded.config.id2label[number]) for number in range(loaded.config.num_labels)]
+    if tokens:
+        return Finetuned(loaded, tokenizer, name, "tokens", None, labels)
+    kind = _kind_of(loaded.config, joint=tags is not None)
+    return Finetuned(loaded, tokenizer, name, kind, None if kind == "regression" else labels, tags)
+
+
+def _kind_of(config: Any, *, joint: bool) -> Kind:
+    if joint:
+        return "joint"
+    if config.problem_type == "multi_label_classification":
+        return "multi-label"
+    return "regression" if config.num_labels == 1 or config.problem_type == "regression" else "classification"
+
+
+def _classes(label: Any) -> Sequence[str]:
+    return label if isinstance(label, tuple) else (str(label),)
 
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
 
 
-def _without_slots(split: Split) -> Split:
-    return replace(split, slots=None)
+def without_labels(split: Split) -> Split:
+    """The texts alone."""
+    return replace(split, labels=None, tags=None)

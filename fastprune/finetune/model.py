@@ -1,103 +1,85 @@
-"""The finetuned model: an encoder with an intent head and, for joint data, a slot head."""
+"""The model of a task, under fresh heads, and how its answers are scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import fastprune
-from fastprune.finetune.encode import IGNORE
-from fastprune.scores import Head, JointLoss, LastLayers, Task
+from fastprune.finetune.encode import Names
+from fastprune.pruning import Method
+from fastprune.scores import Head, JointLoss, Task
+
+PROBLEMS = {
+    "regression": "regression",
+    "multi-label": "multi_label_classification",
+    "classification": "single_label_classification",
+}
+"""What Transformers calls each kind."""
+LACKING: Mapping[str, tuple[str, ...]] = {
+    "tokens": ("probabilities",),
+    "multi-label": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
+    "regression": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
+}
+"""Metrics that a task does not have."""
+KIND_OF_HEAD = {"classification": "single_label", "multi-label": "multi_label", "regression": "regression"}
 
 
-class JointModel(nn.Module):
-    """Intent from the mean of the last hidden states, one slot tag per token.
+def build(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
+    """The encoder under heads that are drawn from the global random state.
 
-    Returns logits by head name: ``{"intent": (B, I)}`` and, when ``n_slots`` is given, ``"slots": (B, T, S)``.
+    Tags alone: Transformers' own token classifier.  Other tasks: `fastprune.models`.
     """
+    if names.kind == "tokens":
+        return _token_classifier(encoder, names)
+    from fastprune.models import JointModel, MeanConfig, MeanForSequenceClassification
 
-    def __init__(self, encoder: nn.Module, n_intents: int, n_slots: int | None, dropout: float = 0.1) -> None:
-        super().__init__()
-        hidden: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
-        self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        self.intent = nn.Linear(hidden, n_intents)
-        self.slots = None if n_slots is None else nn.Linear(hidden, n_slots)
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logits of every head for a collated batch."""
-        inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in batch}
-        states = self.encoder(**inputs).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
-        pooled = (states * mask).sum(1) / mask.sum(1)
-        logits = {"intent": self.intent(self.dropout(pooled))}
-        if self.slots is not None:
-            logits["slots"] = self.slots(self.dropout(states))
-        return logits
+    config = MeanConfig(
+        encoder={name: value for name, value in encoder.config.to_diff_dict().items() if name != "_name_or_path"},
+        classifier_dropout=dropout,
+        tag_names=names.tag_names,
+        problem_type=PROBLEMS.get(names.kind, PROBLEMS["classification"]),
+        **({"num_labels": 1} if names.label_names is None else _numbered(names.label_names)),
+    )
+    model = JointModel if names.kind == "joint" else MeanForSequenceClassification
+    return model(config, encoder)
 
 
-def forward(
-    model: nn.Module, batch: Mapping[str, Tensor], *, bf16: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits by head, and the batch on the model's device; with bf16 autocast if asked for."""
-    device = next(model.parameters()).device
-    placed = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return model(placed), placed
-
-
-def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """What is trained on: the sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
-    losses = [fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()]
-    return torch.stack(losses).sum()
-
-
-def example_losses(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Each example's part in `joint_loss`, differentiable fp32 (B,): their mean is that loss, to rounding.
-
-    Of a longer text more words count, as they do in the mean over words.
-    """
-    rule = JointLoss("sum", "mean")
-    losses = task(logits, rule).losses({head: z.float() for head, z in logits.items()}, batch)
-    return losses.sums if len(logits) > 1 else rule.parts({"intent": (losses.sums, losses.counts)})
-
-
-def example_scores(
-    logits: Mapping[str, Tensor],
-    batch: Mapping[str, Tensor],
-    metrics: Sequence[str],
-    features: Mapping[str, tuple[Tensor, bool]] | None = None,
-) -> dict[str, Tensor]:
-    """The metrics of each example, fp32 (B,), as `fastprune.Task` defines them; ``probabilities``, (B, C), are those of
-    the intent head.
+def task_of(kind: str, *, weighted: bool = False) -> Task:
+    """Where logits and labels of a task's model are.
 
     Args:
-        features: the last layers' inputs by head, for ``grand`` (`fastprune.scores.LastLayers`).
+        weighted: whether the losses of examples are weighted: then the joint loss is that which is trained on, the sum
+            of the heads' means; otherwise, as a score, the paper's.
     """
-    with torch.no_grad():
-        of_the_task = [metric for metric in metrics if metric != "probabilities"]
-        scores = task(logits).scores(logits, batch, of_the_task, features)
-        if "probabilities" in metrics:
-            scores["probabilities"] = logits["intent"].detach().float().softmax(-1)
-        return scores
+    if kind == "joint":
+        heads = {"label": Head("logits", "labels", "single_label"), "tags": Head("tag_logits", "tag_labels", "tokens")}
+        return Task(heads, JointLoss("sum", "mean") if weighted else None)
+    return Task(Head(kind=KIND_OF_HEAD.get(kind, "tokens")))  # type: ignore[arg-type]
 
 
-def task(heads: Iterable[str], loss: JointLoss | None = None) -> Task:
-    """The task of these heads: logits and labels have the head's name."""
-    return Task({name: Head(logits=name, labels=name, ignore_index=IGNORE) for name in heads}, loss)
+def score_fn_of(kind: str, method: Method) -> Callable[[Any, Any], Mapping[str, Tensor]] | None:
+    """For methods that keep the probabilities of a joint model: they are those of the class of the text."""
+    if kind != "joint" or "probabilities" not in method.reads:
+        return None
+    others = [metric for metric in method.reads if metric != "probabilities"]
+
+    def score_fn(outputs: Any, batch: Any) -> Mapping[str, Tensor]:
+        probabilities = outputs["logits"].detach().float().softmax(-1)
+        return {**task_of(kind).scores(outputs, batch, others), "probabilities": probabilities}
+
+    return score_fn
 
 
-def batch_scores(
-    model: nn.Module, metrics: Sequence[str], *, bf16: bool
-) -> Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """A function from a collated batch to its scores by metric and its logits by head."""
-    layers = LastLayers(model, wanted="grand" in metrics)
+def _token_classifier(encoder: Any, names: Names) -> Any:
+    from transformers import AutoConfig, AutoModelForTokenClassification
 
-    def run(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        with layers.watch():
-            logits, placed = forward(model, batch, bf16=bf16)
-        return example_scores(logits, placed, metrics, layers.features(logits)), logits
+    plain = encoder.config.to_diff_dict() | _numbered(names.tag_names or [])
+    model = AutoModelForTokenClassification.from_config(AutoConfig.for_model(**plain))
+    getattr(model, model.base_model_prefix).load_state_dict(encoder.state_dict(), strict=False)
+    return model
 
-    return run
+
+def _numbered(names: list[str]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}

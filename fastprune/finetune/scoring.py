@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.data.types import TextData
+from fastprune.data.types import Split
 from fastprune.dynamics import count_epochs, write_epoch
 from fastprune.errors import UsageError
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import longest_input
 from fastprune.finetune.finetuned import Finetuned
-from fastprune.finetune.model import batch_scores
+from fastprune.finetune.model import LACKING, task_of
+from fastprune.finetune.tables import identity_columns, label_column
 from fastprune.pruning import score_dataset
 from fastprune.score_files import SHRINKING
+from fastprune.scores.last_layer import LastLayers
 
 
 def score_texts(
     finetuned: Finetuned,
-    data: TextData,
+    split: Split,
     metrics: Sequence[str],
     *,
     batch_size: int,
@@ -32,37 +35,44 @@ def score_texts(
     progress: Callable[[int], None],
     dynamics: Path | None = None,
 ) -> dict[str, np.ndarray]:
-    """The training examples' metrics, in the order of the data.
+    """The metrics of labelled examples, in their order.
 
     Args:
-        data: as `Finetuned.fit` returns it.
-        metrics: of `fastprune.score`, and ``grand``; for several heads as `fastprune.finetune.model.example_scores`.
+        metrics: of `fastprune.score`, and ``grand``; of several heads as `fastprune.Task` joins them.
         progress: called with the number of examples of each finished batch.
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.dynamics`.
 
     Returns:
-        ``index``, each metric (fp32), ``score``, which is the first metric, negated where small is hard, so that the
-        largest are the hardest, and ``label``.
+        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first
+        metric, negated where small is hard, so that the largest are the hardest, and ``label``.
 
     Raises:
-        UsageError: the model has no head for one label an example, whose logits ``dynamics`` would hold.
+        UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.
     """
-    if dynamics is not None and finetuned.intents is None:
-        raise UsageError(f"--dynamics holds one label an example, and --model {finetuned.name} answers for words")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = finetuned.model.to(device)
-    length = longest_input(finetuned, finetuned.tokenizer, max_length)
-    encoded = EncodedSplit(data, data.train, finetuned.tokenizer, length)
+    finetuned, split = finetuned.fit(split)
+    kind = finetuned.kind
+    if dynamics is not None and kind not in ("classification", "joint"):
+        raise UsageError(f"--dynamics holds the class of each text, and --model {finetuned.name} is for {kind}")
+    lacking = [metric for metric in metrics if metric in LACKING.get(kind, ())]
+    if lacking:
+        raise UsageError(f"--metrics {', '.join(lacking)}: {kind} does not have it; choose el2n or loss")
+    length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
+    encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
         print(f"note: {encoded.truncated} texts are longer than {length} tokens and were cut", file=sys.stderr)
-    of_batch = batch_scores(model, metrics, bf16=bf16)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, task = finetuned.model.to(device), task_of(kind)
+    layers = LastLayers(model, wanted="grand" in metrics)
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def scores_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        scores, logits = of_batch(batch)
+    def scores_of(batch: Any) -> Mapping[str, Tensor]:
+        fields = {name: value.to(device) for name, value in batch.items()}
+        index = fields.pop("index")
+        with layers.watch(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            outputs = model(**fields)
         if dynamics is not None:
-            seen.append((batch["index"], logits["intent"], batch["intent"]))
-        return scores
+            seen.append((index, outputs["logits"], fields["labels"]))
+        return task.scores(outputs, fields, metrics, layers.features(task.logits(outputs)))
 
     found = score_dataset(
         model,
@@ -70,17 +80,18 @@ def score_texts(
         scores_of,
         lengths=encoded.lengths,
         batch_size=batch_size,
-        collate_fn=collator(finetuned.tokenizer.pad_token_id),
+        collate_fn=collator(kind, finetuned.tokenizer),
         progress=progress,
     )
     if dynamics is not None:
-        index, logits, gold = (torch.cat(part) for part in zip(*seen, strict=True))
+        index, logits, gold = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
         order = index.argsort()
-        write_epoch(dynamics, count_epochs(dynamics), index[order], logits.cpu()[order], gold[order])
+        write_epoch(dynamics, count_epochs(dynamics), index[order], logits[order], gold[order])
     columns = {metric: found[metric].cpu().numpy() for metric in metrics}
     return {
         "index": np.arange(len(encoded)),
+        **identity_columns(split),
         **columns,
         "score": -columns[metrics[0]] if metrics[0] in SHRINKING else columns[metrics[0]],
-        "label": np.array(data.train.intents, dtype=object),
+        "label": label_column(split.labels, split.tags),
     }

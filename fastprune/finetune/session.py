@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,23 +16,33 @@ from fastprune.atomic import sweep, write_folder_atomic
 from fastprune.data import TextData, identity_of
 from fastprune.dynamics import count_epochs
 from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import has_checkpoint, load_checkpoint, remove_checkpoint, save_checkpoint
-from fastprune.finetune.encode import EncodedSplit
+from fastprune.finetune.checkpoint import (
+    CHECKPOINT,
+    can_go_on,
+    newest_whole,
+    read_finished,
+    remove_checkpoint,
+    run_folder,
+    write_finished,
+)
+from fastprune.finetune.columns import map_columns, results_of, score_columns
+from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import load_encoder, longest_input
-from fastprune.finetune.evaluate import evaluate
-from fastprune.finetune.finetuned import HEADS, LABELS
-from fastprune.finetune.model import JointModel
+from fastprune.finetune.evaluate import LongestFirst, by_class
+from fastprune.finetune.model import LACKING, build
+from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
-from fastprune.finetune.spec import RunSpec, Training
-from fastprune.finetune.train import Run, RunResult, continue_run, start_run, warm_up
+from fastprune.finetune.ranks import first, shared, tell
+from fastprune.finetune.record import Judging, RunResult
+from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
+from fastprune.finetune.tables import prediction_columns, write_table
+from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
-from fastprune.lock import LOCK
 from fastprune.methods.tdds import MOST_CLASSES
-from fastprune.pruning import get_method
-from fastprune.report import Report, RunFolder, last_epoch_rows, summarise, write_report
-from fastprune.report.folder import FILES, SUMMARY, is_ours, write_json
+from fastprune.report import Report, RunFolder, make_summary, write_report
+from fastprune.report.folder import FILES, SUMMARY, plain, write_json
 
-MODEL = "model"
+MODEL, CLASSES, PREDICTIONS = "model", "classes.json", "predictions"
 Row = dict[str, Any]
 
 
@@ -46,95 +54,108 @@ def finetune(
     out: Path,
     *,
     resume: bool = False,
+    extend: bool = False,
+    best: bool = False,
+    trainer: Mapping[str, Any] | None = None,
     dynamics: Path | None = None,
     source: Mapping[str, Any] | None = None,
+    command: Mapping[str, Any] | None = None,
     trust: Trust = NONE,
-) -> Report:
+) -> Report | None:
     """Make the runs one after the other and leave a run folder with report and the last model.
 
+    In several processes (torchrun, accelerate) all call it; the first alone writes, and gets the report.
+
     Args:
-        data: what to train and test on; the test split is evaluated at every epoch's end.
+        data: what to train and test on; the reported splits are evaluated at every epoch's end.
         model: a folder, a hub id, or None for the packaged MiniLM.
         specs: the runs, see `plan_runs`.
-        out: the run folder; must be new or empty unless ``resume``.
+        out: the run folder; must be new or empty unless ``resume`` or ``extend``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
+        extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
+        best: keep the model of each run's best epoch, by the deciding metric of the validation split.
+        trainer: of `parse_trainer`.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.dynamics`.
-        source: how ``data`` was loaded, for the record: arguments of `fastprune.data.load` and max_train.
+        source: how ``data`` was loaded, for the record: arguments of `fastprune.data.load_source`.
+        command: the options of the command line, for ``--resume`` without them.
         trust: what may be executed of the model.
 
     Raises:
         UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
     """
-    going_on = resume and _can_go_on(out)
-    if dynamics is not None and not resume:
+    going_on = (resume or extend) and can_go_on(out, extend=extend)
+    if not resume and not extend:
         _refuse_old_dynamics(dynamics, specs)
-    check_classes(specs, data)
+    check_methods(specs, training, data, dynamics)
+    if best and data.validation is None:
+        raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
     encoder, tokenizer, model_name = load_encoder(model, trust)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    initial = {name: value.clone() for name, value in encoder.state_dict().items()}
-    length = longest_input(encoder, tokenizer, training.max_length)
-    train = EncodedSplit(data, data.train, tokenizer, length)
-    test = EncodedSplit(data, data.test, tokenizer, length)
-    if train.truncated or test.truncated:
-        texts = f"{train.truncated} training and {test.truncated} test texts"
-        print(f"note: {texts} are longer than {length} tokens and were cut; see --max-length", file=sys.stderr)
-    pad = tokenizer.pad_token_id
+    judging = Judging(data.metrics, data.validation if best else None)
     identity = identity_of(data)
-
-    def make_model() -> nn.Module:
-        encoder.load_state_dict(initial)
-        n_slots = None if data.slot_names is None else len(data.slot_names)
-        return JointModel(encoder, len(data.intent_names), n_slots).to(device)
-
-    def metrics(trained: nn.Module) -> dict[str, float]:
-        return evaluate(trained, test, data, pad, bf16=training.bf16)
-
     options = {
         "model": model_name,
         **asdict(training),
+        "trainer": dict(trainer or {}),
         "runs": [asdict(spec) for spec in specs],
         # A run whose first epochs were not recorded could not be read.
         "dynamics": None if dynamics is None else str(dynamics),
+        "best": judging.best,
+        "fingerprint": identity,
     }
-    done: list[RunResult] = []
-    state: Row | None = None
-    if going_on:
-        saved = load_checkpoint(out, options, identity)
-        done = [RunResult(RunSpec(**r["spec"]), r["rows"], r["cycles"], r["data_map"]) for r in saved["done"]]
-        state = saved["run"]
-        folder = RunFolder.open(out)
-    else:
-        folder = RunFolder.create(out)
+    judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
+    config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
+    if first() and extend:
+        _extend(out, specs, options, config, dynamics)
+    elif first() and not going_on:
+        RunFolder.create(out).write_config(config)
         remove_checkpoint(out)
-        config = {**options, "data": data.name, "fingerprint": identity, **environment(data)}
-        folder.write_config({**config, "data_source": source})
-    sweep(folder.path, (*FILES, MODEL))
-    print(f"run folder: {out}", file=sys.stderr)
+    elif first():
+        _check_same(RunFolder.open(out).read_config(), options, out)
+    shared(None)  # the folder is there
+    folder = RunFolder.open(out)
+    if first():
+        sweep(folder.path, (*FILES, MODEL, CLASSES))
+        tell(f"run folder: {out}")
 
-    def checkpoint(run: Run) -> None:
-        folder.write_metrics(row for result in [*done, run.result] for row in result.rows)
-        save_checkpoint(
-            folder.path,
-            {
-                "fingerprint": identity,
-                "options": options,
-                "done": [asdict(result) for result in done],
-                "run": run.state_dict(),
-            },
-        )
+    length = longest_input(encoder, tokenizer, training.max_length)
+    job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
+    finished = {number: RunResult.of(state) for number, state in read_finished(out).items()}
+    results = {n: r for n, r in finished.items() if n < len(specs) and r.spec == specs[n]}
+    todo = [number for number in range(len(specs)) if number not in results]
 
-    warm_up(make_model(), train, training, pad)
-    with LiveProgress(len(specs), len(done)) as progress:
-        for spec in specs[len(done) :]:
+    def write(running: RunResult) -> None:
+        folder.write_metrics(_rows({**results, number: running}))
+
+    with LiveProgress(len(specs), len(results), silent=not first()) as progress:
+        progress.total(*_work(specs, todo, training, data))
+        for number in todo:
+            spec = specs[number]
             progress.run(spec)
-            run = start_run(spec, training, train, data.fingerprint, make_model)
-            if state is not None:
-                run.load_state_dict(state)
-                state = None
             recorded = None if dynamics is None else dynamics_folder(dynamics, spec)
-            done.append(continue_run(run, training, train, metrics, pad, progress, checkpoint, recorded))
-    write_folder_atomic(folder.path / MODEL, lambda temporary: save_model(temporary, run.model, tokenizer, data))
-    return finish(folder, data, model_name, done)
+            run = prepare(job, spec, run_folder(out, number), progress, write, recorded)
+            if number == todo[0]:
+                warm_up(run)
+            result = train(run, newest_whole(out, number))
+            if number == todo[-1]:
+                result.model = {"run": spec.name, "seed": spec.seed, "epoch": run.recorder.kept_epoch}
+                _keep_model(folder.path, run, tokenizer, job, length)
+            results[number] = result
+            if first():
+                write_finished(out, number, asdict(result))
+            shared(None)  # before another run asks for its checkpoints
+    return finish(folder, data, model_name, [results[n] for n in sorted(results)]) if first() else None
+
+
+def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
+    """Examples that the runs train on, those that they score or evaluate, and the share of what is done already."""
+    n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
+    trained, forward = [], []
+    for spec in specs:
+        pruner = make_pruner(spec, data.train.row_numbers, training)
+        trained.append(spec.max_examples or pruner.total_examples(training.epochs))
+        passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
+        forward.append(training.epochs * tested + passes * n)
+    return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
@@ -145,8 +166,8 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
     maps = [(result.spec, result.data_map) for result in results if result.data_map is not None]
     if maps:
         folder.write_data_map(map_columns(maps))
-    summary = {"data": data.name, "model": model_name, "rows": summarise(last_epoch_rows(rows))}
-    folder.write_summary(summary)
+    kept = next((r.model for r in reversed(results) if r.model is not None), None)
+    folder.write_summary(make_summary(rows, folder.read_config(), kept))
     report = write_report(folder.path, data=data)
     remove_checkpoint(folder.path)
     return report
@@ -157,74 +178,28 @@ def dynamics_folder(base: Path, spec: RunSpec) -> Path:
     return base / re.sub(r"[^\w.=-]+", "-", f"{spec.name} seed {spec.seed}")
 
 
-def check_classes(specs: Sequence[RunSpec], data: TextData) -> None:
-    """Refuse methods that keep a number for each class where classes are too many."""
+def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, dynamics: Path | None = None) -> None:
+    """Refuse methods that read what a task has not, before the run and not after its warm-up.
+
+    Raises:
+        UsageError: it names the option.
+    """
+    one_class = data.kind in ("classification", "joint")
+    if dynamics is not None and not one_class:
+        raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
     for spec in specs:
-        if "probabilities" in get_method(spec.method).reads and len(data.intent_names) > MOST_CLASSES:
+        reads = resolve_method(spec.method, training, data.train.row_numbers).reads
+        lacking = [name for name in reads if name in LACKING.get(data.kind, ())]
+        if lacking:
+            raise UsageError(
+                f"--method {spec.method} reads {', '.join(lacking)}, which {data.kind} does not have; choose another, "
+                "for instance el2n-free"
+            )
+        if "probabilities" in reads and len(data.label_names or ()) > MOST_CLASSES:
             raise UsageError(
                 f"--method {spec.method} keeps a number for each class of an example and takes {MOST_CLASSES} classes "
-                f"at most, the data have {len(data.intent_names)}; choose another, for instance dyn-unc"
+                f"at most, the data have {len(data.label_names or ())}; choose another, for instance dyn-unc"
             )
-
-
-def _can_go_on(out: Path) -> bool:
-    """Whether there is a checkpoint; without one a killed run starts again, and any other folder is refused."""
-    if set(out.iterdir()) - {out / LOCK} and not is_ours(out):
-        raise UsageError(f"--resume: {out} is no run folder of fastprune, so nothing in it is touched; see --out")
-    if has_checkpoint(out):
-        return True
-    if (out / SUMMARY).is_file():
-        raise UsageError(f"--resume: the run in {out} has ended; `fastprune report {out}` shows it")
-    print(f"note: {out} holds no checkpoint yet; starting from the beginning", file=sys.stderr)
-    return False
-
-
-def _refuse_old_dynamics(base: Path, specs: Sequence[RunSpec]) -> None:
-    for spec in specs:
-        folder = dynamics_folder(base, spec)
-        if count_epochs(folder):
-            raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")
-
-
-def map_columns(maps: Sequence[tuple[RunSpec, dict[str, torch.Tensor]]]) -> dict[str, Any]:
-    """The data maps of several runs as the columns of data_map.parquet."""
-    sizes = [len(columns["index"]) for _, columns in maps]
-    joined = {name: np.concatenate([columns[name].numpy() for _, columns in maps]) for name in maps[0][1]}
-    return {
-        "run": np.repeat(np.array([spec.name for spec, _ in maps], dtype=object), sizes),
-        "seed": np.repeat(np.array([spec.seed for spec, _ in maps]), sizes),
-        **joined,
-    }
-
-
-def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
-    """The cycles' scores as the columns of scores.parquet, one row per cycle and example."""
-
-    def spread(key: str, dtype: Any) -> np.ndarray:
-        return np.repeat(np.array([c[key] for c in cycles], dtype=dtype), [len(c["score"]) for c in cycles])
-
-    def joined(key: str, dtype: Any) -> np.ndarray:
-        return np.concatenate([c[key].numpy() for c in cycles] or [np.empty(0)]).astype(dtype)
-
-    return {
-        "run": spread("run", object),
-        "seed": spread("seed", np.int64),
-        "epoch": spread("epoch", np.int32),
-        "index": np.concatenate([np.arange(len(c["score"])) for c in cycles] or [np.empty(0, np.int64)]),
-        "score": joined("score", np.float32),
-        "kept": joined("kept", bool),
-    }
-
-
-def save_model(folder: Path, model: nn.Module, tokenizer: Any, data: TextData) -> None:
-    """The last run's encoder and tokenizer (Hugging Face form), its heads and its label names."""
-    from safetensors.torch import save_file
-
-    model.encoder.save_pretrained(folder)  # type: ignore[operator, union-attr]
-    tokenizer.save_pretrained(folder)
-    heads = {k: v.cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
-    save_file(heads, folder / HEADS)
-    write_json(folder / LABELS, {"intent_names": data.intent_names, "slot_names": data.slot_names})
 
 
 def environment(data: TextData) -> Row:
@@ -237,3 +212,101 @@ def environment(data: TextData) -> Row:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
+
+
+def _job(
+    data: TextData, training: Training, own: Mapping[str, Any], judging: Judging, encoder: Any, tokenizer: Any,
+    length: int, *, numbered: bool,
+) -> Job:  # fmt: skip
+    names = dict.fromkeys([*data.reported, *([] if judging.best is None else [judging.best])])
+    train = EncodedSplit(data, data.train, tokenizer, length, numbered=numbered)
+    splits = {name: EncodedSplit(data, data.held_out[name], tokenizer, length) for name in names}
+    cut = sum(split.truncated for split in splits.values())
+    if train.truncated or cut:
+        texts = f"{train.truncated} training and {cut} test texts"
+        tell(f"note: {texts} are longer than {length} tokens and were cut; see --max-length")
+    initial = {name: value.clone() for name, value in encoder.state_dict().items()}
+
+    def make_model() -> nn.Module:
+        encoder.load_state_dict(initial, strict=False)
+        return build(encoder, data)
+
+    to_evaluate = {name: LongestFirst(data, split) for name, split in splits.items()}
+    return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)
+
+
+def _keep_model(folder: Path, run: RunTrainer, tokenizer: Any, job: Job, length: int) -> None:
+    """The model with its tokenizer, what it gets right of each class, and its predictions of unlabelled splits.
+
+    All processes predict, the first writes.
+    """
+    data = job.data
+    deciding = by_class(predict(run, job.splits[data.reported[0]]), data.test)
+    tables = {}
+    for name, split in data.unlabelled.items():
+        encoded = LongestFirst(data, EncodedSplit(data, split, tokenizer, length))
+        tables[name] = prediction_columns(split, predict(run, encoded))
+    if not first():
+        return
+
+    model: Any = run.model
+
+    def save(temporary: Path) -> None:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+    write_folder_atomic(folder / MODEL, save)
+    if deciding is not None:
+        write_json(folder / CLASSES, deciding)
+    for name, columns in tables.items():
+        write_table(folder / (f"{PREDICTIONS}.tsv" if len(tables) == 1 else f"{PREDICTIONS}_{name}.tsv"), columns)
+
+
+def _rows(results: Mapping[int, RunResult]) -> list[Row]:
+    return [row for number in sorted(results) for row in results[number].rows]
+
+
+def _check_same(
+    config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
+) -> None:
+    """Refuse to go on with other data or other options than a folder was begun with."""
+    theirs = config.get("fingerprint")
+    if theirs != options["fingerprint"]:
+        raise UsageError(
+            f"the run in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
+            f"--data has {options['fingerprint'][:12]}…); pass the data it was made with"
+        )
+    for name, value in options.items():
+        if name not in apart_from and config.get(name) != plain(value):
+            raise UsageError(
+                f"the run in {out} was made with {name} = {config.get(name)!r}, now it is {value!r}; "
+                "leave out what differs"
+            )
+
+
+def _extend(
+    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None
+) -> None:
+    """Turn a finished run folder into one of a longer comparison that was killed after the runs it has."""
+    folder = RunFolder.open(out)
+    before = folder.read_config()
+    _check_same(before, options, out, apart_from=("runs", "epochs"))
+    again = before.get("epochs") != options["epochs"]
+    kept = {} if again else results_of(folder, specs)
+    _refuse_old_dynamics(dynamics, (spec for number, spec in enumerate(specs) if number not in kept))
+    if len(kept) == len(specs):
+        raise UsageError(f"--extend: {out} has all of these runs; add a --seed, a --method or other --epochs")
+    (out / CHECKPOINT).mkdir(exist_ok=True)
+    for number, result in kept.items():
+        write_finished(out, number, asdict(result))
+    folder.write_config(config)
+    (out / SUMMARY).unlink(missing_ok=True)
+
+
+def _refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
+    for spec in specs:
+        if base is None:
+            return
+        folder = dynamics_folder(base, spec)
+        if count_epochs(folder):
+            raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")

@@ -72,12 +72,20 @@ class RunSpec:
     keep: str | None = None
 
 
-def resolve_method(name: str, training: Training) -> Method:
+def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:
     """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing.
 
     What the name itself says, as in ``el2n(offset=0.1)``, goes before what the run says.
+
+    Args:
+        rows: the row of each training example in its file: which scores of a score file are theirs.  None: all.
+
+    Raises:
+        UsageError: a score file is not one of these examples.
     """
     method, said = get_method(name), parse_method(name).settings
+    if isinstance(method, Static) and rows is not None:
+        method = _of_rows(method, name, rows)
     changes: dict[str, Any] = {}
     if isinstance(method, ScoreMethod) and method.smoothing == Latest() and "smoothing" not in said:
         changes["smoothing"] = parse_smoothing(training.smoothing)
@@ -89,16 +97,20 @@ def resolve_method(name: str, training: Training) -> Method:
     return replace(method, **changes) if changes else method  # type: ignore[type-var]
 
 
-def make_pruner(spec: RunSpec, n: int, training: Training, **more: Any) -> DynamicPruner:
-    """The pruner of a run over ``n`` examples; ``more`` as for `DynamicPruner`."""
+def make_pruner(spec: RunSpec, rows: Sequence[int], training: Training, **more: Any) -> DynamicPruner:
+    """The pruner of a run over the examples in ``rows`` of their file; ``more`` as for `DynamicPruner`.
+
+    Scores go into ``scores.parquet``, so that they are made at a keep fraction of 1.0, too.
+    """
     return DynamicPruner(
-        n,
+        len(rows),
         keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
         warmup_epochs=training.warmup_epochs,
         cycle_epochs=training.cycle_epochs,
         final_share=training.final_share,
-        method=resolve_method(spec.method, training),
+        method=resolve_method(spec.method, training, rows),
         seed=spec.seed,
+        record_scores=True,
         **more,
     )
 
@@ -108,7 +120,7 @@ def plan_runs(
     keep_fractions: Sequence[str | float],
     seeds: Sequence[int],
     *,
-    n: int,
+    rows: Sequence[int],
     training: Training,
     compare: bool,
 ) -> list[RunSpec]:
@@ -120,17 +132,16 @@ def plan_runs(
 
     Args:
         keep_fractions: numbers, or text as `fastprune.pruning.keep.parse_keep_fraction` reads it.
+        rows: the row of each training example in its file.
 
     Raises:
         UsageError: a keep fraction or the schedule is out of range, a method is unknown, or a score file is not one
-            of ``n`` examples.
+            of these examples.
     """
     wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
     pruned: list[RunSpec] = []
     try:
         names = _names(wanted)
-        for method in methods:
-            _check_static(get_method(method), method, n)
         for text in keep_fractions:
             keep = parse_keep_fraction(str(text))
             if isinstance(keep, float) and keep + training.offset > 1.0:
@@ -139,22 +150,22 @@ def plan_runs(
                 )
             label, spelled = (f"{keep:.12g}", None) if isinstance(keep, float) else (str(text), str(text))
             plain = RunSpec("", "random", keep if isinstance(keep, float) else 1.0, 0, keep=spelled)
-            share, budget = _mean_share(plain, n, training)
+            share, budget = _mean_share(plain, rows, training)
             if compare:
                 pruned.append(RunSpec(f"short full {label}", "full", share, 0, max_examples=budget))
             for method in wanted:
                 spec = RunSpec(f"{names[method]} {label}", method, plain.keep_fraction, 0, keep=spelled)
-                pruned.append(replace(spec, keep_fraction=_mean_share(spec, n, training)[0]))
+                pruned.append(replace(spec, keep_fraction=_mean_share(spec, rows, training)[0]))
     except ValueError as error:
         raise UsageError(str(error)) from error
     runs = [RunSpec("full", "full", 1.0, 0), *dict.fromkeys(pruned)]
     return [replace(spec, seed=seed) for seed in dict.fromkeys(seeds) for spec in runs]
 
 
-def _mean_share(spec: RunSpec, n: int, training: Training) -> tuple[float, int]:
+def _mean_share(spec: RunSpec, rows: Sequence[int], training: Training) -> tuple[float, int]:
     """(share kept, the constant itself or the mean over the cycles; training examples of the whole run)."""
-    pruner = make_pruner(spec, n, training)
-    cycles = [phase.size / n for phase in pruner.phases(training.epochs) if phase.index and not phase.final]
+    pruner = make_pruner(spec, rows, training)
+    cycles = [phase.size / len(rows) for phase in pruner.phases(training.epochs) if phase.index and not phase.final]
     constant = spec.keep is None or not cycles
     return spec.keep_fraction if constant else fmean(cycles), pruner.total_examples(training.epochs)
 
@@ -170,10 +181,14 @@ def _names(methods: Sequence[str]) -> dict[str, str]:
     return {method: name if counts[name] == 1 else method for method, name in short.items()}
 
 
-def _check_static(method: Method, name: str, n: int) -> None:
-    # Before the warm-up epochs, not after them.
-    if isinstance(method, Static) and len(method.scores) != n:
+def _of_rows(method: Static, name: str, rows: Sequence[int]) -> Static:
+    try:
+        method = method.of_rows(rows)
+    except ValueError as error:
+        raise UsageError(f"--method {name}: {error}") from None
+    if len(method.scores) != len(rows):
         raise UsageError(
-            f"--method {name} holds scores of {len(method.scores)} examples, but {n} are trained on; "
+            f"--method {name} holds scores of {len(method.scores)} examples, but {len(rows)} are trained on; "
             "score the same data, with the same --max-train"
         )
+    return method

@@ -1,287 +1,230 @@
-"""One run: a plain training loop with a `DynamicPruner` around it."""
+"""One run: Transformers' Trainer with `fastprune.attach`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer
 
-from fastprune.dynamics import read_dynamics, write_epoch
+from fastprune.data.types import TextData
+from fastprune.dynamics import read_dynamics
 from fastprune.errors import UsageError
-from fastprune.finetune.clock import Clock
-from fastprune.finetune.encode import EncodedSplit, collator, group_by_length
-from fastprune.finetune.model import batch_scores, example_losses, example_scores, forward, joint_loss
-from fastprune.finetune.spec import RunSpec, Training, make_pruner
-from fastprune.pruning import DynamicPruner, Moments, Phase, score_dataset
+from fastprune.finetune.arguments import training_arguments
+from fastprune.finetune.encode import Collate, EncodedSplit, group_by_length
+from fastprune.finetune.evaluate import LongestFirst, compact, measure
+from fastprune.finetune.model import score_fn_of, task_of
+from fastprune.finetune.ranks import shared
+from fastprune.finetune.record import Judging, Recorder, RunResult, Watcher
+from fastprune.finetune.spec import RunSpec, Training, resolve_method
+from fastprune.integrations._hooks import override
+from fastprune.integrations.transformers import attach
+from fastprune.pruning import DynamicPruner, Moments
+from fastprune.pruning.exchange import world
+from fastprune.pruning.keep import parse_keep_fraction
 
-LR_WARMUP_SHARE = 0.1
-SCORING_BATCH_FACTOR = 4
-Row = dict[str, Any]
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, intent logits and intents of a batch."""
-
-
-class Watcher(Protocol):
-    """Who is told about the run while it goes on."""
-
-    def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
-        """A stretch of ``length`` examples begins: an epoch (numbered from 1) or a scoring pass."""
-        ...
-
-    def advance(self, examples: int) -> None:
-        """So many more examples are done."""
-        ...
+ORDERS = ("group_by_length", "train_sampling_strategy")
 
 
-@dataclass
-class RunResult:
-    """``rows``: one per user epoch (metrics.jsonl); ``cycles``: the scores each selection looked at, and those at the
-    end; ``data_map``: index, confidence and variability of each example, where the run recorded them."""
+@dataclass(frozen=True)
+class Job:
+    """What all runs of a comparison share.
 
-    spec: RunSpec
-    rows: list[Row] = field(default_factory=list)
-    cycles: list[Row] = field(default_factory=list)
-    data_map: dict[str, Tensor] | None = None
+    Attributes:
+        own: TrainingArguments of `parse_trainer`.
+        splits: those that are evaluated at every epoch's end, by name.
+        make_model: a fresh model, drawn from the global random state.
+    """
 
-
-@dataclass
-class Run:
-    """Everything of a run that changes while it goes on; `state_dict` holds all of it."""
-
-    spec: RunSpec
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    lr_schedule: torch.optim.lr_scheduler.LambdaLR
-    pruner: DynamicPruner
-    result: RunResult
-    clock: Clock
-    steps: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and containers."""
-        return {
-            "spec": asdict(self.spec),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_schedule": self.lr_schedule.state_dict(),
-            "pruner": self.pruner.state_dict(),
-            "rows": self.result.rows,
-            "cycles": self.result.cycles,
-            "clock": asdict(self.clock),
-            "steps": self.steps,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where the state was taken."""
-        self.pruner.load_state_dict(state["pruner"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_schedule.load_state_dict(state["lr_schedule"])
-        self.result.rows, self.result.cycles = state["rows"], state["cycles"]
-        self.clock = Clock(**state["clock"])
-        self.steps = state["steps"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+    data: TextData
+    training: Training
+    own: Mapping[str, Any]
+    judging: Judging
+    train: EncodedSplit
+    splits: Mapping[str, LongestFirst]
+    collate: Collate
+    make_model: Callable[[], nn.Module]
 
 
-def start_run(
+class RunTrainer(Trainer):
+    """A Trainer whose steps and evaluations its `Recorder` is told of."""
+
+    recorder: Recorder
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The Trainer's, and the loss is kept."""
+        examples = len(inputs["input_ids"])
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self.recorder.step(loss, examples, self.args.world_size)
+        return loss
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """The Trainer's, of every split by the metrics of the task, which are kept; its seconds are not counted."""
+        with self.recorder.clock.part(None):
+            if not isinstance(eval_dataset, str):
+                return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            recorder, splits = self.recorder, dict(self.eval_dataset)  # type: ignore[arg-type]
+            split, names = splits[eval_dataset], recorder.judging.metrics
+            recorder.watcher.epoch(recorder.result.spec, "evaluate", recorder.done, recorder.epochs, 1.0, len(split))
+            self.compute_metrics = lambda found: measure(
+                names, split.predicted(found.predictions), split.encoded.split, split.names.positive
+            )
+            found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
+            recorder.watcher.advance(len(split))
+            recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
+            return found
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.recorder.clock.part(None):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nobody reads them, and counting every parameter at every step takes longer than an optimizer step."""
+        return 0
+
+
+def prepare(
+    job: Job,
     spec: RunSpec,
-    training: Training,
-    train: EncodedSplit,
-    fingerprint: str,
-    make_model: Callable[[], nn.Module],
-) -> Run:
-    """A fresh run: the model, the optimizer and the pruner all start from ``spec.seed``."""
+    folder: Path,
+    watcher: Watcher,
+    write: Callable[[RunResult], None],
+    dynamics: Path | None = None,
+) -> RunTrainer:
+    """The trainer of a run, of which weights, order and dropout all start from ``spec.seed``.
+
+    Args:
+        folder: for the Trainer's checkpoints.
+        write: as for `Recorder`.
+        dynamics: likewise.
+
+    Raises:
+        UsageError: the method or the Trainer's arguments do not go with this task.
+    """
+    training, kind = job.training, job.data.kind
+    arguments = training_arguments(training, spec, len(job.train), folder, job.own, world()[1])
     torch.manual_seed(spec.seed)
-    model = make_model()
-    arrange = group_by_length(train.lengths, training.batch_size)
-    pruner = make_pruner(spec, len(train), training, fingerprint=fingerprint, arrange=arrange)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, fused=True)
-    total = total_steps(spec, training, pruner)
-    lr_schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total))
-    return Run(spec, model, optimizer, lr_schedule, pruner, RunResult(spec), Clock())
+    trainer = RunTrainer(
+        job.make_model(),
+        arguments,
+        data_collator=job.collate,
+        train_dataset=job.train,
+        eval_dataset=dict(job.splits),
+        preprocess_logits_for_metrics=lambda answers, labels: compact(kind, answers),
+    )
+    trainer.remove_callback(PrinterCallback)
+    seen: list[Recorder] = []
+    if dynamics is not None:
+        override(trainer, "compute_loss", lambda *args, **kwargs: _observed(seen[0], *args, **kwargs))
+    method = resolve_method(spec.method, training, job.data.train.row_numbers)
+    try:
+        pruner = attach(
+            trainer,
+            method=method,
+            seed=spec.seed,
+            task=task_of(kind, weighted=method.weighted),
+            score_fn=score_fn_of(kind, method),
+            keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+            warmup_epochs=training.warmup_epochs,
+            cycle_epochs=training.cycle_epochs,
+            final_share=training.final_share,
+        )
+    except ValueError as error:
+        raise UsageError(f"run {spec.name!r}: {error}") from error
+    pruner.fingerprint = job.data.fingerprint
+    pruner.record_scores = True  # scores.parquet holds them, also at a keep fraction of 1.0
+    if not any(name in job.own for name in ORDERS):
+        pruner.sampler.arrange = group_by_length(job.train.lengths, training.batch_size)
+    recorder = Recorder(spec, pruner, job.judging, training.epochs, watcher, write, dynamics)
+    seen.append(recorder)
+    trainer.recorder = recorder
+    trainer.add_callback(recorder)
+    _time(pruner, recorder)
+    return trainer
 
 
-def warm_up(model: nn.Module, train: EncodedSplit, training: Training, pad_token_id: int) -> None:
-    """One step that is thrown away: the first of a process is several times slower than the rest.
+def warm_up(trainer: RunTrainer) -> None:
+    """A step that is thrown away: the first of a process is several times slower than the rest.
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
-    batch = collator(pad_token_id)([train[i] for i in range(min(len(train), training.batch_size))])
-    logits, batch = forward(model, batch, bf16=training.bf16)
-    joint_loss(logits, batch).backward()
-    model.zero_grad(set_to_none=True)
+    args: Any = trainer.args
+    data: Any = trainer.train_dataset
+    model: Any = trainer.model
+    batch = trainer.data_collator([data[i] for i in range(min(len(data), args.per_device_train_batch_size))])
+    batch.pop("index", None)
+    with torch.random.fork_rng(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
+        model.train()
+        loss = model(**trainer._prepare_inputs(batch))["loss"]
+    loss.backward()
+    model.zero_grad()
 
 
-def total_steps(spec: RunSpec, training: Training, pruner: DynamicPruner) -> int:
-    """Optimizer steps of the run, on which the learning-rate schedule ends."""
-    if spec.max_examples is None:
-        return pruner.total_batches(training.epochs, training.batch_size)
-    whole, rest = divmod(spec.max_examples, pruner.n)
-    return whole * -(-pruner.n // training.batch_size) + -(-rest // training.batch_size)
+def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = None) -> RunResult:
+    """Train to the run's end, from its checkpoint if there is one; the model is then that of the best epoch, if one is
+    to be chosen.
 
-
-def lr_factor(step: int, total: int) -> float:
-    """Linear warm-up over a tenth of the steps, then linear decay to 0 at the last."""
-    warmup = max(1, int(LR_WARMUP_SHARE * total))
-    return min((step + 1) / warmup, max(0.0, (total - step) / max(1, total - warmup)))
-
-
-def continue_run(
-    run: Run,
-    training: Training,
-    train: EncodedSplit,
-    evaluate: Callable[[nn.Module], dict[str, float]],
-    pad_token_id: int,
-    watcher: Watcher,
-    on_epoch_end: Callable[[Run], None],
-    dynamics: Path | None = None,
-) -> RunResult:
-    """Train ``run`` to its end from wherever it is; one row per user epoch.
-
-    Args:
-        evaluate: metrics of the model; its time is not counted.
-        on_epoch_end: called when the epoch, its evaluation and a due scoring pass are done.
-        dynamics: folder for the intent logits of every training step, see `fastprune.dynamics`.
+    Raises:
+        UsageError: it diverged, or the checkpoint is not that of this run.
     """
-    spec, pruner = run.spec, run.pruner
-    total = total_steps(spec, training, pruner)
-    loader = DataLoader(
-        train, batch_size=training.batch_size, sampler=pruner.sampler, collate_fn=collator(pad_token_id)
-    )
+    recorder = trainer.recorder
+    if checkpoint is None:
+        trainer.train()
+    else:
+        path, state = checkpoint
+        recorder.load_state_dict(state, path)
+        try:
+            trainer.train(resume_from_checkpoint=str(path))
+        except Exception as error:
+            if recorder.began:
+                raise
+            raise UsageError(f"--resume: {path} cannot be gone on with: {error}") from error
+    weights = shared(recorder.best_weights)
+    if weights is not None:
+        from safetensors.torch import load_file
 
-    def train_epoch() -> tuple[float, list[Seen]]:
-        losses: list[Tensor] = []
-        seen: list[Seen] = []
-        for batch in loader:
-            logits, batch = forward(run.model, batch, bf16=training.bf16)
-            if pruner.method.weighted:
-                loss = pruner.mean_loss(example_losses(logits, batch), batch["index"])
-            else:
-                loss = joint_loss(logits, batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-            run.optimizer.step()
-            run.lr_schedule.step()
-            run.optimizer.zero_grad(set_to_none=True)
-            if pruner.method.observes:
-                pruner.observe(batch["index"], example_scores(logits, batch, pruner.method.reads))
-            if dynamics is not None:
-                seen.append((batch["index"], logits["intent"].detach(), batch["intent"]))
-            losses.append(loss.detach())
-            run.steps += 1
-            watcher.advance(len(batch["index"]))
-            if run.steps == total:
-                break
-        return float(torch.stack(losses).mean()), seen
-
-    def scoring_pass(index: Tensor) -> Mapping[str, Tensor]:
-        of_batch = batch_scores(run.model, pruner.method.reads, bf16=training.bf16)
-        watcher.epoch(spec, "score", epoch + 1, training.epochs, 1.0, len(index))
-        return score_dataset(
-            run.model,
-            train,
-            lambda batch: of_batch(batch)[0],
-            indices=index,
-            lengths=train.lengths,
-            batch_size=SCORING_BATCH_FACTOR * training.batch_size,
-            collate_fn=collator(pad_token_id),
-            progress=watcher.advance,
-        )
-
-    epochs = pruner.epochs(training.epochs)
-    while run.steps < total:
-        with run.clock.part("select"):
-            epoch = next(epochs)
-        phase = pruner.sampler.piece.phase
-        if phase.index and not phase.final and phase.first_epoch == epoch:
-            run.result.cycles += _cycle_record(run, epoch)
-        kept = phase.size / pruner.n
-        name = _phase_name(pruner, phase)
-        watcher.epoch(spec, name, epoch + 1, training.epochs, kept, phase.size)
-        run.model.train()
-        with run.clock.part("train"):
-            loss_mean, seen = train_epoch()
-        if not math.isfinite(loss_mean):
-            raise UsageError(
-                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {epoch + 1}: its mean loss is {loss_mean}; "
-                "lower --lr"
-            )
-        if pruner.wants_scores:
-            with run.clock.part("score"):
-                pruner.rescore(scoring_pass)
-        if dynamics is not None:
-            write_epoch(dynamics, epoch, *(torch.cat(part) for part in zip(*seen, strict=True)))
-        run.result.rows.append(_row(run, epoch, name, kept, loss_mean, evaluate(run.model)))
-        on_epoch_end(run)
-    run.result.cycles += _last_record(run)
-    run.result.data_map = _recorded_map(pruner) if dynamics is None else _map_of_dynamics(dynamics)
-    return run.result
+        model: Any = trainer.model
+        model.load_state_dict(load_file(weights), strict=False)
+    result = recorder.finish()
+    dynamics = recorder.dynamics
+    result.data_map = _recorded_map(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
+    return result
 
 
-def _phase_name(pruner: DynamicPruner, phase: Phase) -> str:
-    if pruner.method.keeps_all:
-        return "full"
-    return "warmup" if phase.index == 0 else "final" if phase.final else "pruned"
+def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any):  # type: ignore[no-untyped-def]
+    """The Trainer's loss of a batch that holds ``index``, which the model does not take."""
+    index = inputs.pop("index", None)
+    labels = inputs.get("labels")
+    loss, outputs = original(model, inputs, return_outputs=True, **kwargs)
+    if index is not None and model.training:
+        recorder.saw(index, outputs["logits"], labels)
+    return (loss, outputs) if return_outputs else loss
 
 
-def _row(run: Run, epoch: int, phase: str, kept: float, loss: float, metrics: dict[str, float]) -> Row:
-    seconds = run.clock.seconds
-    return {
-        "run": run.spec.name,
-        "method": run.spec.method,
-        "keep_fraction": run.spec.keep_fraction,
-        "seed": run.spec.seed,
-        "epoch": epoch + 1,
-        "phase": phase,
-        "kept": kept,
-        "cycle": run.pruner.sampler.kept_phase,
-        "churn": run.pruner.cycle.churn,
-        "threshold": run.pruner.cycle.threshold,
-        "examples_seen": run.pruner.examples_before + run.pruner.position,
-        "steps": run.steps,
-        "seconds": run.clock.total,
-        "train_seconds": seconds["train"],
-        "score_seconds": seconds["score"],
-        "select_seconds": seconds["select"],
-        "cpu_seconds": run.clock.cpu_seconds,
-        "train_loss": loss,
-        "lr": run.lr_schedule.get_last_lr()[0],
-        "split": "test",
-        **metrics,
-    }
+def _time(pruner: DynamicPruner, recorder: Recorder) -> None:
+    """The seconds of scoring passes and selections, each apart from training."""
 
+    def rescore(original: Callable[..., Any], score_fn: Callable[[Tensor], Any]) -> None:
+        def counted(index: Tensor) -> Any:
+            recorder.watcher.epoch(spec, "score", recorder.done, recorder.epochs, 1.0, len(index))
+            scores = score_fn(index)
+            recorder.watcher.advance(len(index))
+            return scores
 
-def _cycle_record(run: Run, epoch: int) -> list[Row]:
-    pruner = run.pruner
-    if not pruner.method.reads or pruner.history.empty:
-        return []
-    kept = torch.zeros(pruner.n, dtype=torch.bool)
-    kept[pruner.kept_indices] = True
-    score = pruner.history.value(pruner.method.reads[0]).cpu()
-    return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]
+        spec = recorder.result.spec
+        with recorder.clock.part("score"):
+            original(counted)
 
+    def start_piece(original: Callable[..., Any], number: int) -> None:
+        with recorder.clock.part("select"):
+            original(number)
 
-def _last_record(run: Run) -> list[Row]:
-    """The scores at the end of the run, which chose nothing; none if no example was scored since the last selection."""
-    pruner = run.pruner
-    if not pruner.method.reads or pruner.history.empty:
-        return []
-    epoch = int(pruner.history.scored_epoch.max()) + 1
-    if run.result.cycles and run.result.cycles[-1]["epoch"] >= epoch:
-        return []
-    score = pruner.history.value(pruner.method.reads[0]).cpu()
-    kept = torch.zeros(pruner.n, dtype=torch.bool)
-    return [{"run": run.spec.name, "seed": run.spec.seed, "epoch": epoch, "score": score, "kept": kept}]
+    override(pruner, "rescore", rescore)
+    override(pruner, "start_piece", start_piece)
 
 
 def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:

@@ -87,7 +87,7 @@ class PruningCallback(Callback):
         forward_fn: ``(pl_module, batch) -> outputs`` of the scoring pass.
         score_batch_size: of the scoring pass; by default 4 × the train loader's.
         options: what to prune and when, see `PruningOptions`; ``keep_fraction`` is required.  At 1.0 nothing changes:
-            same random numbers and weights as with a plain sampler of the same order.
+            same random numbers and weights as with a plain sampler of the same order, and no scoring pass is made.
 
     Attributes:
         pruner: the `DynamicPruner` of the newest run, for ``kept_indices``, ``history`` and ``log()``; None before.

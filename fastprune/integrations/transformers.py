@@ -71,7 +71,7 @@ def attach(
         trainer: with a map-style ``train_dataset``, in one process or, under torchrun or accelerate, several.  Random,
             sequential or length-grouped sampling.
         options: what to prune and when, see `PruningOptions`; ``keep_fraction`` is required.  At 1.0 nothing changes:
-            same order, same random numbers, same weights as without ``attach``.
+            same order, same random numbers, same weights as without ``attach``, and no scoring pass is made.
         method: a registered name (``fastprune methods``) or a `Method`.  "el2n" is the paper's, with a
             scoring pass before each cycle; "el2n-free" reads the scores off the training steps.
         seed: of the order and of random selections; by default the Trainer's (``data_seed``, else ``seed``).

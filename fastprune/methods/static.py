@@ -5,8 +5,9 @@ forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score co
 Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed decides,
 the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
 ``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score`
-writes it.  Of several scores of an example the newest epoch counts, or the last row.  A file of several runs, as the
-``scores.parquet`` of a comparison, is refused until one is named:
+writes it.  A column ``row`` says which row of the user's file a score is of: `fastprune finetune` goes by it, so that
+rows which are held out do no harm.  Of several scores of an example the newest epoch counts, or the last row.  A file
+of several runs, as the ``scores.parquet`` of a comparison, is refused until one is named:
 Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, of which
 confidence, margin, correct, correctness and aum are hardest where they are smallest; ``offset`` is the share dropped
 from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
@@ -18,6 +19,7 @@ costs a run or a good part of one, and what is hard early is not what is hard la
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import SHRINKING, read_scores
+from fastprune.score_files import SHRINKING, numbers, read_examples, whole_numbers
 from fastprune.score_runs import Which
 from fastprune.selection import Selection
 
@@ -41,10 +43,12 @@ class Static(Method):
     Args:
         scores: fp32 (n,), larger is kept first.
         offset: share of all examples dropped from the hard end first, in [0, 1).
+        rows: int64 (n,), the row of the user's file that each score belongs to; None where the file does not say it.
     """
 
     scores: Tensor = field(repr=False)
     offset: float = 0.0
+    rows: Tensor | None = field(default=None, repr=False, compare=False)
     digest: str = field(init=False)
     name = "static"
     rule_version = 2
@@ -56,6 +60,20 @@ class Static(Method):
         # What a checkpoint compares: the scores themselves would be too long.
         content = self.scores.detach().cpu().float().contiguous().numpy().tobytes()
         object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
+
+    def of_rows(self, rows: Sequence[int]) -> Static:
+        """The same method for the examples in these rows of the user's file; itself where rows are not known.
+
+        Raises:
+            ValueError: a row has no score.
+        """
+        if self.rows is None:
+            return self
+        place = {row: i for i, row in enumerate(self.rows.tolist())}
+        missing = next((row for row in rows if row not in place), None)
+        if missing is not None:
+            raise ValueError(f"row {missing} of the training file has no score; score that file")
+        return Static(self.scores[torch.tensor([place[row] for row in rows], dtype=torch.int64)], self.offset)
 
     def check_size(self, n: int) -> None:
         """Refuse scores that are those of another number of examples."""
@@ -84,8 +102,10 @@ def static(
     epoch: int | None = None,
     offset: float = 0.0,
 ) -> Static:
-    """The method for the scores in a file, see `fastprune.score_files.read_scores`; ``offset`` as in `Static`."""
-    scores = torch.from_numpy(read_scores(Path(path), column, Which(run, seed, epoch)))
+    """The method for the scores in a file, see `fastprune.score_files.read_examples`; ``offset`` as in `Static`."""
+    columns = read_examples(Path(path), Which(run, seed, epoch))
+    scores = torch.from_numpy(numbers(columns, column, path))
+    rows = torch.from_numpy(whole_numbers(columns, "row", path)) if "row" in columns else None
     if column in SHRINKING:
         scores = -scores
     broken = scores.isnan().nonzero().flatten()
@@ -93,7 +113,7 @@ def static(
         raise UsageError(
             f"{path}: the score of example {int(broken[0])} is NaN, and of {len(broken) - 1} others; score them again"
         )
-    return Static(scores, offset)
+    return Static(scores, offset, rows)
 
 
 register("static", static)

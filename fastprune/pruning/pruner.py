@@ -32,8 +32,8 @@ class PruningOptions(TypedDict, total=False):
     """What to prune and when: the keyword arguments of `DynamicPruner` that every integration takes, too."""
 
     keep_fraction: Required[KeepFraction]
-    """Share of the examples kept after the warm-up, in (0, 1]; at 1.0 nothing changes.  Also a `LinearRamp`, a
-    `CosineRamp`, a function of progress, or a `Budget`."""
+    """Share of the examples kept after the warm-up, in (0, 1]; at 1.0 nothing changes and nothing is scored in a pass.
+    Also a `LinearRamp`, a `CosineRamp`, a function of progress, or a `Budget`."""
     warmup_epochs: int | None
     """Epochs on all examples first (τ).  With 0 the first subset is random.  None, the default, is the method's own: 1,
     and 0 for ``rs2`` and ``orderdp``."""
@@ -66,6 +66,8 @@ class DynamicPruner:
         seed: of the permutations and of random selections.
         fingerprint: optional text that identifies the data set; a state with another one is refused.
         arrange: optional order of the examples within an epoch, see `PruningSampler`.
+        record_scores: True makes the scoring passes of a run with ``keep_fraction=1.0`` too, for whoever reads
+            ``history``.  Such a run selects nothing, so that by default it makes none.
 
     Raises:
         TypeError: ``keep_fraction`` is missing, or there is no such option.
@@ -83,6 +85,7 @@ class DynamicPruner:
         seed: int = 0,
         fingerprint: str | None = None,
         arrange: Arrange | None = None,
+        record_scores: bool = False,
         **options: Unpack[PruningOptions],
     ) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -96,6 +99,7 @@ class DynamicPruner:
             self.method.check_keep(n, constant)
         self.seed = operator.index(seed)
         self.fingerprint = fingerprint
+        self.record_scores = record_scores
         if self.schedule.warmup_epochs < self.method.least_warmup and not self.schedule.keeps_all:
             logger.warning(
                 "method %r measures changes between epochs: after warmup_epochs=%d it tells no two apart; set it "
@@ -294,8 +298,7 @@ class DynamicPruner:
     def needs_pass(self, phase: Phase) -> bool:
         """Whether selecting for ``phase`` still needs a scoring pass."""
         done = phase.index <= self.sampler.kept_phase or phase.index == self._scored_for
-        # A keep_fraction of 1.0 is a run that is scored and not pruned; elsewhere a full phase needs no scores.
-        useless = phase.size == self.n and not self.schedule.keeps_all
+        useless = phase.size == self.n and not (self.schedule.keeps_all and self.record_scores)
         if phase.first_epoch == 0 or useless or done:
             return False
         return self.method.scoring_pass(self.history, phase.index) is not None
@@ -339,8 +342,8 @@ class DynamicPruner:
     def try_scores(self, score_fn: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
         """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
 
-        Nothing is done where the rest of the run reads no scores, or where keep_fraction is 1.0.  On several processes
-        a collective call.
+        Nothing is done where the rest of the run reads no scores; where keep_fraction is 1.0 it does with
+        ``record_scores`` alone.  On several processes a collective call.
 
         Args:
             score_fn: called once with the indices of which this process scores its share; returns those that it chose
@@ -350,7 +353,8 @@ class DynamicPruner:
             KeyError, ValueError: as `History.check`.
             RuntimeError: it raised on another process; on that one its own error.
         """
-        if self.schedule.keeps_all or not (self.method.observes or self.expects_pass):
+        reads_none = self.schedule.keeps_all and not self.record_scores
+        if reads_none or not (self.method.observes or self.expects_pass):
             return
         with together("the trial of score_fn"):
             index, scores = score_fn(even_share(torch.arange(self.n, device="cpu")))

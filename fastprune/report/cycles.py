@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastprune.report.words import drawn
+
 MOST_POINTS = 20_000
 KEPT_COLOUR, DROPPED_COLOUR = "#0072B2", "#E69F00"
 
@@ -84,7 +86,7 @@ def draw_data_map(axes: Any, shown: DataMap) -> None:
         axes.scatter(shown.spread[part], shown.middle[part], s=size, c=colour, alpha=0.45, linewidths=0, label=label)
     if shown.kept is not None:
         axes.legend(fontsize=9, markerscale=1.5)
-    where = f"{shown.run}, seed {shown.seed}"
+    where = f"{drawn(shown.run)}, seed {shown.seed}"
     if shown.recorded:
         axes.set_title(f"Data map: {where}", fontsize=12)
         axes.set_xlabel("variability: deviation of p(label)", fontsize=11)
@@ -111,6 +113,8 @@ def _recorded_map(
     here = (recorded["run"] == run) & (recorded["seed"] == seed)
     index, middle, spread = (recorded[name][here] for name in ("index", "confidence", "variability"))
     kept = _last_kept(scores, run, seed)
+    if kept is None or not len(index) or index.max() >= len(kept):
+        kept = None
     return DataMap(run, seed, middle, spread, None if kept is None else kept[index], recorded=True)
 
 

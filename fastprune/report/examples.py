@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastprune.data import TextData
+from fastprune.data.types import Label, TextData
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,14 @@ def texts_of(data: TextData, found: Extremes) -> dict[int, tuple[str, str]]:
     """(text, label) of the examples by index; those of a pair as one text."""
     split = data.train
     shown = [example.index for example in (*found.most, *found.least) if example.index < len(split)]
-    return {i: (split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}", split.intents[i])
-            for i in shown}  # fmt: skip
+    return {
+        i: (
+            split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}",
+            "" if split.labels is None else _spelled(split.labels[i]),
+        )
+        for i in shown
+    }
+
+
+def _spelled(label: Label) -> str:
+    return ", ".join(label) if isinstance(label, tuple) else f"{label:g}" if isinstance(label, float) else label

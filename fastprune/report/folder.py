@@ -1,26 +1,33 @@
 """The run folder: files with fixed names, each complete or absent, never half-written.
 
-``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.
-``metrics.jsonl``  one evaluation a line.  Keys: run, seed, epoch, phase ("full", "warmup", "pruned" or "final"),
-                   kept, split, intent_accuracy, slot_f1 (joint only), exact_match, train_loss; cycle (0 before the
-                   first), and of its selection churn (share of the kept that were not kept before) and threshold;
-                   and, counted from the run's start, examples_seen, steps, train_seconds, score_seconds,
-                   select_seconds and their sum ``seconds`` (evaluation excluded).
+``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.  Of use to a
+                   report: data and model (their names), task (its kind), metrics and reported (names of metrics and
+                   splits, the deciding one first) and best (the split that chooses the epoch, or null).
+``metrics.jsonl``  one evaluation a line: one an epoch and reported split.  Keys: run, method, keep_fraction, seed,
+                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the metrics by their names in
+                   `fastprune.metrics`, train_loss, lr; cycle (0 before the first), and of its selection churn (share
+                   of the kept that were not kept before) and threshold; and, counted from the run's start,
+                   examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and their sum
+                   ``seconds`` (evaluation excluded).
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
                    learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
                    false.
 ``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
                    recorded them.
-``summary.json``   data, model and one row per run (see `fastprune.report.summary`).
+``summary.json``   see `fastprune.report.summary.make_summary`; a report makes it again and takes model_run from it.
+``classes.json``   precision, recall, f1 and support of each class, or type of span, of the model in ``model/`` on the
+                   deciding split.
 ``texts.json``     text and label of the examples that the page shows, by index: a report opens no other folder.
 ``report.png``     the picture (see `fastprune.report.plots`).
-``report.md``      table, picture, and the most and the least useful examples.
+``report.md``      sentences, tables, picture, classes, and the most and the least useful examples.
+``report.html``    the same page in one file.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +38,14 @@ from fastprune.atomic import left_over, write_atomic
 from fastprune.data.files import read_text
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK
-from fastprune.parquet import pyarrow_for
+from fastprune.report.columns import read_columns, write_columns
+from fastprune.report.rows import check_classes, check_config, check_evaluation
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
-TEXTS = "texts.json"
-FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, TEXTS, PICTURE, PAGE)
+TEXTS, CLASSES, HTML = "texts.json", "classes.json", "report.html"
+REPORT = (PICTURE, PAGE, HTML)
+FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, TEXTS, CLASSES, *REPORT)
 MARK = "fastprune_run"
 FORMAT_VERSION = 1
 SCORE_TYPES = {
@@ -96,83 +105,77 @@ class RunFolder:
         write_atomic(self.path / METRICS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """``{"data": ..., "model": ..., "rows": [...]}``."""
+        """What `fastprune.report.summary.make_summary` makes."""
         write_json(self.path / SUMMARY, summary)
+
+    def write_classes(self, classes: Mapping[str, Mapping[str, float]]) -> None:
+        """Precision, recall, f1 and support by class."""
+        write_json(self.path / CLASSES, classes)
 
     def write_texts(self, texts: Mapping[int, tuple[str, str]]) -> None:
         """(text, label) by index of the examples that a report shows."""
         write_json(self.path / TEXTS, {str(index): list(both) for index, both in texts.items()})
 
-    def read_texts(self) -> dict[int, tuple[str, str]]:
-        """What `write_texts` wrote; {} before."""
-        if not (self.path / TEXTS).exists():
-            return {}
-        found = read_json(self.path / TEXTS)
-        try:
-            return {int(index): (str(text), str(label)) for index, (text, label) in found.items()}
-        except (TypeError, ValueError):
-            raise UsageError(f"{self.path / TEXTS}: not texts by index: remove it.") from None
-
     def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""
-        self._write_table(SCORES, SCORE_TYPES, columns)
+        write_columns(self.path / SCORES, SCORE_TYPES, columns)
 
     def write_data_map(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per run, seed and example; columns as in `MAP_TYPES`, all of one length."""
-        self._write_table(DATA_MAP, MAP_TYPES, columns)
+        write_columns(self.path / DATA_MAP, MAP_TYPES, columns)
 
     def read_config(self) -> Row:
         """The settings, or {} if the file is missing."""
-        return read_json(self.path / CONFIG) if (self.path / CONFIG).exists() else {}
+        path = self._there(CONFIG)
+        return {} if path is None else check_config(read_json(path), str(path))
 
     def read_summary(self) -> Row | None:
         """The summary, or None while the run has not ended."""
-        path = self.path / SUMMARY
-        return read_json(path) if path.exists() else None
+        path = self._there(SUMMARY)
+        return None if path is None else read_json(path)
+
+    def read_classes(self) -> dict[str, Row] | None:
+        """What `write_classes` wrote; None before."""
+        path = self._there(CLASSES)
+        return None if path is None else check_classes(read_json(path), str(path))
+
+    def read_texts(self) -> dict[int, tuple[str, str]]:
+        """What `write_texts` wrote; {} before."""
+        path = self._there(TEXTS)
+        if path is None:
+            return {}
+        try:
+            return {int(index): (str(text), str(label)) for index, (text, label) in read_json(path).items()}
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"{path}: not texts by index: remove it.") from None
 
     def read_metrics(self) -> list[Row]:
         """The evaluations in the order they were made; [] before the first."""
-        path = self.path / METRICS
-        if not path.exists():
-            return []
-        rows = []
-        for number, line in enumerate(read_text(path).split("\n"), start=1):
-            if line.strip():
-                rows.append(_parse(line, f"{path}, line {number}"))
-        return rows
+        path = self._there(METRICS)
+        lines = [] if path is None else read_text(path).split("\n")
+        where = [(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+        return [check_evaluation(_parse(line, here), here) for line, here in where]
 
     def read_scores(self) -> dict[str, np.ndarray] | None:
         """The columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
-        return self._read_table(SCORES, SCORE_TYPES)
+        path = self._there(SCORES)
+        return None if path is None else read_columns(path, SCORE_TYPES)
 
     def read_data_map(self) -> dict[str, np.ndarray] | None:
         """The columns of `MAP_TYPES` as arrays, or None if no run recorded it."""
-        return self._read_table(DATA_MAP, MAP_TYPES)
+        path = self._there(DATA_MAP)
+        return None if path is None else read_columns(path, MAP_TYPES)
 
-    def _write_table(
-        self, name: str, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]
-    ) -> None:
-        pa, parquet = pyarrow_for(name)
-        if set(columns) != set(types):
-            raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(types)}.")
-        schema = pa.schema([(column, getattr(pa, _factory(kind))()) for column, kind in types.items()])
-        table = pa.table({column: columns[column] for column in types}, schema=schema)
-        write_atomic(self.path / name, lambda temporary: parquet.write_table(table, temporary))
-
-    def _read_table(self, name: str, types: Mapping[str, str]) -> dict[str, np.ndarray] | None:
+    def _there(self, name: str) -> Path | None:
+        """The file's path, None without one; a folder from elsewhere may hold links to anywhere, or a pipe."""
         path = self.path / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        pa, parquet = pyarrow_for(name)
-        try:
-            table = parquet.read_table(path.resolve())  # a relative path may look like a URI
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"{path}: not readable ({reason}): remove it or run again.") from None
-        missing = [column for column in types if column not in table.column_names]
-        if missing:
-            raise UsageError(f"{path}: no column {missing[0]!r}: remove the file or run again.")
-        return {column: table[column].to_numpy() for column in types}
+        if not path.is_file() or not path.resolve().is_relative_to(self.path.resolve()):
+            raise UsageError(f"{path}: not a file of this folder: put the file itself there, or remove it.")
+        return path
 
 
 def is_ours(path: Path) -> bool:
@@ -181,16 +184,9 @@ def is_ours(path: Path) -> bool:
     A bare config.json is not enough, every model checkpoint has one; nor is metrics.jsonl, a common name.
     """
     try:
-        return MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        return (path / CONFIG).is_file() and MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
         return False
-
-
-def write_picture(folder: Path, figure: Any, dpi: int = 150) -> Path:
-    """Save a matplotlib figure as ``report.png`` in ``folder``."""
-    path = folder / PICTURE
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format="png"))
-    return path
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -231,7 +227,3 @@ def _parse(text: str, where: str) -> Row:
     if not isinstance(row, dict):
         raise UsageError(f"{where}: not a JSON object: mend or remove it.")
     return row
-
-
-def _factory(kind: str) -> str:
-    return "bool_" if kind == "bool" else kind

@@ -1,4 +1,4 @@
-"""``report.md`` and what the terminal shows of the examples."""
+"""The page in Markdown, and what the terminal shows of the examples."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastprune.printable import printable
+from fastprune.report.classes import markdown_classes
 from fastprune.report.examples import Example, Extremes
 from fastprune.report.folder import PICTURE
-from fastprune.report.table import in_a_cell
+from fastprune.report.headline import headline
+from fastprune.report.table import as_text, markdown_lines, markdown_tables
 
 SHOWN_IN_TERMINAL = 5
 NO_TEXT = "(text not at hand)"
 
 
-def markdown_page(title: str, table: str, found: Mapping[str, Extremes]) -> str:
-    """The whole page; ``found`` by name of the run folder, which is shown if there are several."""
+def markdown_page(
+    title: str,
+    summary: Mapping[str, Any],
+    found: Mapping[str, Extremes],
+    classes: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> str:
+    """The whole page; ``found`` and ``classes`` by name of the run folder, which is shown if there are several."""
+    several = len(summary.get("folders") or ()) > 1
     parts = [
-        f"# {in_a_cell(title or 'Report')}\n\n",
-        table,
-        f"\n![accuracy against time, churn, data map and scores]({PICTURE})\n",
+        f"# {as_text(title or 'Report')}\n\n",
+        # In bold, so that no name at a line's beginning makes a list or a heading of it.
+        *(f"**{as_text(sentence)}**\n\n" for sentence in headline(summary)),
+        markdown_tables(summary),
+        f"\n![metric and loss of the runs, churn, data map and scores]({PICTURE})\n",
     ]
+    for folder, of_model in classes.items():
+        parts.append(f"\n## {as_text(f'{folder}: classes' if several else 'Classes')} of the model in model/\n\n")
+        parts.append(markdown_classes(of_model))
     for folder, ends in found.items():
-        where = heading(ends, folder if len(found) > 1 else None)
+        where = as_text(heading(ends, folder if several else None))
         for name, examples in (("Most", ends.most), ("Least", ends.least)):
             parts.append(f"\n## {name} useful examples: {where}\n\n")
             parts.append(_table(examples))
@@ -47,7 +60,7 @@ def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
         shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, width=width)
         for name in ("Index", "Score", "Kept"):
             shown.add_column(name, justify="right", no_wrap=True)
-        shown.add_column("Label", no_wrap=True, max_width=24)
+        shown.add_column("Label", no_wrap=True, max_width=max(8, width // 4))
         shown.add_column("Text", no_wrap=True, ratio=1)
         for example in examples[:SHOWN_IN_TERMINAL]:
             shown.add_row(*(escape(printable(cell)) for cell in _cells(example)))
@@ -62,9 +75,8 @@ def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
 
 
 def _table(examples: Sequence[Example]) -> str:
-    lines = ["| Index | Score | Kept | Label | Text |\n", "| ---: | ---: | ---: | --- | --- |\n"]
-    lines += [f"| {' | '.join(in_a_cell(cell) for cell in _cells(example))} |\n" for example in examples]
-    return "".join(lines)
+    body = [[as_text(cell) for cell in _cells(example)] for example in examples]
+    return markdown_lines(("Index", "Score", "Kept", "Label", "Text"), (True, True, True, False, False), body)
 
 
 def _cells(example: Example) -> list[str]:

@@ -1,12 +1,14 @@
-"""What the rows of metrics.jsonl and of summary.json must hold, so that nothing after the reading fails over them."""
+"""What the files of a run folder must hold, so that nothing after the reading fails over them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from fastprune.errors import UsageError
-from fastprune.report.summary import QUALITY, SECONDS
+from fastprune.metrics import HEADINGS
+from fastprune.report.summary import SECONDS
 
 Row = dict[str, Any]
 
@@ -22,41 +24,79 @@ _OTHERS = (
     "steps",
     "lr",
 )
-_NUMBERS = frozenset((*SECONDS, *QUALITY, *_OTHERS))
-_SUMMARY_NUMBERS = frozenset((*_NUMBERS, "n_seeds", "time_saved", "cpu_saved")) | {
-    f"{name}_std" for name in (*QUALITY, "train_loss", "total_seconds")
-}
+LARGEST = 1e100
+"""Sums and squares of larger numbers overflow."""
+_NUMBERS = {name: LARGEST for name in (*SECONDS, *_OTHERS)} | dict.fromkeys(HEADINGS, 1.0 + 1e-9)
+_RATES = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": LARGEST}
 
 
 def check_evaluation(row: Row, where: str) -> Row:
-    """A line of metrics.jsonl; `UsageError` unless run, seed, epoch and seconds are there, and numbers are numbers."""
-    _check(row, where, _NUMBERS, {"run": str, "seed": int, "epoch": int})
+    """A line of metrics.jsonl with its split, ``test`` by default.
+
+    Raises:
+        UsageError: run, seed, epoch or seconds are missing, or a number is none.
+    """
+    row = {"split": "test", **row}
+    _check(row, where, _NUMBERS, {"run": str, "seed": int, "epoch": int, "split": str})
+    if not isinstance(row.get("method", ""), str):
+        raise UsageError(f"{where}: 'method' must be a text, got {_shown(row['method'])}; mend or remove it.")
     if row.get("seconds") is None and row.get("total_seconds") is None:
         raise UsageError(f"{where}: no seconds; mend or remove it.")
     return row
 
 
-def check_summary(summary: Row, where: str) -> Row:
-    """summary.json; `UsageError` unless it has rows, each with a run and with numbers for numbers."""
-    rows = summary.get("rows")
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{where}: 'rows' must be a list of objects; remove the file.")
-    for number, row in enumerate(rows, start=1):
-        _check(row, f"{where}, row {number}", _SUMMARY_NUMBERS, {"run": str})
-    return summary
+def check_config(config: Row, where: str) -> Row:
+    """config.json; `UsageError` unless metrics, reported splits and the choosing split are what they should be."""
+    for name, known in (("metrics", HEADINGS), ("reported", None)):
+        names = config.get(name) or []
+        if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
+            raise UsageError(f"{where}: {name!r} must be a list of names, got {_shown(names)}; mend it.")
+        unknown = [item for item in names if known is not None and item not in known]
+        if unknown:
+            raise UsageError(f"{where}: {_shown(unknown[0])} is no metric; choose from {', '.join(HEADINGS)}.")
+    if not isinstance(config.get("best") or "", str):
+        raise UsageError(f"{where}: 'best' must be the name of a split, got {_shown(config['best'])}; mend it.")
+    return config
 
 
-def _check(row: Mapping[str, Any], where: str, numbers: frozenset[str], kinds: dict[str, type]) -> None:
+def check_model_run(held: Any, where: str) -> Row | None:
+    """``model_run`` of summary.json: run, seed and epoch, or None."""
+    if held is not None and not isinstance(held, dict):
+        raise UsageError(f"{where}: 'model_run' must be an object, got {_shown(held)}; remove the file.")
+    if held:
+        _check(held, f"{where}, model_run", {}, {"run": str, "seed": int, "epoch": int})
+    return held or None
+
+
+def check_classes(classes: Row, where: str) -> dict[str, Row]:
+    """classes.json; `UsageError` unless every class has precision, recall, f1 and support."""
+    for name, row in classes.items():
+        here = f"{where}, {_shown(name)}"
+        if not isinstance(row, dict) or any(row.get(rate) is None for rate in _RATES):
+            raise UsageError(f"{here}: must have {', '.join(_RATES)}; remove the file.")
+        _check(row, here, _RATES, {})
+    return classes
+
+
+def _check(row: Mapping[str, Any], where: str, numbers: Mapping[str, float], kinds: Mapping[str, type]) -> None:
     for name, kind in kinds.items():
         if not isinstance(row.get(name), kind) or isinstance(row.get(name), bool):
             what = "a text" if kind is str else "a whole number"
             raise UsageError(f"{where}: {name!r} must be {what}, got {_shown(row.get(name))}; mend or remove it.")
-    for name in numbers & row.keys():
-        value = row[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    for name, value in row.items():
+        largest = numbers.get(name, LARGEST if name in kinds else None)
+        if largest is None or value is None or isinstance(value, str) and name in kinds:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
             raise UsageError(f"{where}: {name!r} must be a number, got {_shown(value)}; mend or remove it.")
         if isinstance(value, int) and abs(value) >= 2**63:
             raise UsageError(f"{where}: {name!r} does not fit 64 bits; mend or remove it.")
+        if abs(value) > largest:
+            raise UsageError(f"{where}: {name!r} must lie in ±{largest:g}, got {_shown(value)}; mend or remove it.")
+
+
+def _finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _shown(value: object) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from fastprune.errors import UsageError
 from fastprune.report.folder import METRICS, SUMMARY, RunFolder
-from fastprune.report.rows import check_evaluation, check_summary
-from fastprune.report.summary import BASELINE, last_epoch_rows, summarise
+from fastprune.report.rows import check_model_run
+from fastprune.report.summary import BASELINE, make_summary
 
 Row = dict[str, Any]
 Table = dict[str, np.ndarray]
@@ -20,13 +20,13 @@ Table = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Runs:
-    """metrics: rows of ``metrics.jsonl``; summary: as ``summary.json``; scores, data_map: columns, None without any;
-    baselines: the names of the runs on all data."""
+    """metrics: rows of ``metrics.jsonl``; summary: as ``summary.json``, of several folders with their own by name as
+    ``folders``; scores, data_map: columns, None without any; baselines: the names of the runs on all data."""
 
     metrics: list[Row]
     summary: Row
-    scores: Table | None
-    data_map: Table | None
+    scores: Table | None = None
+    data_map: Table | None = None
     baselines: frozenset[str] = frozenset((BASELINE,))
 
     @property
@@ -34,25 +34,34 @@ class Runs:
         """Data and model."""
         return ", ".join(str(self.summary[key]) for key in ("data", "model") if self.summary.get(key))
 
+    @property
+    def judged(self) -> list[Row]:
+        """The evaluations that decide, of every run on its folder's deciding split, with the metric as ``decides``."""
+        folders = self.summary.get("folders")
+        judged = []
+        for row in self.metrics:
+            summary = folders[row["folder"]] if folders else self.summary
+            if row["split"] == summary["split"]:
+                judged.append({**row, "decides": row.get(summary["deciding"])})
+        return judged
+
 
 def read_runs(folder: RunFolder) -> Runs:
-    """One folder; its summary, while there is none, is made of the evaluations so far.
+    """One folder.
+
+    Its summary is made of its evaluations: while the run goes on there is none, and an earlier version's says less.
 
     Raises:
         UsageError: there is no evaluation yet, or a file is damaged.
     """
-    metrics = folder.read_metrics()
+    metrics, config = folder.read_metrics(), folder.read_config()
     if not metrics:
         raise UsageError(f"{folder.path}: {METRICS} holds no evaluation: run again and let it reach one.")
-    for number, row in enumerate(metrics, start=1):
-        check_evaluation(row, f"{folder.path / METRICS}, row {number}")
-    summary = folder.read_summary()
-    if summary is not None:
-        check_summary(summary, str(folder.path / SUMMARY))
-    else:
-        config = folder.read_config()
-        summary = {key: config.get(key) for key in ("data", "model")}
-        summary["rows"] = summarise(last_epoch_rows(metrics))
+    held = check_model_run((folder.read_summary() or {}).get("model_run"), str(folder.path / SUMMARY))
+    summary = make_summary(metrics, config, held)
+    if not summary["rows"]:
+        what = f"{METRICS} holds no evaluation on {summary['split']!r}, which decides"
+        raise UsageError(f"{folder.path}: {what}: mend config.json or run again.")
     return Runs(metrics, summary, folder.read_scores(), folder.read_data_map())
 
 
@@ -62,13 +71,20 @@ def join_runs(runs: Mapping[str, Runs]) -> Runs:
         return next(iter(runs.values()))
 
     def named(folder: str, rows: Sequence[Row]) -> list[Row]:
-        return [{**row, "run": f"{folder}: {row['run']}"} for row in rows]
+        return [{**row, "run": f"{folder}: {row['run']}", "folder": folder} for row in rows]
 
+    folders = {name: r.summary for name, r in runs.items()}
     summary: Row = {
-        key: ", ".join(dict.fromkeys(str(r.summary[key]) for r in runs.values() if r.summary.get(key)))
+        key: ", ".join(dict.fromkeys(str(folder[key]) for folder in folders.values() if folder.get(key)))
         for key in ("data", "model")
     }
-    summary["rows"] = [row for name, r in runs.items() for row in named(name, r.summary["rows"])]
+    summary["folders"] = folders
+    summary["metrics"] = list(dict.fromkeys(metric for folder in folders.values() for metric in folder["metrics"]))
+    summary["rows"] = [row for name, folder in folders.items() for row in named(name, folder["rows"])]
+    summary["others"] = {}
+    for name, folder in folders.items():
+        for split, rows in folder["others"].items():
+            summary["others"].setdefault(split, []).extend(named(name, rows))
     return Runs(
         [row for name, r in runs.items() for row in named(name, r.metrics)],
         summary,

@@ -1,139 +1,186 @@
-"""The summary as a table: for the terminal (rich) and for a page (markdown).
+"""The summary as tables: for the terminal (rich) and for a page (Markdown).
 
-Both show the same cells: shares in per cent, times in seconds, "mean ± deviation" over several seeds.
+Both show the same cells: shares in per cent, times in seconds, "mean ± deviation" over several seeds.  The heading of
+the deciding metric is marked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastprune.errors import UsageError
+from fastprune.metrics import HEADINGS
 from fastprune.printable import printable
+from fastprune.report.headline import headline, notes
 
-# key, heading, kind; a column without any value in the summary is left out.
-COLUMNS = (
-    ("run", "Run", "text"),
-    ("method", "Method", "text"),
-    ("keep_fraction", "Kept %", "share"),
-    ("intent_accuracy", "Intent %", "percent"),
-    ("slot_f1", "Slot F1 %", "percent"),
-    ("exact_match", "Exact %", "percent"),
-    ("train_seconds", "Train s", "seconds"),
-    ("score_seconds", "Score s", "seconds"),
-    ("select_seconds", "Select s", "seconds"),
-    ("total_seconds", "Total s", "seconds"),
-    ("cpu_seconds", "CPU s", "seconds"),
-    ("time_saved", "Saved %", "saved"),
-    ("cpu_saved", "CPU saved %", "saved"),
-    ("examples_seen", "Examples", "count"),
-    ("n_seeds", "Seeds", "count"),
+
+@dataclass(frozen=True)
+class Column:
+    """``key`` of the summary's rows; ``kind``: text, share, metric, seconds, saved or count."""
+
+    key: str
+    heading: str
+    kind: str
+    decides: bool = False
+
+
+NAMES = (Column("run", "Run", "text"), Column("method", "Method", "text"))
+KEPT = Column("keep_fraction", "Kept %", "share")
+TIME = (
+    Column("total_seconds", "Total s", "seconds"),
+    Column("time_saved", "Saved %", "saved"),
+    Column("cpu_seconds", "CPU s", "seconds"),
+    Column("cpu_saved", "CPU saved %", "saved"),
+    Column("train_seconds", "Train s", "seconds"),
+    Column("score_seconds", "Score s", "seconds"),
+    Column("select_seconds", "Select s", "seconds"),
+    Column("examples_seen", "Examples", "count"),
 )
-TIME_COLUMNS = (
-    "train_seconds",
-    "score_seconds",
-    "select_seconds",
-    "total_seconds",
-    "cpu_seconds",
-    "time_saved",
-    "cpu_saved",
-    "examples_seen",
-)
+SEEDS = Column("n_seeds", "Seeds", "count")
 NOTHING = "–"
+RUN_WIDTH, GAP = 24, 2
 
 
-def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(headings, one list of cells per summary row).
-
-    The seeds column appears only when some run has several.
-    """
-    several = any(row.get("n_seeds", 1) > 1 for row in rows)
-    shown = [
-        column
-        for column in COLUMNS
-        if any(row.get(column[0]) is not None for row in rows) and (column[0] != "n_seeds" or several)
-    ]
-    headings = [heading for _, heading, _ in shown]
-    return headings, [[_cell(row, key, kind) for key, _, kind in shown] for row in rows]
+def metric_columns(summary: Mapping[str, Any]) -> list[Column]:
+    """One a metric, the deciding one first."""
+    folders = (summary.get("folders") or {"": summary}).values()
+    deciding = {folder["deciding"] for folder in folders}
+    return [Column(name, HEADINGS[name], "metric", name in deciding) for name in summary["metrics"]]
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A GitHub-flavoured table ending in a newline; numbers are right-aligned."""
-    headings, body = cells(rows)
-    numeric = [index >= _n_text(headings) for index in range(len(headings))]
+def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns in which some row has a value; that of the seeds only if the runs differ in it."""
+    differ = len({row.get("n_seeds") for row in rows}) > 1
+    return [c for c in columns if any(row.get(c.key) is not None for row in rows) and (c is not SEEDS or differ)]
+
+
+def markdown_tables(summary: Mapping[str, Any]) -> str:
+    """GitHub-flavoured tables, one a reported split, each followed by what must be known to read it."""
+    metrics, rows = metric_columns(summary), summary["rows"]
+    parts = [_markdown([*NAMES, KEPT, *metrics, *TIME, SEEDS], rows)]
+    parts += [f"{as_text(note)}\n" for note in notes(summary)]
+    for split, others in summary["others"].items():
+        parts += [f"On {as_text(split)}:\n", _markdown([NAMES[0], *metrics, SEEDS], others)]
+    return "\n".join(parts)
+
+
+def _markdown(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+    shown = filled(columns, rows)
+    body = [[as_text(cell(row, column)) for column in shown] for row in rows]
+    headings = [f"**{column.heading}**" if column.decides else column.heading for column in shown]
+    return markdown_lines(headings, [column.kind != "text" for column in shown], body)
+
+
+def markdown_lines(headings: Sequence[str], numeric: Sequence[bool], body: Sequence[Sequence[str]]) -> str:
+    """A table ending in a newline; numbers are right-aligned."""
     lines = [headings, ["---:" if right else "---" for right in numeric], *body]
-    return "".join(f"| {' | '.join(in_a_cell(cell) for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rich_table(summary: Mapping[str, Any]) -> Any:
-    """What to print of ``summary.json`` with ``rich.console.Console``.
+    """What to print of a summary with ``rich.console.Console``: the headline, and tables of the console's width.
 
-    Two tables, quality above time, because one of that many columns does not fit a terminal of 80.
+    Quality stands above time; columns that do not fit go into a further table.
     """
     try:
         from rich.console import Group
         from rich.text import Text
     except ImportError:
         raise UsageError("the table needs the rich package: pip install 'fastprune[demo]'.") from None
-    # The deviation of the total and the method, which the run's name says, would push other columns off the screen.
-    rows = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in summary["rows"]]
-    headings, body = cells(rows)
     names = ", ".join(printable(summary[key]) for key in ("data", "model") if summary.get(key))
-    time_headings = {heading for key, heading, _ in COLUMNS if key in TIME_COLUMNS}
-    run, *others = range(len(headings))
-    elsewhere = time_headings | {"Method"}
-    quality = [run, *(index for index in others if headings[index] not in elsewhere)]
-    time = [run, *(index for index in others if headings[index] in time_headings)]
-    parts = [_rich_part(headings, body, indices) for indices in (quality, time)]
-    return Group(*([Text(names, style="bold")] if names else []), *parts)
+    metrics, rows = metric_columns(summary), summary["rows"]
+    # The method, which the run's name says, and the total's deviation would push other columns off the screen.
+    without = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in rows]
+    return Group(
+        *([Text(names, style="bold")] if names else []),
+        *(Text(printable(sentence)) for sentence in headline(summary)),
+        _Tables([KEPT, *metrics, SEEDS], rows),
+        *(
+            part
+            for split, others in summary["others"].items()
+            for part in (Text(f"On {printable(split)}:"), _Tables(metrics, others))
+        ),
+        _Tables(TIME, without),
+        *(Text(printable(f"* {note}" if note.startswith("Decides") else note)) for note in notes(summary)),
+    )
 
 
-def _rich_part(headings: Sequence[str], body: Sequence[Sequence[str]], indices: Sequence[int]) -> Any:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+@dataclass(frozen=True)
+class _Tables:
+    """As many tables as it takes to show the columns in the width there is; each begins with the run's name."""
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    n_text = _n_text(headings)
-    for index in indices:
-        # A word a line keeps narrow numbers in narrow columns.
-        heading = headings[index].replace(" ", "\n")
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        shown = filled(self.columns, self.rows)
+        widths = [max(map(len, (*_heading(c).split("\n"), *(cell(row, c) for row in self.rows)))) + GAP for c in shown]
+        run = min(RUN_WIDTH, max(len(printable(row["run"])) for row in self.rows)) + GAP
+        for start, stop in packed(widths, options.max_width - run) if shown else ():
+            yield self._table(shown[start:stop])
+
+    def _table(self, columns: Sequence[Column]) -> Any:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         # A long name is folded before numbers are cut.
-        table.add_column(
-            heading, justify="left" if index < n_text else "right", no_wrap=index >= n_text, overflow="fold"
-        )
-    for line in body:
-        table.add_row(*(escape(printable(line[index])) for index in indices))
-    return table
+        table.add_column("Run", overflow="fold", max_width=RUN_WIDTH)
+        for column in columns:
+            table.add_column(_heading(column), justify="right", no_wrap=True)
+        for row in self.rows:
+            cells = [printable(cell(row, column)) for column in (NAMES[0], *columns)]
+            table.add_row(*map(Text, cells))
+        return table
 
 
-def _n_text(headings: Sequence[str]) -> int:
-    text_headings = {heading for _, heading, kind in COLUMNS if kind == "text"}
-    return sum(heading in text_headings for heading in headings)
+def packed(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Where to cut a row of columns, so that each part fits into the room; a part has at least one column.
+
+    >>> packed([4, 4, 4, 9], 8)
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    cuts, used = [0], 0
+    for place, width in enumerate(widths):
+        if used + width > room and place > cuts[-1]:
+            cuts.append(place)
+            used = 0
+        used += width
+    return list(zip(cuts, [*cuts[1:], len(widths)], strict=True))
 
 
-def _cell(row: Mapping[str, Any], key: str, kind: str) -> str:
-    value = row.get(key)
+def _heading(column: Column) -> str:
+    # A word a line keeps narrow numbers in narrow columns.
+    return column.heading.replace(" ", "\n") + ("*" if column.decides else "")
+
+
+def cell(row: Mapping[str, Any], column: Column) -> str:
+    """A row's value as it is shown."""
+    value = row.get(column.key)
     if value is None:
         return NOTHING
-    if kind == "text":
+    if column.kind == "text":
         return str(value)
-    if kind == "count":
+    if column.kind == "count":
         return f"{value:,.0f}"
-    if kind == "share":
+    if column.kind == "share":
         return f"{100 * value:.4g}"
-    if kind == "saved":
+    if column.kind == "saved":
         return f"{100 * value:.1f}"
-    scale, digits = (100, 2) if kind == "percent" else (1, 1)
+    scale, digits = (100, 2) if column.kind == "metric" else (1, 1)
     text = f"{scale * value:.{digits}f}"
-    deviation = row.get(f"{key}_std")
+    deviation = row.get(f"{column.key}_std")
     if row.get("n_seeds", 1) > 1 and deviation is not None:
         text += f" ± {scale * deviation:.{digits}f}"
     return text
 
 
-def in_a_cell(text: str) -> str:
-    """Text as itself in a Markdown table: no cell ends with it, and no link, image or tag begins."""
+def as_text(text: object) -> str:
+    """Text as itself in Markdown, in a table or not: no cell ends with it, and no link, image or tag begins."""
+    text = str(text)
     for mark in "\\|[]`*_":
         text = text.replace(mark, "\\" + mark)
-    return printable(text.replace("<", "&lt;"))
+    return printable(text.replace("&", "&amp;").replace("<", "&lt;"))

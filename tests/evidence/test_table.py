@@ -9,7 +9,7 @@ from tiny_runs import tiny_run
 
 from benchmarks.evidence.compare import pair, tables
 from benchmarks.evidence.results import append, file_of
-from benchmarks.evidence.table import write_table
+from benchmarks.evidence.table import calibration_note, write_table
 from benchmarks.evidence.timemodel import write_calibration
 from fastprune.methods import ScoreMethod
 
@@ -81,4 +81,17 @@ def test_the_page_and_its_picture(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.name in page.read_text()
     write_calibration({**calibration(), "confirmed": [{"error": -0.031}]}, tmp_path)
     write_table(tmp_path)
-    assert "whole runs were off by at most 3.1 %" in page.read_text()
+    text = page.read_text()
+    assert "1 whole runs were off by at most 3.1 %" in text and "beside" not in text.split("Calibrated")[1]
+    assert "The first batch at each width takes longer; this calibration takes it for one like the others." in text
+
+
+def test_the_page_says_how_runs_were_confirmed():
+    rows = [
+        {"error": -0.031, "slower": 1.1, "error_of_the_file": 0.012},
+        {"error": 0.011, "slower": 0.9, "error_of_the_file": -0.046},
+    ]
+    note = calibration_note({**calibration(), "first": {}, "confirmed": rows})
+    assert "2 whole runs, each by figures measured beside it, were off by at most 3.1 %" in note
+    assert "at the machine's speed of that time, by at most 4.6 %" in note
+    assert "first batch" not in note

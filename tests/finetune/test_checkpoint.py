@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import CHECKPOINT, load_checkpoint, remove_checkpoint, save_checkpoint
+from fastprune.finetune.checkpoint import (
+    CHECKPOINT,
+    has_checkpoint,
+    newest_whole,
+    read_finished,
+    remove_checkpoint,
+    run_folder,
+    save,
+    write_finished,
+)
 from fastprune.finetune.state_files import read_state, write_state
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -74,30 +83,35 @@ def test_what_a_state_cannot_hold(state: dict, tmp_path: Path) -> None:
 
 
 def saved(folder: Path, epochs: int) -> None:
+    """Checkpoints of run 3 as the Trainer leaves them, with our state beside its files."""
     for epoch in range(epochs):
-        state = {"fingerprint": "f" * 64, "options": {"lr": 0.1}, "epoch": epoch, "weights": torch.full((50,), epoch)}
-        save_checkpoint(folder, state)
+        path = run_folder(folder, 3) / f"checkpoint-{epoch + 9}"
+        path.mkdir(parents=True)
+        (path / "optimizer.pt").write_bytes(bytes(1000))
+        save(path, {"spec": {}, "rows": [], "epoch": epoch, "weights": torch.full((50,), epoch)})
 
 
-def load(folder: Path) -> dict:
-    return load_checkpoint(folder, {"lr": 0.1}, "f" * 64)
+def newest(folder: Path) -> int | None:
+    found = newest_whole(folder, 3)
+    assert found is None or found[0].name == f"checkpoint-{found[1]['epoch'] + 9}"
+    return None if found is None else found[1]["epoch"]
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, 4)
-    assert sorted(path.name for path in (tmp_path / CHECKPOINT).iterdir()) == ["3", "4"]
-    assert load(tmp_path)["epoch"] == 3
+    assert sorted(path.name for path in run_folder(tmp_path, 3).iterdir()) == ["checkpoint-11", "checkpoint-12"]
+    assert newest(tmp_path) == 3 and newest_whole(tmp_path, 0) is None and has_checkpoint(tmp_path)
     remove_checkpoint(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()) and not has_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "manifest.json", "optimizer.pt"])
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut off", "gone", "empty"])
 def test_a_damaged_checkpoint_is_passed_over(
     name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     saved(tmp_path, 3)
-    path = tmp_path / CHECKPOINT / "3" / name
+    path = run_folder(tmp_path, 3) / "checkpoint-11" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     if damage == "gone":
@@ -106,35 +120,47 @@ def test_a_damaged_checkpoint_is_passed_over(
         path.write_bytes(
             {"a flipped bit": bytes(content), "cut off": content[: len(content) // 2], "empty": b""}[damage]
         )
-    assert load(tmp_path)["epoch"] == 1
-    assert "checkpoint/3 is damaged" in capsys.readouterr().err
-    (tmp_path / CHECKPOINT / "2" / "manifest.json").unlink()
-    with pytest.raises(UsageError, match="--resume: no checkpoint in .* is whole; start again in another folder"):
-        load(tmp_path)
+    assert newest(tmp_path) == 1
+    whole = "not complete" if (name, damage) == ("manifest.json", "gone") else "damaged"
+    assert f"run-3/checkpoint-11 is {whole}" in capsys.readouterr().err
+    (run_folder(tmp_path, 3) / "checkpoint-10" / "manifest.json").unlink()
+    assert newest(tmp_path) is None, "the run starts again"
+    assert capsys.readouterr().err.count("it is passed over") == 2
+
+
+def test_a_file_that_the_manifest_does_not_know_is_damage(tmp_path: Path) -> None:
+    saved(tmp_path, 2)
+    (run_folder(tmp_path, 3) / "checkpoint-10" / "scheduler.pt").write_bytes(b"put there by somebody else")
+    assert newest(tmp_path) == 0
 
 
 def test_a_foreign_state_with_a_right_manifest_is_passed_over(tmp_path: Path) -> None:
     import hashlib
 
     saved(tmp_path, 2)
-    newest = tmp_path / CHECKPOINT / "2"
-    (newest / "state.json").write_text('["exec", "import os"]')
-    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in newest.glob("state.*")}
-    (newest / "manifest.json").write_text(json.dumps({"sha256": digests}))
-    assert load(tmp_path)["epoch"] == 0
+    folder = run_folder(tmp_path, 3) / "checkpoint-10"
+    (folder / "state.json").write_text('["exec", "import os"]')
+    files = [path for path in folder.iterdir() if path.name != "manifest.json"]
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    (folder / "manifest.json").write_text(json.dumps({"sha256": digests}))
+    assert newest(tmp_path) == 0
 
 
-def test_other_data_and_other_options_are_refused(tmp_path: Path) -> None:
+def test_results_of_finished_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     saved(tmp_path, 1)
-    with pytest.raises(UsageError, match="belongs to another data set"):
-        load_checkpoint(tmp_path, {"lr": 0.1}, "e" * 64)
-    with pytest.raises(UsageError, match="was made with lr = 0.1, now it is 0.2"):
-        load_checkpoint(tmp_path, {"lr": 0.2}, "f" * 64)
-    with pytest.raises(UsageError, match="holds no checkpoint"):
-        load(tmp_path / "elsewhere")
+    for number in (0, 3, 11):
+        write_finished(tmp_path, number, {"spec": {}, "rows": [{"loss": math.nan, "number": number}]})
+    assert not run_folder(tmp_path, 3).exists(), "its checkpoints are no longer needed"
+    found = read_finished(tmp_path)
+    assert sorted(found) == [0, 3, 11] and found[11]["rows"][0]["number"] == 11
+    (tmp_path / CHECKPOINT / "finished-3" / "state.json").write_text("{}")
+    assert sorted(read_finished(tmp_path)) == [0, 11]
+    assert "finished-3 is damaged" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_unread(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"\x80\x02a pickle")
-    with pytest.raises(UsageError, match="is of an earlier version"):
-        load(tmp_path)
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint/7/state.json"])
+def test_a_checkpoint_of_an_earlier_version_is_refused_unread(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"\x80\x02a pickle")
+    with pytest.raises(UsageError, match="are of an earlier version"):
+        has_checkpoint(tmp_path)

@@ -1,34 +1,50 @@
 """The command line as users meet it: a subprocess, good input and bad."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+import torch
 from made_up_data import utterances, write_slotgated
 
+from fastprune.cli import main
+
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"} | {
-    "texts.json"
+    "texts.json",
+    "classes.json",
+    "report.html",
 }
 
 
-# One thread in every process: PyTorch sums in another order with two, and runs are compared bit by bit.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
-
-
 def fastprune(*arguments, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "fastprune", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=ENVIRONMENT,
-        timeout=300,
-    )
+    """A command in this process, which has imported everything; `test_the_version` starts one of its own."""
+    said, out = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(said):
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("COLUMNS", "120")
+        if cwd is not None:
+            patch.chdir(cwd)
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as error:
+            status = error.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), said.getvalue())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """PyTorch sums in another order with two, and runs are compared bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def finetune(data, model, out, *more):
@@ -108,15 +124,14 @@ def test_scores_hold_every_cycle_of_the_scored_methods(compared):
 
 def test_labels_only_in_test_are_counted_once_and_score_as_errors(compared):
     out, result = compared
-    assert result.stderr.count("intent label(s) occur only outside") == 1
+    assert result.stderr.count("label(s) occur only outside") == 2  # of texts, and of words
     assert "Weather (1)" in result.stderr and "B-day (1)" in result.stderr
     assert max(row["intent_accuracy"] for row in metrics(out)) <= 30 / 31
 
 
 def test_progress_is_said_even_without_a_terminal(compared):
     stderr = compared[1].stderr
-    assert "[10/10] el2n-free 0.5 · seed 1 · pruned · epoch 4/4 · kept 50%" in stderr
-    assert "el2n 0.5 · seed 0 · score · epoch 1/4 · kept 100%" in stderr
+    assert "10/10 el2n-free 0.5 · seed 1 · pruned · epoch 4/4 · kept 50%" in stderr
     assert "ex/s" in stderr
 
 
@@ -154,7 +169,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
     joint_folder, tiny_model, tmp_path, monkeypatch, capsys
 ):
     """That going on gives the same bits is shown with killed runs, in test_killed.py."""
-    from fastprune.cli import main
     from fastprune.finetune import session
 
     command = [
@@ -169,27 +183,112 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
         patch.setattr(session, "finish", interrupt)
         assert main(command) == 130
     assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
-    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint", "model"}
-    other_data = write_slotgated(tmp_path / "other", {"train": utterances(80, 7), "test": utterances(9, 8)})
+    assert set(os.listdir(tmp_path / "run")) == {"config.json", "metrics.jsonl", "checkpoint", "model", "classes.json"}
+    resume = ["finetune", "--out", str(tmp_path / "run"), "--resume"]
     for changed, named in (
-        (["--data", str(other_data)], "another data set"),
-        (["--lr", "0.5"], "lr = "),
-        (["--keep-fraction", "linear:0.5:0.5"], "runs = "),
-        (["--dynamics", str(tmp_path / "d")], "dynamics = None"),
+        (["--data", str(tmp_path)], "--data"),
+        (["--lr", "0.5"], "was made with --lr 0.0003, now it is 0.5; leave --lr out"),
+        (["--keep-fraction", "linear:0.5:0.5"], "--keep-fraction 0.5, now it is linear:0.5:0.5"),
+        (["--dynamics", str(tmp_path / "d")], "--dynamics left out, now it is"),
+        (["--best"], "--best left out"),
+        (["--trainer", "weight_decay=0.1"], "--trainer left out"),
+        (["--extend"], "do not go together"),
     ):
-        assert main([*command, *changed, "--resume"]) == 2
-        assert named in capsys.readouterr().err
+        assert main([*resume, *changed]) == 2
+        assert named in capsys.readouterr().err, named
+    assert main([*resume[:-1], "--extend", "--seed", "3"]) == 2
+    assert "has not ended; --resume it first" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "run")]) == 0, "a run that has not ended can be looked at"
-    assert main([*command, "--resume"]) == 0
+    seq_in = joint_folder / "train" / "seq.in"
+    texts = seq_in.read_text()
+    seq_in.write_text(texts.replace("book", "play", 1))
+    try:
+        assert main(resume) == 2
+        assert "belongs to another data set" in capsys.readouterr().err
+    finally:
+        seq_in.write_text(texts)
+    assert main([*resume, "--lr", "3e-4", "--epochs", "2"]) == 0, "options that agree may be said again"
     assert set(os.listdir(tmp_path / "run")) == RUN_FILES
-    assert main([*command, "--resume"]) == 2
+    assert main(resume) == 2
     assert "has ended" in capsys.readouterr().err
-    assert main([*command[:-1], str(tmp_path / "none"), "--resume"]) == 2
+    assert main(["finetune", "--out", str(tmp_path / "none"), "--resume"]) == 2
     assert "leave --resume out to start" in capsys.readouterr().err
 
 
+def test_a_finished_comparison_is_extended(compared, capsys):
+    """Only what is new is run, and what was there stays as it was."""
+    out, _ = compared
+    before, scores = metrics(out), parquet.read_table(out / "scores.parquet").to_pylist()
+    extend = ["finetune", "--out", str(out), "--extend"]
+    assert main([*extend, "--seed", "0", "1"]) == 2
+    assert "has all of these runs" in capsys.readouterr().err
+    assert main([*extend, "--seed", "2", "--batch-size", "4"]) == 2
+    assert "--batch-size 8, now it is 4" in capsys.readouterr().err
+    assert metrics(out) == before
+    assert main([*extend, "--method", "rs2"]) == 0
+    said = capsys.readouterr()
+    assert "rs2 0.5" in said.out and said.err.count(" epoch 4/4 ") == 2, "two runs, one of each seed"
+    after = metrics(out)
+    assert [row for row in after if row["run"] != "rs2 0.5"] == before
+    assert [(r["seed"], r["epoch"]) for r in after if r["run"] == "rs2 0.5"] == [
+        (s, e) for s in (0, 1) for e in range(1, 5)
+    ]
+    assert [row for row in parquet.read_table(out / "scores.parquet").to_pylist() if row["run"] != "rs2 0.5"] == scores
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["n_seeds"] for row in summary["rows"]] == [2] * 6
+    assert summary["model_run"] == {"run": "rs2 0.5", "seed": 1, "epoch": 4}
+    assert set(os.listdir(out)) == RUN_FILES
+
+
+def test_options_come_from_a_file_and_the_command_line_goes_first(joint_folder, tiny_model, tmp_path, capsys):
+    settings = f"""
+data: {joint_folder}
+model: {tiny_model}
+epochs: 3
+lr: 3e-3
+batch-size: 8
+precision: fp32
+method: [random]
+keep_fraction: 0.5
+compare: false
+trainer: [weight_decay=0.2]
+"""
+    (tmp_path / "run.yaml").write_text(settings)
+    command = ["finetune", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]
+    assert main([*command, "--epochs", "1"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
+    assert config["command"]["method"] == ["random"] and "compare" not in config["command"]
+    assert main(["finetune", "--out", str(tmp_path / "run"), "--extend", "--epochs", "2"]) == 0
+    found = [(row["run"], row["epoch"]) for row in metrics(tmp_path / "run")]
+    assert found == [(run, epoch) for run in ("full", "random 0.5") for epoch in (1, 2)], "all runs are made again"
+    capsys.readouterr()
+    for text, named in (
+        ("epochs: many", "--epochs: invalid int value"),
+        ("speed: 11", "there is no option 'speed'"),
+        ("compare: 1", "compare must be true or false"),
+        ("lr: [1, 2]", "lr takes one value"),
+        ("- epochs", "must hold options with their values"),
+        ("epochs: [", "cannot be read"),
+        ("!!python/object/apply:os.system ['touch executed']", "cannot be read"),
+    ):
+        (tmp_path / "run.yaml").write_text(text)
+        try:
+            assert main(command) == 2
+        except SystemExit as error:
+            assert error.code == 2
+        said = capsys.readouterr().err
+        assert named in said and "Traceback" not in said, text
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_version():
+    command = [sys.executable, "-m", "fastprune", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0 and re.fullmatch(r"fastprune \d+\.\d+\.\d+\n", result.stdout)
+
+
 def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_folder, tiny_model, tmp_path):
-    from fastprune.cli import main
     from fastprune.dynamics import count_epochs
 
     def run(out, *more):
@@ -239,6 +338,11 @@ BAD = {
     "not a number": (["--epochs", "many"], "--epochs"),
     "lr infinite": (["--lr", "inf"], "--lr"),
     "resume without out": (["--resume"], "--resume needs --out"),
+    "best without validation": (["--best"], "--best chooses the epoch by a validation split"),
+    "trainer field": (["--trainer", "speed=11"], "--trainer speed: TrainingArguments of this version"),
+    "trainer refused": (["--trainer", "learning_rate=1"], "--trainer learning_rate cannot be set: use --lr"),
+    "trainer value": (["--trainer", "weight_decay=much"], "--trainer: argument --weight_decay"),
+    "trainer form": (["--trainer", "weight_decay"], "is not of the form KEY=VALUE"),
 }
 
 
@@ -281,7 +385,7 @@ def test_a_diverging_run_is_named_and_can_be_repeated_in_its_folder(joint_folder
     diverged = finetune(joint_folder, tiny_model, tmp_path / "run", "--lr", "1e30", "--epochs", 2)
     assert diverged.returncode == 2 and "Traceback" not in diverged.stderr
     assert "run 'full', seed 0, diverged in epoch 1" in diverged.stderr.splitlines()[-1]
-    assert set(os.listdir(tmp_path / "run")) == {"config.json"}
+    assert set(os.listdir(tmp_path / "run")) <= {"config.json", "checkpoint"}
     assert finetune(joint_folder, tiny_model, tmp_path / "run", "--epochs", 1).returncode == 0
 
 
@@ -292,7 +396,9 @@ def test_folders_that_cannot_be_and_checkpoints_that_are_none(joint_folder, tiny
     (tmp_path / "run" / "checkpoint.pt").write_text("not a checkpoint")
     assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "is no run folder")
     (tmp_path / "run" / "config.json").write_text('{"fastprune_run": 1}')
-    assert_one_sentence(finetune(joint_folder, tiny_model, tmp_path / "run", "--resume"), "of an earlier version")
+    for option in ("--resume", "--extend"):
+        found = finetune(joint_folder, tiny_model, tmp_path / "run", option)
+        assert_one_sentence(found, "of an earlier version")
 
 
 def test_long_texts_are_cut_and_counted(joint_folder, tiny_model, tmp_path):
@@ -314,7 +420,6 @@ def test_methods_and_info():
 
 
 def test_cards_fit_80_columns_and_lose_no_word(capsys):
-    from fastprune.cli import main
     from fastprune.methods import METHOD_CARDS
 
     assert main(["methods"]) == 0

@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from fastprune.data import Split
-from fastprune.data.types import build
+from fastprune.data import Split, build
 from fastprune.errors import UsageError
 from fastprune.finetune.encode import IGNORE, EncodedSplit, collator, group_by_length
 from fastprune.finetune.encoder import WEIGHTS_SHA256, load_encoder, longest_input, packaged_minilm
@@ -16,7 +15,7 @@ from fastprune.finetune.spec import Training, plan_runs
 def joint_data():
     train = Split(["book flights to boston", "play jazz"], ["A", "B"], [["O", "O", "O", "B-c"], ["O", "B-g"]])
     test = Split(["book jazz"], ["C"], [["O", "B-x"]])
-    return build("toy", train, None, test)
+    return build("toy", train, {"test": test})
 
 
 def test_only_first_subtokens_carry_tags(tiny_model):
@@ -26,7 +25,7 @@ def test_only_first_subtokens_carry_tags(tiny_model):
     first = encoded[0]
     tokens = tokenizer.convert_ids_to_tokens(first["input_ids"])
     assert tokens == ["[CLS]", "book", "flight", "##s", "to", "boston", "[SEP]"]
-    names = [None if tag == IGNORE else data.slot_names[tag] for tag in first["slots"]]
+    names = [None if tag == IGNORE else data.tag_names[tag] for tag in first["tag_labels"]]
     assert names == [None, "O", "O", None, "O", "B-c", None]
     assert encoded.first_tokens[0] == [1, 2, 4, 5]
 
@@ -35,8 +34,8 @@ def test_labels_unknown_in_training_are_ignored_not_guessed(tiny_model):
     data = joint_data()
     _, tokenizer, _ = load_encoder(str(tiny_model))
     example = EncodedSplit(data, data.test, tokenizer, 32)[0]
-    assert example["intent"] == IGNORE
-    assert example["slots"][1:3] == [data.slot_names.index("O"), IGNORE]
+    assert example["labels"] == IGNORE
+    assert example["tag_labels"][1:3] == [data.tag_names.index("O"), IGNORE]
 
 
 def test_words_of_byte_level_tokenizers_keep_their_boundaries(tmp_path):
@@ -74,16 +73,37 @@ def test_words_of_byte_level_tokenizers_keep_their_boundaries(tmp_path):
 def test_padding_is_masked_and_ignored(tiny_model):
     data = joint_data()
     _, tokenizer, _ = load_encoder(str(tiny_model))
-    encoded = EncodedSplit(data, data.train, tokenizer, 32)
-    batch = collator(tokenizer.pad_token_id)([encoded[0], encoded[1]])
+    encoded = EncodedSplit(data, data.train, tokenizer, 32, numbered=True)
+    batch = collator("joint", tokenizer)([encoded[0], encoded[1]])
     assert batch["attention_mask"].sum(1).tolist() == encoded.lengths.tolist() == [7, 4]
-    assert (batch["slots"][1, 4:] == IGNORE).all() and (batch["input_ids"][1, 4:] == tokenizer.pad_token_id).all()
-    assert batch["index"].tolist() == [0, 1]
+    assert (batch["tag_labels"][1, 4:] == IGNORE).all() and (batch["input_ids"][1, 4:] == tokenizer.pad_token_id).all()
+    assert batch["index"].tolist() == [0, 1] and batch["labels"].tolist() == [0, 1]
+
+
+def test_labels_of_every_task(tiny_model):
+    _, tokenizer, _ = load_encoder(str(tiny_model))
+    cases = {
+        "regression": ([1.5, -2.0], [1.5, -2.0]),
+        "multi-label": ([("a", "c"), ("b",)], [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]),
+        "classification": (["b", "a"], [1, 0]),
+    }
+    for kind, (labels, expected) in cases.items():
+        split = Split(["play jazz", "book now"], labels)
+        data = build("toy", split, {"test": split})
+        assert data.kind == kind
+        encoded = EncodedSplit(data, split, tokenizer, 32)
+        assert [encoded[i]["labels"] for i in range(2)] == expected
+        batch = collator(kind, tokenizer)([encoded[0], encoded[1]])
+        assert batch["labels"].tolist() == expected
+    tags = Split(["play jazz", "book flights"], None, [["O", "B-g"], ["O", "O"]])
+    encoded = EncodedSplit(build("toy", tags, {"test": tags}), tags, tokenizer, 32)
+    batch = collator("tokens", tokenizer)([encoded[0], encoded[1]])
+    assert batch["labels"].tolist() == [[IGNORE, 0, 1, IGNORE, IGNORE], [IGNORE, 0, 0, IGNORE, IGNORE]]
 
 
 def test_a_second_sentence_and_tags_are_refused_together(tiny_model):
     data = joint_data()
-    split = Split(data.train.texts, data.train.intents, data.train.slots, pairs=["x", "y"])
+    split = Split(data.train.texts, data.train.labels, data.train.tags, pairs=["x", "y"])
     with pytest.raises(UsageError, match="--pair-column"):
         EncodedSplit(data, split, load_encoder(str(tiny_model))[1], 32)
 
@@ -120,7 +140,7 @@ def test_other_weights_under_the_packages_name_are_refused(monkeypatch):
 
 def test_a_comparison_is_planned_seed_by_seed():
     training = Training(8, 1, 2, 32, 1e-4, False, "latest", 0.0, 128)
-    specs = plan_runs(["el2n"], [0.5, 0.2], [0, 1], n=100, training=training, compare=True)
+    specs = plan_runs(["el2n"], [0.5, 0.2], [0, 1], rows=range(100), training=training, compare=True)
     assert [s.name for s in specs if s.seed == 1] == [
         "full", "short full 0.5", "random 0.5", "el2n 0.5", "short full 0.2", "random 0.2", "el2n 0.2",
     ]  # fmt: skip
@@ -132,9 +152,12 @@ def test_a_comparison_is_planned_seed_by_seed():
 
 def test_what_is_asked_for_twice_is_run_once():
     training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
-    once = plan_runs(["el2n"], [0.5], [0, 1], n=100, training=training, compare=False)
-    assert plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], n=100, training=training, compare=False) == once
-    near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], n=100, training=training, compare=False)
+    once = plan_runs(["el2n"], [0.5], [0, 1], rows=range(100), training=training, compare=False)
+    assert (
+        plan_runs(["el2n", "el2n"], ["0.5", "0.50"], [0, 1, 0], rows=range(100), training=training, compare=False)
+        == once
+    )
+    near = plan_runs(["el2n"], [0.3333333, 0.3333334], [0], rows=range(100), training=training, compare=False)
     assert len({spec.name for spec in near}) == 3
 
 
@@ -143,5 +166,5 @@ def test_a_score_file_is_called_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "s.csv").write_text("index,score\n0,1\n1,2\n")
     training = Training(6, 1, 2, 32, 3e-4, True, "latest", 0.0, 128)
     for path in ("s.csv", str(tmp_path / "s.csv")):
-        specs = plan_runs([f"static:{path}"], [0.5], [0], n=2, training=training, compare=False)
+        specs = plan_runs([f"static:{path}"], [0.5], [0], rows=range(2), training=training, compare=False)
         assert [spec.name for spec in specs] == ["full", "static:s.csv 0.5"]

@@ -8,12 +8,12 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from made_up_data import CITIES, utterances
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer
 
+import fastprune
 from fastprune.cli import main
 from fastprune.data import load
-from fastprune.finetune.encoder import load_encoder
 from fastprune.score_files import read_scores
 
 METRICS = ["el2n", "loss", "margin", "confidence", "entropy", "correct", "grand"]
@@ -95,26 +95,23 @@ def plain(metric, logits, label):
 def joint_rows(run_folder, joint_folder):
     """Per example (logits of the intent, its class, logits of the words' first tokens, their tags, gradient norm)."""
     data = load(str(joint_folder))
-    encoder, tokenizer, _ = load_encoder(str(run_folder / "model"))
-    encoder.eval()
-    saved = {
-        "heads": load_file(run_folder / "model" / "heads.safetensors"),
-        **json.loads((run_folder / "model" / "labels.json").read_text()),
-    }
-    heads = {name: value.requires_grad_() for name, value in saved["heads"].items()}
+    model = fastprune.JointModel.from_pretrained(run_folder / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run_folder / "model")
+    heads = [*model.classifier.parameters(), *model.tagger.parameters()]
     rows = []
-    for text, intent, tags in zip(data.train.texts, data.train.intents, data.train.slots, strict=True):
+    for text, intent, tags in zip(data.train.texts, data.train.labels, data.train.tags, strict=True):
         inputs = tokenizer([text.split(" ")], is_split_into_words=True, return_tensors="pt")
         words = inputs.word_ids(0)
         first = [words.index(word) for word in range(len(tags))]
-        states = encoder(**{k: v for k, v in inputs.items() if k != "token_type_ids"}).last_hidden_state[0].detach()
-        z_intent = states.mean(0) @ heads["intent.weight"].T + heads["intent.bias"]
-        z_slots = (states @ heads["slots.weight"].T + heads["slots.bias"])[first]
-        y, ys = saved["intent_names"].index(intent), [saved["slot_names"].index(tag) for tag in tags]
+        encoder = model.encoder(**{k: v for k, v in inputs.items() if k != "token_type_ids"})
+        states = encoder.last_hidden_state[0].detach()
+        z_intent = model.classifier(states.mean(0))
+        z_slots = model.tagger(states)[first]
+        y, ys = model.config.label2id[intent], [model.config.tag_names.index(tag) for tag in tags]
         loss = cross_entropy(z_intent[None], torch.tensor([y])) + cross_entropy(
             z_slots, torch.tensor(ys), reduction="sum"
         )
-        gradients = torch.autograd.grad(loss, list(heads.values()))
+        gradients = torch.autograd.grad(loss, heads)
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
         rows.append((z_intent.detach(), y, z_slots.detach(), ys, norm))
     return rows
@@ -124,7 +121,7 @@ def test_a_joint_model_is_scored_as_documented(capsys, run_folder, joint_folder,
     status, out, _ = score(capsys, run_folder, joint_folder, tmp_path / "s.parquet", "--metrics", *METRICS)
     assert status == 0 and "80 examples scored by el2n, loss" in out
     table = parquet.read_table(tmp_path / "s.parquet").to_pydict()
-    assert list(table) == ["index", *METRICS, "score", "label"]
+    assert list(table) == ["index", "row", *METRICS, "score", "label"]
     assert table["index"] == list(range(80)) and table["score"] == table["el2n"]
     for i, (z, y, zs, ys, norm) in enumerate(joint_rows(run_folder, joint_folder)):
 
@@ -140,7 +137,7 @@ def test_a_joint_model_is_scored_as_documented(capsys, run_folder, joint_folder,
         for metric in ("margin", "confidence", "entropy"):
             expected[metric] = (plain(metric, z, y) + np.mean(words(metric))) / 2
         assert {m: table[m][i] for m in METRICS} == pytest.approx(expected, rel=2e-4, abs=2e-5), i
-    assert table["label"] == load(str(joint_folder)).train.intents
+    assert table["label"] == load(str(joint_folder)).train.labels
 
 
 def test_the_three_kinds_of_file_hold_the_same_numbers_and_static_reads_them(
@@ -166,11 +163,10 @@ def test_a_sequence_classifier_numbers_the_labels_its_own_way(capsys, table_file
     metrics = [m for m in METRICS if m != "grand"]
     assert score(capsys, folder, table_file, tmp_path / "s.parquet", "--metrics", *metrics)[0] == 0
     table = parquet.read_table(tmp_path / "s.parquet").to_pydict()
-    data = load(str(table_file)).train
-    from transformers import AutoTokenizer
-
+    rows = [json.loads(line) for line in table_file.read_text().splitlines()]
+    assert table["row"] == list(range(60)), "every row of the file is scored"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    for i, (text, label) in enumerate(zip(data.texts, data.intents, strict=True)):
+    for i, (text, label) in enumerate((row["text"], row["label"]) for row in rows):
         inputs = tokenizer(text, return_tensors="pt")
         logits = model(inputs["input_ids"], inputs["attention_mask"]).logits[0].detach()
         expected = {m: plain(m, logits, names.index(label)) for m in metrics}
@@ -183,10 +179,8 @@ def test_a_token_classifier_is_scored_over_the_words(capsys, joint_folder, tiny_
     assert score(capsys, folder, joint_folder, tmp_path / "s.csv", "--metrics", "el2n", "confidence")[0] == 0
     found, confidence = read_scores(tmp_path / "s.csv"), read_scores(tmp_path / "s.csv", "confidence")
     data = load(str(joint_folder)).train
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    for i, (text, tags) in enumerate(zip(data.texts, data.slots, strict=True)):
+    for i, (text, tags) in enumerate(zip(data.texts, data.tags, strict=True)):
         inputs = tokenizer(text, return_tensors="pt")
         logits = model(inputs["input_ids"], inputs["attention_mask"]).logits[0, 1:-1].detach()
         pieces = [(z, names.index(tag)) for z, tag in zip(logits, tags, strict=True)]
@@ -207,20 +201,20 @@ def test_a_model_without_names_takes_labels_that_are_numbers(capsys, tiny_model,
 
 
 def test_what_is_no_classifier_is_refused(capsys, joint_folder, table_file, tiny_model, tmp_path):
-    regression, _ = classifier(tmp_path / "r", tiny_model, "BertForSequenceClassification", [])
+    two, _ = classifier(tmp_path / "two", tiny_model, "BertForSequenceClassification", ["BookFlight", "PlayMusic"])
     tokens, _ = classifier(tmp_path / "t", tiny_model, "BertForTokenClassification", ["O", "B-city", "B-genre"])
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "config.json").write_text((tiny_model / "config.json").read_text())
-    for name in ("tokenizer.json", "tokenizer_config.json", "model.safetensors"):
-        (own / name).write_bytes((tiny_model / name).read_bytes())
-    (own / "heads.safetensors").write_bytes(b"damaged")
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "config.json").write_text((tiny_model / "config.json").read_text())
+    (older / "heads.safetensors").write_bytes(b"")
+    numbers = tmp_path / "numbers.jsonl"
+    numbers.write_text("".join(json.dumps({"text": "play jazz", "label": i / 7}) + "\n" for i in range(40)))
     cases = [
         (tiny_model, joint_folder, (), "BertModel"),
-        (regression, table_file, (), "with 1 outputs"),
-        (tokens, table_file, (), "--slots-column"),
-        (tokens, joint_folder, ("--dynamics", tmp_path / "d"), "answers for words"),
-        (own, joint_folder, (), "heads.safetensors and labels.json are not those of a finetuned model"),
+        (tokens, table_file, (), "--tags-column"),
+        (tokens, joint_folder, ("--dynamics", tmp_path / "d"), "is for tokens"),
+        (two, numbers, (), "does not know"),
+        (older, joint_folder, (), "heads.safetensors is of version 0.1.0"),
         (tmp_path / "none", joint_folder, (), "neither a model folder nor a reachable hub id"),
         (tiny_model, joint_folder, ("--batch-size", 0), "--batch-size must be >= 1"),
     ]

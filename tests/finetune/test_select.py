@@ -12,6 +12,7 @@ import torch
 from fastprune import selection
 from fastprune.cli import main
 from fastprune.dynamics import write_epoch
+from fastprune.report.folder import RunFolder
 
 N = 40
 RNG = np.random.default_rng(3)
@@ -157,6 +158,24 @@ def test_of_several_runs_one_must_be_named(capsys, tmp_path):
         "go with a file of scores"
         in select(capsys, tmp_path, tmp_path / "k.csv", "--keep-fraction", 0.5, "--run", "a")[2]
     )
+
+
+def test_a_data_map_is_refused_unless_a_column_of_it_is_named(capsys, tmp_path):
+    """Of two runs, it is refused as scores of two runs are."""
+    one = {"seed": [0] * 4, "index": range(4), "confidence": [0.1, 0.3, 0.2, 0.4], "variability": [0.1, 0.2, 0.3, 0.4]}
+    folder, out = RunFolder.create(tmp_path / "run"), tmp_path / "k.csv"
+    path = tmp_path / "run" / "data_map.parquet"
+    folder.write_data_map({"run": ["a"] * 4, **one})
+    status, _, said = select(capsys, path, out, "--keep-fraction", 0.5)
+    there = "'run', 'seed', 'index', 'confidence', 'variability'"
+    assert (status, said) == (2, f"fastprune: {path} has no column 'score', only {there}\n")
+    assert not out.exists()
+    for column, expected in (("confidence", [0, 2]), ("variability", [2, 3])):
+        assert select(capsys, path, out, "--keep-fraction", 0.5, "--column", column)[0] == 0
+        assert [row["index"] for row in rows(out)] == expected
+    folder.write_data_map({"run": ["a"] * 4 + ["b"] * 4, **{name: [*v, *v] for name, v in one.items()}})
+    status, _, said = select(capsys, path, out, "--keep-fraction", 0.5, "--column", "confidence")
+    assert status == 2 and "holds scores of several runs (a, seed 0; b, seed 0)" in said
 
 
 def test_of_several_epochs_the_newest_counts_and_another_can_be_named(capsys, tmp_path):

@@ -1,12 +1,16 @@
-"""A pruned run that goes on from the newest complete checkpoint, for test_transformers_checkpoints.py.
+"""Pruned runs that go on from the newest complete checkpoint, for test_transformers_checkpoints.py.
 
-Argument: a folder.  Says "training" when it begins, and writes result.pt when it is done.
+Each line of standard input is a folder, and starts a run there in a process of its own, forked after the imports, which
+take longest.  Says "forked" with its number, "training" when it begins, and "ended" with its status.  A run writes
+result.pt when it is done.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -22,8 +26,7 @@ class Announce(TrainerCallback):
         print("training", flush=True)
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def main(folder: Path) -> None:
     args = TrainingArguments(
         output_dir=str(folder / "run"),
         per_device_train_batch_size=5,
@@ -62,5 +65,20 @@ def main() -> None:
     (folder / "result.tmp").replace(folder / "result.pt")
 
 
+def forked(folder: Path) -> int:
+    """The number of a new process that makes the run, and ends without going on here."""
+    if number := os.fork():
+        return number
+    try:
+        main(folder)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    main()
+    for line in sys.stdin:
+        number = forked(Path(line.strip()))
+        print("forked", number, flush=True)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)

@@ -88,6 +88,23 @@ def test_what_cannot_be_scored_fails_before_the_first_step(make, case):
     assert trainer.batches == [] and trainer.state.global_step == 0
 
 
+@pytest.mark.parametrize("kind, options", [(NoOutputs, {}), (Recorder, {"score_fn": two_scores})])
+def test_keeping_everything_scores_nothing(make, kind, options):
+    """So what cannot be scored is no reason to stop, neither before the first step nor after the warm-up."""
+    plain, pruned = make(kind), make(kind)
+    for trainer in (plain, pruned):
+        trainer.eval_dataset = None
+    pruner = fastprune.attach(pruned, keep_fraction=1.0, method="el2n", **options)
+    forwards = []
+    pruned.model.register_forward_hook(lambda net, *_: forwards.append(net.training))
+    for trainer in (plain, pruned):
+        torch.manual_seed(11)
+        trainer.train()
+    assert_same_weights(weights(pruned), weights(plain))
+    assert pruned.batches == plain.batches and len(forwards) == len(pruned.batches) and all(forwards)
+    assert pruner.history.empty
+
+
 def own_scalar(outputs, labels, num_items_in_batch=None):
     return torch.nn.functional.cross_entropy(outputs["logits"], labels)
 

@@ -1,6 +1,6 @@
 """What every rank runs under torchrun for test_transformers_distributed.py: Trainers with fastprune attached.
 
-A mismatch ends it with a traceback and status 1.  Arguments: a scratch folder, then "methods" or "setups".
+A mismatch ends it with a traceback and status 1.  Argument: a scratch folder.
 """
 
 from __future__ import annotations
@@ -206,13 +206,13 @@ def main() -> None:
     logging.set_verbosity_error()
     folder = Path(sys.argv[1])
     TrainingArguments(output_dir=str(folder), use_cpu=True, ddp_backend="gloo")  # joins the group
-    {"methods": methods, "setups": setups}[sys.argv[2]](folder)
-    if sys.argv[2] == "setups":
-        scores_of_one_process(folder)
-        own_losses_weigh_as_the_trainers(folder)
-        if dist.get_world_size() == 2:
-            first_passes_count(folder)
-            a_failing_trial_ends_all(folder)
+    setups(folder)
+    scores_of_one_process(folder)
+    own_losses_weigh_as_the_trainers(folder)
+    if dist.get_world_size() == 2:
+        methods(folder)
+        first_passes_count(folder)
+        a_failing_trial_ends_all(folder)
     dist.barrier()
     print(f"rank {os.environ['RANK']} is done", flush=True)
     dist.destroy_process_group()

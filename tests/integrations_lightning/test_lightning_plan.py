@@ -60,6 +60,23 @@ def test_keeping_everything_changes_nothing(tmp_path, method, settings, loading)
     assert metrics[0] == metrics[1]
 
 
+def test_keeping_everything_scores_nothing(tmp_path):
+    def unscorable(module, batch):
+        raise AssertionError("a run that keeps everything was scored")
+
+    net = Net()
+    callback = fastprune.PruningCallback(keep_fraction=1.0, method="el2n", forward_fn=unscorable)
+    fit(tmp_path, net, loader(), callback)
+    assert callback.pruner.history.empty and not callback.pruner.expects_pass
+    with pytest.raises(AssertionError, match="was scored"):
+        fit(
+            tmp_path,
+            Net(),
+            loader(),
+            fastprune.PruningCallback(keep_fraction=0.5, method="el2n", forward_fn=unscorable),
+        )
+
+
 def test_an_unshuffled_loader_keeps_its_order(tmp_path):
     plain, pruned = Net(dropout=0.2), Net(dropout=0.2)
     _, before = fit(tmp_path, plain, loader(shuffle=False))

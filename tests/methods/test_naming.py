@@ -130,20 +130,21 @@ def test_what_the_name_says_goes_before_what_the_run_says():
 
 
 def test_runs_are_named_by_their_settings():
-    specs = plan_runs(["orderdp(ratio=0.375)", "orderdp"], [0.3], [0], n=50, training=TRAINING, compare=False)
+    specs = plan_runs(["orderdp(ratio=0.375)", "orderdp"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
     assert [spec.name for spec in specs] == ["full", "orderdp(ratio=0.375) 0.3", "orderdp 0.3"]
     with pytest.raises(UsageError, match="write method"):
-        plan_runs(["orderdp(ratio=)"], [0.3], [0], n=50, training=TRAINING, compare=False)
+        plan_runs(["orderdp(ratio=)"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
     with pytest.raises(UsageError, match="no setting 'rate'"):
-        plan_runs(["orderdp(rate=1)"], [0.3], [0], n=50, training=TRAINING, compare=False)
+        plan_runs(["orderdp(rate=1)"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
 
 
 def test_a_comparison_has_one_schedule():
     from fastprune.cli import parser
-    from fastprune.cli.finetune import _training
+    from fastprune.cli.finetune import _training, settled
 
     def of(*more):
-        training = _training(parser().parse_args(["finetune", *more]), joint=False)
+        options, _ = settled(parser().parse_args(["finetune", *more]))
+        training = _training(options, joint=False)
         return training.warmup_epochs, training.cycle_epochs
 
     assert of() == (None, None) and of("--compare") == (1, 2)

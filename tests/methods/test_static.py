@@ -11,6 +11,7 @@ from recorded import top
 from fastprune.errors import UsageError
 from fastprune.methods.static import Static, static
 from fastprune.pruning import DynamicPruner, History, get_method
+from fastprune.report.folder import RunFolder
 from fastprune.score_files import read_scores, write_columns
 
 SCORES = [0.5, 2.0, -1.0, 2.0, 0.25, 7.0, 0.0]
@@ -83,6 +84,21 @@ def test_a_file_without_runs_has_none_to_choose(tmp_path):
     path = str(write(tmp_path / "s.csv", [(0, 1.0), (1, 2.0)]))
     with pytest.raises(UsageError, match="no column 'run'"):
         static(path, run="a")
+
+
+def test_a_data_map_is_no_file_of_scores_but_its_columns_can_be_named(tmp_path):
+    """The other table of a run folder, beside scores.parquet."""
+    pytest.importorskip("pyarrow")
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_data_map({
+        "run": ["a"] * 3, "seed": [0] * 3, "index": [2, 0, 1], "confidence": [0.5, 0.1, 0.9], "variability": [0.2] * 3
+    })  # fmt: skip
+    path = str(tmp_path / "run" / "data_map.parquet")
+    with pytest.raises(UsageError) as error:
+        get_method(f"static:{path}")
+    there = "'run', 'seed', 'index', 'confidence', 'variability'"
+    assert str(error.value) == f"{path} has no column 'score', only {there}"
+    assert kept(static(path, column="confidence"), 1) == [0], "small confidence is hard"
 
 
 def test_another_column_is_read_in_its_own_direction(tmp_path):
@@ -189,3 +205,17 @@ def test_a_checkpoint_knows_whose_scores_they_were(tmp_path):
     pruner(SCORES).load_state_dict(state)
     with pytest.raises(ValueError, match="method_settings"):
         pruner(np.array(SCORES) + 1).load_state_dict(state)
+
+
+def test_scores_of_a_file_go_by_its_rows(tmp_path):
+    """Rows 1 and 4 are held out of training, and row 2 has no label and so no score."""
+    path = tmp_path / "scores.csv"
+    rows = [(k, row, 10.0 * row) for k, row in enumerate([0, 1, 3, 4, 5])]
+    path.write_text("index,row,score\n" + "".join(f"{k},{row},{score}\n" for k, row, score in rows))
+    method = get_method(f"static:{path}")
+    assert method.of_rows([0, 3, 5]).scores.tolist() == [0.0, 30.0, 50.0]
+    assert method.of_rows([5, 0]).digest != method.digest
+    with pytest.raises(ValueError, match="row 2 of the training file has no score"):
+        method.of_rows([0, 2])
+    plain = Static(torch.tensor([1.0, 2.0]))
+    assert plain.of_rows([7, 8]) is plain

@@ -164,6 +164,28 @@ def test_keeping_everything_changes_nothing(method):
     assert torch.equal(after_pruned, torch.get_rng_state()), "the same use of the global random state"
 
 
+@pytest.mark.parametrize("method", ["el2n", "loss", "el2n-static", "el2n-free"])
+def test_keeping_everything_makes_no_pass_unless_the_scores_are_recorded(method):
+    """A pass that nothing reads costs time, and what cannot be scored would fail after the warm-up."""
+    runs, passes = {}, {False: 0, True: 0}
+    for record in passes:
+        loop = runs[record] = Loop(keep_fraction=1.0, method=method, record_scores=record)
+        original = loop.pruner.rescore
+
+        def counted(score_fn, record=record, original=original):
+            passes[record] += 1
+            original(score_fn)
+
+        loop.pruner.rescore = counted
+        loop.run(4)
+        assert not loop.pruner.expects_pass
+    needed = {"el2n": 3, "loss": 3, "el2n-static": 1, "el2n-free": 0}[method]
+    assert passes == {False: 0, True: needed}
+    assert torch.equal(runs[False].weights(), runs[True].weights()) and runs[False].seen == runs[True].seen
+    assert not runs[True].pruner.history.empty
+    assert runs[False].pruner.history.empty == (method != "el2n-free")
+
+
 def test_dynamic_selection_is_the_top_k_of_the_current_scores():
     loop = Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n")
     taken = {}
@@ -427,6 +449,10 @@ def test_options_that_do_not_exist_or_are_missing_are_named():
         ("el2n-static", {}, 1),
         ("el2n-free", {}, 1),
         ("el2n", {"keep_fraction": 1.0}, 0),
+        ("el2n", {"keep_fraction": 1.0, "record_scores": True}, 1),
+        ("el2n-free", {"keep_fraction": 1.0}, 0),
+        ("el2n-free", {"keep_fraction": 1.0, "record_scores": True}, 1),
+        ("random", {"keep_fraction": 1.0, "record_scores": True}, 0),
         ("el2n", {"warmup_epochs": 4}, 0),
         ("random", {}, 0),
     ],

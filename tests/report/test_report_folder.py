@@ -61,19 +61,21 @@ def test_create_refuses_what_is_not_a_run(tmp_path):
 
 def test_metrics_round_trip(tmp_path):
     folder = RunFolder.create(tmp_path)
+    ends = {"epoch": 1, "seconds": 2.0, "split": "dev"}
     rows = [
         {
             "run": "caf\u00e9 \u2028",
             "seed": np.int64(1),
             "exact_match": np.float32(0.5),
             "train_loss": float("nan"),
+            **ends,
         },
-        {"run": "full", "kept": 1.0, "slots": None},
+        {"run": "full", "seed": 0, "kept": 1.0, "slots": None, **ends},
     ]
     folder.write_metrics(rows)
     assert folder.read_metrics() == [
-        {"run": "caf\u00e9 \u2028", "seed": 1, "exact_match": 0.5, "train_loss": None},
-        {"run": "full", "kept": 1.0, "slots": None},
+        {"run": "caf\u00e9 \u2028", "seed": 1, "exact_match": 0.5, "train_loss": None, **ends},
+        {"run": "full", "seed": 0, "kept": 1.0, "slots": None, **ends},
     ]
     assert len((tmp_path / "metrics.jsonl").read_bytes().splitlines()) == 2
 
@@ -100,7 +102,7 @@ def test_scores_must_be_complete(tmp_path):
 
 def test_damaged_files_are_named(tmp_path):
     folder = RunFolder.create(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"run": "a"}\n{"run": ')
+    (tmp_path / "metrics.jsonl").write_text('{"run": "a", "seed": 0, "epoch": 1, "seconds": 1}\n{"run": ')
     with pytest.raises(UsageError, match="metrics.jsonl, line 2: not JSON"):
         folder.read_metrics()
     (tmp_path / "summary.json").write_text("[]")
@@ -109,6 +111,60 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match="scores.parquet: not readable"):
         folder.read_scores()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"index": [0, 1, -1]}, "'index' must lie in"),
+        ({"index": [0, 1, 10**12]}, "'index' must lie in"),
+        ({"seed": [0, None, 0]}, "'seed' has 1 empty cells"),
+        ({"score": ["a", "b", "c"]}, "'score' is not float32"),
+        ({"epoch": [1, 2, 2**40]}, "'epoch' is not int32"),
+        ({"kept": None}, "no column 'kept'"),
+    ],
+)
+def test_tables_of_wrong_content_are_refused(tmp_path, changes, message):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    found = {name: values for name, values in {**columns(), **changes}.items() if values is not None}
+    parquet.write_table(pyarrow.table(found), tmp_path / "scores.parquet")
+    with pytest.raises(UsageError, match=message):
+        RunFolder(tmp_path).read_scores()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"exact_match": 91.5}, r"'exact_match' must lie in ±1, got 91.5"),
+        ({"matthews": "high"}, "'matthews' must be a number, got 'high'"),
+        ({"seconds": float("inf")}, "'seconds' must be a number, got inf"),
+        ({"split": 5}, "'split' must be a text"),
+        ({"method": []}, "'method' must be a text"),
+        ({"seconds": None}, "no seconds"),
+    ],
+)
+def test_evaluations_of_wrong_content_are_refused(tmp_path, more, message):
+    row = {"run": "full", "seed": 0, "epoch": 1, "seconds": 1.0, **more}
+    (tmp_path / "metrics.jsonl").write_text("\n" + json.dumps(row))
+    with pytest.raises(UsageError, match=f"metrics.jsonl, line 2: {message}"):
+        RunFolder(tmp_path).read_metrics()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"metrics": ["accuracy", "bleu"]}, "'bleu' is no metric; choose from accuracy"),
+        ({"metrics": "accuracy"}, "'metrics' must be a list of names"),
+        ({"reported": [["test"]]}, "'reported' must be a list of names"),
+        ({"best": 1}, "'best' must be the name of a split"),
+    ],
+)
+def test_settings_of_wrong_content_are_refused(tmp_path, config, message):
+    RunFolder(tmp_path).write_config(config)
+    with pytest.raises(UsageError, match=f"config.json: {message}"):
+        RunFolder(tmp_path).read_config()
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):

@@ -4,48 +4,15 @@ import sys
 
 import numpy as np
 import pytest
+from made_up_runs import METRICS, metric, recorded, runs_of, scores
 
 from fastprune.errors import UsageError
-from fastprune.report import RunFolder, draw, last_epoch_rows, summarise, write_report
-from fastprune.report.plots import bin_edges, choose_run, curves, spread
+from fastprune.report import RunFolder, draw, make_summary, write_report
+from fastprune.report.curves import curves, line_styles
+from fastprune.report.histograms import bin_edges, choose_run, spread
+from fastprune.report.plots import png_of
 
 pytest.importorskip("matplotlib")
-
-
-def metric(run, seed, epoch, seconds, exact, **more):
-    return {
-        "run": run,
-        "seed": seed,
-        "epoch": epoch,
-        "kept": 1.0,
-        "seconds": seconds,
-        "split": "test",
-        "intent_accuracy": exact + 0.01,
-        "slot_f1": exact,
-        "exact_match": exact,
-        **more,
-    }
-
-
-METRICS = [
-    metric(run, seed, epoch, epoch * (10.0 if run == "full" else 6.0) + seed, 0.5 + epoch / 10)
-    for run in ("full", "el2n 0.5", "static 0.5")
-    for seed in (0, 1)
-    for epoch in (1, 2, 3)
-]
-
-
-def scores(cycles, n=50):
-    """cycles: (run, seed, epoch, share kept)."""
-    rng = np.random.default_rng(0)
-    parts = []
-    for run, seed, epoch, share in cycles:
-        values = rng.gamma(0.5, 0.2, n).astype(np.float32)
-        kept = np.argsort(np.argsort(-values)) < share * n
-        parts.append((np.array([run] * n, object), np.full(n, seed), np.full(n, epoch), np.arange(n), values, kept))
-    names = ("run", "seed", "epoch", "index", "score", "kept")
-    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
-
 
 CYCLES = [
     ("static 0.5", 0, 1, 0.5),
@@ -57,11 +24,11 @@ CYCLES = [
 
 
 def test_curves_average_over_seeds():
-    x, y = zip(*curves(METRICS, "exact_match")["full"], strict=True)
+    x, y = zip(*curves(METRICS, "seconds", "exact_match")["full"], strict=True)
     assert x == pytest.approx((10.5, 20.5, 30.5)) and y == pytest.approx((0.6, 0.7, 0.8))
     # An epoch that one seed has not reached yet would mix means of different seeds.
-    assert len(curves(METRICS[:-1], "exact_match")["static 0.5"]) == 2
-    assert curves(METRICS, "exact_match", split="validation") == {}
+    assert len(curves(METRICS[:-1], "seconds", "exact_match")["static 0.5"]) == 2
+    assert curves(METRICS, "seconds", "matthews") == {}
 
 
 def test_choose_run_takes_the_most_cycles_then_the_smallest_seed():
@@ -91,11 +58,23 @@ def axes_titles(figure):
     return [axes.get_title() for axes in figure.axes]
 
 
+UPPER = ["Quality against time", "Quality by epoch", "Training loss by epoch"]
+
+
+def legend_of(figure):
+    """The one legend of the runs, which stands outside all axes."""
+    (legend,) = [part.legends[0] for part in (figure, *figure.subfigs) if part.legends]
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_picture_counts_every_example_once():
-    figure = draw(METRICS, scores(CYCLES), "trips, tiny")
-    left, *panels, score_map = figure.axes
-    assert [line.get_label().split(":")[0] for line in left.lines] == ["full", "el2n 0.5", "static 0.5"]
-    assert left.get_xlabel() and left.get_ylabel() == "exact match (%)" and "2 seeds" in left.get_title()
+    figure = draw(runs_of(METRICS, scores(CYCLES)))
+    time, quality, loss, score_map, *panels = figure.axes
+    assert axes_titles(figure)[:3] == UPPER
+    assert legend_of(figure) == ["full: 80.0 %, 30 s", "el2n 0.5: 80.0 %, 18 s", "static 0.5: 80.0 %, 18 s"]
+    assert time.get_ylabel() == quality.get_ylabel() == "exact match on test (%)"
+    assert loss.lines[0].get_ydata() == pytest.approx([2.0, 1.0, 2 / 3]) and loss.get_yscale() == "linear"
+    assert quality.lines[0].get_xdata() == pytest.approx([1, 2, 3])
     assert [axes.get_title() for axes in panels] == ["after epoch 1: 50 % kept", "after epoch 2: 50 % kept"]
     for axes in panels:
         dropped, kept = (sum(bar.get_height() for bar in container) for container in axes.containers)
@@ -105,10 +84,10 @@ def test_picture_counts_every_example_once():
 
 
 def test_many_cycles_are_thinned_out():
-    figure = draw(METRICS, scores([("el2n 0.5", 0, epoch, 0.3) for epoch in range(1, 12)]))
-    assert axes_titles(figure)[1:] == [
-        *(f"after epoch {epoch}: 30 % kept" for epoch in (1, 3, 5, 7, 9, 11)),
+    figure = draw(runs_of(METRICS, scores([("el2n 0.5", 0, epoch, 0.3) for epoch in range(1, 12)])))
+    assert axes_titles(figure)[3:] == [
         "Scores over 11 cycles: el2n 0.5, seed 0",
+        *(f"after epoch {epoch}: 30 % kept" for epoch in (1, 3, 5, 7, 9, 11)),
     ]
 
 
@@ -116,22 +95,60 @@ def test_many_cycles_are_thinned_out():
     "without",
     [None, scores([("full", 0, 1, 1.0)]), {**scores(CYCLES), "score": np.full(250, np.nan, np.float32)}],
 )
-def test_runs_without_usable_scores_get_one_panel(without):
-    assert axes_titles(draw(METRICS, without)) == ["Test exact match against time, mean of 2 seeds"]
+def test_runs_without_usable_scores_get_the_curves_alone(without):
+    assert axes_titles(draw(runs_of(METRICS, without))) == UPPER
 
 
-def test_classification_shows_accuracy():
-    plain = [{key: value for key, value in row.items() if key != "slot_f1"} for row in METRICS]
-    assert draw(plain).axes[0].get_ylabel() == "accuracy (%)"
+@pytest.mark.parametrize("count", [1, 4, 12, 30])
+def test_the_legend_is_outside_the_axes_whatever_the_number_of_runs(count):
+    names = ["full", *(f"a method with a long name {i} 0.5" for i in range(count - 1))]
+    figure = draw(runs_of([metric(name, 0, epoch, 5.0 * epoch, 0.5) for name in names for epoch in (1, 2)]))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    left = legend.get_window_extent().x0
+    assert all(axes.get_window_extent().x1 <= left and axes.get_window_extent().width > 200 for axes in figure.axes)
+    assert legend.get_window_extent().y0 >= 0 and len(legend.get_texts()) == min(count, 24)
+    assert (f"and {count - 24} more" in legend.get_title().get_text()) == (count > 24)
 
 
-def test_no_evaluation_on_test_is_said():
-    figure = draw([metric("full", 0, 1, 1.0, 0.5, split="validation")])
-    assert "no evaluation" in figure.axes[0].texts[0].get_text()
+def test_the_deciding_metric_and_split_are_drawn():
+    config = {"metrics": ["matthews", "accuracy"], "reported": ["validation", "test"]}
+    rows = [
+        metric("full", 0, epoch, 1.0, 0.5, split=split, matthews=-0.25 if split == "validation" else 0.9)
+        for epoch in (1, 2)
+        for split in ("validation", "test")
+    ]
+    time, quality, loss = draw(runs_of(rows, config=config)).axes
+    assert quality.get_ylabel() == "Matthews correlation on validation (%)"
+    assert quality.lines[0].get_ydata() == pytest.approx([-25, -25]) and len(loss.lines[0].get_ydata()) == 2
+
+
+def test_a_loss_of_many_sizes_is_drawn_by_its_logarithm():
+    rows = [metric("full", 0, epoch, epoch, 0.5, train_loss=10.0**-epoch) for epoch in (1, 2, 3)]
+    assert draw(runs_of(rows)).axes[2].get_yscale() == "log"
+
+
+def test_no_value_at_all_is_said():
+    rows = [{**row, "exact_match": None, "train_loss": None} for row in METRICS]
+    figure = draw(runs_of(rows, config={"metrics": ["exact_match"]}))
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["not recorded"] * 3
+
+
+def test_names_are_drawn_as_they_are():
+    names = ["$x^{", "_hidden", "\x1b[2J", "\u5b57", "n" * 300]
+    runs = runs_of([metric(name, 0, 1, 1.0, 0.5) for name in names], recorded=recorded("$x^{", 0, [0, 1]))
+    assert png_of(runs, {})[:4] == b"\x89PNG"
+    labels = [text.split(":")[0] for text in legend_of(draw(runs))]
+    assert labels == ["\\$x^{", "_hidden", "\\x1b[2J", "\u5b57", "n" * 27 + "…"]
+
+
+def test_twelve_runs_can_be_told_apart():
+    styles = line_styles([f"run {i}" for i in range(12)] + ["full"]).values()
+    assert len({(style["color"], style["linestyle"]) for style in styles}) == 13
 
 
 def test_no_global_state():
-    draw(METRICS, scores(CYCLES))
+    draw(runs_of(METRICS, scores(CYCLES)))
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
@@ -141,7 +158,7 @@ def folder(tmp_path):
     folder.write_config({"data": "trips", "model": "tiny"})
     folder.write_metrics(METRICS)
     folder.write_scores(scores(CYCLES))
-    folder.write_summary({"data": "trips", "model": "tiny", "rows": summarise(last_epoch_rows(METRICS))})
+    folder.write_summary(make_summary(METRICS, {"data": "trips", "model": "tiny"}))
     return folder
 
 
@@ -172,4 +189,4 @@ def test_nothing_to_report(tmp_path):
 def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match=r"matplotlib.*pip install 'fastprune\[demo\]'"):
-        draw(METRICS)
+        draw(runs_of(METRICS))

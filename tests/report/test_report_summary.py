@@ -1,11 +1,13 @@
-"""Summary rows and the tables made of them."""
+"""Summary rows: what is averaged, what is paired, and which epoch counts."""
 
-import io
 from statistics import stdev
 
 import pytest
 
-from fastprune.report import last_epoch_rows, markdown_table, rich_table, summarise
+from fastprune.report import make_summary
+from fastprune.report.summary import Judged, final_rows, judged_by, summarise
+
+METRICS = ("exact_match", "intent_accuracy")
 
 
 def row(run, seed, total, exact, **more):
@@ -29,7 +31,7 @@ HALF = [row("el2n 0.5", 1, 100.0, 0.93, method="el2n"), row("el2n 0.5", 0, 80.0,
 
 
 def test_means_and_deviations():
-    full, half = summarise(FULL + HALF)
+    full, half = summarise(FULL + HALF, METRICS)
     assert (full["run"], half["run"]) == ("full", "el2n 0.5")
     assert (full["method"], half["method"]) == ("full", "el2n")
     assert half["keep_fraction"] == 0.5 and half["seeds"] == [0, 1] and half["n_seeds"] == 2
@@ -41,75 +43,101 @@ def test_means_and_deviations():
 
 
 def test_time_saved_is_paired_by_seed():
-    full, half = summarise(FULL + HALF)
+    full, half = summarise(FULL + HALF, METRICS)
     assert full["time_saved"] is None
     # Seed 0 saves 20 %, seed 1 saves 50 %; the ratio of the means would be 40 %.
     assert half["time_saved"] == pytest.approx(0.35)
 
 
 def test_time_saved_uses_shared_seeds_only():
-    assert summarise([FULL[0], *HALF])[1]["time_saved"] == pytest.approx(0.20)
-    assert summarise(HALF)[0]["time_saved"] is None
-    assert summarise([row("full", 7, 10.0, 1.0), *HALF])[1]["time_saved"] is None
+    assert summarise([FULL[0], *HALF], METRICS)[1]["time_saved"] == pytest.approx(0.20)
+    assert summarise(HALF, METRICS)[0]["time_saved"] is None
+    assert summarise([row("full", 7, 10.0, 1.0), *HALF], METRICS)[1]["time_saved"] is None
 
 
 def test_a_slower_run_saves_less_than_nothing():
     slow = row("slow", 0, 150.0, 0.9)
-    assert summarise([FULL[0], slow])[1]["time_saved"] == pytest.approx(-0.5)
+    assert summarise([FULL[0], slow], METRICS)[1]["time_saved"] == pytest.approx(-0.5)
 
 
 def test_one_seed_has_no_deviation():
-    (result,) = summarise(FULL[:1])
+    (result,) = summarise(FULL[:1], METRICS)
     assert result["exact_match_std"] is None and result["total_seconds_std"] is None
 
 
 def test_driver_totals_win_over_the_default():
-    (result,) = summarise([row("full", 0, 100.0, 0.9, total_seconds=120.0, cpu_seconds=210.0)])
+    (result,) = summarise([row("full", 0, 100.0, 0.9, total_seconds=120.0, cpu_seconds=210.0)], METRICS)
     assert result["total_seconds"] == 120 and result["cpu_seconds"] == 210
 
 
-def test_last_epoch_rows():
-    metrics = [
-        {"run": "full", "seed": 0, "epoch": 1, "split": "test", "x": 1},
-        {"run": "full", "seed": 0, "epoch": 2, "split": "test", "x": 2},
-        {"run": "full", "seed": 0, "epoch": 3, "split": "validation", "x": 3},
-        {"run": "full", "seed": 1, "epoch": 1, "split": "test", "x": 4},
+def test_quality_is_paired_by_seed():
+    full, half = summarise(FULL + HALF, METRICS)
+    # Both seeds gain 1 point, while the two runs deviate over the seeds.
+    assert half["gain"] == pytest.approx(0.01) and half["gain_std"] == pytest.approx(0.0)
+    assert half["shared_seeds"] == 2 and half["deciding"] == "exact_match"
+    assert full["gain"] is None and full["shared_seeds"] == 0
+    one = summarise([FULL[0], *HALF], METRICS)[1]
+    assert one["gain"] == pytest.approx(0.01) and one["gain_std"] is None and one["shared_seeds"] == 1
+
+
+def test_any_metric_can_decide():
+    rows = [row("full", 0, 10.0, 0.9, matthews=-0.25), row("el2n 0.5", 0, 10.0, 0.9, matthews=0.5)]
+    full, half = summarise(rows, ("matthews",))
+    assert full["matthews"] == -0.25 and half["gain"] == 0.75 and "exact_match" not in full
+
+
+def evaluation(epoch, split, value, run="full", seed=0, **more):
+    return {
+        "run": run, "seed": seed, "epoch": epoch, "split": split, "seconds": 10.0 * epoch, "accuracy": value, **more
+    }  # fmt: skip
+
+
+def test_the_last_epoch_counts():
+    rows = [
+        evaluation(1, "test", 0.1),
+        evaluation(3, "validation", 0.4),
+        evaluation(2, "test", 0.3),
+        evaluation(1, "test", 0.2, seed=1),
     ]
-    assert [r["x"] for r in last_epoch_rows(metrics)] == [2, 4]
-    assert [r["x"] for r in last_epoch_rows(metrics, "validation")] == [3]
+    judged = Judged(("accuracy",), ("test",))
+    assert [(r["seed"], r["accuracy"]) for r in final_rows(rows, judged, "test")] == [(0, 0.3), (1, 0.2)]
+    assert [r["accuracy"] for r in final_rows(rows, judged, "validation")] == [0.4]
 
 
-def test_markdown():
-    lines = markdown_table(summarise([FULL[0], HALF[1]])).splitlines()
-    assert lines[0] == (
-        "| Run | Method | Kept % | Intent % | Exact % | Train s | Score s | Select s | Total s | Saved % | Examples |"
-    )
-    assert lines[1].startswith("| --- | --- | ---: | ---: |")
-    assert lines[2] == "| full | full | 100 | 90.00 | 90.00 | 98.0 | 1.5 | 0.5 | 100.0 | – | 100,000 |"
-    assert lines[3] == "| el2n 0.5 | el2n | 50 | 91.00 | 91.00 | 78.0 | 1.5 | 0.5 | 80.0 | 20.0 | 80,000 |"
-    assert len(lines) == 4
+def test_the_best_epoch_is_chosen_by_its_split_and_its_time_is_the_whole_run_s():
+    values = {1: (0.5, 0.7), 2: (0.9, 0.6), 3: (0.9, 0.8), 4: (0.1, 0.9)}
+    rows = [
+        evaluation(epoch, split, value)
+        for epoch, both in values.items()
+        for split, value in zip(("validation", "test"), both, strict=True)
+    ]
+    (chosen,) = final_rows(rows, Judged(("accuracy",), ("test",), "validation"), "test")
+    assert (chosen["accuracy"], chosen["seconds"]) == (0.6, 40.0), "of equals the first, as Trainer does"
 
 
-def test_markdown_shows_deviations_and_slots_when_there_are_any():
-    rows = [{**r, "slot_f1": 0.5} for r in FULL]
-    table = markdown_table(summarise(rows))
-    assert "Slot F1 %" in table and "Seeds" in table
-    assert "91.00 ± 1.41" in table and "150.0 ± 70.7" in table
-    assert "Seeds" not in markdown_table(summarise(FULL[:1]))
+def test_every_reported_split_is_summarised():
+    splits = ["validation_matched", "validation_mismatched"]
+    rows = [
+        evaluation(epoch, split, value, run=run)
+        for run, values in {"full": (0.8, 0.7), "el2n 0.5": (0.81, 0.6)}.items()
+        for epoch in (1, 2)
+        for split, value in zip(splits, values, strict=True)
+    ]
+    config = {"data": "mnli", "model": "tiny", "metrics": ["accuracy"], "reported": splits, "best": None}
+    held = {"run": "el2n 0.5", "seed": 0, "epoch": 2}
+    found = make_summary(rows, config, held)
+    assert (found["deciding"], found["split"], found["chosen_on"]) == ("accuracy", "validation_matched", None)
+    assert [r["accuracy"] for r in found["rows"]] == [0.8, 0.81] and found["model_run"] == held
+    assert [r["accuracy"] for r in found["others"]["validation_mismatched"]] == [0.7, 0.6]
+    assert "total_seconds" not in found["others"]["validation_mismatched"][0]
 
 
-def test_pipes_do_not_break_the_table():
-    rows = summarise([row("a|b", 0, 10.0, 0.5)])
-    assert "| a\\|b |" in markdown_table(rows)
+def test_folders_that_do_not_say_their_metrics_are_judged_by_exact_match():
+    rows = [evaluation(1, "test", None, slot_f1=0.5, intent_accuracy=0.7, exact_match=0.4)]
+    assert judged_by({}, rows) == Judged(("exact_match", "intent_accuracy", "slot_f1"), ("test",), None)
+    assert judged_by({}, [evaluation(1, "dev", 0.5)]) == Judged(("accuracy",), ("dev",), None)
 
 
-def test_rich_table_fits_a_terminal_of_80():
-    rich_console = pytest.importorskip("rich.console")
-    rows = [{**r, "slot_f1": 0.9, "cpu_seconds": 222.2} for r in FULL + HALF]
-    rows += [{**r, "run": "short full 0.5", "seconds": 1234.5} for r in rows[:2]]
-    summary = {"data": "trips [v2]", "model": "tiny", "rows": summarise(rows)}
-    out = io.StringIO()
-    rich_console.Console(file=out, width=80).print(rich_table(summary))
-    text = out.getvalue()
-    assert "trips [v2], tiny" in text and "…" not in text
-    assert all(cell in text for cell in ("el2n 0.5", "92.00 ± 1.41", "35.0", "222.2", "90,000"))
+def test_a_split_without_evaluations_has_chosen_nothing():
+    rows = [evaluation(1, "test", 0.5), evaluation(1, "dev", 0.5)]
+    assert [judged_by({"best": split}, rows).chosen_on for split in ("dev", "validation", None)] == ["dev", None, None]

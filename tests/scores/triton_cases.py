@@ -199,7 +199,9 @@ def _losses_in_double(logits: Tensor, labels: Tensor, weight: Tensor | None, smo
     return expected
 
 
-def check_loss_layouts(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
+def check_loss_layouts(
+    classes: int, dtype: torch.dtype, device: str = "cpu", shifts: tuple[int, ...] = (0, 1, 4, 5)
+) -> None:
     """Views, shifted labels and ignored rows give what their contiguous copies give; what is not scored is 0."""
     generator = torch.Generator().manual_seed(1)
     whole = torch.randn(3, 4, 2 * classes, generator=generator).to(dtype).to(device)
@@ -218,7 +220,7 @@ def check_loss_layouts(classes: int, dtype: torch.dtype, device: str = "cpu") ->
         "single row": (whole[0, 0, :classes], labels[0, 0], row_grads[0, 0]),
     }
     for name, (z, y, g) in views.items():
-        for shift in (0, 1, 4, 5) if y.ndim else (0,):
+        for shift in shifts if y.ndim else (0,):
             moved = definition.shifted_labels(y, -100, shift)
             results = []
             for logits, targets, by in ((z, y, shift), (z.contiguous(), moved.contiguous(), 0)):

@@ -22,16 +22,17 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int
     dtype=st.sampled_from(DTYPES),
     largest=st.booleans(),
     nan=st.sampled_from(["first", "last"]),
+    ties=st.sampled_from([{}, {"ties": "random"}, {"ties": "random", "seed": -3, "round": 2}]),
     in_order=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_is_one_selection_whatever_the_chunks(n, share, dtype, largest, nan, in_order, seed) -> None:
+def test_is_one_selection_whatever_the_chunks(n, share, dtype, largest, nan, ties, in_order, seed) -> None:
     rng = np.random.default_rng(seed)
     k = int(share * n)
     scores = torch.from_numpy(np.round(rng.random(n) * 40)).to(dtype)
     if dtype.is_floating_point:
         scores[torch.from_numpy(rng.random(n) < 0.05)] = torch.nan
-    parts = [TopK(k, largest=largest, nan=nan) for _ in range(rng.integers(1, 4))]
+    parts = [TopK(k, largest=largest, nan=nan, **ties) for _ in range(rng.integers(1, 4))]
     order = torch.arange(n) if in_order else torch.from_numpy(rng.permutation(n))
     at = 0
     while at < n:
@@ -42,7 +43,7 @@ def test_is_one_selection_whatever_the_chunks(n, share, dtype, largest, nan, in_
     for part in parts[1:]:
         whole.merge(part)
     ids, kept = whole.result()
-    expected = select_topk(scores, min(k, n), largest=largest, nan=nan)
+    expected = select_topk(scores, min(k, n), largest=largest, nan=nan, **ties)
     assert torch.equal(ids, expected) and whole.pushed == n
     if n:
         assert torch.equal(kept.nan_to_num(-1), scores[ids].nan_to_num(-1))
@@ -63,7 +64,15 @@ def test_state_dict_goes_through_a_file() -> None:
         accumulator.push(torch.arange(5000, 10_000), scores[5000:])
         assert torch.equal(accumulator.result()[0], select_topk(scores, 100, largest=False))
         assert accumulator.pushed == 10_000
+    drawing = TopK(100, ties="random", seed=5, round=1)
+    drawing.push(torch.arange(5000), torch.zeros(5000))
+    second.load_state_dict(drawing.state_dict())
+    second.push(torch.arange(5000, 10_000), torch.zeros(5000))
+    assert torch.equal(second.result()[0], select_topk(torch.zeros(10_000), 100, ties="random", seed=5, round=1))
     empty = TopK(3)
+    before_there_were_ties = {n: v for n, v in empty.state_dict().items() if n not in ("ties", "seed", "round")}
+    second.load_state_dict(before_there_were_ties)
+    assert second.ties == "index"
     second.load_state_dict(empty.state_dict())
     second.push([4], torch.tensor([1.0]))
     assert second.result()[0].tolist() == [4]
@@ -113,8 +122,9 @@ def test_errors_leave_it_as_it_was() -> None:
         with pytest.raises(error, match=message):
             accumulator.push(ids, scores)
     assert accumulator.result()[0].tolist() == [1, 2] and accumulator.pushed == 3
-    with pytest.raises(ValueError, match=r"\(2, True, 'raise'\), got \(3, True, 'raise'\)"):
-        accumulator.merge(TopK(3))
+    for other, differs in ((TopK(3), "'k': 3"), (TopK(2, ties="random"), "'ties': 'random'"), (TopK(2, seed=1), "1")):
+        with pytest.raises(ValueError, match=f"the same settings {{'k': 2, .*, got {{.*{differs}"):
+            accumulator.merge(other)
     with pytest.raises(ValueError, match="other must be another accumulator"):
         accumulator.merge(accumulator)
     accumulator.push([], [])
@@ -126,3 +136,16 @@ def test_errors_leave_it_as_it_was() -> None:
             TopK(k)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nan must be"):
         TopK(1, nan="omit")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ties must be 'index' or 'random', got 'first'"):
+        TopK(1, ties="first")  # type: ignore[arg-type]
+
+
+def test_ids_are_what_is_drawn_and_need_not_begin_at_zero() -> None:
+    """Each id of a mass of equal scores is kept as often as the others, up to the last one that there can be."""
+    ids, rounds = torch.tensor([2**63 - 1, 7, 10**12, 0, 2**32]), 1000
+    counts = torch.zeros(len(ids))
+    for round in range(rounds):
+        accumulator = TopK(2, ties="random", seed=3, round=round)
+        accumulator.push(ids, torch.ones(len(ids)))
+        counts += torch.isin(ids, accumulator.result()[0])
+    assert (counts - rounds * 2 / 5).abs().max() < 5 * (rounds * 6 / 25) ** 0.5

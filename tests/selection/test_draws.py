@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastprune import _core
-from fastprune.selection.draws import gumbel_keys, logarithms, uniforms
+from fastprune.selection.draws import gumbel_keys, logarithms, uniforms, uniforms_of
 
 
 def _one(seed: int, round: int, i: int) -> float:
@@ -41,6 +41,9 @@ def test_a_draw_depends_on_seed_round_and_example_alone() -> None:
         assert torch.equal(many, uniforms(50_000, 3, 4))
     finally:
         torch.set_num_threads(threads)
+    some = torch.randint(50_000, (20_000,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(uniforms_of(some[::2], 3, 4), many[some[::2]])
+    assert uniforms_of(torch.tensor([2**63 - 1]), 3, 4).item() == _one(3, 4, 2**63 - 1)
     assert len({uniforms(1, s, r).item() for s in (-1, 0, 1, 2**70 + 5) for r in range(4)}) == 16
     assert torch.equal(torch.get_rng_state(), state)
 

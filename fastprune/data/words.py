@@ -1,0 +1,26 @@
+"""Words of a text and their tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastprune.errors import UsageError, shown
+
+
+def clean_text(text: str) -> str:
+    """Words joined by single spaces.
+
+    Only ASCII blanks separate words: a no-break space inside a value is part of its word, because
+    the tag files count words by plain spaces.
+    """
+    return " ".join(word for word in text.replace("\t", " ").split(" ") if word)
+
+
+def check_tags(text: str, tags: Sequence[str], where: str) -> None:
+    """Raise `UsageError` unless ``tags`` holds one BIO tag for each word of ``text``."""
+    n_words = len(text.split(" "))
+    if n_words != len(tags):
+        raise UsageError(f"{where}: {n_words} words but {len(tags)} tags: give one tag per space-separated word.")
+    for tag in tags:
+        if tag != "O" and not (tag[:2] in ("B-", "I-") and len(tag) > 2):
+            raise UsageError(f"{where}: tag {shown(tag)} is not O, B-<type> or I-<type>: write BIO tags.")

@@ -1,0 +1,165 @@
+"""Models of ours: heads on the mean of an encoder's last hidden states, and joint intent + tags.
+
+The mean is what sentence encoders were trained with; Transformers' own classifiers take the first token, which is worse
+for them (MiniLM on Banking77: 88.3 % against 92.4 %).
+
+After ``import fastprune.models`` the auto classes and ``pipeline(...)`` know these models.  Elsewhere
+``trust_remote_code=True`` runs this file, a copy of which lies beside the weights; so it imports nothing of fastprune.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import ModelOutput
+
+IGNORE = -100
+
+
+class MeanConfig(PretrainedConfig):
+    """Configuration of these models.
+
+    Args:
+        encoder: the configuration of the encoder, as a dict with its ``model_type``.
+        classifier_dropout: before the heads.
+        tag_names: of a joint model, in the order of its ``tag_logits``.
+    """
+
+    model_type = "fastprune"
+
+    def __init__(
+        self,
+        encoder: dict[str, Any] | None = None,
+        classifier_dropout: float = 0.1,
+        tag_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.encoder = encoder
+        self.classifier_dropout = classifier_dropout
+        self.tag_names = tag_names
+        super().__init__(**kwargs)
+
+
+@dataclass
+class JointOutput(ModelOutput):
+    """What `JointModel` returns: ``logits`` (B, C) of the class, ``tag_logits`` (B, T, S) of every token."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    tag_logits: Tensor | None = None
+
+
+class _Model(PreTrainedModel):
+    """An encoder and a classifier on the mean of its last hidden states.
+
+    Args:
+        config: of this model.
+        encoder: to be finetuned; None makes one of random weights from ``config.encoder``.
+    """
+
+    config_class = MeanConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: MeanConfig, encoder: Any = None) -> None:
+        super().__init__(config)
+        given = encoder is not None
+        if not given:
+            encoder = AutoModel.from_config(AutoConfig.for_model(**dict(config.encoder or {})))
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # nothing reads it
+        for module in encoder.modules() if given else ():
+            module._is_hf_initialized = True  # else `post_init` draws its weights anew
+        self.encoder = encoder
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        labels: Any = config.num_labels
+        self.classifier = nn.Linear(encoder.config.hidden_size, labels)
+        self.add_heads(encoder.config.hidden_size)
+        self.post_init()
+
+    def add_heads(self, hidden: int) -> None:
+        """Heads beside the classifier."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Layers keep what PyTorch gave them."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the encoder."""
+        return self.encoder.get_input_embeddings()
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Any:
+        """(last hidden states (B, T, H), logits of the classifier on their mean)."""
+        given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in given.items() if value is not None}
+        states = self.encoder(input_ids=input_ids, **given).last_hidden_state
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * mask).sum(1) / mask.sum(1)
+        return states, self.classifier(self.dropout(pooled))
+
+
+class MeanForSequenceClassification(_Model):
+    """One class, several, or a number for each text, by ``config.problem_type`` as in Transformers' own models."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """``logits`` (B, C), and with ``labels`` the mean ``loss``."""
+        logits = self.states(input_ids, attention_mask, token_type_ids)[1]
+        loss = None
+        if labels is not None and self.config.problem_type == "regression":
+            loss = functional.mse_loss(logits.float().squeeze(-1), labels.float())
+        elif labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = functional.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        elif labels is not None:
+            loss = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class JointModel(_Model):
+    """A class for each text and a tag for each token; ``config.id2label`` and ``config.tag_names`` name them."""
+
+    def add_heads(self, hidden: int) -> None:
+        self.tagger = nn.Linear(hidden, len(self.config.tag_names))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        tag_labels: Tensor | None = None,
+    ) -> JointOutput:
+        """Logits, and with both kinds of labels the sum of their mean cross-entropies; label -100 counts nowhere."""
+        states, logits = self.states(input_ids, attention_mask, token_type_ids)
+        tag_logits = self.tagger(self.dropout(states))
+        loss = None
+        if labels is not None and tag_labels is not None:
+            loss = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
+            flat = tag_logits.float().flatten(0, 1)
+            loss = loss + functional.cross_entropy(flat, tag_labels.flatten(), ignore_index=IGNORE)
+        return JointOutput(loss=loss, logits=logits, tag_logits=tag_logits)
+
+
+AutoConfig.register(MeanConfig.model_type, MeanConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(MeanConfig, MeanForSequenceClassification, exist_ok=True)
+MeanConfig.register_for_auto_class()
+MeanForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+JointModel.register_for_auto_class("AutoModel")
