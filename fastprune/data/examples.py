@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastprune.data.columns import Columns, listing
 from fastprune.data.labels import (
@@ -19,7 +19,7 @@ from fastprune.data.labels import (
 )
 from fastprune.data.table import Cell, Table
 from fastprune.data.types import Kind, Label, Split
-from fastprune.data.words import check_tags, clean_text
+from fastprune.data.words import check_tags, clean_text, is_bio
 from fastprune.errors import UsageError
 
 NO_BREAK = "\u00a0"
@@ -115,14 +115,15 @@ def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, 
         example_label: Label | None = None
         example_tags: list[str] = []
         if labelled:
-            example_label = read_label(label_cells[i], kind, table.place(i) if _unusual(label_cells[i], kind) else "")
+            example_label = read_label(label_cells[i], kind, partial(table.place, i))
             if (label is not None and example_label is None) or (tags is not None and not tag_cells[i]):
                 withheld = label is not None and table.columns[label][i] is not None and label_cells[i] is None
                 left_out[f"label ({UNLABELLED})" if withheld else "label"] += 1
                 continue
             if tags is not None:
                 text, example_tags = clean_text(text), _tags(tag_cells[i])
-                if len(text.split(" ")) != len(example_tags) or not _plain(example_tags):
+                # The line, which takes a read of the file, is looked for where it is needed alone.
+                if len(text.split(" ")) != len(example_tags) or not all(map(is_bio, example_tags)):
                     check_tags(text, example_tags, table.place(i))
         rows.append(i if table.origin is None else table.origin[i])
         for column, value in (("texts", text), ("labels", example_label), ("tags", example_tags), ("pairs", pair)):
@@ -143,15 +144,6 @@ def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, 
         ),
         left_out,
     )
-
-
-def _unusual(cell: Cell, kind: Kind) -> bool:
-    """Whether reading the label may fail, so that the line, which is costly to find, is worth its search."""
-    return kind == "regression" or (isinstance(cell, list) and kind != "multi-label")
-
-
-def _plain(tags: Sequence[str]) -> bool:
-    return all(tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2) for tag in tags)
 
 
 def _tags(cell: Cell) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastprune.data.table import Cell
@@ -68,8 +68,11 @@ def guess_kind(cells: Sequence[Cell], *, declared: bool, where: str) -> Guess:
     return Guess("classification", "the labels are names")
 
 
-def read_label(cell: Cell, kind: Kind, where: str) -> Label | None:
+def read_label(cell: Cell, kind: Kind, where: Callable[[], str]) -> Label | None:
     """One label of a task; None if there is none.
+
+    Args:
+        where: says file and line, which takes a read of the file; called only for a message.
 
     Raises:
         UsageError: a cell is no number in a regression, or a list where one class is wanted.
@@ -81,13 +84,13 @@ def read_label(cell: Cell, kind: Kind, where: str) -> Label | None:
         return tuple(sorted({name.strip() for name in names if name.strip()}))
     if isinstance(cell, list):
         raise UsageError(
-            f"{where}: the label is a list of {len(cell)}: say --task multi-label, or choose another column."
+            f"{where()}: the label is a list of {len(cell)}: say --task multi-label, or choose another column."
         )
     if kind != "regression":
         return cell.strip()
     number = number_of(cell)
     if number is None:
-        raise UsageError(f"{where}: the label {shown(cell)} is no number: mend it, or say --task classification.")
+        raise UsageError(f"{where()}: the label {shown(cell)} is no number: mend it, or say --task classification.")
     return number
 
 

@@ -16,11 +16,16 @@ def clean_text(text: str) -> str:
     return " ".join(word for word in text.replace("\t", " ").split(" ") if word)
 
 
+def is_bio(tag: str) -> bool:
+    """Whether a tag is O, B-<type> or I-<type>."""
+    return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+
+
 def check_tags(text: str, tags: Sequence[str], where: str) -> None:
     """Raise `UsageError` unless ``tags`` holds one BIO tag for each word of ``text``."""
     n_words = len(text.split(" "))
     if n_words != len(tags):
         raise UsageError(f"{where}: {n_words} words but {len(tags)} tags: give one tag per space-separated word.")
     for tag in tags:
-        if tag != "O" and not (tag[:2] in ("B-", "I-") and len(tag) > 2):
+        if not is_bio(tag):
             raise UsageError(f"{where}: tag {shown(tag)} is not O, B-<type> or I-<type>: write BIO tags.")

@@ -114,4 +114,4 @@ def test_the_deciding_metric_can_be_chosen(tmp_path):
 
 def test_lists_where_one_class_is_wanted_are_named():
     with pytest.raises(UsageError, match="file, line 3: the label is a list of 2"):
-        read_label(["a", "b"], "classification", "file, line 3")
+        read_label(["a", "b"], "classification", lambda: "file, line 3")
