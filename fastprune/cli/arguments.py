@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from fastprune.data import Source, TextData, load
+from fastprune.cli.paths import refuse_inputs, user_path
+from fastprune.data import Source, files_of
 from fastprune.data.load import TASKS
 from fastprune.errors import UsageError
 from fastprune.finetune.trust import Trust
@@ -43,11 +44,6 @@ def add_held_out(group: Any) -> None:
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 
 
-def add_split(group: Any) -> None:
-    """Which split a command that does not train reads."""
-    group.add_argument("--split", help="which split of the data (the only one, or train; to predict, test)")
-
-
 def add_trust(group: Any) -> None:
     """What a model from elsewhere may do: nothing, unless these are given."""
     group.add_argument("--trust-remote-code", action="store_true", help="run the Python files that come with --model")
@@ -65,17 +61,37 @@ def source_of(arguments: argparse.Namespace) -> Source:
     return Source(**{name: getattr(arguments, name) for name in fields if hasattr(arguments, name)})
 
 
-def load_data(arguments: argparse.Namespace) -> TextData:
-    """The data that the options name; what was decided while reading them is said on standard error."""
-    data = load(source_of(arguments))
-    say(data.notes)
-    return data
-
-
 def say(notes: Iterable[str]) -> None:
     """One line each, on standard error."""
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)
+
+
+def add_use(job: Any) -> None:
+    """What a command has that uses a finetuned model without training: the model, the data, and how it reads them."""
+    job.add_argument(
+        "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
+    )
+    add_data(job)
+    job.add_argument("--split", help="which split of the data (the only one, or train; to predict, test)")
+    add_trust(job)
+    job.add_argument("--batch-size", type=int, default=128)
+    job.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    job.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+
+
+def check_use(arguments: argparse.Namespace) -> None:
+    """Refuse sizes below 1, and an ``--out`` that has no folder or is what is read.
+
+    Raises:
+        UsageError: it names the option.
+    """
+    for name in ("batch_size", "max_length"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(arguments, name)}")
+    if not arguments.out.parent.is_dir():
+        raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
+    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
 
 
 def use_bf16(precision: str) -> bool:

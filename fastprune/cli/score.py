@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_split, add_trust, need_packages, say, source_of, trust_of, use_bf16
-from fastprune.cli.paths import refuse_inputs, user_path
-from fastprune.data import files_of, load_rows
-from fastprune.errors import UsageError
+from fastprune.cli.arguments import add_use, check_use, need_packages, say, source_of, trust_of, use_bf16
+from fastprune.cli.paths import user_path
+from fastprune.data import load_rows
 from fastprune.score_files import check_kind, write_columns
 
 METRICS = ("el2n", "loss", "grand", "entropy", "confidence", "margin", "correct")
@@ -25,32 +24,19 @@ def add(commands: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     score.set_defaults(command=run)
-    score.add_argument(
-        "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
-    )
-    add_data(score)
-    add_split(score)
-    add_trust(score)
+    add_use(score)
     score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
     score.add_argument("--out", type=user_path, required=True, help="file of scores: .parquet, .csv or .jsonl")
     score.add_argument(
         "--dynamics", type=user_path, help="folder to which the logits are added as the next epoch of training dynamics"
     )
-    score.add_argument("--batch-size", type=int, default=128)
-    score.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
-    score.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """``fastprune score``."""
     need_packages("score", "transformers", "rich")
-    for name in ("batch_size", "max_length"):
-        if getattr(arguments, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(arguments, name)}")
     check_kind(arguments.out)
-    if not arguments.out.parent.is_dir():
-        raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
-    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
+    check_use(arguments)
 
     from fastprune.finetune.finetuned import load_finetuned
     from fastprune.finetune.progress import counting

@@ -76,21 +76,14 @@ def build(
 
 def limit(data: TextData, n_train: int, seed: int = 0) -> TextData:
     """Keep ``n_train`` random training examples in their old order; other splits stay whole."""
-    if n_train < 1:
-        raise UsageError(f"n_train={n_train} leaves nothing to train on: give a number of 1 or more.")
-    return data if n_train >= len(data.train) else train_on(data, draw(len(data.train), n_train, seed))
+    train = at_most(data.train, n_train, "n_train", seed)
+    return data if train is data.train else _rebuilt(data, train, data.held_out, data.unlabelled)
 
 
 def limit_held_out(data: TextData, most: int, seed: int = 0) -> TextData:
     """At most ``most`` random examples of every other split, in their old order."""
-    if most < 1:
-        raise UsageError(f"max_test={most} leaves nothing to test on: give a number of 1 or more.")
-
-    def cut(split: Split) -> Split:
-        return split if most >= len(split) else split.select(draw(len(split), most, seed))
-
-    held_out = {name: cut(split) for name, split in data.held_out.items()}
-    unlabelled = {name: cut(split) for name, split in data.unlabelled.items()}
+    held_out = {name: at_most(split, most, "max_test", seed) for name, split in data.held_out.items()}
+    unlabelled = {name: at_most(split, most, "max_test", seed) for name, split in data.unlabelled.items()}
     return _rebuilt(data, data.train, held_out, unlabelled)
 
 
@@ -112,9 +105,20 @@ def _rebuilt(data: TextData, train: Split, held_out: Mapping[str, Split], unlabe
     return replace(new, notes=data.notes, source=data.source)
 
 
-def draw(n: int, k: int, seed: int = 0) -> list[int]:
-    """k of n examples at random, in their order."""
-    return sorted(random.Random(seed).sample(range(n), k))
+def at_most(split: Split, most: int, name: str, seed: int = 0) -> Split:
+    """``most`` random examples in their old order; the split itself if it has no more.
+
+    Args:
+        name: what messages call ``most``.
+
+    Raises:
+        UsageError: it leaves nothing.
+    """
+    if most < 1:
+        raise UsageError(f"{name}={most} leaves nothing: give a number of 1 or more.")
+    if most >= len(split):
+        return split
+    return split.select(sorted(random.Random(seed).sample(range(len(split)), most)))
 
 
 def _is_whole(label: str) -> bool:

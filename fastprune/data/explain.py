@@ -53,6 +53,7 @@ def too_deep(path: Path, encoding: str) -> int | None:
 
 
 def bad_line(path: Path, separator: str, encoding: str, width: int) -> str | None:
+    """Where a delimited file has more cells than ``width`` or an open quote, as ", line N: …"; None if nowhere."""
     with open_text(path, encoding) as file:
         lines = cells_of(file, separator, strict=True)
         try:
@@ -65,6 +66,7 @@ def bad_line(path: Path, separator: str, encoding: str, width: int) -> str | Non
 
 
 def bad_json(path: Path, encoding: str) -> str | None:
+    """Where a JSON file or a file of JSON lines is malformed, as ", line N: …"; None if nowhere."""
     with open_text(path, encoding) as file:
         text = file.read()
     try:
@@ -100,6 +102,7 @@ def line_finder(path: Path, separator: str, encoding: str, *, header: bool) -> A
 
 
 def unreadable(path: Path, error: BaseException, encoding: str) -> UsageError:
+    """The sentence for a file that cannot be opened, unpacked or decoded, or that holds no row."""
     if isinstance(error, UnicodeError):
         named = "UTF-8" if encoding in ("", ENCODING) else encoding
         return UsageError(f"{path}: not {named} text: save it as UTF-8, or say its --encoding, such as latin-1.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from fastprune.data.build import build, draw, limit, limit_held_out
+from fastprune.data.build import at_most, build, limit, limit_held_out
 from fastprune.data.columns import Columns, Wanted, find_columns
 from fastprune.data.examples import Read, kind_in, read_split, reading_of
 from fastprune.data.glue import PREFIX, GlueTask, glue_task
@@ -57,7 +57,7 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
 
 
 def load_rows(
-    source: Source, kind: Kind, *, split: str | None = None, labels_needed: bool = False, pairs: bool | None = None
+    source: Source, kind: Kind, *, split: str | None = None, labels_needed: bool = False
 ) -> tuple[Split, tuple[str, ...]]:
     """Every row of one split that has a text, and notes on what was left out.
 
@@ -67,7 +67,6 @@ def load_rows(
         kind: of the model that is to see them.
         split: which one; by default the only one, else train if labels are needed, and test if not.
         labels_needed: leave out rows without a label; refuse data that have none.
-        pairs: whether the model takes two texts; None takes what is there.
 
     Raises:
         UsageError: as `load`.
@@ -80,10 +79,6 @@ def load_rows(
     _, tables = open_tables(source)
     table = tables[_chosen(tables, split, labels_needed=labels_needed)]
     columns = _columns(table, source, glue)
-    if pairs is False:
-        columns = replace(columns, pair=None)
-    if pairs and columns.pair is None:
-        raise UsageError(f"{table.where}: the model takes two texts: name the column of the second in --pair-column.")
     read = read_split(table, columns, kind, reading_of(table, columns, kind), labels_needed=labels_needed)
     note = read.note(table.where)
     return _limited(read.split, source), () if note is None else (note,)
@@ -221,5 +216,4 @@ def _chosen(splits: Mapping[str, Any], wanted: str | None, *, labels_needed: boo
 
 
 def _limited(split: Split, source: Source) -> Split:
-    n = len(split)
-    return split if (source.max_train or n) >= n else split.select(draw(n, source.max_train or n))
+    return split if source.max_train is None else at_most(split, source.max_train, "max_train")

@@ -57,23 +57,6 @@ class Source:
     max_test: int | None = None
     keep: str | None = None
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Source:
-        """What `settings` were made of; ``slots_column`` is an older name of ``tags_column``.
-
-        Raises:
-            UsageError: there is a setting that this version does not know.
-        """
-        settings = dict(settings)
-        if "slots_column" in settings:
-            settings["tags_column"] = settings.pop("slots_column")
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise UsageError(f"data_source has {unknown[0]!r}, which this version does not know: update fastprune.")
-        if settings.get("columns") is not None:
-            settings["columns"] = tuple(settings["columns"])
-        return cls(**settings)
-
     def settings(self) -> dict[str, Any]:
         """As JSON holds it, for the record of a run."""
         return asdict(self)

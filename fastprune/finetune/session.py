@@ -40,9 +40,9 @@ from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.report import Report, RunFolder, make_summary, write_report
-from fastprune.report.folder import FILES, SUMMARY, plain, write_json
+from fastprune.report.folder import FILES, SUMMARY, plain
 
-MODEL, CLASSES, PREDICTIONS = "model", "classes.json", "predictions"
+MODEL, PREDICTIONS = "model", "predictions"
 Row = dict[str, Any]
 
 
@@ -76,7 +76,7 @@ def finetune(
         best: keep the model of each run's best epoch, by the deciding metric of the validation split.
         trainer: of `parse_trainer`.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.dynamics`.
-        source: how ``data`` was loaded, for the record: arguments of `fastprune.data.load_source`.
+        source: how ``data`` was loaded, for the record: `Source.settings`.
         command: the options of the command line, for ``--resume`` without them.
         trust: what may be executed of the model.
 
@@ -114,7 +114,7 @@ def finetune(
     shared(None)  # the folder is there
     folder = RunFolder.open(out)
     if first():
-        sweep(folder.path, (*FILES, MODEL, CLASSES))
+        sweep(folder.path, (*FILES, MODEL))
         tell(f"run folder: {out}")
 
     length = longest_input(encoder, tokenizer, training.max_length)
@@ -138,7 +138,7 @@ def finetune(
             result = train(run, newest_whole(out, number))
             if number == todo[-1]:
                 result.model = {"run": spec.name, "seed": spec.seed, "epoch": run.recorder.kept_epoch}
-                _keep_model(folder.path, run, tokenizer, job, length)
+                _keep_model(folder, run, tokenizer, job, length)
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
@@ -235,7 +235,7 @@ def _job(
     return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)
 
 
-def _keep_model(folder: Path, run: RunTrainer, tokenizer: Any, job: Job, length: int) -> None:
+def _keep_model(folder: RunFolder, run: RunTrainer, tokenizer: Any, job: Job, length: int) -> None:
     """The model with its tokenizer, what it gets right of each class, and its predictions of unlabelled splits.
 
     All processes predict, the first writes.
@@ -255,11 +255,12 @@ def _keep_model(folder: Path, run: RunTrainer, tokenizer: Any, job: Job, length:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
-    write_folder_atomic(folder / MODEL, save)
+    write_folder_atomic(folder.path / MODEL, save)
     if deciding is not None:
-        write_json(folder / CLASSES, deciding)
+        folder.write_classes(deciding)
     for name, columns in tables.items():
-        write_table(folder / (f"{PREDICTIONS}.tsv" if len(tables) == 1 else f"{PREDICTIONS}_{name}.tsv"), columns)
+        file = f"{PREDICTIONS}.tsv" if len(tables) == 1 else f"{PREDICTIONS}_{name}.tsv"
+        write_table(folder.path / file, columns)
 
 
 def _rows(results: Mapping[int, RunResult]) -> list[Row]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastprune.data.builders import read_table
+from fastprune.data.explain import unreadable
 from fastprune.data.table import Cell, Table
 from fastprune.data.text import open_text
 from fastprune.errors import UsageError
@@ -31,10 +32,8 @@ def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | 
     try:
         with open_text(path, encoding) as file:
             lines = file.read().replace("\r\n", "\n").split("\n")
-    except UnicodeError:
-        raise UsageError(f"{path}: not {encoding or 'UTF-8'} text: save it as UTF-8, or say its --encoding.") from None
-    except (OSError, LookupError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}): check the path, its rights and its packing.") from None
+    except (OSError, UnicodeError, LookupError) as error:
+        raise unreadable(path, error, encoding or "") from None
     filled = [line for line in lines if line.strip()]
     if not filled:
         raise UsageError(f"{path}: no rows in it: give a file with at least one example.")
