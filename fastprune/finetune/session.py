@@ -153,7 +153,7 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
     for spec in specs:
         pruner = make_pruner(spec, data.train.row_numbers, training)
         trained.append(spec.max_examples or pruner.total_examples(training.epochs))
-        passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
+        passes = 0 if pruner.method.observes else len(pruner.schedule.phases(pruner.n, training.epochs)) - 1
         forward.append(training.epochs * tested + passes * n)
     return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
 

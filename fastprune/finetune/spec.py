@@ -165,7 +165,11 @@ def plan_runs(
 def _mean_share(spec: RunSpec, rows: Sequence[int], training: Training) -> tuple[float, int]:
     """(share kept, the constant itself or the mean over the cycles; training examples of the whole run)."""
     pruner = make_pruner(spec, rows, training)
-    cycles = [phase.size / len(rows) for phase in pruner.phases(training.epochs) if phase.index and not phase.final]
+    cycles = [
+        phase.size / len(rows)
+        for phase in pruner.schedule.phases(pruner.n, training.epochs)
+        if phase.index and not phase.final
+    ]
     constant = spec.keep is None or not cycles
     return spec.keep_fraction if constant else fmean(cycles), pruner.total_examples(training.epochs)
 

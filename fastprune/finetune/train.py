@@ -23,7 +23,7 @@ from fastprune.finetune.record import Judging, Recorder, RunResult, Watcher
 from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.integrations._hooks import override
 from fastprune.integrations.transformers import attach
-from fastprune.pruning import DynamicPruner, Moments
+from fastprune.pruning import Driver, DynamicPruner, Moments, Phase
 from fastprune.pruning.exchange import world
 from fastprune.pruning.keep import parse_keep_fraction
 
@@ -143,7 +143,7 @@ def prepare(
     seen.append(recorder)
     trainer.recorder = recorder
     trainer.add_callback(recorder)
-    _time(pruner, recorder)
+    _time(pruner.driver, recorder)
     return trainer
 
 
@@ -205,13 +205,13 @@ def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return
     return (loss, outputs) if return_outputs else loss
 
 
-def _time(pruner: DynamicPruner, recorder: Recorder) -> None:
+def _time(driver: Driver, recorder: Recorder) -> None:
     """The seconds of scoring passes and selections, each apart from training."""
 
-    def rescore(original: Callable[..., Any], score_fn: Callable[[Tensor], Any]) -> None:
+    def rescore(original: Callable[..., Any], score: Callable[[Tensor], Any]) -> None:
         def counted(index: Tensor) -> Any:
             recorder.watcher.epoch(spec, "score", recorder.done, recorder.epochs, 1.0, len(index))
-            scores = score_fn(index)
+            scores = score(index)
             recorder.watcher.advance(len(index))
             return scores
 
@@ -219,12 +219,12 @@ def _time(pruner: DynamicPruner, recorder: Recorder) -> None:
         with recorder.clock.part("score"):
             original(counted)
 
-    def start_piece(original: Callable[..., Any], number: int) -> None:
+    def choose_for(original: Callable[..., Any], phase: Phase) -> None:
         with recorder.clock.part("select"):
-            original(number)
+            original(phase)
 
-    override(pruner, "rescore", rescore)
-    override(pruner, "start_piece", start_piece)
+    override(driver, "rescore", rescore)
+    override(driver, "choose_for", choose_for)
 
 
 def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:

@@ -55,38 +55,34 @@ def together(what: str) -> Iterator[None]:
 
 
 class Steps:
-    """What this process observed of the current piece and other processes do not know yet.
+    """What this process observed of the current piece and other processes do not know yet."""
 
-    Args:
-        n: size of the data set.
-        position: how much of the piece was trained on before, the same on all ranks.
-    """
-
-    def __init__(self, n: int, position: int) -> None:
+    def __init__(self, n: int) -> None:
         self.unsent: list[Batch] = []
         self._n = n
-        self._replayed = position
         self._expected: Tensor | None = None
 
     def record(self, index: Tensor, scores: Mapping[str, Tensor]) -> None:
         """Keep a step's scores."""
         self.unsent.append((index.detach().clone(), {m: values.detach().clone() for m, values in scores.items()}))
 
-    def replay(self, order: Callable[[], Tensor], metrics: Sequence[str]) -> Iterator[tuple[int, Batch]]:
-        """(position in the piece, batch) of every step of all ranks since the last exchange; a collective call.
+    def replay(self, order: Callable[[], Tensor], metrics: Sequence[str], position: int) -> Iterator[Batch]:
+        """The batch of every step of all ranks since the last exchange; a collective call.
 
         An order is filled up with repeats so that all ranks read equally many: each index comes as often as it does in
         the rest of ``order()``, the indices of the piece, and further scores of it are left out.
+
+        Args:
+            position: of the piece, up to which the steps were replayed before.
         """
         own, self.unsent = self.unsent, []
         for index, scores in gather_batches(own, metrics):
             if self._expected is None:
-                self._expected = torch.bincount(order()[self._replayed :], minlength=self._n)
+                self._expected = torch.bincount(order()[position:], minlength=self._n)
             wanted = self._expected[index] > 0
             index = index[wanted]
             self._expected[index] -= 1
-            yield self._replayed, (index, {m: values[wanted.to(values.device)] for m, values in scores.items()})
-            self._replayed += len(index)
+            yield index, {m: values[wanted.to(values.device)] for m, values in scores.items()}
 
 
 def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Batch]:

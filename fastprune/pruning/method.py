@@ -18,6 +18,8 @@ from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
+DEFAULT_METHOD = "el2n-free"
+"""What every way in uses unless told otherwise."""
 
 
 class Method(ABC):

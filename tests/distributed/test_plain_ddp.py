@@ -78,7 +78,7 @@ def test_all_ranks_end_alike(outcomes: Outcomes, ranks: int, method: str) -> Non
 def test_the_ranks_together_read_the_kept_set(outcomes: Outcomes, ranks: int, method: str) -> None:
     runs = [rank["whole"] for rank in outcomes(ranks, method)]
     pruner = fastprune.DynamicPruner(tiny.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
-    sizes = [phase.size for phase in pruner.phases(EPOCHS) for _ in range(phase.epochs)]
+    sizes = [phase.size for phase in pruner.driver.phases(EPOCHS) for _ in range(phase.epochs)]
     for epoch, size in enumerate(sizes):
         kept = runs[0]["kept"][epoch]
         shares = [[i for index, _ in run["steps"][epoch] for i in index.tolist()] for run in runs]

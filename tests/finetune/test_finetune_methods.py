@@ -107,7 +107,7 @@ def test_ramps_and_budgets_show_the_mean_share_they_keep():
             "el2n budget:0.5": (0.5 * 6 - 1) / 5,
         }
     )
-    sizes = [phase.size for phase in make_pruner(specs[2], range(100), TRAINING).phases(6)]
+    sizes = [phase.size for phase in make_pruner(specs[2], range(100), TRAINING).driver.phases(6)]
     assert sizes == [100, 100, 80, 60, 40, 20]
 
 
@@ -118,7 +118,7 @@ def test_final_epochs_are_the_methods_own_unless_given():
         from dataclasses import replace
 
         training = replace(TRAINING, epochs=8, **changes)
-        return [phase.epochs for phase in make_pruner(spec, range(100), training).phases(8) if phase.final]
+        return [phase.epochs for phase in make_pruner(spec, range(100), training).driver.phases(8) if phase.final]
 
     assert on_all(infobatch) == [1] and on_all(el2n) == []
     assert on_all(infobatch, final_share=0.0) == [] and on_all(el2n, final_share=0.25) == [2]

@@ -169,7 +169,7 @@ def test_regression_of_several_outputs_is_told_by_the_models_configuration(make)
     table["labels"] = [[i / 7.0 - 3, float(i % 5)] for i in range(len(table["labels"]))]
     net = model(num_labels=2, problem_type="regression")
     trainer = make(net=net, data=datasets.Dataset.from_dict(table), num_train_epochs=2, learning_rate=0.0)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     with torch.no_grad():
         logits = net.eval()(input_ids=torch.tensor(table["input_ids"])).logits

@@ -193,7 +193,7 @@ def a_failing_trial_ends_all(folder: Path) -> None:
         return inputs["labels"].float()
 
     trainer = trainer_in(folder / "failing")
-    fastprune.attach(trainer, keep_fraction=0.4, score_fn=on_one_rank)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.4, score_fn=on_one_rank)
     try:
         trainer.train()
     except (KeyError, RuntimeError) as error:

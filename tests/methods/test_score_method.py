@@ -204,13 +204,13 @@ def test_an_offset_that_leaves_too_few_is_refused_before_the_run(name):
     message = rf"method '{name}' drops the hardest 60 of 100 examples \(offset=0.6\), which leaves 40, but 41 are"
     with pytest.raises(ValueError, match=message):
         DynamicPruner(100, keep_fraction=0.41, method=OFFSETS[name](0.6))
-    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).phases(5)
+    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).driver.phases(5)
     for fits in (1.0, LinearRamp(1.0, 0.3)):  # what keeps everything drops nobody, and the next keeps 0.65
-        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).phases(4)
+        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).driver.phases(4)
     for late in (LinearRamp(0.3, 0.5), lambda progress: 0.3 + progress / 5, Budget(0.6)):
         pruner = DynamicPruner(100, keep_fraction=late, method=OFFSETS[name](0.6))
         with pytest.raises(ValueError, match="lower offset or keep_fraction"):
-            pruner.phases(5)
+            pruner.driver.phases(5)
 
 
 @pytest.mark.parametrize("method", ["aum", "ccs"])

@@ -68,7 +68,7 @@ def test_the_same_scores_keep_the_same_examples_as_on_the_cpu(method: str) -> No
     for _ in zip(*(pruner.epochs(EPOCHS) for pruner in pruners), strict=True):
         here, there = pruners
         assert torch.equal(here.kept_indices, there.kept_indices)
-        logits, labels = problem(here.sampler.epoch, "cpu")
+        logits, labels = problem(here.sampler.piece_number, "cpu")
         for index in torch.tensor(list(here.sampler)).split(64):
             rows = logits[index]
             scores = fastprune.score(rows, labels[index], METRICS) | {"probabilities": rows.softmax(-1)}
