@@ -21,8 +21,6 @@ from fastprune.score_runs import Columns, Which, rows_of_one_run
 
 logger = logging.getLogger(__name__)
 
-SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
-"""Columns that are smallest where most is left to learn."""
 KINDS = (".parquet", ".csv", ".jsonl")
 
 

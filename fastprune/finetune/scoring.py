@@ -17,11 +17,11 @@ from fastprune.errors import UsageError
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import longest_input
 from fastprune.finetune.finetuned import Finetuned
-from fastprune.finetune.model import LACKING, task_of
+from fastprune.finetune.model import head_kinds, task_of
 from fastprune.finetune.tables import identity_columns, label_column
 from fastprune.pruning import score_dataset
-from fastprune.score_files import SHRINKING
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
 
 
 def score_texts(
@@ -53,16 +53,17 @@ def score_texts(
     kind = finetuned.kind
     if dynamics is not None and kind not in ("classification", "joint"):
         raise UsageError(f"--dynamics holds the class of each text, and --model {finetuned.name} is for {kind}")
-    lacking = [metric for metric in metrics if metric in LACKING.get(kind, ())]
-    if lacking:
-        raise UsageError(f"--metrics {', '.join(lacking)}: {kind} does not have it; choose el2n or loss")
+    missing = lacking(metrics, head_kinds(kind))
+    if missing:
+        there = " or ".join(of_rows("regression"))
+        raise UsageError(f"--metrics {', '.join(missing)}: {kind} does not have it; choose {there}")
     length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
     encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
         print(f"note: {encoded.truncated} texts are longer than {length} tokens and were cut", file=sys.stderr)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, task = finetuned.model.to(device), task_of(kind)
-    layers = LastLayers(model, wanted="grand" in metrics)
+    layers = LastLayers(model, wanted=needs_states(metrics))
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def scores_of(batch: Any) -> Mapping[str, Tensor]:
@@ -92,6 +93,6 @@ def score_texts(
         "index": np.arange(len(encoded)),
         **identity_columns(split),
         **columns,
-        "score": -columns[metrics[0]] if metrics[0] in SHRINKING else columns[metrics[0]],
+        "score": difficulty(metrics[0], columns[metrics[0]]),
         "label": label_column(split.labels, split.tags),
     }

@@ -29,7 +29,7 @@ from fastprune.finetune.columns import map_columns, results_of, score_columns
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import LongestFirst, by_class
-from fastprune.finetune.model import LACKING, build
+from fastprune.finetune.model import build, head_kinds
 from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
@@ -41,6 +41,7 @@ from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain
+from fastprune.scores.metrics import is_vector, lacking
 
 MODEL, PREDICTIONS = "model", "predictions"
 Row = dict[str, Any]
@@ -189,13 +190,13 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
         raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
     for spec in specs:
         reads = resolve_method(spec.method, training, data.train.row_numbers).reads
-        lacking = [name for name in reads if name in LACKING.get(data.kind, ())]
-        if lacking:
+        missing = lacking(reads, head_kinds(data.kind))
+        if missing:
             raise UsageError(
-                f"--method {spec.method} reads {', '.join(lacking)}, which {data.kind} does not have; choose another, "
+                f"--method {spec.method} reads {', '.join(missing)}, which {data.kind} does not have; choose another, "
                 "for instance el2n-free"
             )
-        if "probabilities" in reads and len(data.label_names or ()) > MOST_CLASSES:
+        if any(map(is_vector, reads)) and len(data.label_names or ()) > MOST_CLASSES:
             raise UsageError(
                 f"--method {spec.method} keeps a number for each class of an example and takes {MOST_CLASSES} classes "
                 f"at most, the data have {len(data.label_names or ())}; choose another, for instance dyn-unc"

@@ -33,7 +33,7 @@ def batch_metrics(
 
     Args:
         find_task: where logits and labels of this batch are; asked only without ``score_fn``.
-        last_layers: which watched the forward pass, for "grand".
+        last_layers: which watched the forward pass, for metrics that need "states", such as grand.
     """
     with torch.no_grad():
         if score_fn is not None:

@@ -17,6 +17,7 @@ from fastprune.integrations._spans import question_answering
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Head, Task
 
 ForwardFn = Callable[[Any, Any], Any]
@@ -75,7 +76,7 @@ class Scoring:
     ) -> Mapping[str, Tensor]:
         # The unwrapped module: processes need not wait for each other.
         module, forward, left = trainer.lightning_module, self.forward_fn or forward_batch, len(index)
-        last_layers = LastLayers(module, wanted="grand" in reads and self.score_fn is None)
+        last_layers = LastLayers(module, wanted=needs_states(reads) and self.score_fn is None)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
             nonlocal left

@@ -20,6 +20,7 @@ from fastprune.integrations._outputs import ADVICE, default_task
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Task, label_fields
 
 PASS_BATCH_FACTOR = 4
@@ -123,7 +124,8 @@ class TrainerScores:
         return (*loss_and_outputs(result), fields)
 
     def _score_of_pass(self) -> Callable[[Any], Mapping[str, Tensor]]:
-        last_layers = LastLayers(self.trainer.model, wanted="grand" in self.reads and self.scoring.score_fn is None)
+        wanted = needs_states(self.reads) and self.scoring.score_fn is None
+        last_layers = LastLayers(self.trainer.model, wanted=wanted)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
             with last_layers.watch():

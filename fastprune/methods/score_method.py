@@ -13,6 +13,7 @@ from fastprune.methods.unscored import check_fits, check_offset, fitting_offset,
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, Pass
 from fastprune.pruning.statistics import Latest, Statistic
+from fastprune.scores.metrics import is_discrete
 from fastprune.selection import Selection, random
 from fastprune.selection.by_rank import floor_of_share
 from fastprune.selection.ties import Ties
@@ -20,9 +21,6 @@ from fastprune.selection.ties import Ties
 Source = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
 the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
-
-DISCRETE = ("correct",)
-"""Metrics of few different values."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class ScoreMethod(Method):
     @property
     def ties(self) -> Ties:
         """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
-        return "random" if self.metric in DISCRETE else "index"
+        return "random" if is_discrete(self.metric) else "index"
 
     @property
     def rule_version(self) -> int:  # type: ignore[override]

@@ -8,9 +8,9 @@ the same every cycle: counts such as forgetting have few values, and files are o
 writes it.  A column ``row`` says which row of the user's file a score is of: `fastprune finetune` goes by it, so that
 rows which are held out do no harm.  Of several scores of an example the newest epoch counts, or the last row.  A file
 of several runs, as the ``scores.parquet`` of a comparison, is refused until one is named:
-Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, of which
-confidence, margin, correct, correctness and aum are hardest where they are smallest; ``offset`` is the share dropped
-from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
+Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, and one that is
+hard where it is small, such as ``confidence``, is turned round (`fastprune.scores.metrics` says which); ``offset`` is
+the share dropped from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
 Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
 When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the scores
 costs a run or a good part of one, and what is hard early is not what is hard late.
@@ -31,8 +31,9 @@ from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import SHRINKING, numbers, read_examples, whole_numbers
+from fastprune.score_files import numbers, read_examples, whole_numbers
 from fastprune.score_runs import Which
+from fastprune.scores.metrics import difficulty
 from fastprune.selection import Selection
 
 
@@ -104,10 +105,8 @@ def static(
 ) -> Static:
     """The method for the scores in a file, see `fastprune.score_files.read_examples`; ``offset`` as in `Static`."""
     columns = read_examples(Path(path), Which(run, seed, epoch))
-    scores = torch.from_numpy(numbers(columns, column, path))
+    scores = difficulty(column, torch.from_numpy(numbers(columns, column, path)))
     rows = torch.from_numpy(whole_numbers(columns, "row", path)) if "row" in columns else None
-    if column in SHRINKING:
-        scores = -scores
     broken = scores.isnan().nonzero().flatten()
     if len(broken):
         raise UsageError(

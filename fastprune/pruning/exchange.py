@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fastprune.pruning.sampler import fill_up
+from fastprune.scores.metrics import is_vector
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -164,11 +165,10 @@ def _columns(scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Tensor:
 
 
 def _by_metric(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
-    # Only "probabilities" has more than one column, as many as the others leave.
+    # One metric at most is a vector, which has as many columns as the others leave.
     width = columns.shape[1] - len(metrics) + 1
-    widths = [width if metric == "probabilities" else 1 for metric in metrics]
-    parts = columns.split(widths, dim=1)
-    return {m: p if m == "probabilities" else p[:, 0] for m, p in zip(metrics, parts, strict=True)}
+    parts = columns.split([width if is_vector(metric) else 1 for metric in metrics], dim=1)
+    return {m: p if is_vector(m) else p[:, 0] for m, p in zip(metrics, parts, strict=True)}
 
 
 def _first_occurrences(index: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastprune.pruning.statistics import State, Statistic
+from fastprune.scores.metrics import is_vector
 
 VERSION = 2
 BLOCK = 1 << 16
@@ -65,7 +66,7 @@ class History:
             raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
         for metric in self.reads:
             shape = scores[metric].shape
-            wanted = (len(index), shape[-1]) if metric == "probabilities" and len(shape) == 2 else index.shape
+            wanted = (len(index), shape[-1]) if is_vector(metric) and len(shape) == 2 else index.shape
             if shape != wanted:
                 raise ValueError(
                     f"scores[{metric!r}] has shape {tuple(shape)}, index has {tuple(index.shape)}; "

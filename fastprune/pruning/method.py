@@ -31,8 +31,8 @@ class Method(ABC):
     """The name it is registered and reported under."""
 
     statistics: Mapping[str, Statistic] = MappingProxyType({})
-    """What is remembered of each metric it reads: ``el2n``, ``loss``, ``confidence``, ``margin``, ``correct``,
-    ``entropy`` (`fastprune.score`), ``grand`` (`fastprune.grand`), ``probabilities`` (the softmax, (B, C))."""
+    """What is remembered of each metric it reads: those of `fastprune.scores.metrics` that are per row or example, or
+    a name of your own that ``score_fn`` gives."""
 
     observes: bool = False
     """Whether the training step's own scores are recorded, through ``observe``: no extra forward pass."""

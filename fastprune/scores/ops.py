@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastprune.scores import kernels
-from fastprune.scores.checks import check_data, check_loss, check_metrics, check_rows
+from fastprune.scores.checks import check_data, check_loss, check_rows
+from fastprune.scores.metrics import KERNEL, KERNEL_METRICS
 
 NO_SECOND_DERIVATIVE = (
     "fastprune.cross_entropy has no second derivative; use torch.nn.functional.cross_entropy where you need one"
@@ -42,8 +43,9 @@ def _check(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index:
     check_rows(logits, labels, ignore_index, shift)
     if labels.dtype != torch.int64:
         raise TypeError(f"labels of torch.ops.fastprune must be int64, got {labels.dtype}; use .long()")
-    if metrics:
-        check_metrics(tuple(metrics))
+    for name in metrics:
+        if name not in KERNEL:
+            raise ValueError(f"unknown metric {name!r}; choose from {', '.join(KERNEL_METRICS)}")
 
 
 def _check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float) -> None:
