@@ -32,6 +32,8 @@ from fastprune.selection import Selection, select_topk
 class RelativeToBatch:
     """The latest value minus the mean of the values it came with."""
 
+    oriented = True
+
     @property
     def bytes_per_example(self) -> int:
         return 4

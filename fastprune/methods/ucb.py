@@ -41,6 +41,7 @@ class MeanAndVariance:
 
     alpha: float
     c: float
+    oriented = True
 
     @property
     def bytes_per_example(self) -> int:

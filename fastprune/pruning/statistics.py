@@ -17,7 +17,12 @@ State = dict[str, Tensor]
 
 
 class Statistic(Protocol):
-    """Streaming reduction of a sequence of values; every tensor of its state has one row per example."""
+    """Streaming reduction of a sequence of values; every tensor of its state has one row per example.
+
+    A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric: those of
+    one that is hard where it is small, such as confidence, come negated.  Without it values come as the metric has
+    them.
+    """
 
     @property
     def bytes_per_example(self) -> int:
@@ -48,6 +53,8 @@ class Statistic(Protocol):
 class Latest:
     """The latest value only: the default of the paper's GLUE script."""
 
+    oriented = True
+
     @property
     def bytes_per_example(self) -> int:
         return 4
@@ -76,6 +83,7 @@ class EMA:
 
     alpha: float = 0.8
     deviation: float = 1.0
+    oriented = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha <= 1.0:
@@ -120,6 +128,7 @@ class Mean:
     """The mean of the last ``last`` scores (of as many as there are, while there are fewer)."""
 
     last: int
+    oriented = True
 
     def __post_init__(self) -> None:
         if self.last < 1:
@@ -143,8 +152,8 @@ class Mean:
 class Moments:
     """Mean and standard deviation (population, as ``np.std``) of all values; Welford's update.
 
-    ``value`` is the deviation or, with ``of="mean"``, the negated mean: for metrics that shrink as an example is
-    learned.
+    ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of values that are oriented, see
+    `Statistic`: of a metric that is hard where it is small the negated mean.
     """
 
     of: str = "deviation"
@@ -152,6 +161,11 @@ class Moments:
     def __post_init__(self) -> None:
         if self.of not in ("deviation", "mean"):
             raise ValueError(f"of must be 'deviation' or 'mean', got {self.of!r}")
+
+    @property
+    def oriented(self) -> bool:
+        """True for the mean; a deviation has no direction, and readers want the mean beside it as it is."""
+        return self.of == "mean"
 
     @property
     def bytes_per_example(self) -> int:
@@ -170,8 +184,13 @@ class Moments:
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         if self.of == "mean":
-            return -state["mean"]
+            return state["mean"].clone()
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
+
+
+def is_oriented(statistic: Statistic) -> bool:
+    """Whether it takes values of which the largest are the hardest."""
+    return bool(getattr(statistic, "oriented", False))
 
 
 def as_statistic(smoothing: Statistic | str) -> Statistic:
