@@ -6,11 +6,12 @@ history.  It holds no state of a run.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, TypeVar, overload
 
 from fastprune.pruning.history import History
 from fastprune.pruning.naming import MethodText, parse_method
@@ -81,18 +82,47 @@ class Method(ABC):
         return tuple(self.statistics)
 
 
+Factory = TypeVar("Factory", bound=Callable[..., Method])
 _REGISTRY: dict[str, Callable[..., Method]] = {}
 
 
-def register(name: str, factory: Callable[..., Method]) -> None:
+@overload
+def register(name: str, factory: Factory) -> Factory: ...
+
+
+@overload
+def register(name: str) -> Callable[[Factory], Factory]: ...
+
+
+def register(name: str, factory: Any = None) -> Any:
     """Make ``method=name`` mean ``factory()``, and ``method="name:text"`` mean ``factory("text")``.
 
+    Without a factory it decorates a `Method` class, or a function that makes one; its docstring is the method's card::
+
+        @register("uncertain")
+        @dataclass(frozen=True)
+        class Uncertain(Method): ...
+
+    What is defined again in the same module under the same name, as in a notebook's cell that runs twice, replaces
+    what it was before.
+
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is that of another method.
     """
-    if name in _REGISTRY:
-        raise ValueError(f"a method named {name!r} is registered already; choose another name")
+    if factory is None:
+        return functools.partial(register, name)
+    before = _REGISTRY.get(name)
+    if before is not None and _place(before) != _place(factory):
+        raise ValueError(
+            f"a method named {name!r} is registered already, by {'.'.join(_place(before))}; choose another name"
+        )
     _REGISTRY[name] = factory
+    return factory
+
+
+def _place(factory: Any) -> tuple[str, str]:
+    """Module and name of a definition; of what has none, such as a partial function, something all its own."""
+    return getattr(factory, "__module__", ""), getattr(factory, "__qualname__", f"object {id(factory)}")
 
 
 def method_names() -> list[str]:
