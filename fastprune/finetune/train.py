@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
+from fastprune.collectives import world
 from fastprune.data.types import TextData
 from fastprune.dynamics import read_dynamics
 from fastprune.errors import UsageError
@@ -24,7 +25,6 @@ from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.integrations._hooks import override
 from fastprune.integrations.transformers import attach
 from fastprune.pruning import DynamicPruner, Moments
-from fastprune.pruning.exchange import world
 from fastprune.pruning.keep import parse_keep_fraction
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
