@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastprune.integrations.transformers import attach
     from fastprune.models import JointModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EMA",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import fastprune
 from fastprune.atomic import sweep, write_folder_atomic
 from fastprune.data import TextData, identity_of
 from fastprune.dynamics import count_epochs
@@ -208,6 +209,7 @@ def environment(data: TextData) -> Row:
     return {
         "train_examples": len(data.train),
         "test_examples": len(data.test),
+        "fastprune": fastprune.__version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
