@@ -7,6 +7,7 @@ have (`DynamicPruner`, `prepare` for Accelerate, `attach` for the Trainer, `Prun
 
 from typing import TYPE_CHECKING, Any
 
+import fastprune.built  # first: it says what to do where the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
 from fastprune.integrations.accelerate import prepare

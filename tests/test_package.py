@@ -35,6 +35,20 @@ def test_every_registered_method_has_a_card_with_source_and_cost():
         assert "Cost: " in card and "Memory: " in card, name
 
 
+def test_an_unbuilt_source_tree_says_what_to_run(tmp_path):
+    hidden = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    shutil.copytree(Path(fastprune.__file__).parent, tmp_path / "fastprune", ignore=hidden)
+    # The working directory goes first; an editable installation would still find another tree's core.
+    code = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'ditable' not in str(f)]; import fastprune"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode != 0 and last == (
+        "ImportError: fastprune's C++ core is not built for this Python: run `pip install .` in the source tree, or "
+        "`python setup.py build_ext --inplace` to use it where it lies"
+    )
+    assert "During handling" not in result.stderr
+
+
 @needs_source_tree
 def test_the_version_stands_in_one_place():
     result = subprocess.run(
