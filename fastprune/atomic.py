@@ -52,7 +52,7 @@ def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
             os.replace(path, older)
         os.replace(temporary, path)
     except BaseException:
-        if older.exists():
+        if older.exists() and not path.exists():
             os.replace(older, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -35,7 +35,7 @@ from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
+from fastprune.finetune.spec import RunSpec, Training, plan_of, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
 from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
@@ -153,10 +153,9 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
     for spec in specs:
-        pruner = make_pruner(spec, data.train.row_numbers, training)
-        trained.append(spec.max_examples or pruner.total_examples(training.epochs))
-        passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
-        forward.append(training.epochs * tested + passes * n)
+        plan = plan_of(spec, data.train.row_numbers, training)
+        trained.append(spec.max_examples or plan.examples)
+        forward.append(training.epochs * tested + plan.passes * n)
     return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
 
 

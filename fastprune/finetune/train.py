@@ -25,7 +25,6 @@ from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.integrations._hooks import override
 from fastprune.integrations.transformers import attach
 from fastprune.pruning import DynamicPruner, Moments
-from fastprune.pruning.keep import parse_keep_fraction
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
 
@@ -128,7 +127,7 @@ def prepare(
             seed=spec.seed,
             task=task_of(kind, weighted=method.weighted),
             score_fn=score_fn_of(kind, method),
-            keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+            keep_fraction=spec.fraction,
             warmup_epochs=training.warmup_epochs,
             cycle_epochs=training.cycle_epochs,
             final_share=training.final_share,
