@@ -13,7 +13,7 @@ from fastprune.cli import main
 from fastprune.errors import UsageError
 from fastprune.finetune.model import score_fn_of, task_of
 from fastprune.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
-from fastprune.pruning import EMA, Latest, Moments, method_names
+from fastprune.pruning import EMA, DynamicPruner, Latest, Moments, method_names
 
 IGNORE = -100
 
