@@ -93,7 +93,7 @@ def test_a_cut_in_a_large_tie_is_warned_of(equal, noted, caplog):
 
 # From the hardest to the easiest: the logit of the label falls behind the others, then grows.
 LEADS = (-0.5, 0.5, 1.0, 2.0, 3.0)
-SMOOTHINGS = (Latest(), EMA(), EMA(alpha=0.5, deviation=0.0), Mean(2), Moments("mean"))
+SMOOTHINGS = (Latest(), EMA(deviation=1.0), EMA(alpha=0.5, deviation=0.0), Mean(2), Moments("mean"))
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=repr)
