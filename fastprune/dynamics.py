@@ -39,7 +39,7 @@ def count_epochs(folder: Path) -> int:
     return epochs
 
 
-def files_of(folder: Path) -> list[Path]:
+def epoch_files(folder: Path) -> list[Path]:
     """The files that hold the folder's epochs."""
     return [epoch_file(folder, epoch) for epoch in range(count_epochs(folder))]
 

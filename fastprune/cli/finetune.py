@@ -13,7 +13,7 @@ from typing import Any
 
 from fastprune.cli.arguments import add_data, add_held_out, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
-from fastprune.cli.settings import check_agreement, parsed, read_config_file, stored, undefaulted
+from fastprune.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
 from fastprune.data import load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fastprune.report import rich_table
 
     own = parse_trainer(options.trainer)
-    with ranks.of_first(run_folder(options.out, data.name)) as out:
+    with ranks.of_first(reserved_folder(options.out, data.name)) as out:
         try:
             report = finetune(
                 data,
@@ -200,7 +200,7 @@ def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str
     if going_on(options):
         kept = _kept(options)
         extended = (*ADDED, "epochs") if options.extend else ()
-        check_agreement(given, kept, PATHS, f"{options.out}: the run", (*NOT_KEPT, *extended))
+        check_unchanged(given, kept, PATHS, f"{options.out}: the run", (*NOT_KEPT, *extended))
         before = parsed(parser, kept, f"{options.out / 'config.json'}")
         for name in ADDED if options.extend else ():
             if name in given:
@@ -244,7 +244,7 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def run_folder(wanted: Path | None, data: str) -> Iterator[Path]:
+def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
     """The run's folder, in which no other process writes; one that nobody else has, if none is named.
 
     A folder that this made is taken away again if nothing came into it.

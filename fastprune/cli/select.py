@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_kind(arguments.out)
     elif not arguments.data.is_file():
         raise UsageError(f"--data {arguments.data} is no file; give the file that was scored")
-    inputs = dynamics.files_of(given) if given.is_dir() else [given]
+    inputs = dynamics.epoch_files(given) if given.is_dir() else [given]
     refuse_inputs("--out", arguments.out, inputs if arguments.data is None else [*inputs, arguments.data])
     where = str(arguments.scores)
     if arguments.scores.is_dir():
@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             "to learn; name another --column, such as el2n or loss"
         )
     try:
-        selection = choose(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
+        selection = selection_of(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
     except UsageError:
         raise
     except ValueError as error:
@@ -163,7 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"kept: {arguments.out}")
 
 
-def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str) -> Selection:
+def selection_of(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str) -> Selection:
     """The selection of ``scores``, (n,) with larger harder, that the options ask for.
 
     Raises:

@@ -28,7 +28,7 @@ HEADS: Mapping[str, tuple[HeadKind, ...]] = {
 """The heads of each task's model."""
 
 
-def build(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
+def build_model(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
     """The encoder under heads that are drawn from the global random state.
 
     Tags alone: Transformers' own token classifier.  Other tasks: `fastprune.models`.

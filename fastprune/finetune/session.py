@@ -30,14 +30,14 @@ from fastprune.finetune.columns import map_columns, results_of, score_columns
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import LongestFirst, by_class
-from fastprune.finetune.model import build, head_kinds
+from fastprune.finetune.model import build_model, head_kinds
 from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
 from fastprune.finetune.spec import RunSpec, Training, plan_of, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
-from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
+from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.report import Report, RunFolder, make_summary, write_report
@@ -134,7 +134,7 @@ def finetune(
             spec = specs[number]
             progress.run(spec)
             recorded = None if dynamics is None else dynamics_folder(dynamics, spec)
-            run = prepare(job, spec, run_folder(out, number), progress, write, recorded)
+            run = make_trainer(job, spec, run_folder(out, number), progress, write, recorded)
             if number == todo[0]:
                 warm_up(run)
             result = train(run, newest_whole(out, number))
@@ -231,7 +231,7 @@ def _job(
 
     def make_model() -> nn.Module:
         encoder.load_state_dict(initial, strict=False)
-        return build(encoder, data)
+        return build_model(encoder, data)
 
     to_evaluate = {name: LongestFirst(data, split) for name, split in splits.items()}
     return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)

@@ -86,7 +86,7 @@ class RunTrainer(Trainer):
         return 0
 
 
-def prepare(
+def make_trainer(
     job: Job,
     spec: RunSpec,
     folder: Path,

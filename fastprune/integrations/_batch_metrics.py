@@ -15,6 +15,10 @@ ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 """``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
 
 
+PASS_BATCH_FACTOR = 4
+"""A scoring pass reads so many times the training batch at once: nothing is kept for a backward pass."""
+
+
 def check_batch_size(size: int | None) -> None:
     """Refuse a ``score_batch_size`` before the run, not after its warm-up."""
     if size is not None and (isinstance(size, bool) or size < 1):

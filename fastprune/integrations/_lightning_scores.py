@@ -10,7 +10,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size, one_each
+from fastprune.integrations._batch_metrics import (
+    PASS_BATCH_FACTOR,
+    ScoreFn,
+    batch_metrics,
+    check_batch_size,
+    one_each,
+)
 from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import lengths
 from fastprune.integrations._spans import question_answering
@@ -21,7 +27,6 @@ from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Head, Task
 
 ForwardFn = Callable[[Any, Any], Any]
-PASS_BATCH_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Scoring:
     ) -> Mapping[str, Tensor]:
         """The metrics of a batch's examples, fp32 (B,) by metric."""
         return batch_metrics(
-            outputs, batch, reads, self.score_fn, lambda batch: self.task or default_task(batch), last_layers
+            outputs, batch, reads, self.score_fn, lambda batch: self.task or task_of_batch(batch), last_layers
         )
 
     def scoring_pass(
@@ -101,7 +106,7 @@ class Scoring:
             )
 
 
-def default_task(batch: Any) -> Task:
+def task_of_batch(batch: Any) -> Task:
     """One head: ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
 
     Raises:

@@ -18,7 +18,7 @@ from fastprune.selection import Selection, random
 from fastprune.selection.by_rank import floor_of_share
 from fastprune.selection.ties import Ties
 
-Source = Literal["pass", "once", "step"]
+ScoreSource = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
 the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
 
@@ -44,7 +44,7 @@ class ScoreMethod(Method):
 
     name: str
     metric: str = "el2n"
-    source: Source = "pass"
+    source: ScoreSource = "pass"
     smoothing: Statistic = field(default_factory=Latest)
     offset: float = 0.0
     rescore_every: int = 0

@@ -31,7 +31,7 @@ from fastprune.scores.labels import class_indices, is_counted
 from fastprune.scores.metrics import Given, completed, kernel_part
 from fastprune.scores.reduce import reduce_heads, reduce_tokens
 
-Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
+LogitsAndLabels = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
 
 
 @overload
@@ -183,7 +183,7 @@ def el2n(
     )
 
 
-def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "norm") -> Tensor:
+def joint_el2n(heads: Sequence[LogitsAndLabels] | Mapping[str, LogitsAndLabels], *, reduce: str = "norm") -> Tensor:
     """One EL2N for each example of a model with several heads (arXiv 2306.03208).
 
     Args:

@@ -220,7 +220,7 @@ def _sharded(
     loss = sharded.as_rows_of(losses, logits)
     if reduction != "none":
         weights = sharded.as_rows_of(_row_weights(z, y, local_weight, ignore_index, shift), logits)
-        loss = sharded.reduced(loss, weights, reduction)
+        loss = sharded.reduced_over_ranks(loss, weights, reduction)
     if return_scores is None:
         return loss
     placed = {name: sharded.as_rows_of(s, logits) for name, s in scores.items()}

@@ -58,7 +58,7 @@ def test_a_weight_counts_an_example_in_both_heads():
 def test_equal_weights_are_the_loss_of_the_model(tiny_model):
     from fastprune.data import Split, build
     from fastprune.finetune.encoder import load_encoder
-    from fastprune.finetune.model import build as build_model
+    from fastprune.finetune.model import build_model
 
     split = Split(["book a flight", "play jazz"], ["a", "b"], [["O", "O", "B-x"], ["O", "O"]])
     model = build_model(load_encoder(str(tiny_model))[0], build("toy", split, {"test": split})).eval()
