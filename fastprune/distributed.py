@@ -99,12 +99,8 @@ def select_topk(
     and adds as much as the threshold of 64-bit scores takes. Each round waits for the device.
     """
     group = _joined(group)
-    device = collective_device(local_scores.device if isinstance(local_scores, Tensor) else torch.device("cpu"), group)
-    own, keys, error = _prepare(local_scores, k, ids, largest, nan, (ties, seed, round), group)
-    facts = [_Facts(*numbers) for numbers in exchange_numbers(own, device, group)]
-    raise_everywhere([Failure(f.failure, f.failure_bytes) for f in facts], error, device, group)
-    _check_agreement(facts, group)
-    _check_nan(facts)
+    keys, facts = _agreed(local_scores, k, ids, largest, nan, (ties, seed, round), group)
+    own = facts[world(group)[0]]
     if own.k == 0:
         return torch.empty(0, dtype=torch.int64, device=keys.device)
     key, wanted = _kth_key(keys, own.k, group)
@@ -206,6 +202,25 @@ class _Facts(NamedTuple):
     first_nan: int = -1  # the smallest id, or position where ids are left out; -1: none, or none looked for
     failure: int = 0  # what `Failure` holds
     failure_bytes: int = 0
+
+
+def _agreed(
+    scores: Tensor,
+    k: int,
+    ids: Tensor | None,
+    largest: bool,
+    nan: str,
+    draw: tuple[Ties, int, int],
+    group: dist.ProcessGroup | None,
+) -> tuple[Tensor, list[_Facts]]:
+    """This rank's keys and the facts of all ranks, by rank; raises the same error on all if they are not right."""
+    device = collective_device(scores.device if isinstance(scores, Tensor) else torch.device("cpu"), group)
+    own, keys, error = _prepare(scores, k, ids, largest, nan, draw, group)
+    facts = [_Facts(*numbers) for numbers in exchange_numbers(own, device, group)]
+    raise_everywhere([Failure(f.failure, f.failure_bytes) for f in facts], error, device, group)
+    _check_agreement(facts, group)
+    _check_nan(facts)
+    return keys, facts
 
 
 def _prepare(

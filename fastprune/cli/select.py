@@ -163,7 +163,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"kept: {arguments.out}")
 
 
-def selection_of(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str) -> Selection:
+def selection_of(
+    arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str
+) -> Selection:
     """The selection of ``scores``, (n,) with larger harder, that the options ask for.
 
     Raises:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fastprune import metrics
 from fastprune.data.types import Label, Split
-from fastprune.finetune.encode import EncodedSplit, EncodedExample, Names
+from fastprune.finetune.encode import EncodedExample, EncodedSplit, Names
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,6 @@ def finetune(
         raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
     encoder, tokenizer, model_name = load_encoder(model, trust)
     judging = Judging(data.metrics, data.validation if best else None)
-    identity = identity_of(data)
     options = {
         "model": model_name,
         **asdict(training),
@@ -102,25 +101,49 @@ def finetune(
         # A run whose first epochs were not recorded could not be read.
         "dynamics": None if dynamics is None else str(dynamics),
         "best": judging.best,
-        "fingerprint": identity,
+        "fingerprint": identity_of(data),
     }
     judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
     config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
-    if first() and extend:
-        _extend(out, specs, options, config, dynamics)
-    elif first() and not going_on:
-        RunFolder.create(out).write_config(config)
-        remove_checkpoint(out)
-    elif first():
-        _check_same(RunFolder.open(out).read_config(), options, out)
+    if first():
+        _begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
     shared(None)  # the folder is there
     folder = RunFolder.open(out)
-    if first():
-        sweep(folder.path, (*FILES, MODEL))
-        tell(f"run folder: {out}")
-
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
+    results = _make_runs(job, specs, folder, dynamics, lambda run: _keep_model(folder, run, tokenizer, job, length))
+    return finish(folder, data, model_name, results) if first() else None
+
+
+def _begin(
+    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None,
+    *, extend: bool, going_on: bool,
+) -> None:  # fmt: skip
+    """Make the run folder, or check that it is the one to go on with; of the first process."""
+    if extend:
+        _extend(out, specs, options, config, dynamics)
+    elif going_on:
+        _check_same(RunFolder.open(out).read_config(), options, out)
+    else:
+        RunFolder.create(out).write_config(config)
+        remove_checkpoint(out)
+    sweep(out, (*FILES, MODEL))
+    tell(f"run folder: {out}")
+
+
+def _make_runs(
+    job: Job,
+    specs: Sequence[RunSpec],
+    folder: RunFolder,
+    dynamics: Path | None,
+    keep_model: Callable[[RunTrainer], None],
+) -> list[RunResult]:
+    """Make those of the runs that the folder has not finished, and return all in their order.
+
+    Args:
+        keep_model: given the last run when it has ended.
+    """
+    out = folder.path
     finished = {number: RunResult.of(state) for number, state in read_finished(out).items()}
     results = {n: r for n, r in finished.items() if n < len(specs) and r.spec == specs[n]}
     todo = [number for number in range(len(specs)) if number not in results]
@@ -129,7 +152,7 @@ def finetune(
         folder.write_metrics(_rows({**results, number: running}))
 
     with LiveProgress(len(specs), len(results), silent=not first()) as progress:
-        progress.total(*_work(specs, todo, training, data))
+        progress.total(*_work(specs, todo, job.training, job.data))
         for number in todo:
             spec = specs[number]
             progress.run(spec)
@@ -140,12 +163,12 @@ def finetune(
             result = train(run, newest_whole(out, number))
             if number == todo[-1]:
                 result.model = {"run": spec.name, "seed": spec.seed, "epoch": run.recorder.kept_epoch}
-                _keep_model(folder, run, tokenizer, job, length)
+                keep_model(run)
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
             shared(None)  # before another run asks for its checkpoints
-    return finish(folder, data, model_name, [results[n] for n in sorted(results)]) if first() else None
+    return [results[number] for number in sorted(results)]
 
 
 def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:

@@ -15,7 +15,9 @@ from fastprune.scores.task import Head, Task
 SCORE_ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or attach(score_fn=...)"
 
 
-def task_of_model(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = SCORE_ADVICE) -> Task:
+def task_of_model(
+    inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = SCORE_ADVICE
+) -> Task:
     """The one head whose labels are in the batch.
 
     Classification, of one label or several, token classification, masked and causal language models (labels

@@ -30,7 +30,6 @@ from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Task, label_fields
 
 
-
 @dataclass(frozen=True)
 class Scoring:
     """How a batch is scored; the arguments of `attach` of the same names."""

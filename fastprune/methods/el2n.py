@@ -18,7 +18,8 @@ def el2n(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> Score
     Settings: ``smoothing``, the latest score as in the authors' GLUE script, or a statistic or its text
     (`as_statistic`); ``offset`` as in `ScoreMethod`.
     Reads: ``el2n`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
-    Memory: 12 bytes an example (latest score), or 16 with ``smoothing=EMA(deviation=1.0)``, the authors' joint NLU default.
+    Memory: 12 bytes an example (latest score), or 16 with ``smoothing=EMA(deviation=1.0)``, the authors' joint NLU
+    default.
     When: the cycle is long enough to pay for the pass (T ≥ 3) and labels are clean.
     When not: with label noise (raise ``offset``), or when keeping under about 30 %, where published evidence is that
     random subsets win.

@@ -120,25 +120,14 @@ def score(
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):
         z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
-        local: Any = score(
-            z,
-            y,
-            metrics,
-            multi_label=multi_label,
-            ignore_index=ignore_index,
-            shift=shift,
-            reduce=reduce,
-            validate_labels=validate_labels,
-        )
+        options: dict[str, Any] = {"ignore_index": ignore_index, "shift": shift, "reduce": reduce}
+        local: Any = score(z, y, metrics, multi_label=multi_label, validate_labels=validate_labels, **options)
         if isinstance(local, Tensor):
             return sharded.as_rows_of(local, logits)
         return {name: sharded.as_rows_of(rows, logits) for name, rows in local.items()}
     if multi_label or is_soft(logits, labels):
         names = check_metrics(metrics, per_class=True)
-        if multi_label:
-            check_multi_label(logits, labels, ignore_index, shift)
-        else:
-            check_soft(logits, labels, ignore_index, shift)
+        (check_multi_label if multi_label else check_soft)(logits, labels, ignore_index, shift)
         check_reduce(reduce, logits.shape[:-1])
         scores = _target_scores(logits, labels, names, multi_label, ignore_index)
         valid = _valid_targets(labels, multi_label, ignore_index) if reduce else None

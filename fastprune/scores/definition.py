@@ -115,7 +115,9 @@ def row_scores(
         elif metric == "correct":
             score, if_alone = (z_label >= m).to(z.dtype), 1.0
         else:
-            raise NotImplementedError(f"metric {metric!r} has no definition; write it in fastprune/scores/definition.py")
+            raise NotImplementedError(
+                f"metric {metric!r} has no definition; write it in fastprune/scores/definition.py"
+            )
         score = score.masked_fill(alone, if_alone).masked_fill(undefined, torch.nan).masked_fill(ignored, 0.0)
         scores[metric] = score.to(torch.float32)
     return scores

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from fastprune.data import Source, load
-from fastprune.data.home_assistant import generate, number_words, balanced_counts, tag_words
+from fastprune.data.home_assistant import balanced_counts, generate, number_words, tag_words
 from fastprune.errors import UsageError
 
 pytest.importorskip("hassil")

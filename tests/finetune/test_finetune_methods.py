@@ -141,7 +141,10 @@ def test_smoothing_and_offset_change_only_what_they_mean_something_for():
     from dataclasses import replace
 
     moved = replace(TRAINING, offset=0.2)
-    assert resolve_method("el2n", TRAINING).smoothing == EMA(deviation=1.0) and resolve_method("el2n", TRAINING).offset == 0
+    assert (
+        resolve_method("el2n", TRAINING).smoothing == EMA(deviation=1.0)
+        and resolve_method("el2n", TRAINING).offset == 0
+    )
     assert resolve_method("aum", TRAINING) == fastprune.pruning.get_method("aum"), "its mean and its own offset"
     assert resolve_method("aum", moved).smoothing == Moments("mean") and resolve_method("aum", moved).offset == 0.2
     assert resolve_method("ccs", moved).offset == 0.2

@@ -61,7 +61,9 @@ def test_state_round_trip_goes_on_identically(tmp_path):
     assert torch.equal(one.value("el2n"), other.value("el2n"))
 
 
-@pytest.mark.parametrize("other", [History(4, EL2N), History(3, {"loss": Latest()}), History(3, {"el2n": EMA(deviation=1.0)})])
+@pytest.mark.parametrize(
+    "other", [History(4, EL2N), History(3, {"loss": Latest()}), History(3, {"el2n": EMA(deviation=1.0)})]
+)
 def test_a_state_of_something_else_is_refused(other):
     with pytest.raises(ValueError, match="saved history"):
         other.load_state_dict(History(3, EL2N).state_dict())

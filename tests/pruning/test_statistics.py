@@ -49,7 +49,9 @@ def test_the_paper_default_weighs_the_newest_with_0_8():
 
 
 def test_a_deviation_that_nobody_asked_for_is_warned_of():
-    with pytest.warns(DeprecationWarning, match=r"will be the mean alone; say EMA\(deviation=1.0\) for the sum") as said:
+    with pytest.warns(
+        DeprecationWarning, match=r"will be the mean alone; say EMA\(deviation=1.0\) for the sum"
+    ) as said:
         assert EMA() == EMA(alpha=0.8, deviation=1.0) and repr(EMA(0.5)) == "EMA(alpha=0.5, deviation=1.0)"
     assert {warning.filename for warning in said} == {__file__}
     with warnings.catch_warnings():
