@@ -109,8 +109,8 @@ class History:
     def value(self, metric: str) -> Tensor:
         """The statistic of ``metric`` of every example, fp32 (n,), larger the more is left to learn.
 
-        Of a metric that is hard where it is small, such as confidence, it is the statistic of the negated values.  It is
-        +inf where there is none yet: an example nobody has scored may be the hardest of all, so it ranks first.
+        Of a metric that is hard where it is small, such as confidence, it is that of the negated values.  It is +inf
+        where there is none yet: an example nobody has scored may be the hardest of all, so it ranks first.
 
         Cost: computed once between two updates, from then on a copy of 4 bytes an example.
         """

@@ -162,8 +162,8 @@ class Mean:
 class Moments:
     """Mean and standard deviation (population, as ``np.std``) of all values; Welford's update.
 
-    ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of values that are oriented, see
-    `Statistic`: of a metric that is hard where it is small the negated mean.
+    ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
+    `Statistic`: of a metric that is hard where it is small it is the negated mean.
     """
 
     of: str = "deviation"

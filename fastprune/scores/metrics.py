@@ -6,7 +6,7 @@ The order of the kernels' rows is that of `Metric` in csrc/row_scores.h.
 A metric that PyTorch computes is one row with ``compute``, and so is one that follows from others::
 
     TABLE["gini"] = Metric("gini", "large", compute=lambda given: 1 - given.logits.softmax(-1).square().sum(-1))
-    TABLE["doubt"] = Metric("doubt", "large", needs=("confidence",), compute=lambda given: 1 - given.scores["confidence"])
+    TABLE["doubt"] = Metric("doubt", "large", needs=("confidence",), compute=lambda g: 1 - g.scores["confidence"])
 
 A metric of the kernels is a row with ``kernel=True``, its definition in definition.py, and one formula a kernel.
 """

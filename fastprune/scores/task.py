@@ -129,7 +129,8 @@ class Task:
         Args:
             outputs: what the model returned: a mapping, an object with attributes, a tuple or the logits.
             batch: with the labels of every head; a mapping, tuple or list.
-            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head); see `fastprune.scores.metrics`.
+            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head), or a row of your own in
+                `fastprune.scores.metrics`.
             features: by head, (input of the last layer, whether it has a bias), for "grand".
 
         Returns:

@@ -10,7 +10,7 @@ from fastprune.methods.aum import aum
 from fastprune.methods.ccs import CCS
 from fastprune.methods.el2n import el2n
 from fastprune.methods.grand import grand
-from fastprune.methods.static import Static
+from fastprune.methods.static import Static, static
 from fastprune.pruning import (
     EMA,
     Budget,
@@ -22,6 +22,7 @@ from fastprune.pruning import (
     Moments,
     get_method,
 )
+from fastprune.score_files import read_columns, write_columns
 from fastprune.scores import Task
 from fastprune.scores.metrics import of_examples
 
@@ -96,14 +97,32 @@ LEADS = (-0.5, 0.5, 1.0, 2.0, 3.0)
 SMOOTHINGS = (Latest(), EMA(deviation=1.0), EMA(alpha=0.5, deviation=0.0), Mean(2), Moments("mean"))
 
 
+def by_difficulty(metrics):
+    """The metrics of examples from the hardest to the easiest."""
+    logits = torch.zeros(len(LEADS), 3)
+    logits[:, 0] = torch.tensor(LEADS)
+    batch, states = {"labels": torch.zeros(len(LEADS), dtype=torch.int64)}, {"": (torch.ones(len(LEADS), 2), True)}
+    return Task().scores({"logits": logits}, batch, metrics, states)
+
+
+@pytest.mark.parametrize("metric", of_examples())
+def test_the_hardest_example_comes_first_in_a_file_of_every_metric(metric, tmp_path, capsys):
+    from fastprune.cli import main
+
+    path, kept = tmp_path / "scores.csv", tmp_path / "kept.csv"
+    index = np.array([3, 1, 4, 0, 2])
+    write_columns(path, {"index": index, metric: by_difficulty([metric])[metric].numpy()})
+    method = static(str(path), column=metric)
+    assert method.select(History(len(LEADS), {}), 1, cycle=1, epoch=1, seed=0).indices.tolist() == [3]
+    assert main(["select", str(path), "--column", metric, "--keep-fraction", "0.2", "--out", str(kept)]) == 0
+    assert read_columns(kept)["index"].astype(int).tolist() == [3], capsys.readouterr().out
+
+
 @pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=repr)
 @pytest.mark.parametrize("metric", of_examples())
 def test_the_hardest_example_comes_first_by_every_metric(metric, smoothing):
-    logits = torch.zeros(len(LEADS), 3)
-    logits[:, 0] = torch.tensor(LEADS)
     places = torch.randperm(len(LEADS), generator=torch.Generator().manual_seed(1))
-    batch, states = {"labels": torch.zeros(len(LEADS), dtype=torch.int64)}, {"": (torch.ones(len(LEADS), 2), True)}
-    scores = Task().scores({"logits": logits}, batch, [metric], states)
+    scores = by_difficulty([metric])
     method = ScoreMethod("m", metric=metric, smoothing=smoothing)
     history = History(len(LEADS), method.statistics)
     for epoch in range(3):
