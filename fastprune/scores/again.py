@@ -16,7 +16,7 @@ import fastprune._core as _core
 from fastprune.scores import ops
 from fastprune.scores.cpu import DTYPES
 from fastprune.scores.layout import extent, row_strides
-from fastprune.scores.metrics import KERNEL, KERNEL_METRICS
+from fastprune.scores.metrics import KERNEL_METRICS
 
 LIMIT = 4096
 """Of layouts that are remembered; from there on they are forgotten and remembered anew."""
@@ -59,7 +59,7 @@ def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int,
 
 def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> None:
     """Take note of a layout that has just been checked and scored, if it needs no copy."""
-    if metric not in KERNEL or not _plain(logits, labels, ignore_index, shift):
+    if metric not in KERNEL_METRICS or not _plain(logits, labels, ignore_index, shift):
         return
     if labels.dtype != torch.int64 or not labels.numel():
         return

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastprune.scores.layout import extent
-from fastprune.scores.metrics import KERNEL, of_rows
+from fastprune.scores.metrics import are_of_kernel, of_rows
 from fastprune.scores.reduce import REDUCTIONS
 
 LOSS_REDUCTIONS = ("mean", "sum", "none")
@@ -194,7 +194,7 @@ def check_metrics(metrics: str | tuple[str, ...] | list[str], *, per_class: bool
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     if not names:
         raise ValueError(f"metrics is empty; choose from {', '.join(of_rows())}")
-    if not per_class and KERNEL.issuperset(names):  # the rule, and soon said
+    if not per_class and are_of_kernel(names):  # the rule, and soon said
         return names
     there, available = of_rows(), of_rows("multi_label" if per_class else None)
     for name in names:

@@ -113,8 +113,6 @@ TABLE: dict[str, Metric] = {row.name: row for row in ROWS}
 KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
 """In the order of `Metric` in csrc/row_scores.h."""
 
-KERNEL = frozenset(KERNEL_METRICS)
-
 
 # --- which end is hard -----------------------------------------------------------------------------------------------
 
@@ -171,13 +169,21 @@ def needs_states(names: Iterable[str]) -> bool:
 # --- what is computed from what --------------------------------------------------------------------------------------
 
 
+def are_of_kernel(names: Iterable[str]) -> bool:
+    """Whether the kernels compute all of them; in a form that torch.compile follows in every version."""
+    for name in names:
+        if name not in KERNEL_METRICS:
+            return False
+    return True
+
+
 def kernel_part(names: Sequence[str]) -> tuple[str, ...]:
     """The kernels' metrics among ``names`` and those that the others are computed from, each once."""
-    if KERNEL.issuperset(names):
+    if are_of_kernel(names):
         return tuple(names)
     found: list[str] = []
     for name in names:
-        found += (name,) if name in KERNEL else kernel_part([need for need in TABLE[name].needs if need in TABLE])
+        found += (name,) if name in KERNEL_METRICS else kernel_part([need for need in TABLE[name].needs if need in TABLE])
     return tuple(dict.fromkeys(found))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastprune.scores import kernels
 from fastprune.scores.checks import check_data, check_loss, check_rows
-from fastprune.scores.metrics import KERNEL, KERNEL_METRICS
+from fastprune.scores.metrics import KERNEL_METRICS
 from fastprune.torch_private import (
     apply_untransformed,
     dispatch_modes,
@@ -52,7 +52,7 @@ def _check(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index:
     if labels.dtype != torch.int64:
         raise TypeError(f"labels of torch.ops.fastprune must be int64, got {labels.dtype}; use .long()")
     for name in metrics:
-        if name not in KERNEL:
+        if name not in KERNEL_METRICS:
             raise ValueError(f"unknown metric {name!r}; choose from {', '.join(KERNEL_METRICS)}")
 
 
