@@ -8,6 +8,7 @@ have (`DynamicPruner`, `prepare_accelerate` for Accelerate, `attach` for the Tra
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import fastprune.built  # first: it says what to do where the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
 from fastprune.integrations.accelerate import prepare_accelerate
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from fastprune.integrations.transformers import attach, detach
     from fastprune.models import JointModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EMA",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
+from fastprune.collectives import world
 from fastprune.data.types import TextData
 from fastprune.dynamics import read_dynamics
 from fastprune.errors import UsageError
@@ -24,8 +25,6 @@ from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.integrations._hooks import override
 from fastprune.integrations.transformers import attach
 from fastprune.pruning import Driver, DynamicPruner, Moments, Phase
-from fastprune.pruning.exchange import world
-from fastprune.pruning.keep import parse_keep_fraction
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
 
@@ -87,7 +86,7 @@ class RunTrainer(Trainer):
         return 0
 
 
-def prepare(
+def make_trainer(
     job: Job,
     spec: RunSpec,
     folder: Path,
@@ -128,7 +127,7 @@ def prepare(
             seed=spec.seed,
             task=task_of(kind, weighted=method.weighted),
             score_fn=score_fn_of(kind, method),
-            keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+            keep_fraction=spec.fraction,
             warmup_epochs=training.warmup_epochs,
             cycle_epochs=training.cycle_epochs,
             final_share=training.final_share,

@@ -17,6 +17,10 @@ ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 """``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
 
 
+PASS_BATCH_FACTOR = 4
+"""A scoring pass reads so many times the training batch at once: nothing is kept for a backward pass."""
+
+
 def loggable(pruner: DynamicPruner) -> dict[str, float]:
     """The newest cycle for a logger: ``pruner.log()`` without NaN, such as the threshold of a method without scores."""
     return {key: value for key, value in pruner.log().items() if math.isfinite(value)}
@@ -40,7 +44,7 @@ def batch_metrics(
 
     Args:
         find_task: where logits and labels of this batch are; asked only without ``score_fn``.
-        last_layers: which watched the forward pass, for "grand".
+        last_layers: which watched the forward pass, for metrics that need "states", such as grand.
     """
     with torch.no_grad():
         if score_fn is not None:

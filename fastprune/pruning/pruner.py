@@ -87,7 +87,7 @@ class DynamicPruner:
             raise ValueError(f"n is the number of training examples and must be >= 1, got {n!r}; pass len(dataset)")
         chosen = get_method(method)
         chosen.check_size(n)
-        schedule = schedule_of(chosen, keep_fraction, warmup_epochs, cycle_epochs, final_share)
+        schedule = chosen.schedule(keep_fraction, warmup_epochs, cycle_epochs, final_share)
         constant = schedule.constant_size(n)
         if constant is not None and constant < n:
             chosen.check_keep(n, constant)
@@ -320,22 +320,3 @@ class DynamicPruner:
                 epochs were planned otherwise.  Nothing is changed then.
         """
         load_state(self.driver, checked(self.driver, self.fingerprint, state))
-
-
-def schedule_of(
-    method: Method,
-    keep_fraction: KeepFraction,
-    warmup_epochs: int | None,
-    cycle_epochs: int | None,
-    final_share: float | None,
-) -> Schedule:
-    """The schedule that these options mean for a method; None is the method's own value.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-    warmup = method.warmup_epochs if warmup_epochs is None else warmup_epochs
-    cycle = method.cycle_epochs if cycle_epochs is None else cycle_epochs
-    share = method.final_share if final_share is None else final_share
-    schedule = Schedule(keep_fraction, warmup, cycle, share)
-    return Schedule(1.0, warmup, cycle) if method.keeps_all else schedule

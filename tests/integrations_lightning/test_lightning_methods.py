@@ -243,14 +243,14 @@ def test_one_loss_an_example_is_asked_for(tmp_path):
 
 def test_the_ends_of_an_answer_are_found_in_a_mapping():
     """Under the names that Transformers gives them; ``labels`` come first where there are any."""
-    from fastprune.integrations._lightning_scores import default_task
+    from fastprune.integrations._lightning_scores import task_of_batch
 
     batch = {"start_positions": torch.tensor([1, 7]), "end_positions": torch.tensor([2, 7])}
     outputs = {"start_logits": torch.zeros(2, 4), "end_logits": torch.zeros(2, 4)}
-    found = default_task(batch).scores(outputs, batch, ["loss"])["loss"]
+    found = task_of_batch(batch).scores(outputs, batch, ["loss"])["loss"]
     torch.testing.assert_close(found, torch.tensor([4.0, 1.0]).log())
     labelled = {**batch, "labels": torch.tensor([0, 1])}
-    assert default_task(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
+    assert task_of_batch(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
 
 
 # --- what is refused -------------------------------------------------------------------------------

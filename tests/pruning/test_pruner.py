@@ -247,7 +247,7 @@ def test_the_offset_drops_the_hardest_first():
     assert set(loop.pruner.kept_indices.tolist()) == set(ranked[drop : drop + k].tolist())
 
 
-@pytest.mark.parametrize("smoothing", [EMA(), Mean(2)])
+@pytest.mark.parametrize("smoothing", [EMA(deviation=1.0), Mean(2)])
 def test_smoothed_methods_resume_exactly(smoothing):
     options = dict(keep_fraction=0.4, method=ScoreMethod("smooth", smoothing=smoothing), seed=1)
     whole = Loop(**options)
@@ -343,7 +343,7 @@ def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
         (dict(fingerprint="b"), "another data set"),
         (dict(method="random"), "method"),
         (dict(method=ScoreMethod("mine", offset=0.2)), "method"),
-        (dict(method=ScoreMethod("mine", smoothing=EMA())), "method"),
+        (dict(method=ScoreMethod("mine", smoothing=EMA(deviation=1.0))), "method"),
         (dict(seed=1), "seed"),
         (dict(keep_fraction=0.25), "schedule"),
         (dict(final_share=0.25), "schedule"),

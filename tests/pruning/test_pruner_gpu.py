@@ -14,6 +14,7 @@ from torch import Tensor
 
 import fastprune
 from fastprune.pruning import DynamicPruner, get_method, method_names
+from fastprune.scores.metrics import KERNEL_METRICS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 DEVICE = "cuda"
 N, CLASSES, EPOCHS = 500, 7, 4
-METRICS = ("el2n", "loss", "confidence", "margin", "correct", "entropy")
+METRICS = KERNEL_METRICS
 OBSERVING = [name for name in method_names() if name != "static" and get_method(name).observes]
 
 
