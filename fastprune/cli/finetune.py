@@ -18,6 +18,7 @@ from fastprune.data import TextData, load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
+from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -41,7 +42,7 @@ def add(commands: Any) -> None:
     prune.add_argument(
         "--method",
         nargs="+",
-        default=["el2n"],
+        default=[DEFAULT_METHOD],
         help="see `fastprune methods`; with settings as 'orderdp(ratio=0.375)', in quotes",
     )
     prune.add_argument(
