@@ -183,9 +183,8 @@ def kernel_part(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(names)
     found: list[str] = []
     for name in names:
-        found += (
-            (name,) if name in KERNEL_METRICS else kernel_part([need for need in TABLE[name].needs if need in TABLE])
-        )
+        others = [need for need in TABLE[name].needs if need in TABLE]
+        found += [name] if name in KERNEL_METRICS else kernel_part(others)
     return tuple(dict.fromkeys(found))
 
 
