@@ -126,3 +126,13 @@ def test_signatures_show_what_to_prune_and_when(way_in: str) -> None:
 def test_a_renamed_name_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match="fastprune.prepare is called fastprune.prepare_accelerate now"):
         assert fastprune.prepare is fastprune.prepare_accelerate
+
+
+def test_the_old_keyword_of_rescore_works_and_warns() -> None:
+    pruner = DynamicPruner(4, keep_fraction=0.5, method="el2n")
+    next(pruner.epochs(2))
+    with pytest.warns(DeprecationWarning, match="score_indices"):
+        pruner.rescore(score_fn=lambda index: index.float())
+    assert pruner.history.value("el2n").tolist() == [0, 1, 2, 3]
+    with pytest.raises(TypeError, match="needs score_indices"):
+        pruner.rescore()

@@ -22,7 +22,7 @@ from fastprune.integrations._hooks import Overrides
 from fastprune.integrations._order import RecordedOrder, sampling_strategy
 from fastprune.integrations._step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
 from fastprune.integrations._trainer_events import TrainerEvents
-from fastprune.integrations._trainer_scores import Scoring, TrainerScores
+from fastprune.integrations._trainer_scores import TrainerScores, TrainerScoring
 from fastprune.integrations._training_step import TrainingStep
 from fastprune.pruning import DynamicPruner
 
@@ -37,7 +37,7 @@ class Attachment:
         plan: how it reads the run, None outside and before its sampler is asked for.
     """
 
-    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: Scoring) -> None:
+    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: TrainerScoring) -> None:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.driver = pruner.driver

@@ -30,7 +30,7 @@ ForwardFn = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
-class Scoring:
+class LightningScoring:
     """How batches are scored; the arguments of `PruningCallback` of the same names."""
 
     task: Task | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastprune.integrations._batch_metrics import without_owners
 from fastprune.integrations._hooks import Overrides
-from fastprune.integrations._lightning_scores import Scoring
+from fastprune.integrations._lightning_scores import LightningScoring
 from fastprune.pruning import Method
 
 
@@ -22,7 +22,7 @@ class CurrentBatch:
         scores: what the method reads of them, None until a training step has shown them.
     """
 
-    def __init__(self, scoring: Scoring, method: Method) -> None:
+    def __init__(self, scoring: LightningScoring, method: Method) -> None:
         self._scoring, self._method = scoring, method
         self._overrides = Overrides()
         self._order = torch.empty(0, dtype=torch.int64)

@@ -31,7 +31,7 @@ from fastprune.scores.task import Task, label_fields
 
 
 @dataclass(frozen=True)
-class Scoring:
+class TrainerScoring:
     """How a batch is scored; the arguments of `attach` of the same names."""
 
     task: Task | None = None
@@ -45,7 +45,7 @@ class Scoring:
 class TrainerScores:
     """The metrics a method reads, of batches of one trainer."""
 
-    def __init__(self, trainer: Any, scoring: Scoring, reads: tuple[str, ...]) -> None:
+    def __init__(self, trainer: Any, scoring: TrainerScoring, reads: tuple[str, ...]) -> None:
         self._trainer = weakref.ref(trainer)
         self.scoring = scoring
         self.reads = reads

@@ -39,7 +39,7 @@ from fastprune.integrations._lightning_checks import check_trainer
 from fastprune.integrations._lightning_loader import TrainLoader, loader_order
 from fastprune.integrations._lightning_plan import plan_epochs
 from fastprune.integrations._lightning_random import RunRandomness
-from fastprune.integrations._lightning_scores import ForwardFn, ScoreFn, Scoring
+from fastprune.integrations._lightning_scores import ForwardFn, LightningScoring, ScoreFn
 from fastprune.integrations._lightning_state import check_has_state, check_same_run, readable
 from fastprune.integrations._lightning_step import CurrentBatch
 from fastprune.pruning import DEFAULT_METHOD, Driver, DynamicPruner, KeepFraction, Method, RankSampler, get_method
@@ -128,7 +128,7 @@ class PruningCallback(Callback):
     ) -> None:
         self.method = get_method(method)
         self.seed = seed
-        self.scoring = Scoring(task, score_fn, forward_fn, score_batch_size)
+        self.scoring = LightningScoring(task, score_fn, forward_fn, score_batch_size)
         self._make_pruner = functools.partial(
             DynamicPruner,
             keep_fraction=keep_fraction,

@@ -173,7 +173,7 @@ class Driver:
         if self.needs_pass(phase):
             raise RuntimeError(
                 f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: after the "
-                "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_fn)`"
+                "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_indices)`"
             )
         start = time.perf_counter()
         before = self.sampler.indices
@@ -232,7 +232,7 @@ class Driver:
                 self.history.update(index, self._by_metric(score(index)), epoch)
             else:
                 share = even_share(index)
-                with together("score_fn"):
+                with together("the scoring pass"):
                     scores = self._by_metric(score(share))
                     self.history.check(share, scores)
                 self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
@@ -256,7 +256,7 @@ class Driver:
         reads_none = self.schedule.keeps_all and not self.record_scores
         if reads_none or not (self.method.observes or self.expects_pass):
             return
-        with together("the trial of score_fn"):
+        with together("the trial of one batch"):
             index, scores = score(even_share(torch.arange(self.n, device="cpu")))
             self.history.check(index, self._by_metric(scores))
 

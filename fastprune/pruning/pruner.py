@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -207,18 +208,25 @@ class DynamicPruner:
         """True when the current epoch is the last before a cycle that needs a scoring pass."""
         return self.driver.wants_scores
 
-    def rescore(self, score_fn: ScoreIndices) -> None:
+    def rescore(self, score_indices: ScoreIndices | None = None, *, score_fn: ScoreIndices | None = None) -> None:
         """Score the examples the method asks for (all, unless it says otherwise) for the next cycle.
 
         Args:
-            score_fn: called once with the int64 indices to score, returns their scores in that order
+            score_indices: called once with the int64 indices to score, returns their scores in that order
                 (a tensor, or a dict by metric).  `fastprune.score_dataset` does the pass for a model.  On several
                 processes each is given its share, all shares of one length.
+            score_fn: what ``score_indices`` was called in version 0.1; goes away in 0.3.
 
         Raises:
+            TypeError: ``score_indices`` is missing.
             RuntimeError: it raised on another process; on that one its own error.
         """
-        self.driver.rescore(score_fn)
+        if score_fn is not None:
+            warnings.warn("rescore(score_fn=...) is called score_indices now", DeprecationWarning, stacklevel=2)
+            score_indices = score_fn
+        if score_indices is None:
+            raise TypeError("rescore() needs score_indices, a function from indices to their scores")
+        self.driver.rescore(score_indices)
 
     # --- weights -------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ def a_failing_trial_ends_all(folder: Path) -> None:
     try:
         trainer.train()
     except (KeyError, RuntimeError) as error:
-        assert ("nothing", r"the trial of score_fn failed on rank [1]")[dist.get_rank() == 0] in str(error)
+        assert ("nothing", r"the trial of one batch failed on rank [1]")[dist.get_rank() == 0] in str(error)
     assert trainer.batches == [] and trainer.state.global_step == 0
 
 
