@@ -20,6 +20,7 @@ test: $(STAMP)-test lint
 lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/code_size.py
 	$(BIN)/mypy
 
 # Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points. Then a longer

@@ -6,7 +6,7 @@
 
 - A batch of 32: `observe`, of it the history's update, `weights` with the weighted mean, and the sampler's share of a
   whole iteration over its batches. The goal on the CPU is 200 us for observe, weights and sampler together.
-- A cycle: `start_piece` (selection, kept set, churn, threshold, weights) and the first batch out of the sampler, half
+- A cycle: `enter` (selection, kept set, churn, threshold, weights) and the first batch out of the sampler, half
   of the examples kept. The goal is 50 ms for 10^6 examples.
 - Memory: the bytes an example of the statistics' tensors.
 - Checkpoints: `state_dict`, `load_state_dict` and the bytes that torch.save writes.
@@ -70,8 +70,8 @@ def scores(metric: str, n: int) -> Tensor:
 def begun(name: str, n: int) -> DynamicPruner:
     """A pruner in its warm-up."""
     pruner = DynamicPruner(n, keep_fraction=KEEP, warmup_epochs=2, method=name, final_share=0.0)
-    pruner.plan(epoch_pieces(pruner.phases(2 + CYCLES)))
-    pruner.start_piece(0)
+    pruner.driver.plan(epoch_pieces(pruner.driver.phases(2 + CYCLES)))
+    pruner.driver.enter(0)
     return pruner
 
 
@@ -107,7 +107,7 @@ def step_calls(name: str, n: int, device: str) -> dict[str, Call]:
     }
     if method.weighted:
         cycle = warmed_up(name, n)
-        cycle.start_piece(2)
+        cycle.driver.enter(2)
 
         def weigh() -> Tensor:
             index, by_metric = next(weighted)
@@ -181,7 +181,7 @@ def iteration(sampler: BatchSampler) -> Callable[[], float]:
 def batch_rows(n: int, rounds: int, device: str) -> list[dict[str, Any]]:
     """Microseconds of everything a batch calls."""
     pruner = warmed_up("random", n)
-    pruner.start_piece(2)
+    pruner.driver.enter(2)
     samplers = {"sampler": pruner.sampler, "torch's RandomSampler": RandomSampler(range(round(KEEP * n)))}
     drawn = {name: iteration(BatchSampler(s, BATCH, drop_last=False)) for name, s in samplers.items()}
     share = measure.medians(drawn, max(3, rounds // 2))
@@ -214,7 +214,7 @@ def next_cycle(pruner: DynamicPruner) -> Call:
     numbers, metrics = itertools.count(2), pruner.method.reads
 
     def call() -> None:
-        pruner.start_piece(next(numbers))
+        pruner.driver.enter(next(numbers))
         index = torch.tensor(list(itertools.islice(iter(pruner.sampler), BATCH)))
         pruner.history.update(index, {metric: scores(metric, pruner.n)[index] for metric in metrics}, 1)
 
@@ -296,7 +296,7 @@ def state_rows(n: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for name in (*RECORDING, *OTHERS):
         pruner, other = warmed_up(name, n), begun(name, n)
-        pruner.start_piece(2)
+        pruner.driver.enter(2)
         state = pruner.state_dict()
         file = io.BytesIO()
         torch.save(state, file)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import fastprune
+from fastprune.scores.metrics import KERNEL_METRICS
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def forward_and_backward(loss_fn: Callable[[Tensor, Tensor], Any]) -> Callable[[
     return step
 
 
-ALL_SIX = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
+ALL_SIX = KERNEL_METRICS
 
 
 def scores_of(*metrics: str) -> Callable[[Tensor, Tensor], Any]:

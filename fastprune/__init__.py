@@ -2,14 +2,16 @@
 
 Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
 `fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
-have (`DynamicPruner`, `prepare` for Accelerate, `attach` for the Trainer, `PruningCallback` for Lightning).
+have (`DynamicPruner`, `prepare_accelerate` for Accelerate, `attach` for the Trainer, `PruningCallback` for Lightning).
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import fastprune.built  # first: it says what to do where the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
-from fastprune.integrations.accelerate import prepare
+from fastprune.integrations.accelerate import prepare_accelerate
 from fastprune.pruning import (
     EMA,
     Budget,
@@ -27,10 +29,10 @@ from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
     from fastprune.integrations.lightning import PruningCallback
-    from fastprune.integrations.transformers import attach
+    from fastprune.integrations.transformers import attach, detach
     from fastprune.models import JointModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EMA",
@@ -50,11 +52,12 @@ __all__ = [
     "TopK",
     "attach",
     "cross_entropy",
+    "detach",
     "el2n",
     "grand",
     "joint_el2n",
     "per_sample_grand",
-    "prepare",
+    "prepare_accelerate",
     "score",
     "score_dataset",
     "select_topk",
@@ -62,12 +65,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Importing a framework takes seconds and is an extra: only those who use it pay for it.
-    if name == "attach":
-        from fastprune.integrations.transformers import attach
+RENAMED = {"prepare": "prepare_accelerate"}
+"""Names of version 0.1 and what they are called now; the old ones go away in 0.3."""
 
-        return attach
+
+def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        warnings.warn(
+            f"fastprune.{name} is called fastprune.{RENAMED[name]} now; the old name goes away in version 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[RENAMED[name]]
+    # Importing a framework takes seconds and is an extra: only those who use it pay for it.
+    if name in ("attach", "detach"):
+        from fastprune.integrations import transformers
+
+        return getattr(transformers, name)
     if name == "PruningCallback":
         from fastprune.integrations.lightning import PruningCallback
 

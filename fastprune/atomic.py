@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".tmp"
+OLDER = f".older{SUFFIX}"
+"""A folder whose successor is about to take its place."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -36,18 +38,25 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of an older one.
 
-    Between the two renames of the last step there is no folder at all, but never half of one.
+    The older one is renamed away, the new one is renamed to ``path``, and only then the older one is removed.  So there
+    is never half a folder at ``path``.  A process that is killed between the two renames leaves none; `sweep`, which
+    the next call begins with, puts the older one back.
     """
+    sweep(path.parent, [path.name])
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX))
+    older = temporary.with_name(temporary.name.removesuffix(SUFFIX) + OLDER)
     try:
         write(temporary)
         os.chmod(temporary, 0o777 & ~_umask())
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, older)
         os.replace(temporary, path)
     except BaseException:
+        if older.exists() and not path.exists():
+            os.replace(older, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def left_over(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -56,12 +65,16 @@ def left_over(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:
-    """Remove what is `left_over`."""
-    for left in left_over(folder, names):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+    """Put back a folder that a killed process had renamed away, and remove what else is `left_over`."""
+    for name in names:
+        for older in folder.glob(f".{name}.*{OLDER}"):
+            if not (folder / name).exists():  # else its successor is in place, and this one perhaps half removed
+                os.replace(older, folder / name)
+        for left in left_over(folder, [name]):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _umask() -> int:

@@ -14,6 +14,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fastprune.collectives import (
+    Failure,
+    all_reduce,
+    collective_device,
+    device_types,
+    exchange_numbers,
+    failure_of,
+    is_initialized,
+    raise_everywhere,
+    world,
+)
 from fastprune.selection.keys import order_keys
 from fastprune.selection.ties import Ties, check_ties, tie_priorities
 
@@ -26,7 +37,6 @@ _DTYPES = (
 )  # fmt: skip
 _NAN = ("raise", "first", "last")
 _TIES = get_args(Ties)
-_ERRORS = (TypeError, ValueError, RuntimeError)
 _DIGIT_BITS = 11
 _INT64_MAX = torch.iinfo(torch.int64).max
 
@@ -89,19 +99,15 @@ def select_topk(
     and adds as much as the threshold of 64-bit scores takes. Each round waits for the device.
     """
     group = _joined(group)
-    device = _control_device(local_scores, group)
-    own, keys, failure = _prepare(local_scores, k, ids, largest, nan, (ties, seed, round), group)
-    facts = _exchange(own, device, group)
-    _raise_failure(facts, failure, device, group)
-    _check_agreement(facts, group)
-    _check_nan(facts)
+    keys, facts = _agreed(local_scores, k, ids, largest, nan, (ties, seed, round), group)
+    own = facts[world(group)[0]]
     if own.k == 0:
         return torch.empty(0, dtype=torch.int64, device=keys.device)
     key, wanted = _kth_key(keys, own.k, group)
     kept = keys >= key
     if wanted:
         tied = (keys == key).nonzero().squeeze(1)
-        tied_ids = tied + _first_id(facts, _rank(group)) if ids is None else ids[tied]
+        tied_ids = tied + _first_id(facts, world(group)[0]) if ids is None else ids[tied]
         kept[tied] = _of_tied(tied_ids, wanted, seed if own.ties else None, round, group)
     return kept.nonzero().squeeze(1)
 
@@ -126,7 +132,7 @@ def _kth_key(keys: Tensor, k: int, group: dist.ProcessGroup | None) -> tuple[int
         base = low >> shift
         digits = (keys >> shift).sub_(base)
         counts = torch.bincount(digits, minlength=(high >> shift) - base + 1)
-        _all_reduce(counts, group)
+        all_reduce(counts, group)
         digit, above, inside = _bin_of_kth(counts, k)
         k -= above
         low = (base + digit) << shift
@@ -162,7 +168,7 @@ def _range(keys: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
     if keys.numel():
         low, high = keys.aminmax()
         ends = torch.stack([low, ~high]).to(torch.int64)
-    _all_reduce(ends, group, "MIN")
+    all_reduce(ends, group, "MIN")
     low, reversed_high = ends.tolist()
     return low, ~reversed_high
 
@@ -194,8 +200,27 @@ class _Facts(NamedTuple):
     round: int = 0
     has_ids: int = 0
     first_nan: int = -1  # the smallest id, or position where ids are left out; -1: none, or none looked for
-    error: int = 0  # 1 + index in _ERRORS
-    error_bytes: int = 0
+    failure: int = 0  # what `Failure` holds
+    failure_bytes: int = 0
+
+
+def _agreed(
+    scores: Tensor,
+    k: int,
+    ids: Tensor | None,
+    largest: bool,
+    nan: str,
+    draw: tuple[Ties, int, int],
+    group: dist.ProcessGroup | None,
+) -> tuple[Tensor, list[_Facts]]:
+    """This rank's keys and the facts of all ranks, by rank; raises the same error on all if they are not right."""
+    device = collective_device(scores.device if isinstance(scores, Tensor) else torch.device("cpu"), group)
+    own, keys, error = _prepare(scores, k, ids, largest, nan, draw, group)
+    facts = [_Facts(*numbers) for numbers in exchange_numbers(own, device, group)]
+    raise_everywhere([Failure(f.failure, f.failure_bytes) for f in facts], error, device, group)
+    _check_agreement(facts, group)
+    _check_nan(facts)
+    return keys, facts
 
 
 def _prepare(
@@ -209,13 +234,12 @@ def _prepare(
 ) -> tuple[_Facts, Tensor, Exception | None]:
     """This rank's facts and keys; never raises, as the other ranks would wait for this one for ever."""
     try:
-        facts = _check(scores, k, ids, largest, nan, draw, _device_types(group))
+        facts = _check(scores, k, ids, largest, nan, draw, device_types(group))
         keys = order_keys(scores.detach().resolve_neg(), largest=bool(largest), nan=nan)
         return facts, keys, None
     except Exception as error:
-        kind = next((i for i, known in enumerate(_ERRORS) if isinstance(error, known)), _ERRORS.index(RuntimeError))
-        facts = _Facts(error=1 + kind, error_bytes=len(_report(error, group)))
-        return facts, torch.empty(0, dtype=torch.int32, device="cpu"), error
+        kind, size = failure_of(error, group)
+        return _Facts(failure=kind, failure_bytes=size), torch.empty(0, dtype=torch.int32, device="cpu"), error
 
 
 def _check(
@@ -225,7 +249,7 @@ def _check(
     largest: bool,
     nan: str,
     draw: tuple[Ties, int, int],
-    device_types: list[str] | None,
+    supported: list[str] | None,
 ) -> _Facts:
     """The facts of arguments that are right as far as one rank can see."""
     if not isinstance(scores, Tensor):
@@ -244,7 +268,7 @@ def _check(
         n=scores.shape[0],
         k=_check_k(k),
         dtype=_DTYPES.index(scores.dtype),
-        device=_check_device(scores.device.type, device_types),
+        device=_check_device(scores.device.type, supported),
         largest=bool(largest),
         nan=_NAN.index(nan),
         ties=_TIES.index(ties),
@@ -312,10 +336,10 @@ def _first_nan(scores: Tensor, ids: Tensor | None) -> int:
 
 def _check_agreement(facts: list[_Facts], group: dist.ProcessGroup | None) -> None:
     """Raises, alike on all ranks, where their arguments differ or k is out of range."""
-    device_types = _device_types(group) or ["cpu"]
+    types = device_types(group) or ["cpu"]
     same: list[tuple[str, list[str], str]] = [
         ("the dtype of local_scores", [_name(_DTYPES[f.dtype]) for f in facts], "convert them to one dtype"),
-        ("the device type of local_scores", [device_types[f.device] for f in facts], "move them to one"),
+        ("the device type of local_scores", [types[f.device] for f in facts], "move them to one"),
         ("k", [str(f.k) for f in facts], "it counts over all ranks"),
         ("largest", [str(bool(f.largest)) for f in facts], "select one way"),
         ("nan", [repr(_NAN[f.nan]) for f in facts], "choose one policy"),
@@ -360,7 +384,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
     """The group to reduce over."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_initialized():
         if group is not None:
             raise ValueError(
                 "group was given, but torch.distributed is not initialised; call init_process_group or leave it out"
@@ -373,60 +397,3 @@ def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
     if not isinstance(group, dist.ProcessGroup):
         raise TypeError(f"group must be a torch.distributed.ProcessGroup, got {type(group).__name__}")
     return group
-
-
-def _rank(group: dist.ProcessGroup | None) -> int:
-    return 0 if group is None else dist.get_rank(group)
-
-
-def _device_types(group: dist.ProcessGroup | None) -> list[str] | None:
-    """The device types that the group's backends reduce on; None without a group: any."""
-    if group is None:
-        return None
-    return sorted(pair.partition(":")[0] for pair in dist.get_backend_config(group).split(","))
-
-
-def _control_device(scores: Tensor, group: dist.ProcessGroup | None) -> torch.device:
-    """Where the facts are exchanged: on one device type on all ranks, whatever their arguments are."""
-    types = _device_types(group)
-    if types is None or "cpu" in types:
-        return torch.device("cpu")
-    if isinstance(scores, Tensor) and scores.device.type in types[:1]:
-        return scores.device
-    return torch.device(types[0])
-
-
-def _all_reduce(tensor: Tensor, group: dist.ProcessGroup | None, op: str = "SUM") -> None:
-    if group is not None:
-        dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op), group=group)
-
-
-def _exchange(own: _Facts, device: torch.device, group: dist.ProcessGroup | None) -> list[_Facts]:
-    """The facts of all ranks, by rank."""
-    ranks = 1 if group is None else dist.get_world_size(group)
-    table = torch.zeros(ranks, len(own), dtype=torch.int64, device=device)
-    table[_rank(group)] = torch.tensor(own, dtype=torch.int64, device=device)
-    _all_reduce(table, group)
-    return [_Facts(*row) for row in table.tolist()]
-
-
-def _raise_failure(
-    facts: list[_Facts], failure: Exception | None, device: torch.device, group: dist.ProcessGroup | None
-) -> None:
-    """Raises the error of the first rank that has one, on all ranks."""
-    first = next((rank for rank, f in enumerate(facts) if f.error), None)
-    if first is None:
-        return
-    if group is None and failure is not None:
-        raise failure
-    text = torch.zeros(facts[first].error_bytes, dtype=torch.uint8, device=device)
-    if failure is not None and _rank(group) == first:
-        text.copy_(torch.tensor(list(_report(failure, group)), dtype=torch.uint8, device=device))
-    _all_reduce(text, group)
-    raise _ERRORS[facts[first].error - 1](bytes(text.tolist()).decode()) from failure
-
-
-def _report(error: Exception, group: dist.ProcessGroup | None) -> bytes:
-    """What the other ranks are told; never empty."""
-    kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
-    return f"rank {_rank(group)}: {kind}{error}".encode(errors="replace")

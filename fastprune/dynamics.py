@@ -22,6 +22,8 @@ from fastprune.errors import UsageError
 from fastprune.scores.api import score
 
 FOLDER = "training_dynamics"
+COLUMNS = ("confidence", "variability", "correctness", "forgetting", "aum")
+"""What the logits of an example over the epochs become, see `read_dynamics`."""
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
@@ -37,7 +39,7 @@ def count_epochs(folder: Path) -> int:
     return epochs
 
 
-def files_of(folder: Path) -> list[Path]:
+def epoch_files(folder: Path) -> list[Path]:
     """The files that hold the folder's epochs."""
     return [epoch_file(folder, epoch) for epoch in range(count_epochs(folder))]
 
@@ -116,14 +118,14 @@ class _Sums:
 
     def columns(self, epochs: int) -> dict[str, np.ndarray]:
         visits, mean, squares, margin, right, forgotten, _ = self.table.unbind(1)
-        columns = {
-            "confidence": mean,
-            "variability": (squares / visits).clamp_min(0).sqrt(),
-            "correctness": right,
-            "forgetting": torch.where(right > 0, forgotten, epochs),
-            "aum": margin / visits,
-        }
-        return {name: values.float().numpy() for name, values in columns.items()}
+        columns = (
+            mean,
+            (squares / visits).clamp_min(0).sqrt(),
+            right,
+            torch.where(right > 0, forgotten, epochs),
+            margin / visits,
+        )
+        return {name: values.float().numpy() for name, values in zip(COLUMNS, columns, strict=True)}
 
 
 def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:

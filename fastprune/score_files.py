@@ -17,12 +17,10 @@ import numpy as np
 from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
 from fastprune.parquet import pyarrow_for
-from fastprune.score_runs import Columns, Which, rows_of_one_run
+from fastprune.score_runs import ScoreColumns, Which, rows_of_one_run
 
 logger = logging.getLogger(__name__)
 
-SHRINKING = ("confidence", "margin", "correct", "correctness", "aum")
-"""Columns that are smallest where most is left to learn."""
 KINDS = (".parquet", ".csv", ".jsonl")
 
 
@@ -35,7 +33,7 @@ def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np
     return numbers(read_examples(path, which), column, str(path))
 
 
-def read_examples(path: Path, which: Which = Which()) -> Columns:  # noqa: B008  (frozen)
+def read_examples(path: Path, which: Which = Which()) -> ScoreColumns:  # noqa: B008  (frozen)
     """One row per example, by index.
 
     Of several epochs of a run the newest counts, and a warning says so; of several rows of an index the last.
@@ -53,7 +51,7 @@ def read_examples(path: Path, which: Which = Which()) -> Columns:  # noqa: B008 
     return columns
 
 
-def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:
+def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
     """The row of each example that counts, by index, and a note if there were several of one.
 
     Raises:
@@ -90,7 +88,7 @@ def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarr
     return columns[column]
 
 
-def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> Columns:
+def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> ScoreColumns:
     """The last row of each ``index``, by index: row i of the result is example i.
 
     Raises:
@@ -111,7 +109,7 @@ def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> Columns:
     return {name: index[last] if name == "index" else values[last] for name, values in columns.items()}
 
 
-def read_columns(path: Path) -> Columns:
+def read_columns(path: Path) -> ScoreColumns:
     """The columns of a score file.
 
     Raises:

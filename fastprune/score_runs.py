@@ -13,7 +13,7 @@ import numpy as np
 
 from fastprune.errors import UsageError
 
-Columns = dict[str, np.ndarray]
+ScoreColumns = dict[str, np.ndarray]
 MOST_SHOWN = 6
 
 
@@ -29,7 +29,7 @@ class Which:
     epoch: int | None = None
 
 
-def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[Columns, str | None]:
+def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
     """The rows of one run, the oldest epoch first, and a note if there are several epochs of it.
 
     Args:
@@ -53,7 +53,7 @@ def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which)
     return {name: values[order] for name, values in found.items()}, note
 
 
-def _only(columns: Columns, name: str, wanted: str | int, where: str) -> Columns:
+def _only(columns: ScoreColumns, name: str, wanted: str | int, where: str) -> ScoreColumns:
     if name not in columns:
         raise UsageError(f"{where} has no column {name!r}, so none of its rows is that of {name} {wanted!r}")
     values = columns[name].astype(str) if name == "run" else _numbers(columns, name, where)
@@ -64,7 +64,7 @@ def _only(columns: Columns, name: str, wanted: str | int, where: str) -> Columns
     return {key: column[here] for key, column in columns.items()}
 
 
-def _pairs(columns: Columns) -> list[tuple[str, ...]]:
+def _pairs(columns: ScoreColumns) -> list[tuple[str, ...]]:
     """The (run, seed) that there are, in order of appearance, of as many of the two columns as there are."""
     named = [columns[name].astype(str).tolist() for name in ("run", "seed") if name in columns]
     return list(dict.fromkeys(zip(*named, strict=True)))
@@ -79,7 +79,7 @@ def _shorten(names: list[str], separator: str = ", ") -> str:
     return separator.join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _numbers(columns: Columns, name: str, where: str) -> np.ndarray:
+def _numbers(columns: ScoreColumns, name: str, where: str) -> np.ndarray:
     try:
         return columns[name].astype(np.int64)
     except (TypeError, ValueError, OverflowError) as error:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastprune
-from fastprune import distributed
+from fastprune import collectives, distributed
 from fastprune.distributed import select_topk
 
 needs_gloo = pytest.mark.skipif(
@@ -129,11 +129,13 @@ def test_devices_of_a_backend(
     monkeypatch: pytest.MonkeyPatch, backend: str, supported: list[str], control: str
 ) -> None:
     """A CPU tensor in a group for CUDA must be reported over CUDA, the only way to the other ranks."""
-    group, scores = object(), torch.zeros(3)
+    group = object()
+    assert collectives.device_types() is None
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_backend_config", lambda of: backend)
-    assert distributed._device_types(group) == supported
-    assert distributed._control_device(scores, group) == torch.device(control)
-    assert distributed._control_device(None, group) == torch.device(control)
+    assert collectives.device_types(group) == supported
+    assert collectives.collective_device(torch.device("cpu"), group) == torch.device(control)
+    assert collectives.collective_device(torch.device("cuda:1"), group).type == control
     if "cpu" in supported:
         assert distributed._check_device("cpu", supported) == 0
     else:

@@ -161,7 +161,7 @@ def scored_of(run: Run, n: int) -> int:
     pruner = make_pruner(run, n)
     if pruner.method.keeps_all:
         return 0
-    cycles = [phase for phase in pruner.phases(run.epochs) if phase.index and not phase.final]
+    cycles = [phase for phase in pruner.schedule.phases(pruner.n, run.epochs) if phase.index and not phase.final]
     due = [phase for phase in cycles if pruner.method.scoring_pass(pruner.history, phase.index) == "all"]
     once = isinstance(pruner.method, ScoreMethod) and pruner.method.source == "once"
     return n * min(len(due), 1 if once else len(due))

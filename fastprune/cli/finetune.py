@@ -13,11 +13,12 @@ from typing import Any
 
 from fastprune.cli.arguments import add_data, add_held_out, add_trust, need_packages, say, source_of, trust_of, use_bf16
 from fastprune.cli.paths import user_path
-from fastprune.cli.settings import check_agreement, parsed, read_config_file, stored, undefaulted
-from fastprune.data import load
+from fastprune.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
+from fastprune.data import TextData, load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
+from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -41,7 +42,7 @@ def add(commands: Any) -> None:
     prune.add_argument(
         "--method",
         nargs="+",
-        default=["el2n"],
+        default=[DEFAULT_METHOD],
         help="see `fastprune methods`; with settings as 'orderdp(ratio=0.375)', in quotes",
     )
     prune.add_argument(
@@ -139,19 +140,29 @@ def run(arguments: argparse.Namespace) -> None:
             f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
         )
     if ranks.first():
-        say(data.notes)
-        _warn_of_unseen(data.unseen)
-        if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
-            print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
+        _say_notes(options, data)
+    _finetune(options, command, data, specs, training)
 
+
+def _say_notes(options: argparse.Namespace, data: TextData) -> None:
+    """What is worth knowing before the runs begin."""
+    say(data.notes)
+    _warn_of_unseen(data.unseen)
+    if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
+        print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
+
+
+def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextData, specs: Any, training: Any) -> None:
+    """Make the runs and show the report."""
     from rich.console import Console
 
+    from fastprune.finetune import ranks
     from fastprune.finetune.arguments import parse_trainer
     from fastprune.finetune.session import finetune
     from fastprune.report import rich_table
 
     own = parse_trainer(options.trainer)
-    with ranks.of_first(run_folder(options.out, data.name)) as out:
+    with ranks.of_first(reserved_folder(options.out, data.name)) as out:
         try:
             report = finetune(
                 data,
@@ -200,7 +211,7 @@ def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str
     if going_on(options):
         kept = _kept(options)
         extended = (*ADDED, "epochs") if options.extend else ()
-        check_agreement(given, kept, PATHS, f"{options.out}: the run", (*NOT_KEPT, *extended))
+        check_unchanged(given, kept, PATHS, f"{options.out}: the run", (*NOT_KEPT, *extended))
         before = parsed(parser, kept, f"{options.out / 'config.json'}")
         for name in ADDED if options.extend else ():
             if name in given:
@@ -244,7 +255,7 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def run_folder(wanted: Path | None, data: str) -> Iterator[Path]:
+def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
     """The run's folder, in which no other process writes; one that nobody else has, if none is named.
 
     A folder that this made is taken away again if nothing came into it.

@@ -9,8 +9,7 @@ from fastprune.cli.arguments import add_use, check_use, need_packages, say, sour
 from fastprune.cli.paths import user_path
 from fastprune.data import load_rows
 from fastprune.score_files import check_kind, write_columns
-
-METRICS = ("el2n", "loss", "grand", "entropy", "confidence", "margin", "correct")
+from fastprune.scores.metrics import of_examples
 
 
 def add(commands: Any) -> None:
@@ -19,13 +18,13 @@ def add(commands: Any) -> None:
         "score",
         help="score a data set with a finetuned model",
         description="Score the training examples of a data set with a finetuned model, without training. The file "
-        "holds index, one column a metric, score (the first metric; of confidence, margin and correct the negative, so "
-        "that the largest are the hardest) and label.",
+        "holds index, one column a metric, score (the first metric; the negative of one that is hard where it is "
+        "small, so that the largest are the hardest) and label.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     score.set_defaults(command=run)
     add_use(score)
-    score.add_argument("--metrics", nargs="+", choices=METRICS, default=["el2n"])
+    score.add_argument("--metrics", nargs="+", choices=of_examples(), default=["el2n"])
     score.add_argument("--out", type=user_path, required=True, help="file of scores: .parquet, .csv or .jsonl")
     score.add_argument(
         "--dynamics", type=user_path, help="folder to which the logits are added as the next epoch of training dynamics"

@@ -18,7 +18,6 @@ from fastprune.errors import UsageError
 from fastprune.methods.unscored import fitting_offset
 from fastprune.pruning.keep import check_fraction
 from fastprune.score_files import (
-    SHRINKING,
     check_kind,
     numbers,
     one_row_each,
@@ -28,6 +27,7 @@ from fastprune.score_files import (
     write_columns,
 )
 from fastprune.score_runs import Which
+from fastprune.scores.metrics import hard_where_small, is_hard_where_small
 from fastprune.selection import (
     Selection,
     class_balanced,
@@ -73,7 +73,7 @@ def add(commands: Any) -> None:
         "scores",
         type=user_path,
         help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the newest epoch counts, or the "
-        "last), or a folder of training dynamics, which gives confidence, variability, correctness, forgetting and aum",
+        f"last), or a folder of training dynamics, which gives {', '.join(dynamics.COLUMNS)}",
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
     select.add_argument("--out", type=user_path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
@@ -92,7 +92,7 @@ def add(commands: Any) -> None:
     select.add_argument(
         "--hardest",
         choices=("largest", "smallest"),
-        help="which end of the column is hard (smallest for confidence, margin, correct, correctness and aum)",
+        help=f"which end of the column is hard (smallest for {', '.join(hard_where_small())})",
     )
     select.add_argument("--offset", type=float, default=0.0, help=f"share dropped first: {', '.join(WITH_OFFSET)}")
     select.add_argument("--labels", help="column with the class of each example: class-balanced")
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_kind(arguments.out)
     elif not arguments.data.is_file():
         raise UsageError(f"--data {arguments.data} is no file; give the file that was scored")
-    inputs = dynamics.files_of(given) if given.is_dir() else [given]
+    inputs = dynamics.epoch_files(given) if given.is_dir() else [given]
     refuse_inputs("--out", arguments.out, inputs if arguments.data is None else [*inputs, arguments.data])
     where = str(arguments.scores)
     if arguments.scores.is_dir():
@@ -131,15 +131,15 @@ def run(arguments: argparse.Namespace) -> None:
         if note is not None:
             print(f"note: {note}", file=sys.stderr)
     scores = numbers(columns, column, where)
-    shrinks = column in SHRINKING
-    smallest = shrinks if arguments.hardest is None else arguments.hardest == "smallest"
+    small = is_hard_where_small(column)
+    smallest = small if arguments.hardest is None else arguments.hardest == "smallest"
     if smallest and arguments.strategy == "probabilistic":
         raise UsageError(
             f"--strategy probabilistic draws in proportion to the score, and {column} is smallest where most is left "
             "to learn; name another --column, such as el2n or loss"
         )
     try:
-        selection = choose(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
+        selection = selection_of(arguments, torch.from_numpy(-scores if smallest else scores), columns, where)
     except UsageError:
         raise
     except ValueError as error:
@@ -163,7 +163,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"kept: {arguments.out}")
 
 
-def choose(arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str) -> Selection:
+def selection_of(
+    arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str
+) -> Selection:
     """The selection of ``scores``, (n,) with larger harder, that the options ask for.
 
     Raises:

@@ -88,7 +88,7 @@ def stored(options: Mapping[str, Any], paths: Collection[str]) -> Options:
     return {name: plain(name, value) for name, value in options.items() if value not in (None, False, [])}
 
 
-def check_agreement(
+def check_unchanged(
     given: Mapping[str, Any], kept: Mapping[str, Any], paths: Collection[str], where: str, free: Collection[str]
 ) -> None:
     """Refuse options that are not those which a run folder keeps.

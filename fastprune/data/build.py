@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fastprune.data.fingerprint import fingerprint
+from fastprune.data.fingerprint import split_fingerprint
 from fastprune.data.types import Label, Split, TextData
 from fastprune.data.words import check_tags
 from fastprune.errors import UsageError, shown
@@ -70,7 +70,7 @@ def build(
         positive=positive or (label_names[-1] if label_names and len(label_names) == 2 else None),
         tag_names=tag_names,
         unseen=unseen,
-        fingerprint=fingerprint(train),
+        fingerprint=split_fingerprint(train),
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 from fastprune.data.types import Label, Split, TextData
 
 
-def fingerprint(split: Split) -> str:
+def split_fingerprint(split: Split) -> str:
     """SHA-256 (hex) over the split's content and order; rows and ids do not count."""
     digest = hashlib.sha256()
     for i in range(len(split)):
@@ -24,7 +24,7 @@ def fingerprint(split: Split) -> str:
 
 def identity_of(data: TextData) -> str:
     """What two runs on the same data share: the training and the deciding test examples, sha256 in hex."""
-    return hashlib.sha256(f"{data.fingerprint}{fingerprint(data.test)}".encode()).hexdigest()
+    return hashlib.sha256(f"{data.fingerprint}{split_fingerprint(data.test)}".encode()).hexdigest()
 
 
 def _as_texts(label: Label) -> list[str]:

@@ -41,8 +41,8 @@ _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 # "twenty%" or "two°": a spelled-out number never carries a sign.
 _WORD_WITH_SIGN = re.compile(r"[a-z]\s?[%°]")
 
-Piece = tuple[str, str | None]  # text, slot name or None
-Example = tuple[str, tuple[str, ...]]  # utterance, one tag per word
+TextPiece = tuple[str, str | None]  # text, slot name or None
+Utterance = tuple[str, tuple[str, ...]]  # utterance, one tag per word
 
 
 def load_home_assistant() -> TextData:
@@ -70,8 +70,8 @@ def generate(intents: Any, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tupl
 
     Every intent gets the same quota; what small intents cannot fill goes to the larger ones.
     """
-    train_pools: dict[str, list[Example]] = {}
-    test_pools: dict[str, list[Example]] = {}
+    train_pools: dict[str, list[Utterance]] = {}
+    test_pools: dict[str, list[Utterance]] = {}
     # One set for all intents: an utterance two intents share would have two right answers.
     taken: set[str] = set()
     # Twice an equal share is room enough to hand down what small intents leave.
@@ -119,9 +119,9 @@ def _split_templates(templates: list[Template], name: str) -> tuple[list[Templat
     return shuffled[n_test:], shuffled[:n_test]
 
 
-def _sample(walk: Walk, templates: list[Template], n: int, taken: set[str]) -> list[Example]:
+def _sample(walk: Walk, templates: list[Template], n: int, taken: set[str]) -> list[Utterance]:
     """Up to ``n`` utterances that are not in ``taken``, which grows."""
-    found: list[Example] = []
+    found: list[Utterance] = []
     for _ in range(n * TRIES):
         if len(found) == n:
             break
@@ -132,15 +132,15 @@ def _sample(walk: Walk, templates: list[Template], n: int, taken: set[str]) -> l
     return found
 
 
-def _balance(pools: dict[str, list[Example]], n: int, role: str) -> Split:
+def _balance(pools: dict[str, list[Utterance]], n: int, role: str) -> Split:
     """At most ``n`` examples in shuffled order, each intent's share as equal as its pool allows."""
-    quota = quotas({name: len(pool) for name, pool in pools.items()}, n)
+    quota = balanced_counts({name: len(pool) for name, pool in pools.items()}, n)
     rows = [(name, *example) for name in sorted(pools) for example in pools[name][: quota[name]]]
     random.Random(f"{SEED}:{role}").shuffle(rows)
     return Split([text for _, text, _ in rows], [name for name, _, _ in rows], [list(t) for _, _, t in rows])
 
 
-def quotas(sizes: dict[str, int], n: int) -> dict[str, int]:
+def balanced_counts(sizes: dict[str, int], n: int) -> dict[str, int]:
     """Shares of ``n``: equal, except that nobody gets more than its size.  Sums to min(n, all sizes)."""
     result: dict[str, int] = {}
     left = n
@@ -150,7 +150,7 @@ def quotas(sizes: dict[str, int], n: int) -> dict[str, int]:
     return result
 
 
-def tag_words(pieces: list[Piece]) -> Example:
+def tag_words(pieces: list[TextPiece]) -> Utterance:
     """Join pieces to one lower-case utterance; a word is tagged by the first slot that reaches into it.
 
     >>> tag_words([("set ", None), ("desk lamp", "name"), (" to ", None), ("20", "brightness"), ("%", None)])
@@ -199,14 +199,14 @@ class Walk:
         self.rng = rng
         self.test_values = test_values
 
-    def utterance(self, template: Template) -> list[Piece]:
+    def utterance(self, template: Template) -> list[TextPiece]:
         """Pieces of one utterance of ``template``."""
         pieces = self._walk(template.expression, template.domains)
         if self.rng.random() < P_PLEASE:
             pieces = [("please ", None), *pieces] if self.rng.random() < 0.5 else [*pieces, (" please", None)]
         return pieces
 
-    def _walk(self, expression: Any, domains: tuple[str, ...]) -> list[Piece]:
+    def _walk(self, expression: Any, domains: tuple[str, ...]) -> list[TextPiece]:
         kinds = self.kinds
         if isinstance(expression, kinds.TextChunk):
             return [(expression.original_text, None)]

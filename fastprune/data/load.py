@@ -71,6 +71,7 @@ def load_rows(
     Raises:
         UsageError: as `load`.
     """
+    _check(source)
     if source.packaged:
         data = load_home_assistant()
         packaged = {"train": data.train, **data.held_out}

@@ -23,7 +23,7 @@ from typing import Any
 from fastprune.atomic import write_atomic, write_folder_atomic
 from fastprune.errors import UsageError
 from fastprune.finetune.ranks import tell
-from fastprune.finetune.state_files import read_state, write_state
+from fastprune.finetune.state_files import read_state_files, write_state_files
 from fastprune.lock import LOCK
 from fastprune.report.folder import SUMMARY, is_ours
 
@@ -46,7 +46,7 @@ def save(path: Path, state: Any) -> None:
 
 def seal(path: Path, state: Any) -> None:
     """Add our state to the folder ``path``, and then, last, its manifest."""
-    write_state(path, state)
+    write_state_files(path, state)
     digests = {str(file.relative_to(path)): _digest(file) for file in _files(path)}
     text = json.dumps({"sha256": digests}, indent=2) + "\n"
     write_atomic(path / MANIFEST, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -128,7 +128,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
     why = _damage(path)
     if why is None:
         try:
-            state: dict[str, Any] = read_state(path)
+            state: dict[str, Any] = read_state_files(path)
             if set(keys) <= state.keys():
                 return state
             why = "it is the state of something else"

@@ -13,8 +13,8 @@ from fastprune.data.types import Kind, Label, Split
 from fastprune.errors import UsageError
 
 IGNORE = -100
-Example = dict[str, Any]
-Collate = Callable[[list[Example]], Any]
+EncodedExample = dict[str, Any]
+Collate = Callable[[list[EncodedExample]], Any]
 
 
 class Names(Protocol):
@@ -28,7 +28,7 @@ class Names(Protocol):
     def tag_names(self) -> list[str] | None: ...
 
 
-class EncodedSplit(Dataset[Example]):
+class EncodedSplit(Dataset[EncodedExample]):
     """A split as token ids: ``input_ids``, and the labels that it has.
 
     ``labels`` is a class, a number, or 0 and 1 for each class; of data with tags alone the tags, one per token, which
@@ -70,7 +70,7 @@ class EncodedSplit(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> EncodedExample:
         return {name: column[index] for name, column in self.columns.items()}
 
     @property
@@ -87,7 +87,7 @@ def collator(kind: Kind, tokenizer: Any) -> Collate:
     if kind != "joint":
         return tags if kind == "tokens" else DataCollatorWithPadding(tokenizer)
 
-    def collate(examples: list[Example]) -> Any:
+    def collate(examples: list[EncodedExample]) -> Any:
         """That collator knows one kind of labels, so those of the texts go around it."""
         if "tag_labels" not in examples[0]:
             return tags(examples)

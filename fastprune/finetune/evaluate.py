@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fastprune import metrics
 from fastprune.data.types import Label, Split
-from fastprune.finetune.encode import EncodedSplit, Example, Names
+from fastprune.finetune.encode import EncodedExample, EncodedSplit, Names
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Predicted:
     tags: list[list[str]] | None = None
 
 
-class LongestFirst(Dataset[Example]):
+class LongestFirst(Dataset[EncodedExample]):
     """An encoded split in the order that evaluation reads it in, in which padding nearly vanishes."""
 
     def __init__(self, names: Names, encoded: EncodedSplit) -> None:
@@ -39,7 +39,7 @@ class LongestFirst(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> EncodedExample:
         return self.encoded[self.order[index]]
 
     def predicted(self, answers: Any) -> Predicted:

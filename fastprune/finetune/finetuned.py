@@ -13,7 +13,7 @@ from fastprune.errors import UsageError
 from fastprune.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
 from fastprune.finetune.trust import NONE, Trust
 
-OF_VERSION_0_1 = ("heads.safetensors", "heads.pt")
+OLDER_HEADS = ("heads.safetensors", "heads.pt")
 TOKENS, TEXTS = "ForTokenClassification", "ForSequenceClassification"
 
 
@@ -76,7 +76,7 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     folder = Path(model)
     if not (folder / "config.json").is_file() or not (folder / "tokenizer_config.json").is_file():
         folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-    older = [name for name in OF_VERSION_0_1 if (folder / name).is_file()]
+    older = [name for name in OLDER_HEADS if (folder / name).is_file()]
     if older:
         raise UsageError(
             f"--model {folder}: {older[0]} is of version 0.1.0, whose models this one cannot read; finetune again"

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastprune.finetune.encode import Names
 from fastprune.pruning import Method
 from fastprune.scores import Head, JointLoss, Task
+from fastprune.scores.metrics import HeadKind, is_vector
 
 PROBLEMS = {
     "regression": "regression",
@@ -17,16 +18,17 @@ PROBLEMS = {
     "classification": "single_label_classification",
 }
 """What Transformers calls each kind."""
-LACKING: Mapping[str, tuple[str, ...]] = {
-    "tokens": ("probabilities",),
-    "multi-label": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
-    "regression": ("probabilities", "grand", "entropy", "confidence", "margin", "correct"),
+HEADS: Mapping[str, tuple[HeadKind, ...]] = {
+    "classification": ("single_label",),
+    "multi-label": ("multi_label",),
+    "regression": ("regression",),
+    "tokens": ("tokens",),
+    "joint": ("single_label", "tokens"),
 }
-"""Metrics that a task does not have."""
-KIND_OF_HEAD = {"classification": "single_label", "multi-label": "multi_label", "regression": "regression"}
+"""The heads of each task's model."""
 
 
-def build(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
+def build_model(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
     """The encoder under heads that are drawn from the global random state.
 
     Tags alone: Transformers' own token classifier.  Other tasks: `fastprune.models`.
@@ -46,6 +48,11 @@ def build(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
     return model(config, encoder)
 
 
+def head_kinds(kind: str) -> tuple[HeadKind, ...]:
+    """The kinds of heads of a task's model, which say which metrics it has."""
+    return HEADS[kind]
+
+
 def task_of(kind: str, *, weighted: bool = False) -> Task:
     """Where logits and labels of a task's model are.
 
@@ -54,20 +61,22 @@ def task_of(kind: str, *, weighted: bool = False) -> Task:
             of the heads' means; otherwise, as a score, the paper's.
     """
     if kind == "joint":
-        heads = {"label": Head("logits", "labels", "single_label"), "tags": Head("tag_logits", "tag_labels", "tokens")}
+        label, tags = HEADS[kind]
+        heads = {"label": Head("logits", "labels", label), "tags": Head("tag_logits", "tag_labels", tags)}
         return Task(heads, JointLoss("sum", "mean") if weighted else None)
-    return Task(Head(kind=KIND_OF_HEAD.get(kind, "tokens")))  # type: ignore[arg-type]
+    return Task(Head(kind=HEADS[kind][0]))
 
 
 def score_fn_of(kind: str, method: Method) -> Callable[[Any, Any], Mapping[str, Tensor]] | None:
     """For methods that keep the probabilities of a joint model: they are those of the class of the text."""
-    if kind != "joint" or "probabilities" not in method.reads:
+    vectors = [metric for metric in method.reads if is_vector(metric)]
+    if kind != "joint" or not vectors:
         return None
-    others = [metric for metric in method.reads if metric != "probabilities"]
+    others = [metric for metric in method.reads if metric not in vectors]
+    of_text = Task(task_of(kind).heads["label"])
 
     def score_fn(outputs: Any, batch: Any) -> Mapping[str, Tensor]:
-        probabilities = outputs["logits"].detach().float().softmax(-1)
-        return {**task_of(kind).scores(outputs, batch, others), "probabilities": probabilities}
+        return {**task_of(kind).scores(outputs, batch, others), **of_text.scores(outputs, batch, vectors)}
 
     return score_fn
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from fastprune.collectives import world
 from fastprune.errors import UsageError
-from fastprune.pruning.exchange import world
 
 T = TypeVar("T")
 

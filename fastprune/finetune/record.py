@@ -162,7 +162,7 @@ class Recorder(TrainerCallback):
                 "epoch": self.done,
                 "phase": _name(self.pruner, phase),
                 "kept": phase.size / self.pruner.n,
-                "cycle": self.pruner.sampler.kept_phase,
+                "cycle": self.pruner.progress.chosen_for,
                 "churn": self.pruner.cycle.churn,
                 "threshold": self.pruner.cycle.threshold,
                 "examples_seen": self.examples,

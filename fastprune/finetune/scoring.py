@@ -17,11 +17,14 @@ from fastprune.errors import UsageError
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import longest_input
 from fastprune.finetune.finetuned import Finetuned
-from fastprune.finetune.model import LACKING, task_of
+from fastprune.finetune.model import head_kinds, task_of
 from fastprune.finetune.tables import identity_columns, label_column
 from fastprune.pruning import score_dataset
-from fastprune.score_files import SHRINKING
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
+
+Seen = tuple[Tensor, Tensor, Tensor]
+"""Indices, logits and classes of a batch."""
 
 
 def score_texts(
@@ -50,48 +53,72 @@ def score_texts(
         UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.
     """
     finetuned, split = finetuned.fit(split)
+    _check_kind(finetuned, metrics, dynamics)
+    encoded = _encoded(finetuned, split, max_length)
+    seen: list[Seen] | None = None if dynamics is None else []
+    found = score_dataset(
+        finetuned.model,
+        encoded,
+        _batch_scorer(finetuned, metrics, bf16, seen),
+        lengths=encoded.lengths,
+        batch_size=batch_size,
+        collate_fn=collator(finetuned.kind, finetuned.tokenizer),
+        progress=progress,
+    )
+    if dynamics is not None:
+        _write_dynamics(dynamics, seen or [])
+    columns = {metric: found[metric].cpu().numpy() for metric in metrics}
+    return {
+        "index": np.arange(len(encoded)),
+        **identity_columns(split),
+        **columns,
+        "score": difficulty(metrics[0], columns[metrics[0]]),
+        "label": label_column(split.labels, split.tags),
+    }
+
+
+def _check_kind(finetuned: Finetuned, metrics: Sequence[str], dynamics: Path | None) -> None:
+    """Refuse what the model's task does not have."""
     kind = finetuned.kind
     if dynamics is not None and kind not in ("classification", "joint"):
         raise UsageError(f"--dynamics holds the class of each text, and --model {finetuned.name} is for {kind}")
-    lacking = [metric for metric in metrics if metric in LACKING.get(kind, ())]
-    if lacking:
-        raise UsageError(f"--metrics {', '.join(lacking)}: {kind} does not have it; choose el2n or loss")
+    missing = lacking(metrics, head_kinds(kind))
+    if missing:
+        there = " or ".join(of_rows("regression"))
+        raise UsageError(f"--metrics {', '.join(missing)}: {kind} does not have it; choose {there}")
+
+
+def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSplit:
+    """The texts as tokens; a note says if some were cut."""
     length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
     encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
         print(f"note: {encoded.truncated} texts are longer than {length} tokens and were cut", file=sys.stderr)
+    return encoded
+
+
+def _batch_scorer(
+    finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[Seen] | None
+) -> Callable[[Any], Mapping[str, Tensor]]:
+    """What scores a collated batch, on the GPU if there is one, and adds its logits to ``seen`` if it is a list."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, task = finetuned.model.to(device), task_of(kind)
-    layers = LastLayers(model, wanted="grand" in metrics)
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    model, task = finetuned.model.to(device), task_of(finetuned.kind)
+    layers = LastLayers(model, wanted=needs_states(metrics))
 
     def scores_of(batch: Any) -> Mapping[str, Tensor]:
         fields = {name: value.to(device) for name, value in batch.items()}
         index = fields.pop("index")
         with layers.watch(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             outputs = model(**fields)
-        if dynamics is not None:
+        if seen is not None:
             seen.append((index, outputs["logits"], fields["labels"]))
         return task.scores(outputs, fields, metrics, layers.features(task.logits(outputs)))
 
-    found = score_dataset(
-        model,
-        encoded,
-        scores_of,
-        lengths=encoded.lengths,
-        batch_size=batch_size,
-        collate_fn=collator(kind, finetuned.tokenizer),
-        progress=progress,
-    )
-    if dynamics is not None:
-        index, logits, gold = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
-        order = index.argsort()
-        write_epoch(dynamics, count_epochs(dynamics), index[order], logits[order], gold[order])
-    columns = {metric: found[metric].cpu().numpy() for metric in metrics}
-    return {
-        "index": np.arange(len(encoded)),
-        **identity_columns(split),
-        **columns,
-        "score": -columns[metrics[0]] if metrics[0] in SHRINKING else columns[metrics[0]],
-        "label": label_column(split.labels, split.tags),
-    }
+    return scores_of
+
+
+def _write_dynamics(folder: Path, seen: Sequence[Seen]) -> None:
+    """The logits of all batches as the folder's next epoch."""
+    index, logits, gold = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
+    order = index.argsort()
+    write_epoch(folder, count_epochs(folder), index[order], logits[order], gold[order])

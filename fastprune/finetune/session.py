@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import fastprune
 from fastprune.atomic import sweep, write_folder_atomic
 from fastprune.data import TextData, identity_of
 from fastprune.dynamics import count_epochs
@@ -29,18 +30,19 @@ from fastprune.finetune.columns import map_columns, results_of, score_columns
 from fastprune.finetune.encode import EncodedSplit, collator
 from fastprune.finetune.encoder import load_encoder, longest_input
 from fastprune.finetune.evaluate import LongestFirst, by_class
-from fastprune.finetune.model import LACKING, build
+from fastprune.finetune.model import build_model, head_kinds
 from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
+from fastprune.finetune.spec import RunSpec, Training, plan_of, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
-from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
+from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
 from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain
+from fastprune.scores.metrics import is_vector, lacking
 
 MODEL, PREDICTIONS = "model", "predictions"
 Row = dict[str, Any]
@@ -91,7 +93,6 @@ def finetune(
         raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
     encoder, tokenizer, model_name = load_encoder(model, trust)
     judging = Judging(data.metrics, data.validation if best else None)
-    identity = identity_of(data)
     options = {
         "model": model_name,
         **asdict(training),
@@ -100,25 +101,49 @@ def finetune(
         # A run whose first epochs were not recorded could not be read.
         "dynamics": None if dynamics is None else str(dynamics),
         "best": judging.best,
-        "fingerprint": identity,
+        "fingerprint": identity_of(data),
     }
     judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
     config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
-    if first() and extend:
-        _extend(out, specs, options, config, dynamics)
-    elif first() and not going_on:
-        RunFolder.create(out).write_config(config)
-        remove_checkpoint(out)
-    elif first():
-        _check_same(RunFolder.open(out).read_config(), options, out)
+    if first():
+        _begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
     shared(None)  # the folder is there
     folder = RunFolder.open(out)
-    if first():
-        sweep(folder.path, (*FILES, MODEL))
-        tell(f"run folder: {out}")
-
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
+    results = _make_runs(job, specs, folder, dynamics, lambda run: _keep_model(folder, run, tokenizer, job, length))
+    return finish(folder, data, model_name, results) if first() else None
+
+
+def _begin(
+    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None,
+    *, extend: bool, going_on: bool,
+) -> None:  # fmt: skip
+    """Make the run folder, or check that it is the one to go on with; of the first process."""
+    if extend:
+        _extend(out, specs, options, config, dynamics)
+    elif going_on:
+        _check_same(RunFolder.open(out).read_config(), options, out)
+    else:
+        RunFolder.create(out).write_config(config)
+        remove_checkpoint(out)
+    sweep(out, (*FILES, MODEL))
+    tell(f"run folder: {out}")
+
+
+def _make_runs(
+    job: Job,
+    specs: Sequence[RunSpec],
+    folder: RunFolder,
+    dynamics: Path | None,
+    keep_model: Callable[[RunTrainer], None],
+) -> list[RunResult]:
+    """Make those of the runs that the folder has not finished, and return all in their order.
+
+    Args:
+        keep_model: given the last run when it has ended.
+    """
+    out = folder.path
     finished = {number: RunResult.of(state) for number, state in read_finished(out).items()}
     results = {n: r for n, r in finished.items() if n < len(specs) and r.spec == specs[n]}
     todo = [number for number in range(len(specs)) if number not in results]
@@ -127,23 +152,23 @@ def finetune(
         folder.write_metrics(_rows({**results, number: running}))
 
     with LiveProgress(len(specs), len(results), silent=not first()) as progress:
-        progress.total(*_work(specs, todo, training, data))
+        progress.total(*_work(specs, todo, job.training, job.data))
         for number in todo:
             spec = specs[number]
             progress.run(spec)
             recorded = None if dynamics is None else dynamics_folder(dynamics, spec)
-            run = prepare(job, spec, run_folder(out, number), progress, write, recorded)
+            run = make_trainer(job, spec, run_folder(out, number), progress, write, recorded)
             if number == todo[0]:
                 warm_up(run)
             result = train(run, newest_whole(out, number))
             if number == todo[-1]:
                 result.model = {"run": spec.name, "seed": spec.seed, "epoch": run.recorder.kept_epoch}
-                _keep_model(folder, run, tokenizer, job, length)
+                keep_model(run)
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
             shared(None)  # before another run asks for its checkpoints
-    return finish(folder, data, model_name, [results[n] for n in sorted(results)]) if first() else None
+    return [results[number] for number in sorted(results)]
 
 
 def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
@@ -151,10 +176,9 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
     for spec in specs:
-        pruner = make_pruner(spec, data.train.row_numbers, training)
-        trained.append(spec.max_examples or pruner.total_examples(training.epochs))
-        passes = 0 if pruner.method.observes else len(pruner.phases(training.epochs)) - 1
-        forward.append(training.epochs * tested + passes * n)
+        plan = plan_of(spec, data.train.row_numbers, training)
+        trained.append(spec.max_examples or plan.examples)
+        forward.append(training.epochs * tested + plan.passes * n)
     return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
 
 
@@ -189,13 +213,13 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
         raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
     for spec in specs:
         reads = resolve_method(spec.method, training, data.train.row_numbers).reads
-        lacking = [name for name in reads if name in LACKING.get(data.kind, ())]
-        if lacking:
+        missing = lacking(reads, head_kinds(data.kind))
+        if missing:
             raise UsageError(
-                f"--method {spec.method} reads {', '.join(lacking)}, which {data.kind} does not have; choose another, "
+                f"--method {spec.method} reads {', '.join(missing)}, which {data.kind} does not have; choose another, "
                 "for instance el2n-free"
             )
-        if "probabilities" in reads and len(data.label_names or ()) > MOST_CLASSES:
+        if any(map(is_vector, reads)) and len(data.label_names or ()) > MOST_CLASSES:
             raise UsageError(
                 f"--method {spec.method} keeps a number for each class of an example and takes {MOST_CLASSES} classes "
                 f"at most, the data have {len(data.label_names or ())}; choose another, for instance dyn-unc"
@@ -207,6 +231,7 @@ def environment(data: TextData) -> Row:
     return {
         "train_examples": len(data.train),
         "test_examples": len(data.test),
+        "fastprune": fastprune.__version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
@@ -229,7 +254,7 @@ def _job(
 
     def make_model() -> nn.Module:
         encoder.load_state_dict(initial, strict=False)
-        return build(encoder, data)
+        return build_model(encoder, data)
 
     to_evaluate = {name: LongestFirst(data, split) for name, split in splits.items()}
     return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)

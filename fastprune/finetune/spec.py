@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastprune.errors import UsageError
 from fastprune.methods import ScoreMethod
 from fastprune.methods.static import Static
-from fastprune.pruning import DynamicPruner, Latest, Method, get_method
-from fastprune.pruning.keep import parse_keep_fraction
+from fastprune.pruning import Latest, Method, Phase, get_method
+from fastprune.pruning.keep import KeepFraction, parse_keep_fraction
 from fastprune.pruning.naming import parse_method
+from fastprune.pruning.schedule import budget
 from fastprune.pruning.statistics import Statistic, as_statistic
 
 
@@ -71,6 +73,15 @@ class RunSpec:
     max_examples: int | None = None
     keep: str | None = None
 
+    @functools.cached_property
+    def fraction(self) -> KeepFraction:
+        """What the run's pruner is given as its ``keep_fraction``.
+
+        Raises:
+            ValueError: ``keep`` spells none.
+        """
+        return self.keep_fraction if self.keep is None else parse_keep_fraction(self.keep)
+
 
 def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:
     """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing.
@@ -97,22 +108,49 @@ def resolve_method(name: str, training: Training, rows: Sequence[int] | None = N
     return replace(method, **changes) if changes else method  # type: ignore[type-var]
 
 
-def make_pruner(spec: RunSpec, rows: Sequence[int], training: Training, **more: Any) -> DynamicPruner:
-    """The pruner of a run over the examples in ``rows`` of their file; ``more`` as for `DynamicPruner`.
+class RunPlan(NamedTuple):
+    """What is known of a run before it begins: its method, and when it keeps how many of ``n`` examples."""
 
-    Scores go into ``scores.parquet``, so that they are made at a keep fraction of 1.0, too.
+    method: Method
+    phases: list[Phase]
+    n: int
+
+    @property
+    def examples(self) -> int:
+        """Training examples of the whole run."""
+        return budget(self.phases)
+
+    @property
+    def passes(self) -> int:
+        """Scoring passes over all examples, at most."""
+        return 0 if self.method.observes else len(self.phases) - 1
+
+    @property
+    def mean_share(self) -> float | None:
+        """Share kept, the mean over the cycles; None without a cycle."""
+        shares = [phase.size / self.n for phase in self.phases if phase.index and not phase.final]
+        return fmean(shares) if shares else None
+
+
+def plan_of(spec: RunSpec, rows: Sequence[int], training: Training) -> RunPlan:
+    """The plan of a run over the examples in ``rows`` of their file.
+
+    Raises:
+        UsageError, ValueError: as `resolve_method`, an option is out of range, or the method cannot keep so many.
     """
-    return DynamicPruner(
-        len(rows),
-        keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+    method, n = resolve_method(spec.method, training, rows), len(rows)
+    method.check_size(n)
+    schedule = method.schedule(
+        keep_fraction=spec.fraction,
         warmup_epochs=training.warmup_epochs,
         cycle_epochs=training.cycle_epochs,
         final_share=training.final_share,
-        method=resolve_method(spec.method, training, rows),
-        seed=spec.seed,
-        record_scores=True,
-        **more,
     )
+    phases = schedule.phases(n, training.epochs)
+    for size in {schedule.constant_size(n) or n, *(phase.size for phase in phases)}:
+        if size < n:
+            method.check_keep(n, size)
+    return RunPlan(method, phases, n)
 
 
 def plan_runs(
@@ -143,31 +181,37 @@ def plan_runs(
     try:
         names = _names(wanted)
         for text in keep_fractions:
-            keep = parse_keep_fraction(str(text))
-            if isinstance(keep, float) and keep + training.offset > 1.0:
-                raise UsageError(
-                    f"--offset {training.offset:g} and --keep-fraction {keep:g} exceed 1 together; lower one of them"
-                )
-            label, spelled = (f"{keep:.12g}", None) if isinstance(keep, float) else (str(text), str(text))
-            plain = RunSpec("", "random", keep if isinstance(keep, float) else 1.0, 0, keep=spelled)
-            share, budget = _mean_share(plain, rows, training)
+            asked = _asked(str(text), training)
+            label = asked.keep or f"{asked.keep_fraction:.12g}"
             if compare:
-                pruned.append(RunSpec(f"short full {label}", "full", share, 0, max_examples=budget))
+                plan = plan_of(asked, rows, training)
+                share = _shown_share(asked, plan)
+                pruned.append(RunSpec(f"short full {label}", "full", share, 0, max_examples=plan.examples))
             for method in wanted:
-                spec = RunSpec(f"{names[method]} {label}", method, plain.keep_fraction, 0, keep=spelled)
-                pruned.append(replace(spec, keep_fraction=_mean_share(spec, rows, training)[0]))
+                spec = replace(asked, name=f"{names[method]} {label}", method=method)
+                pruned.append(replace(spec, keep_fraction=_shown_share(spec, plan_of(spec, rows, training))))
     except ValueError as error:
         raise UsageError(str(error)) from error
     runs = [RunSpec("full", "full", 1.0, 0), *dict.fromkeys(pruned)]
     return [replace(spec, seed=seed) for seed in dict.fromkeys(seeds) for spec in runs]
 
 
-def _mean_share(spec: RunSpec, rows: Sequence[int], training: Training) -> tuple[float, int]:
-    """(share kept, the constant itself or the mean over the cycles; training examples of the whole run)."""
-    pruner = make_pruner(spec, rows, training)
-    cycles = [phase.size / len(rows) for phase in pruner.phases(training.epochs) if phase.index and not phase.final]
-    constant = spec.keep is None or not cycles
-    return spec.keep_fraction if constant else fmean(cycles), pruner.total_examples(training.epochs)
+def _asked(text: str, training: Training) -> RunSpec:
+    """A run of a method without settings that keeps what ``text`` says."""
+    spelled = RunSpec("", "random", 1.0, 0, keep=text)
+    share = spelled.fraction
+    if not isinstance(share, float):
+        return spelled
+    if share + training.offset > 1.0:
+        raise UsageError(
+            f"--offset {training.offset:g} and --keep-fraction {share:g} exceed 1 together; lower one of them"
+        )
+    return replace(spelled, keep_fraction=share, keep=None)
+
+
+def _shown_share(spec: RunSpec, plan: RunPlan) -> float:
+    """The share that tables show: the constant itself, or the mean over the cycles."""
+    return spec.keep_fraction if spec.keep is None or plan.mean_share is None else plan.mean_share
 
 
 def _names(methods: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from torch import Tensor
 STATE, TENSORS = "state.json", "state.safetensors"
 
 
-def write_state(folder: Path, state: Any) -> None:
+def write_state_files(folder: Path, state: Any) -> None:
     """Write both files.
 
     Args:
@@ -37,8 +37,8 @@ def write_state(folder: Path, state: Any) -> None:
     (folder / STATE).write_text(json.dumps(plain), encoding="utf-8")
 
 
-def read_state(folder: Path) -> Any:
-    """What `write_state` wrote, on the CPU.
+def read_state_files(folder: Path) -> Any:
+    """What `write_state_files` wrote, on the CPU.
 
     Raises:
         Exception: of many kinds, if the files are damaged; nothing in them is executed.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
+from fastprune.collectives import world
 from fastprune.data.types import TextData
 from fastprune.dynamics import read_dynamics
 from fastprune.errors import UsageError
@@ -23,9 +24,7 @@ from fastprune.finetune.record import Judging, Recorder, RunResult, Watcher
 from fastprune.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.integrations._hooks import override
 from fastprune.integrations.transformers import attach
-from fastprune.pruning import DynamicPruner, Moments
-from fastprune.pruning.exchange import world
-from fastprune.pruning.keep import parse_keep_fraction
+from fastprune.pruning import Driver, DynamicPruner, Moments, Phase
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
 
@@ -87,7 +86,7 @@ class RunTrainer(Trainer):
         return 0
 
 
-def prepare(
+def make_trainer(
     job: Job,
     spec: RunSpec,
     folder: Path,
@@ -128,7 +127,7 @@ def prepare(
             seed=spec.seed,
             task=task_of(kind, weighted=method.weighted),
             score_fn=score_fn_of(kind, method),
-            keep_fraction=spec.keep_fraction if spec.keep is None else parse_keep_fraction(spec.keep),
+            keep_fraction=spec.fraction,
             warmup_epochs=training.warmup_epochs,
             cycle_epochs=training.cycle_epochs,
             final_share=training.final_share,
@@ -143,7 +142,7 @@ def prepare(
     seen.append(recorder)
     trainer.recorder = recorder
     trainer.add_callback(recorder)
-    _time(pruner, recorder)
+    _time(pruner.driver, recorder)
     return trainer
 
 
@@ -205,13 +204,13 @@ def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return
     return (loss, outputs) if return_outputs else loss
 
 
-def _time(pruner: DynamicPruner, recorder: Recorder) -> None:
+def _time(driver: Driver, recorder: Recorder) -> None:
     """The seconds of scoring passes and selections, each apart from training."""
 
-    def rescore(original: Callable[..., Any], score_fn: Callable[[Tensor], Any]) -> None:
+    def rescore(original: Callable[..., Any], score: Callable[[Tensor], Any]) -> None:
         def counted(index: Tensor) -> Any:
             recorder.watcher.epoch(spec, "score", recorder.done, recorder.epochs, 1.0, len(index))
-            scores = score_fn(index)
+            scores = score(index)
             recorder.watcher.advance(len(index))
             return scores
 
@@ -219,12 +218,12 @@ def _time(pruner: DynamicPruner, recorder: Recorder) -> None:
         with recorder.clock.part("score"):
             original(counted)
 
-    def start_piece(original: Callable[..., Any], number: int) -> None:
+    def choose_for(original: Callable[..., Any], phase: Phase) -> None:
         with recorder.clock.part("select"):
-            original(number)
+            original(phase)
 
-    override(pruner, "rescore", rescore)
-    override(pruner, "start_piece", start_piece)
+    override(driver, "rescore", rescore)
+    override(driver, "choose_for", choose_for)
 
 
 def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:

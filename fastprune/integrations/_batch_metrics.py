@@ -1,18 +1,29 @@
-"""The metrics of a batch, from a ``score_fn`` of the user's or from the task: what Trainer and Lightning share."""
+"""What the Trainer and Lightning share: the metrics of a batch, from the task or a ``score_fn``, and what is logged."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastprune.pruning import DynamicPruner
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Task
 
 ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 """``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
+
+
+PASS_BATCH_FACTOR = 4
+"""A scoring pass reads so many times the training batch at once: nothing is kept for a backward pass."""
+
+
+def loggable(pruner: DynamicPruner) -> dict[str, float]:
+    """The newest cycle for a logger: ``pruner.log()`` without NaN, such as the threshold of a method without scores."""
+    return {key: value for key, value in pruner.log().items() if math.isfinite(value)}
 
 
 def check_batch_size(size: int | None) -> None:
@@ -33,7 +44,7 @@ def batch_metrics(
 
     Args:
         find_task: where logits and labels of this batch are; asked only without ``score_fn``.
-        last_layers: which watched the forward pass, for "grand".
+        last_layers: which watched the forward pass, for metrics that need "states", such as grand.
     """
     with torch.no_grad():
         if score_fn is not None:

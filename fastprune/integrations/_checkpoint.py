@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
+from fastprune.pruning.state import OLDEST_READ, VERSION
+from fastprune.pruning.state_v3 import converted
 
 STATE_FILE = "fastprune.pt"
-VERSION = 3
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +34,36 @@ def read_state(checkpoint: str) -> dict[str, Any]:
             "it with an unattached Trainer, or start afresh"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["version"] != VERSION:
+    if state["version"] not in (OLDEST_READ, VERSION):
         raise UsageError(
-            f"{path} is of version {state['version']}, this fastprune reads version {VERSION} and cuts the run up "
-            "otherwise; resume it with the fastprune that wrote it, or start afresh"
+            f"{path} is of version {state['version']}, this fastprune reads versions {OLDEST_READ} and {VERSION} and "
+            "cuts the run up otherwise; resume it with the fastprune that wrote it, or start afresh"
         )
-    return state
+    return {**state, "pruner": converted(state["pruner"])}
+
+
+def save_checkpoint(trainer: Any, trial: Any, state: Callable[[], dict[str, Any]], save: Callable[[], Any]) -> Any:
+    """The Trainer's own ``save``, then our ``state``, and only then do older checkpoints go.
+
+    A collective call.  Returns what ``save`` does.
+    """
+    args, output_dir = trainer.args, trainer._get_output_dir(trial=trial)
+    folder = os.path.join(output_dir, f"checkpoint-{trainer.state.global_step}")
+    if args.should_save:
+        unmark(folder)
+    limit, args.save_total_limit = args.save_total_limit, None
+    try:
+        result = save()
+    finally:
+        args.save_total_limit = limit
+    # Every process writes its random state; the mark says that all have.
+    trainer.accelerator.wait_for_everyone()
+    if args.should_save:
+        if os.path.isdir(folder):
+            keep_arguments(args, folder)
+            write_state(state(), folder)
+        delete_older(trainer, output_dir)
+    return result
 
 
 def write_state(state: dict[str, Any], folder: str) -> None:

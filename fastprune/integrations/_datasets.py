@@ -1,4 +1,4 @@
-"""What the adapter asks of a training set: its identity and the lengths of its examples."""
+"""What the adapters ask of a training set: that it can be read by index, its identity, the lengths of its examples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from fastprune.pruning.dataset import refuse_splits
 
 FINGERPRINT_ROWS = 64
+
+
+def check_readable_by_index(dataset: Any, name: str, advice: str = "") -> None:
+    """Refuse a stream of examples, and a dictionary of data sets.
+
+    Raises:
+        ValueError: it is one; the message calls it ``name`` and ends with ``advice``.
+    """
+    refuse_splits(dataset, name)
+    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset) or not by_index:
+        raise ValueError(
+            f"{name} is a stream ({type(dataset).__name__}): its examples cannot be read by index; pass a map-style "
+            f"data set, with __len__ and __getitem__{advice}"
+        )
 
 
 def is_hub_dataset(dataset: Any) -> bool:

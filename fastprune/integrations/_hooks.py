@@ -30,6 +30,35 @@ def weak(owner: Any, name: str) -> Callable[..., Any]:
     return call
 
 
+class Overrides:
+    """Overridden methods of instances, which can be put back."""
+
+    def __init__(self) -> None:
+        self._put_back: list[Callable[[], None]] = []
+
+    def add(self, owner: Any, name: str, hook: Callable[..., Any]) -> None:
+        """Call ``hook(original, ...)`` in place of ``owner.name(...)``, on this instance only."""
+        own, reference = vars(owner).get(name), weakref.ref(owner)
+        override(owner, name, hook)
+        ours = vars(owner)[name]
+
+        def put_back() -> None:
+            target = reference()
+            if target is None or vars(target).get(name) is not ours:
+                return
+            if own is None:
+                delattr(target, name)
+            else:
+                setattr(target, name, own)
+
+        self._put_back.append(put_back)
+
+    def remove(self) -> None:
+        """Put back what there was before, the newest first.  What someone has put over it since stays."""
+        while self._put_back:
+            self._put_back.pop()()
+
+
 def override(owner: Any, name: str, hook: Callable[..., Any]) -> None:
     """Call ``hook(original, ...)`` in place of ``owner.name(...)``, on this instance only."""
     original = weak(owner, name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from fastprune.errors import class_of
-from fastprune.pruning.dataset import refuse_splits
+from fastprune.integrations._datasets import check_readable_by_index
 
 
 def check_trainer(trainer: Any) -> None:
@@ -63,14 +63,7 @@ def check_loader(loader: Any) -> DataLoader[Any]:
             f"the train dataloader is a {class_of(loader)}: pruning chooses the examples of one torch DataLoader; "
             "return a single DataLoader"
         )
-    dataset: Any = loader.dataset
-    refuse_splits(dataset, "the train data set")
-    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if isinstance(dataset, IterableDataset) or not by_index:
-        raise ValueError(
-            f"the train data set is a stream ({type(dataset).__name__}): its examples cannot be read by index; pass "
-            "one with __len__ and __getitem__"
-        )
+    check_readable_by_index(loader.dataset, "the train data set")
     if hasattr(loader, "state_dict"):
         raise ValueError(
             f"the train dataloader ({type(loader).__name__}) resumes by itself, and so does pruning: pass a torch "

@@ -10,21 +10,27 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size, one_each
+from fastprune.integrations._batch_metrics import (
+    PASS_BATCH_FACTOR,
+    ScoreFn,
+    batch_metrics,
+    check_batch_size,
+    one_each,
+)
 from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import lengths
 from fastprune.integrations._spans import question_answering
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Head, Task
 
 ForwardFn = Callable[[Any, Any], Any]
-PASS_BATCH_FACTOR = 4
 
 
 @dataclass(frozen=True)
-class Scoring:
+class LightningScoring:
     """How batches are scored; the arguments of `PruningCallback` of the same names."""
 
     task: Task | None = None
@@ -40,7 +46,7 @@ class Scoring:
     ) -> Mapping[str, Tensor]:
         """The metrics of a batch's examples, fp32 (B,) by metric."""
         return batch_metrics(
-            outputs, batch, reads, self.score_fn, lambda batch: self.task or default_task(batch), last_layers
+            outputs, batch, reads, self.score_fn, lambda batch: self.task or task_of_batch(batch), last_layers
         )
 
     def scoring_pass(
@@ -75,7 +81,7 @@ class Scoring:
     ) -> Mapping[str, Tensor]:
         # The unwrapped module: processes need not wait for each other.
         module, forward, left = trainer.lightning_module, self.forward_fn or forward_batch, len(index)
-        last_layers = LastLayers(module, wanted="grand" in reads and self.score_fn is None)
+        last_layers = LastLayers(module, wanted=needs_states(reads) and self.score_fn is None)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
             nonlocal left
@@ -100,7 +106,7 @@ class Scoring:
             )
 
 
-def default_task(batch: Any) -> Task:
+def task_of_batch(batch: Any) -> Task:
     """One head: ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
 
     Raises:

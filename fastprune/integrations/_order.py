@@ -22,7 +22,7 @@ def sampling_strategy(args: Any) -> str:
     return str(getattr(args, "train_sampling_strategy", "random"))
 
 
-def arrange_as(trainer: Any) -> Arrange | None:
+def trainer_order(trainer: Any) -> Arrange | None:
     """The trainer's sampling strategy as an order within an epoch; None for random.
 
     Raises:

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from fastprune.integrations._spans import LABELS, question_answering
-from fastprune.scores.task import Head, Kind, Task
+from fastprune.scores.metrics import HeadKind
+from fastprune.scores.task import Head, Task
 
-ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or attach(score_fn=...)"
+SCORE_ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or attach(score_fn=...)"
 
 
-def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = ADVICE) -> Task:
+def task_of_model(
+    inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = SCORE_ADVICE
+) -> Task:
     """The one head whose labels are in the batch.
 
     Classification, of one label or several, token classification, masked and causal language models (labels
@@ -35,7 +38,7 @@ def default_task(inputs: Mapping[str, Any], label_names: Sequence[str], model: n
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 
 
-def _kind(model: nn.Module, labels: Tensor) -> Kind | None:
+def _kind(model: nn.Module, labels: Tensor) -> HeadKind | None:
     config = getattr(model, "config", None)
     if getattr(config, "problem_type", None) == "multi_label_classification":
         return "multi_label"

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, RandomSampler
 
-from fastprune.pruning.exchange import world
+from fastprune.collectives import world
 
 RandomState = dict[str, Any]
 

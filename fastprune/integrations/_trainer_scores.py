@@ -12,21 +12,26 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations._batch_metrics import ScoreFn, batch_metrics, check_batch_size, one_each
+from fastprune.integrations._batch_metrics import (
+    PASS_BATCH_FACTOR,
+    ScoreFn,
+    batch_metrics,
+    check_batch_size,
+    one_each,
+)
 from fastprune.integrations._bookkeeping import left_as_it_was, nothing
 from fastprune.integrations._datasets import is_hub_dataset, lengths
 from fastprune.integrations._hooks import weak
-from fastprune.integrations._outputs import ADVICE, default_task
+from fastprune.integrations._outputs import SCORE_ADVICE, task_of_model
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Task, label_fields
-
-PASS_BATCH_FACTOR = 4
 
 
 @dataclass(frozen=True)
-class Scoring:
+class TrainerScoring:
     """How a batch is scored; the arguments of `attach` of the same names."""
 
     task: Task | None = None
@@ -40,7 +45,7 @@ class Scoring:
 class TrainerScores:
     """The metrics a method reads, of batches of one trainer."""
 
-    def __init__(self, trainer: Any, scoring: Scoring, reads: tuple[str, ...]) -> None:
+    def __init__(self, trainer: Any, scoring: TrainerScoring, reads: tuple[str, ...]) -> None:
         self._trainer = weakref.ref(trainer)
         self.scoring = scoring
         self.reads = reads
@@ -51,10 +56,10 @@ class TrainerScores:
         """The trainer, which lives as long as its hooks are called."""
         return self._trainer()
 
-    def task(self, inputs: Mapping[str, Any], advice: str = ADVICE) -> Task:
+    def task(self, inputs: Mapping[str, Any], advice: str = SCORE_ADVICE) -> Task:
         """Where logits and labels are."""
         trainer = self.trainer
-        return self.scoring.task or default_task(inputs, trainer.label_names, trainer.model, advice)
+        return self.scoring.task or task_of_model(inputs, trainer.label_names, trainer.model, advice)
 
     def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
@@ -123,7 +128,8 @@ class TrainerScores:
         return (*loss_and_outputs(result), fields)
 
     def _score_of_pass(self) -> Callable[[Any], Mapping[str, Tensor]]:
-        last_layers = LastLayers(self.trainer.model, wanted="grand" in self.reads and self.scoring.score_fn is None)
+        wanted = needs_states(self.reads) and self.scoring.score_fn is None
+        last_layers = LastLayers(self.trainer.model, wanted=wanted)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
             with last_layers.watch():

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from fastprune.integrations._batch_metrics import without_owners
-from fastprune.integrations._hooks import override
+from fastprune.integrations._hooks import Overrides
 from fastprune.integrations._order import RecordedOrder, rank_batches
 from fastprune.integrations._passes import Passes
-from fastprune.integrations._run import Run
+from fastprune.integrations._step_plan import StepPlan
 from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
 from fastprune.integrations._weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
@@ -21,36 +21,55 @@ from fastprune.scores.task import ExampleLosses
 
 
 class TrainingStep:
-    """What happens to the batches of one trainer; outside of ``run`` they are left alone."""
+    """What happens to the batches of one trainer.  Outside of a run they are left alone.
+
+    Attributes:
+        plan: of the run that goes on, None outside.
+        awaits_scores: a batch has begun, and its first forward pass is still to come.
+        batch: the number of the batch within its chunk whose losses are computed now.
+    """
 
     def __init__(self, trainer: Any, pruner: DynamicPruner, scores: TrainerScores) -> None:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
+        self.driver = pruner.driver
         self.scores = scores
         self.loss_func = trainer.compute_loss_func
         self.weighted = pruner.method.weighted and not pruner.schedule.keeps_all
-        self.run: Run | None = None
+        self.plan: StepPlan | None = None
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
         self.passes = Passes()
-        self.micro = 0
+        self.awaits_scores = False
+        self.batch = 0
+        self._batch_indices: list[Tensor] | None = None
 
     @property
     def trainer(self) -> Any:
         """The trainer, which lives as long as its hooks are called."""
         return self._trainer()
 
-    def install(self) -> None:
+    def install(self, overrides: Overrides) -> None:
         """Override the trainer's hooks on the instance, those that the method needs."""
         if self.pruner.method.observes:
-            override(self.trainer, "compute_loss", self._compute_loss)
+            overrides.add(self.trainer, "compute_loss", self._compute_loss)
         if self.weighted:
             self.trainer.compute_loss_func = self._loss
 
-    def begin(self, run: Run | None, own_order: RecordedOrder | None = None) -> None:
-        """Steps of ``run`` follow, in the pruner's order or the Trainer's own; None: those of no run."""
-        self.run, self.own_order = run, own_order
+    def remove(self) -> None:
+        """Give the trainer its own loss function back; ``overrides`` are put back by their owner."""
+        if self.weighted and self.trainer.compute_loss_func == self._loss:
+            self.trainer.compute_loss_func = self.loss_func
+
+    def begin(self, plan: StepPlan | None, own_order: RecordedOrder | None = None) -> None:
+        """Steps of a run follow, in the pruner's order or the Trainer's own; None: those of no run."""
+        self.plan, self.own_order, self.awaits_scores = plan, own_order, False
+        self.forget_batches()
         self.passes.forget()
+
+    def forget_batches(self) -> None:
+        """Another chunk begins, with batches of its own."""
+        self._batch_indices = None
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
@@ -72,30 +91,29 @@ class TrainingStep:
         return_outputs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        run = self.run
-        if run is None or not model.training:
+        if self.plan is None or not model.training:
             with self.unweighted():
                 return original(model, inputs, return_outputs=return_outputs, **kwargs)
         # Adversarial training and SAM run the model on a batch again: its scores are those of the first pass.
-        first, run.awaits_scores = run.awaits_scores, False
+        first, self.awaits_scores = self.awaits_scores, False
         self.fields = self.scores.own_labels(inputs)
         if self.weighted and first:
-            self.micro = self.passes.first(run.micro, inputs, self._accumulation)
+            self.batch = self.passes.first(self._current_batch, inputs, self._accumulation)
         elif self.weighted:
-            self.micro = self.passes.further(inputs, run.micro)
+            self.batch = self.passes.further(inputs, self._current_batch)
         if not first:
             return original(model, inputs, return_outputs=return_outputs, **kwargs)
         loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
         scores = self.scores.of_batch(outputs, self.fields)
-        self.pruner.observe(self._batch_index(run, scores), scores)
+        index = self._indices(self._current_batch)
+        check_owners(index, scores)
+        self.driver.record(index, scores)
         return (loss, outputs) if return_outputs else loss
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
-        trainer, run = self.trainer, self.run
-        assert run is not None  # else it is `unweighted`
-        accumulation = getattr(trainer, "current_gradient_accumulation_steps", self._accumulation)
-        index = self._indices(run, self.micro)
+        accumulation = getattr(self.trainer, "current_gradient_accumulation_steps", self._accumulation)
+        index = self._indices(self.batch)
         weights = self.pruner.weights(index)
         if self.loss_func is not None:
             losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
@@ -187,17 +205,19 @@ class TrainingStep:
     def _accumulation(self) -> int:
         return self.trainer.args.gradient_accumulation_steps
 
-    def _indices(self, run: Run, micro: int) -> Tensor:
-        """Which examples a micro-batch of this chunk holds follows from its place in the order."""
-        if run.batch_indices is None:
-            order = self.pruner.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
-            run.batch_indices = rank_batches(order, self.trainer)
-        return run.batch_indices[micro]
+    @property
+    def _current_batch(self) -> int:
+        """The number within its chunk of the batch that is trained on."""
+        assert self.plan is not None
+        progress = self.driver.progress
+        return self.plan.batches_until(progress.piece_number, progress.position)
 
-    def _batch_index(self, run: Run, scores: Mapping[str, Tensor]) -> Tensor:
-        index = self._indices(run, run.micro)
-        check_owners(index, scores)
-        return index
+    def _indices(self, batch: int) -> Tensor:
+        """Which examples a batch of this chunk holds follows from its place in the order."""
+        if self._batch_indices is None:
+            order = self.driver.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
+            self._batch_indices = rank_batches(order, self.trainer)
+        return self._batch_indices[batch]
 
 
 def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:

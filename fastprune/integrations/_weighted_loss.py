@@ -15,7 +15,7 @@ from torch import Tensor
 from fastprune.scores.task import ExampleLosses
 
 AGREEMENT = 0.02
-ADVICE = (
+LOSS_ADVICE = (
     "say how the losses of several heads add up, with fastprune.Task(heads, loss=fastprune.JointLoss(...)), pass "
     "Trainer(compute_loss_func=...) that returns the loss of each example, (B,), or choose a method without weights "
     "(`fastprune methods`)"
@@ -46,7 +46,7 @@ def own_losses(loss_func: Callable[..., Any], outputs: Any, labels: Any, num_ite
     if not isinstance(losses, Tensor) or losses.shape != (batch,):
         shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise ValueError(f"compute_loss_func returned {shape} for a batch of {batch}, and this method weights "
-                         f"the loss of each example; {ADVICE}")  # fmt: skip
+                         f"the loss of each example; {LOSS_ADVICE}")  # fmt: skip
     return ExampleLosses(losses, torch.ones_like(losses, dtype=torch.int64))
 
 
@@ -62,5 +62,5 @@ def check_agreement(losses: ExampleLosses, theirs: Tensor) -> None:
     if not abs(float(theirs) - mean) <= AGREEMENT * max(abs(mean), 1e-6):
         raise ValueError(
             f"the model's loss is {float(theirs):.6g}, the mean of its examples' is {mean:.6g}: it is a loss "
-            f"of its own, whose examples cannot be weighted; {ADVICE}"
+            f"of its own, whose examples cannot be weighted; {LOSS_ADVICE}"
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def prepare(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[Any]) -> DataLoader[Any]:
+def prepare_accelerate(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[Any]) -> DataLoader[Any]:
     """``accelerator.prepare(loader)``, with the pruner in the checkpoints of ``accelerator.save_state``.
 
     A run of several processes, after ``accelerator.load_state``, reads exactly what it would have read: where

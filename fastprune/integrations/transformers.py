@@ -17,9 +17,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Unpack
-
-from torch.utils.data import IterableDataset
+from typing import Any
 
 try:
     from transformers import Trainer
@@ -28,11 +26,10 @@ except ImportError as error:
 
 from fastprune.errors import class_of
 from fastprune.integrations._attachment import Attachment
-from fastprune.integrations._datasets import fingerprint
-from fastprune.integrations._order import arrange_as, sampling_strategy
-from fastprune.integrations._trainer_scores import ScoreFn, Scoring
-from fastprune.pruning import DynamicPruner, Method, PruningOptions
-from fastprune.pruning.dataset import refuse_splits
+from fastprune.integrations._datasets import check_readable_by_index, fingerprint
+from fastprune.integrations._order import sampling_strategy, trainer_order
+from fastprune.integrations._trainer_scores import ScoreFn, TrainerScoring
+from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
 from fastprune.scores.task import Task
 
 logger = logging.getLogger(__name__)
@@ -41,12 +38,15 @@ logger = logging.getLogger(__name__)
 def attach(
     trainer: Trainer,
     *,
-    method: str | Method = "el2n",
+    keep_fraction: KeepFraction,
+    warmup_epochs: int | None = None,
+    cycle_epochs: int | None = None,
+    final_share: float | None = None,
+    method: str | Method = DEFAULT_METHOD,
     seed: int | None = None,
     task: Task | None = None,
     score_fn: ScoreFn | None = None,
     score_batch_size: int | None = None,
-    **options: Unpack[PruningOptions],
 ) -> DynamicPruner:
     """Make ``trainer.train()`` prune its training set while it trains.
 
@@ -70,10 +70,13 @@ def attach(
     Args:
         trainer: with a map-style ``train_dataset``, in one process or, under torchrun or accelerate, several.  Random,
             sequential or length-grouped sampling.
-        options: what to prune and when, see `PruningOptions`; ``keep_fraction`` is required.  At 1.0 nothing changes:
+        keep_fraction: share of the examples kept after the warm-up, see `DynamicPruner`.  At 1.0 nothing changes:
             same order, same random numbers, same weights as without ``attach``, and no scoring pass is made.
-        method: a registered name (``fastprune methods``) or a `Method`.  "el2n" is the paper's, with a
-            scoring pass before each cycle; "el2n-free" reads the scores off the training steps.
+        warmup_epochs: epochs on all examples first, see `DynamicPruner`.
+        cycle_epochs: epochs between two selections, see `DynamicPruner`.
+        final_share: share of the epochs at the end on all examples, see `DynamicPruner`.
+        method: a registered name (``fastprune methods``) or a `Method`.  "el2n-free" reads the scores off the
+            training steps.  "el2n" is the paper's, with a scoring pass before each cycle.
         seed: of the order and of random selections; by default the Trainer's (``data_seed``, else ``seed``).
         task: where logits and labels are, for models with several heads or unusual names; models with one head of
             Transformers' kinds are understood without.
@@ -104,8 +107,11 @@ def attach(
         method=method,
         seed=trainer.args.seed if seed is None else seed,
         fingerprint=fingerprint(dataset),
-        arrange=arrange_as(trainer),
-        **options,
+        arrange=trainer_order(trainer),
+        keep_fraction=keep_fraction,
+        warmup_epochs=warmup_epochs,
+        cycle_epochs=cycle_epochs,
+        final_share=final_share,
     )
     weighted = pruner.method.weighted and not pruner.schedule.keeps_all
     if weighted and type(trainer).compute_loss is not Trainer.compute_loss:
@@ -114,8 +120,26 @@ def attach(
             "each example in the compute_loss_func of a Trainer that does not; choose a method without weights "
             "(`fastprune methods`), such as 'el2n-free'"
         )
-    Attachment(trainer, pruner, seed, Scoring(task, score_fn, score_batch_size)).install()
+    Attachment(trainer, pruner, seed, TrainerScoring(task, score_fn, score_batch_size)).install()
     return pruner
+
+
+def detach(trainer: Trainer) -> None:
+    """Undo `attach`: the trainer trains on everything again, and another `attach` is allowed.
+
+    Args:
+        trainer: one that fastprune is attached to, and that does not train now.
+
+    Raises:
+        ValueError: fastprune is not attached to it.
+        RuntimeError: it trains now.
+    """
+    attachment = getattr(trainer, "_fastprune", None)
+    if attachment is None:
+        raise ValueError("fastprune is not attached to this trainer; attach it with fastprune.attach(trainer, ...)")
+    if attachment.training:
+        raise RuntimeError("the trainer is training: call fastprune.detach(trainer) after trainer.train() has returned")
+    attachment.remove()
 
 
 def _check(trainer: Trainer) -> None:
@@ -128,16 +152,12 @@ def _check(trainer: Trainer) -> None:
     args: Any = trainer.args
     dataset = trainer.train_dataset
     if getattr(trainer, "_fastprune", None) is not None:
-        raise ValueError("fastprune is attached to this trainer already; attach once, or build a new Trainer")
+        raise ValueError(
+            "fastprune is attached to this trainer already; attach once, or call fastprune.detach(trainer) first"
+        )
     if dataset is None:
         raise ValueError("trainer has no train_dataset; pass train_dataset=... to Trainer")
-    refuse_splits(dataset, "train_dataset")
-    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if isinstance(dataset, IterableDataset) or not by_index:
-        raise ValueError(
-            f"train_dataset is a stream ({type(dataset).__name__}): its examples cannot be read by index; "
-            "pass a map-style data set (datasets: load_dataset(..., streaming=False))"
-        )
+    check_readable_by_index(dataset, "train_dataset", " (datasets: load_dataset(..., streaming=False))")
     if args.world_size > 1 and (args.accelerator_config.split_batches or args.accelerator_config.dispatch_batches):
         raise ValueError(
             "accelerator_config has split_batches or dispatch_batches, with which a process cannot tell which examples "

@@ -1,61 +1,18 @@
-"""The pruning methods, one file each; the module docstring of each file is its method card.
+"""The pruning methods, one file each; the docstring of what a file registers is the method's card.
 
-Importing this package registers them all.
+Importing this package registers them all: every module in it is imported, so that a method is one file.
 """
 
-from fastprune.methods import (
-    aum,
-    cartography,
-    ccs,
-    dyn_unc,
-    el2n,
-    el2n_free,
-    el2n_static,
-    forgetting,
-    full,
-    grand,
-    infobatch,
-    loss,
-    orderdp,
-    random,
-    repb,
-    rs2,
-    seta,
-    static,
-    tdds,
-    ucb,
-)
-from fastprune.methods.cards import usage
+import importlib
+import pkgutil
+
+from fastprune.methods.cards import Cards
 from fastprune.methods.score_method import ScoreMethod
 
-_MODULES = (
-    el2n,
-    el2n_free,
-    el2n_static,
-    loss,
-    grand,
-    forgetting,
-    aum,
-    cartography,
-    ccs,
-    infobatch,
-    repb,
-    orderdp,
-    seta,
-    ucb,
-    dyn_unc,
-    tdds,
-    random,
-    rs2,
-    static,
-    full,
-)
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
-METHOD_CARDS = {
-    name: f"{(module.__doc__ or '').strip()}\n{usage(name)}"
-    for module in _MODULES
-    for name in [module.__name__.rpartition(".")[2].replace("_", "-")]
-}
+METHOD_CARDS = Cards()
 """The card of each registered method, for ``fastprune methods``."""
 
 __all__ = ["METHOD_CARDS", "ScoreMethod"]

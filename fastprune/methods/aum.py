@@ -1,12 +1,4 @@
-"""AUM, area under the margin: the mean distance of the label's logit from the best other one.
-
-Source: Pleiss et al. 2020 (arXiv 2001.10528).
-Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled: the
-``offset`` share of them is dropped, the next k are kept, hardest first, as CCS does (Zheng et al. 2023).
-Settings: ``offset``, 0.1 unless said, or less where that does not leave k; one that is said and does not is refused.
-Reads: ``margin`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
-When: labels are noisy.  When not: early in training all margins are near 0; give it two epochs of warm-up.
-"""
+"""The method ``aum``."""
 
 from __future__ import annotations
 
@@ -15,8 +7,18 @@ from fastprune.pruning.method import register
 from fastprune.pruning.statistics import Moments
 
 
+@register("aum")
 def aum(*, offset: float | None = None) -> ScoreMethod:
-    """The method; ``offset`` as in `ScoreMethod`, None for 0.1 or as much as leaves k."""
+    """AUM, area under the margin: the mean distance of the label's logit from the best other one.
+
+    Source: Pleiss et al. 2020 (arXiv 2001.10528).
+    Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled:
+    the ``offset`` share of them is dropped, the next k are kept, hardest first, as CCS does (Zheng et al. 2023).
+    Settings: ``offset``, 0.1 unless said, or less where that does not leave k; one that is said and does not is
+    refused.
+    Reads: ``margin`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+    When: labels are noisy.  When not: early in training all margins are near 0; give it two epochs of warm-up.
+    """
     return ScoreMethod(
         "aum",
         metric="margin",
@@ -25,6 +27,3 @@ def aum(*, offset: float | None = None) -> ScoreMethod:
         offset=0.1 if offset is None else offset,
         offset_yields=offset is None,
     )
-
-
-register("aum", aum)

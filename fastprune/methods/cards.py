@@ -1,13 +1,29 @@
-"""What a method's card says beside its docstring: how it is made, with every setting that it has."""
+"""The card of a method: the docstring of what is registered, and how it is made, with every setting that it has."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
+from collections.abc import Iterator, Mapping
 
-from fastprune.pruning.method import factory_of
+from fastprune.pruning.method import factory_of, method_names
 
 STAND_IN = '"scores.parquet"'
+
+
+class Cards(Mapping[str, str]):
+    """The card of each registered method by its name, also of those that are registered later."""
+
+    def __getitem__(self, name: str) -> str:
+        if name not in method_names():
+            raise KeyError(name)
+        return f"{inspect.cleandoc(factory_of(name).__doc__ or '')}\n\n{usage(name)}".lstrip()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(method_names())
+
+    def __len__(self) -> int:
+        return len(method_names())
 
 
 def usage(name: str) -> str:
@@ -18,7 +34,7 @@ def usage(name: str) -> str:
         STAND_IN if setting.default is inspect.Parameter.empty else f"{setting.name}={setting.default!r}"
         for setting in settings
     )
-    made = factory.__qualname__
+    made = getattr(factory, "__qualname__", name)
     text = f"{name}({shown})" if shown else name
     return (
         f"In Python: from {factory.__module__} import {made}; {made}({shown})\n"

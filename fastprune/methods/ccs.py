@@ -1,16 +1,4 @@
-"""CCS on current scores: cover the whole range of difficulty instead of its hard end.
-
-Source: Zheng et al. 2023 (arXiv 2210.15809), algorithm 1, applied to the current scores of a run instead of
-those of a run before it.
-Rule: drop the hardest ``offset`` share; cut the range of the remaining scores into ``strata`` of equal width;
-fill the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
-Settings: ``strata``, 50 as published; ``offset``, 0.1 unless said, or less where that does not leave k; one that is
-said and does not is refused.
-Published: 0.3 at 10 % kept (CIFAR-10, ImageNet), 0.2 at 20 % kept (ImageNet): ``CCS(offset=0.3)``.
-Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
-When: little is kept (30 % and less), where the hardest alone are noise: on CIFAR-10 at 10 % 19.6 points above the
-best method before it.  When not: most is kept; all strata are nearly complete then.
-"""
+"""The method ``ccs``."""
 
 from __future__ import annotations
 
@@ -26,9 +14,22 @@ from fastprune.selection import Selection, stratified
 DEFAULT_OFFSET = 0.1
 
 
+@register("ccs")
 @dataclass(frozen=True, kw_only=True)
 class CCS(Method):
-    """Stratified sampling; ``offset`` is the paper's β, 0 to 0.3 there.  None: 0.1, or as much as leaves k."""
+    """CCS on current scores: cover the whole range of difficulty instead of its hard end.
+
+    Source: Zheng et al. 2023 (arXiv 2210.15809), algorithm 1, applied to the current scores of a run instead of those
+    of a run before it.
+    Rule: drop the hardest ``offset`` share; cut the range of the remaining scores into ``strata`` of equal width; fill
+    the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
+    Settings: ``strata``, 50 as published; ``offset``, 0.1 unless said, or less where that does not leave k; one that is
+    said and does not is refused.
+    Published: 0.3 at 10 % kept (CIFAR-10, ImageNet), 0.2 at 20 % kept (ImageNet): ``CCS(offset=0.3)``.
+    Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+    When: little is kept (30 % and less), where the hardest alone are noise: on CIFAR-10 at 10 % 19.6 points above the
+    best method before it.  When not: most is kept; all strata are nearly complete then.
+    """
 
     offset: float | None = None
     strata: int = 50
@@ -67,6 +68,3 @@ class CCS(Method):
             cycle=cycle,
             seed=seed,
         )
-
-
-register("ccs", CCS)

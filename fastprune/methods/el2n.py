@@ -1,15 +1,4 @@
-"""EL2N, dynamic: the procedure of the paper.
-
-Source: "NLU on Data Diets", Attendu & Corbeil 2023 (arXiv 2306.03208), Figure 1; the score is that of Paul et
-al. 2021 (arXiv 2107.07075), EL2N = ‖softmax(z) − onehot(y)‖₂, joint heads as the norm over all of them.
-Rule: before every cycle score *all* examples with the current model and keep the k highest.  Pruned examples
-come back as soon as they rank again.
-Reads: ``el2n`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
-Memory: 12 bytes an example (latest score), or 16 with ``smoothing=EMA()``, the authors' joint NLU default.
-When: the cycle is long enough to pay for the pass (T ≥ 3) and labels are clean.
-When not: with label noise (raise ``offset``), or when keeping under about 30 %, where published evidence is
-that random subsets win.
-"""
+"""The method ``el2n``."""
 
 from __future__ import annotations
 
@@ -18,12 +7,21 @@ from fastprune.pruning.method import register
 from fastprune.pruning.statistics import Statistic, as_statistic
 
 
+@register("el2n")
 def el2n(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> ScoreMethod:
-    """The method with the authors' GLUE default, the latest score only; arguments as in `ScoreMethod`.
+    """EL2N, dynamic: the procedure of the paper.
 
-    ``smoothing`` may also be text, see `fastprune.pruning.statistics.as_statistic`.
+    Source: "NLU on Data Diets", Attendu & Corbeil 2023 (arXiv 2306.03208), Figure 1; the score is that of Paul et al.
+    2021 (arXiv 2107.07075), EL2N = ‖softmax(z) − onehot(y)‖₂, joint heads as the norm over all of them.
+    Rule: before every cycle score *all* examples with the current model and keep the k highest.  Pruned examples come
+    back as soon as they rank again.
+    Settings: ``smoothing``, the latest score as in the authors' GLUE script, or a statistic or its text
+    (`as_statistic`); ``offset`` as in `ScoreMethod`.
+    Reads: ``el2n`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
+    Memory: 12 bytes an example (latest score), or 16 with ``smoothing=EMA(deviation=1.0)``, the authors' joint NLU
+    default.
+    When: the cycle is long enough to pay for the pass (T ≥ 3) and labels are clean.
+    When not: with label noise (raise ``offset``), or when keeping under about 30 %, where published evidence is that
+    random subsets win.
     """
     return ScoreMethod("el2n", metric="el2n", source="pass", smoothing=as_statistic(smoothing), offset=offset)
-
-
-register("el2n", el2n)

@@ -1,18 +1,4 @@
-"""EL2N recorded in the training step: no scoring pass at all.
-
-Source: the score of arXiv 2306.03208 / 2107.07075 with the bookkeeping of InfoBatch (Qin et al. 2024), which
-reuses what the training step computed anyway.
-Rule: an example's score is the one it had when it was last trained on; keep the k highest.  A pruned example
-keeps its old score, and returns once the kept ones have fallen below it.
-Settings: ``reentry``, a share of the k drawn at random from the pruned; ``rescore_every``, a scoring pass over the
-pruned before every so-many-th cycle.  Both are 0.
-Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step; with ``rescore_every=r`` a forward pass
-over the pruned examples every r cycles.
-Memory: 12 bytes an example.
-When: scoring passes cost more than their freshness is worth, as they mostly do; the default of `DynamicPruner`.
-When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because
-the step that computes them trains.
-"""
+"""The method ``el2n-free``."""
 
 from __future__ import annotations
 
@@ -21,10 +7,25 @@ from fastprune.pruning.method import register
 from fastprune.pruning.statistics import Statistic, as_statistic
 
 
+@register("el2n-free")
 def el2n_free(
     *, smoothing: Statistic | str = "latest", offset: float = 0.0, reentry: float = 0.0, rescore_every: int = 0
 ) -> ScoreMethod:
-    """The method with the latest score only unless said; arguments as in `ScoreMethod` and `el2n`."""
+    """EL2N recorded in the training step: no scoring pass at all.
+
+    Source: the score of arXiv 2306.03208 / 2107.07075 with the bookkeeping of InfoBatch (Qin et al. 2024), which reuses
+    what the training step computed anyway.
+    Rule: an example's score is the one it had when it was last trained on; keep the k highest.  A pruned example keeps
+    its old score, and returns once the kept ones have fallen below it.
+    Settings: ``reentry``, a share of the k drawn at random from the pruned; ``rescore_every``, a scoring pass over the
+    pruned before every so-many-th cycle.  Both are 0.
+    Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step; with ``rescore_every=r`` a forward pass
+    over the pruned examples every r cycles.
+    Memory: 12 bytes an example.
+    When: scoring passes cost more than their freshness is worth, as they mostly do; the default of `DynamicPruner`.
+    When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because the step
+    that computes them trains.
+    """
     return ScoreMethod(
         "el2n-free",
         metric="el2n",
@@ -34,6 +35,3 @@ def el2n_free(
         reentry=reentry,
         rescore_every=rescore_every,
     )
-
-
-register("el2n-free", el2n_free)

@@ -1,13 +1,4 @@
-"""Forgetting events: how often an example that was right became wrong.
-
-Source: Toneva et al. 2019 (arXiv 1812.05159).
-Rule: count the steps at which an example is wrong that was right at its visit before; one that was never right ranks
-above all.  Keep the k most often forgotten, ties drawn at random: in finetuning most examples are never
-forgotten (Anand et al. 2023), so the cut usually falls among equals.  For joint heads right means all heads and tokens.
-Reads: ``correct`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 13 bytes an example.
-When: several epochs have been trained on everything (raise ``warmup_epochs``), or as a score file for ``static``.
-When not: in short runs, where hardly anything has been forgotten yet.
-"""
+"""The method ``forgetting``."""
 
 from __future__ import annotations
 
@@ -51,9 +42,20 @@ class ForgettingEvents:
         return torch.where(never, NEVER_LEARNED, state["events"])
 
 
+@register("forgetting")
 @dataclass(frozen=True)
 class Forgetting(Method):
-    """Keep what is forgotten most."""
+    """Forgetting events: how often an example that was right became wrong.
+
+    Source: Toneva et al. 2019 (arXiv 1812.05159).
+    Rule: count the steps at which an example is wrong that was right at its visit before; one that was never right
+    ranks above all.  Keep the k most often forgotten, ties drawn at random: in finetuning most examples are never
+    forgotten (Anand et al. 2023), so the cut usually falls among equals.  For joint heads right means all heads and
+    tokens.
+    Reads: ``correct`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 13 bytes an example.
+    When: several epochs have been trained on everything (raise ``warmup_epochs``), or as a score file for ``static``.
+    When not: in short runs, where hardly anything has been forgotten yet.
+    """
 
     name = "forgetting"
     observes = True
@@ -71,6 +73,3 @@ class Forgetting(Method):
             return kept
 
         return unscored_first(history, k, most_forgotten, cycle=cycle, seed=seed)
-
-
-register("forgetting", Forgetting)

@@ -1,7 +1,4 @@
-"""All examples, always: the run that pruning is measured against.
-
-Rule: keep everything, whatever the keep_fraction.  Reads: nothing.  Cost: nothing.  Memory: 8 bytes an example.
-"""
+"""The method ``full``."""
 
 from __future__ import annotations
 
@@ -14,9 +11,13 @@ from fastprune.pruning.method import Method, register
 from fastprune.selection import Selection
 
 
+@register("full")
 @dataclass(frozen=True)
 class Full(Method):
-    """Never drops an example."""
+    """All examples, always: the run that pruning is measured against.
+
+    Rule: keep everything, whatever the keep_fraction.  Reads: nothing.  Cost: nothing.  Memory: 8 bytes an example.
+    """
 
     name = "full"
     keeps_all = True
@@ -24,6 +25,3 @@ class Full(Method):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """Every example."""
         return Selection(torch.arange(history.n))
-
-
-register("full", Full)

@@ -1,19 +1,4 @@
-"""InfoBatch: drop some of the well-learned examples at random, and let the others of their kind count for more.
-
-Source: Qin et al. 2024 (arXiv 2303.04947, ICLR), its code for the rule.
-Rule: with the last loss of each example, those below the mean of all are well learned.  A share r of them is dropped at
-random, and those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.  Published: r
-is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is what is fixed, and r
-follows; at the k that a published r gives, both drop among the same examples, with the same weights where (1 − r) of
-the well-learned is a whole number (elsewhere the published ones are not quite unbiased).  That holds below r =
-``max_drop`` (0.75).  Where r would exceed it, the line moves up from the mean until it does not, so from r ≈ 0.75 on
-other examples are kept than published.  The last eighth of the epochs is on all examples (δ = 0.875).
-Settings: ``max_drop``, 0.75 here.  ``InfoBatch(max_drop=0.9)`` follows the published rule up to r = 0.9.
-Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.
-Memory: 12 bytes an example and 4 for the weights.
-When: the gradient should stay unbiased; losses keep their meaning.  When not: little is kept: weights grow to
-N / k, and steps with them.  With weights and final epochs a random choice did nearly as well in the authors' table.
-"""
+"""The method ``infobatch``."""
 
 from __future__ import annotations
 
@@ -33,9 +18,25 @@ from fastprune.selection.by_chance import mean_in_order
 from fastprune.selection.draws import uniforms
 
 
+@register("infobatch")
 @dataclass(frozen=True, kw_only=True)
 class InfoBatch(Method):
-    """Random drops below the mean loss; ``max_drop`` is the largest share r dropped there, in (0, 1)."""
+    """InfoBatch: drop some of the well-learned examples at random, and let the others of their kind count for more.
+
+    Source: Qin et al. 2024 (arXiv 2303.04947, ICLR), its code for the rule.
+    Rule: with the last loss of each example, those below the mean of all are well learned.  A share r of them is
+    dropped at random, and those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.
+    Published: r is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is what is fixed,
+    and r follows; at the k that a published r gives, both drop among the same examples, with the same weights where (1
+    − r) of the well-learned is a whole number (elsewhere the published ones are not quite unbiased).  That holds below
+    r = ``max_drop`` (0.75).  Where r would exceed it, the line moves up from the mean until it does not, so from r ≈
+    0.75 on other examples are kept than published.  The last eighth of the epochs is on all examples (δ = 0.875).
+    Settings: ``max_drop``, 0.75 here.  ``InfoBatch(max_drop=0.9)`` follows the published rule up to r = 0.9.
+    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.
+    Memory: 12 bytes an example and 4 for the weights.
+    When: the gradient should stay unbiased; losses keep their meaning.  When not: little is kept: weights grow to N /
+    k, and steps with them.  With weights and final epochs a random choice did nearly as well in the authors' table.
+    """
 
     max_drop: float = 0.75
     name = "infobatch"
@@ -80,6 +81,3 @@ def _well_learned(loss: Tensor, dropped: int, max_drop: float) -> Tensor:
     easiest = torch.zeros_like(below)
     easiest[select_topk(loss, least, largest=False)] = True
     return easiest
-
-
-register("infobatch", InfoBatch)

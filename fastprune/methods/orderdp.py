@@ -1,17 +1,4 @@
-"""OrderDP: the hardest of a fresh random pool.
-
-Source: OrderDP (ICLR 2026), from a summary and its code's rule.
-Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss.
-As published there is a new subset every epoch and no warm-up: the first subset is random, and who was never trained on
-comes first in the next ones (``warmup_epochs`` 0, ``cycle_epochs`` 1).
-The expected loss of the kept is that of an order statistic of all examples, so nothing is weighted.
-From keep_fraction = ``ratio`` on the pool is everything: then it is the plain top k of the losses, without any chance.
-Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3); with
-``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.
-Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
-When: an exact ratio and a hard focus with some chance for all (published ahead of ``infobatch``, CIFAR and
-ImageNet).  When not: labels are noisy: the top of any pool is theirs.
-"""
+"""The method ``orderdp``."""
 
 from __future__ import annotations
 
@@ -28,9 +15,23 @@ from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, random
 
 
+@register("orderdp")
 @dataclass(frozen=True, kw_only=True)
 class OrderDP(Method):
-    """Top k of a pool; ``ratio`` is the share of the pool that is kept, in (0, 1], 0.6 as published."""
+    """OrderDP: the hardest of a fresh random pool.
+
+    Source: OrderDP (ICLR 2026), from a summary and its code's rule.
+    Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss. As
+    published there is a new subset every epoch and no warm-up: the first subset is random, and who was never trained on
+    comes first in the next ones (``warmup_epochs`` 0, ``cycle_epochs`` 1). The expected loss of the kept is that of an
+    order statistic of all examples, so nothing is weighted. From keep_fraction = ``ratio`` on the pool is everything:
+    then it is the plain top k of the losses, without any chance.
+    Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3); with
+    ``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.
+    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+    When: an exact ratio and a hard focus with some chance for all (published ahead of ``infobatch``, CIFAR and
+    ImageNet).  When not: labels are noisy: the top of any pool is theirs.
+    """
 
     ratio: float = 0.6
     name = "orderdp"
@@ -52,6 +53,3 @@ class OrderDP(Method):
             return Selection(pool[keep_hardest(self.name, loss[scored[pool]], count).indices])
 
         return unscored_first(history, k, choose, cycle=cycle, seed=seed)
-
-
-register("orderdp", OrderDP)

@@ -1,16 +1,4 @@
-"""RePB: judge a loss by the batch it was seen in, and weigh an example by how rarely it is trained on.
-
-Source: "Inconsistency Biases in Dynamic Data Pruning" (ICLR 2026), from a summary; its code was not read.
-Rule: an example is easy if its last loss was below the mean of its own batch: losses taken under different weights are
-never compared.  Of the easy ones and those not trained on in the last epoch a share ρ is dropped at random;
-all others stay.  An example weighs E / N_i: epochs so far over the times it was trained on.  Published: ρ
-is fixed; here k is, and ρ follows.  Where those are too few to reach k, the other examples of lowest loss relative
-to their batch follow.
-Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example and 4 for the
-weights.
-When: as ``infobatch``; published ahead of it at 30 to 70 % pruned (CIFAR).  When not: batches are of one class or
-length, so that their mean says little.
-"""
+"""The method ``repb``."""
 
 from __future__ import annotations
 
@@ -32,6 +20,8 @@ from fastprune.selection import Selection, select_topk
 class RelativeToBatch:
     """The latest value minus the mean of the values it came with."""
 
+    oriented = True
+
     @property
     def bytes_per_example(self) -> int:
         return 4
@@ -48,9 +38,22 @@ class RelativeToBatch:
         return state["difference"].clone()
 
 
+@register("repb")
 @dataclass(frozen=True)
 class RePB(Method):
-    """Random drops below the batch's mean loss, weights by rarity."""
+    """RePB: judge a loss by the batch it was seen in, and weigh an example by how rarely it is trained on.
+
+    Source: "Inconsistency Biases in Dynamic Data Pruning" (ICLR 2026), from a summary; its code was not read.
+    Rule: an example is easy if its last loss was below the mean of its own batch: losses taken under different weights
+    are never compared.  Of the easy ones and those not trained on in the last epoch a share ρ is dropped at random; all
+    others stay.  An example weighs E / N_i: epochs so far over the times it was trained on.  Published: ρ is fixed;
+    here k is, and ρ follows.  Where those are too few to reach k, the other examples of lowest loss relative to their
+    batch follow.
+    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example and 4 for
+    the weights.
+    When: as ``infobatch``; published ahead of it at 30 to 70 % pruned (CIFAR).  When not: batches are of one class or
+    length, so that their mean says little.
+    """
 
     name = "repb"
     observes = True
@@ -74,6 +77,3 @@ class RePB(Method):
             return Selection(kept, max(epoch, 1) / visits[scored][kept].float())
 
         return unscored_first(history, k, lambda scored, count: drop(scored.cpu(), count), cycle=cycle, seed=seed)
-
-
-register("repb", RePB)

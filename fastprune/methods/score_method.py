@@ -12,26 +12,25 @@ from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, Pass
-from fastprune.pruning.statistics import Latest, Statistic
+from fastprune.pruning.statistics import Latest, Moments, Statistic, is_oriented
+from fastprune.scores.metrics import is_discrete, is_hard_where_small
 from fastprune.selection import Selection, random
 from fastprune.selection.by_rank import floor_of_share
 from fastprune.selection.ties import Ties
 
-Source = Literal["pass", "once", "step"]
+ScoreSource = Literal["pass", "once", "step"]
 """``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
 the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
-
-DISCRETE = ("correct",)
-"""Metrics of few different values."""
 
 
 @dataclass(frozen=True)
 class ScoreMethod(Method):
-    """Keep the k examples with the largest ``metric`` after dropping the hardest ``offset`` share.
+    """Keep the k hardest examples by ``metric`` after dropping the hardest ``offset`` share.
 
     Args:
         name: what tables and logs call it.
-        metric: the score it ranks by; larger means more left to learn.
+        metric: the score it ranks by.  `fastprune.scores.metrics` says which end is hard; of a name that is not there,
+            which your ``score_fn`` gives, the largest are.
         source: where the scores come from.
         smoothing: how scores over time become one.
         offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``):
@@ -45,7 +44,7 @@ class ScoreMethod(Method):
 
     name: str
     metric: str = "el2n"
-    source: Source = "pass"
+    source: ScoreSource = "pass"
     smoothing: Statistic = field(default_factory=Latest)
     offset: float = 0.0
     rescore_every: int = 0
@@ -71,12 +70,14 @@ class ScoreMethod(Method):
     @property
     def ties(self) -> Ties:
         """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
-        return "random" if self.metric in DISCRETE else "index"
+        return "random" if is_discrete(self.metric) else "index"
 
     @property
     def rule_version(self) -> int:  # type: ignore[override]
-        """2 where ties are drawn, which was not so before."""
-        return 2 if self.ties == "random" else 1
+        """One more where ties are drawn, and where a metric is hard where it is small: neither was so before."""
+        turned = is_hard_where_small(self.metric) and is_oriented(self.smoothing)
+        always_was = isinstance(self.smoothing, Moments)
+        return 1 + (self.ties == "random") + (turned and not always_was)
 
     @property
     def observes(self) -> bool:  # type: ignore[override]

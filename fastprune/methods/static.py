@@ -1,20 +1,4 @@
-"""Static pruning by scores from a file: any method's scores of an earlier run, or your own.
-
-Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
-forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
-Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed decides,
-the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
-``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune score`
-writes it.  A column ``row`` says which row of the user's file a score is of: `fastprune finetune` goes by it, so that
-rows which are held out do no harm.  Of several scores of an example the newest epoch counts, or the last row.  A file
-of several runs, as the ``scores.parquet`` of a comparison, is refused until one is named:
-Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, of which
-confidence, margin, correct, correctness and aum are hardest where they are smallest; ``offset`` is the share dropped
-from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
-Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
-When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the scores
-costs a run or a good part of one, and what is hard early is not what is hard late.
-"""
+"""The method ``static``."""
 
 from __future__ import annotations
 
@@ -31,8 +15,9 @@ from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import SHRINKING, numbers, read_examples, whole_numbers
+from fastprune.score_files import numbers, read_examples, whole_numbers
 from fastprune.score_runs import Which
+from fastprune.scores.metrics import difficulty
 from fastprune.selection import Selection
 
 
@@ -93,6 +78,7 @@ class Static(Method):
         return keep_hardest(self.name, self.scores, k, offset=offset, ties="random", seed=seed)
 
 
+@register("static")
 def static(
     path: str,
     *,
@@ -102,18 +88,29 @@ def static(
     epoch: int | None = None,
     offset: float = 0.0,
 ) -> Static:
-    """The method for the scores in a file, see `fastprune.score_files.read_examples`; ``offset`` as in `Static`."""
+    """Static pruning by scores from a file: any method's scores of an earlier run, or your own.
+
+    Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
+    forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
+    Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed
+    decides, the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
+    ``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune
+    score` writes it.  A column ``row`` says which row of the user's file a score is of: `fastprune finetune` goes by
+    it, so that rows which are held out do no harm.  Of several scores of an example the newest epoch counts, or the
+    last row.  A file of several runs, as the ``scores.parquet`` of a comparison, is refused until one is named:
+    Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, and one that is
+    hard where it is small, such as ``confidence``, is turned round (`fastprune.scores.metrics` says which); ``offset``
+    is the share dropped from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
+    Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
+    When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the
+    scores costs a run or a good part of one, and what is hard early is not what is hard late.
+    """
     columns = read_examples(Path(path), Which(run, seed, epoch))
-    scores = torch.from_numpy(numbers(columns, column, path))
+    scores = difficulty(column, torch.from_numpy(numbers(columns, column, path)))
     rows = torch.from_numpy(whole_numbers(columns, "row", path)) if "row" in columns else None
-    if column in SHRINKING:
-        scores = -scores
     broken = scores.isnan().nonzero().flatten()
     if len(broken):
         raise UsageError(
             f"{path}: the score of example {int(broken[0])} is NaN, and of {len(broken) - 1} others; score them again"
         )
     return Static(scores, offset, rows)
-
-
-register("static", static)

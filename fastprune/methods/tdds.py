@@ -1,16 +1,4 @@
-"""TDDS, temporal dual-depth scoring: how unevenly the predictions move.
-
-Source: Zhang et al. 2024 (CVPR), the rule from their code.
-Rule: d_t = Σ_c |p_t,c (ln p_t,c − ln p_{t−1},c)| between successive visits (with 1e-8 added inside the logarithms); in
-a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences; the score moves by
-decay · R + (1 − decay) · score with each full window; keep the k largest.  Before the first full window it is the R
-of the differences there are.
-Reads: ``probabilities`` from ``observe``.  Cost: nothing beyond the training step.
-Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published); more than 1,024
-classes are refused.
-When: runs of many epochs, or as a score file for ``static``, which is how it was published.
-When not: many classes, tokens, or few epochs.
-"""
+"""The method ``tdds``."""
 
 from __future__ import annotations
 
@@ -74,10 +62,21 @@ class PredictionMoves:
         return torch.where(visits >= self.window, state["score"], early)
 
 
+@register("tdds")
 def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:
-    """The method for one window and decay."""
+    """TDDS, temporal dual-depth scoring: how unevenly the predictions move.
+
+    Source: Zhang et al. 2024 (CVPR), the rule from their code.
+    Rule: d_t = Σ_c |p_t,c (ln p_t,c − ln p_{t−1},c)| between successive visits (with 1e-8 added inside the logarithms);
+    in a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences; the score moves by decay
+    · R + (1 − decay) · score with each full window; keep the k largest.  Before the first full window it is the R of
+    the differences there are.
+    Settings: ``window``, 10, and ``decay``, 0.9, as published.
+    Reads: ``probabilities`` from ``observe``.  Cost: nothing beyond the training step.
+    Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published); more than 1,024 classes are
+    refused.
+    When: runs of many epochs, or as a score file for ``static``, which is how it was published.
+    When not: many classes, tokens, or few epochs.
+    """
     smoothing = PredictionMoves(window, decay)
     return ScoreMethod("tdds", metric="probabilities", source="step", smoothing=smoothing, least_warmup=3)
-
-
-register("tdds", tdds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastprune.pruning.exchange import broadcast, world
+from fastprune.collectives import broadcast, world
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method
 from fastprune.pruning.schedule import Phase
@@ -74,12 +74,3 @@ def churn(before: Tensor | None, after: Tensor, n: int) -> float:
     was = torch.zeros(n, dtype=torch.bool, device="cpu")
     was[before] = True
     return 1.0 - float(was[after].float().mean())
-
-
-def weight_table(selection: Selection, n: int) -> Tensor | None:
-    """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
-    if selection.weights is None:
-        return None
-    table = torch.ones(n, dtype=torch.float32, device="cpu")
-    table[selection.indices] = selection.weights
-    return table

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.pruning.statistics import State, Statistic
+from fastprune.pruning.statistics import State, Statistic, is_oriented
+from fastprune.scores.metrics import is_hard_where_small, is_vector
 
 VERSION = 2
 BLOCK = 1 << 16
@@ -26,6 +27,7 @@ class History:
     def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:
         self.n = n
         self.statistics = dict(statistics)
+        self._negated = frozenset(m for m, s in self.statistics.items() if is_oriented(s) and is_hard_where_small(m))
         with torch.device("cpu"):  # whatever the default device
             self.visits = torch.zeros(n, dtype=torch.int32)
             self.scored_epoch = torch.full((n,), -1, dtype=torch.int32)
@@ -65,7 +67,7 @@ class History:
             raise KeyError(f"this method reads {list(self.reads)}, but the scores hold {sorted(scores)}; add {missing}")
         for metric in self.reads:
             shape = scores[metric].shape
-            wanted = (len(index), shape[-1]) if metric == "probabilities" and len(shape) == 2 else index.shape
+            wanted = (len(index), shape[-1]) if is_vector(metric) and len(shape) == 2 else index.shape
             if shape != wanted:
                 raise ValueError(
                     f"scores[{metric!r}] has shape {tuple(shape)}, index has {tuple(index.shape)}; "
@@ -98,15 +100,17 @@ class History:
         visits = self.visits[index]
         for metric, statistic in self.statistics.items():
             values = to_device(scores[metric].detach(), self.visits.device).float()
+            values = -values if metric in self._negated else values
             statistic.update(self._state[metric], index, values, visits)
         self.visits[index] = visits + 1
         self.scored_epoch.index_fill_(0, index, epoch)  # `[index] = epoch` would wait for the device
         self._empty = False
 
     def value(self, metric: str) -> Tensor:
-        """The statistic of ``metric`` of every example, fp32 (n,); +inf where there is none yet.
+        """The statistic of ``metric`` of every example, fp32 (n,), larger the more is left to learn.
 
-        An example nobody has scored may be the hardest of all, so it ranks first.
+        Of a metric that is hard where it is small, such as confidence, it is that of the negated values.  It is +inf
+        where there is none yet: an example nobody has scored may be the hardest of all, so it ranks first.
 
         Cost: computed once between two updates, from then on a copy of 4 bytes an example.
         """
@@ -165,7 +169,10 @@ class History:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        statistics = {metric: settings_of(statistic) for metric, statistic in self.statistics.items()}
+        statistics = {
+            metric: f"{'negated: ' if metric in self._negated else ''}{settings_of(statistic)}"
+            for metric, statistic in self.statistics.items()
+        }
         return {"version": VERSION, "n": self.n, "statistics": statistics}
 
     def _compute(self, metric: str) -> Tensor:

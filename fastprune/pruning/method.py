@@ -6,18 +6,23 @@ history.  It holds no state of a run.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, TypeVar, overload
 
 from fastprune.pruning.history import History
+from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.naming import MethodText, parse_method
+from fastprune.pruning.schedule import Schedule
 from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
+DEFAULT_METHOD = "el2n-free"
+"""What every way in uses unless told otherwise."""
 
 
 class Method(ABC):
@@ -31,8 +36,8 @@ class Method(ABC):
     """The name it is registered and reported under."""
 
     statistics: Mapping[str, Statistic] = MappingProxyType({})
-    """What is remembered of each metric it reads: ``el2n``, ``loss``, ``confidence``, ``margin``, ``correct``,
-    ``entropy`` (`fastprune.score`), ``grand`` (`fastprune.grand`), ``probabilities`` (the softmax, (B, C))."""
+    """What is remembered of each metric it reads: those of `fastprune.scores.metrics` that are per row or example, or
+    a name of your own that ``score_fn`` gives."""
 
     observes: bool = False
     """Whether the training step's own scores are recorded, through ``observe``: no extra forward pass."""
@@ -75,24 +80,71 @@ class Method(ABC):
         The same arguments give the same selection.
         """
 
+    def schedule(
+        self,
+        keep_fraction: KeepFraction,
+        warmup_epochs: int | None = None,
+        cycle_epochs: int | None = None,
+        final_share: float | None = None,
+    ) -> Schedule:
+        """The schedule that these options of `DynamicPruner` mean for the method; None is its own value.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        warmup = self.warmup_epochs if warmup_epochs is None else warmup_epochs
+        cycle = self.cycle_epochs if cycle_epochs is None else cycle_epochs
+        share = self.final_share if final_share is None else final_share
+        asked = Schedule(keep_fraction, warmup, cycle, share)
+        return Schedule(1.0, warmup, cycle) if self.keeps_all else asked
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The metrics that ``observe`` or ``rescore`` must supply."""
         return tuple(self.statistics)
 
 
+Factory = TypeVar("Factory", bound=Callable[..., Method])
 _REGISTRY: dict[str, Callable[..., Method]] = {}
 
 
-def register(name: str, factory: Callable[..., Method]) -> None:
+@overload
+def register(name: str, factory: Factory) -> Factory: ...
+
+
+@overload
+def register(name: str) -> Callable[[Factory], Factory]: ...
+
+
+def register(name: str, factory: Any = None) -> Any:
     """Make ``method=name`` mean ``factory()``, and ``method="name:text"`` mean ``factory("text")``.
 
+    Without a factory it decorates a `Method` class, or a function that makes one; its docstring is the method's card::
+
+        @register("uncertain")
+        @dataclass(frozen=True)
+        class Uncertain(Method): ...
+
+    What is defined again in the same module under the same name, as in a notebook's cell that runs twice, replaces
+    what it was before.
+
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is that of another method.
     """
-    if name in _REGISTRY:
-        raise ValueError(f"a method named {name!r} is registered already; choose another name")
+    if factory is None:
+        return functools.partial(register, name)
+    before = _REGISTRY.get(name)
+    if before is not None and _place(before) != _place(factory):
+        raise ValueError(
+            f"a method named {name!r} is registered already, by {'.'.join(_place(before))}; choose another name"
+        )
     _REGISTRY[name] = factory
+    return factory
+
+
+def _place(factory: Any) -> tuple[str, str]:
+    """Module and name of a definition; of what has none, such as a partial function, something all its own."""
+    return getattr(factory, "__module__", ""), getattr(factory, "__qualname__", f"object {id(factory)}")
 
 
 def method_names() -> list[str]:

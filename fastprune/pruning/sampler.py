@@ -1,34 +1,33 @@
-"""The sampler: positions of the stream, in the order of the current kept set.
+"""The sampler: the order in which the examples of the current kept set are read.
 
 It samples the *unchanged* data set.  The order depends on (seed, epoch, kept indices) alone: the same on
 every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order:
 accelerate and Lightning deal it out; a plain DistributedDataParallel loop takes its `RankSampler`.
 
-The pruner moves the sampler and keeps its state.  The sampler has no ``state_dict`` of its own: torchdata's
-StatefulDataLoader would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader
-saves and loads is the position of the iterator.
+Where the run is stands in `Progress`.  The sampler has no ``state_dict`` of its own: torchdata's StatefulDataLoader
+would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader saves and loads
+is the place of the iterator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from fastprune.pruning.crossing import first_needed, without
+from fastprune.pruning.progress import Cursor, Progress
 from fastprune.pruning.schedule import Phase, Piece
 
-VERSION = 1
 TOP_UP_SEED = 1 << 32
 BLOCK = 4096
 Arrange = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class PruningSampler(Sampler[int]):
-    """Yields the indices of one `Piece` of the stream per iteration.
+    """Yields the indices of the current `Piece` of a run, one piece per iteration.
 
     A permutation of epoch e is ``torch.randperm(size)`` from a generator seeded with ``seed + e``: the order
     of accelerate's seedable random sampler, so that keeping everything reproduces an untouched HF Trainer.
@@ -38,59 +37,44 @@ class PruningSampler(Sampler[int]):
         seed: of the permutations.
         arrange: optional pure function ``(order, generator) -> order`` applied to every epoch's
             permutation, for instance to group examples of like length into batches.
+        progress: says which piece is read, and from where; what is handed out is counted there.
     """
 
-    def __init__(self, n: int, *, seed: int = 0, arrange: Arrange | None = None) -> None:
+    def __init__(
+        self, n: int, *, seed: int = 0, arrange: Arrange | None = None, progress: Progress | None = None
+    ) -> None:
         self.n = n
         self.seed = seed
         self.arrange = arrange
-        self.pieces: Sequence[Piece] = ()
-        self.epoch = 0
+        self.progress = Progress() if progress is None else progress
         self.indices: Tensor | None = None
-        self.kept_phase = 0
-        self.started_at = 0
-        self.yielded = 0
         self._made: dict[tuple[Phase, int, int], Tensor] = {}
 
     @property
+    def pieces(self) -> Sequence[Piece]:
+        """All pieces of the run, () before it is planned."""
+        return self.progress.pieces
+
+    @property
     def piece(self) -> Piece:
-        """The piece the next iteration reads.
+        """The piece that the next iteration reads; a RuntimeError before the run is planned."""
+        return self.progress.piece
 
-        Raises:
-            RuntimeError: no run is planned yet.
-        """
-        if not self.pieces:
-            raise RuntimeError(
-                "the sampler has no plan yet: iterate the loader inside `for epoch in pruner.epochs(E)`, "
-                "or attach the pruner to a trainer"
-            )
-        return self.pieces[self.epoch]
-
-    def move_to(self, piece: int) -> None:
-        """Read piece number ``piece`` from its beginning; nothing happens if it is the current one."""
-        if piece != self.epoch:
-            self.epoch = piece
-            self.rewind()
+    @property
+    def piece_number(self) -> int:
+        """The number of that piece: in a plain loop the user's epoch, in a framework perhaps a part of one."""
+        return self.progress.piece_number
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: `DynamicPruner.start_piece` has moved the sampler, before a framework's count of epochs arrives.
+        """Nothing: the driver has entered the piece before a framework's count of epochs arrives.
 
         That count may be another: accelerate's loaders begin at 0 in a resumed process, and stand still where an epoch
         was left early.
         """
 
-    def rewind(self) -> None:
-        """Read the current piece from its beginning, for loops that skip what was read before themselves."""
-        self.start_at(0)
-
-    def start_at(self, position: int) -> None:
-        """Leave out the first ``position`` examples of the current piece."""
-        self.started_at = self.yielded = position
-
-    def keep(self, indices: Tensor | None, phase: int) -> None:
-        """From now on the pieces of ``phase`` read these examples (None: all of them)."""
+    def keep(self, indices: Tensor | None) -> None:
+        """From now on read these examples (None: all of them); for which phase says ``progress.chosen_for``."""
         self.indices = indices
-        self.kept_phase = phase
         self._made.clear()
 
     def __len__(self) -> int:
@@ -105,11 +89,11 @@ class PruningSampler(Sampler[int]):
         Raises:
             RuntimeError: the kept set is that of another phase.
         """
-        piece = self.piece
-        if piece.phase.index != self.kept_phase:
+        piece, chosen_for = self.piece, self.progress.chosen_for
+        if piece.phase.index != chosen_for:
             raise RuntimeError(
-                f"piece {self.epoch} belongs to phase {piece.phase.index}, but the kept set is that of phase "
-                f"{self.kept_phase}: select for the new phase before iterating"
+                f"piece {self.piece_number} belongs to phase {piece.phase.index}, but the kept set is that of phase "
+                f"{chosen_for}: select for the new phase before iterating"
             )
         size = piece.phase.size
         orders = self._orders(piece, piece.start // size, (piece.stop - 1) // size)
@@ -117,38 +101,6 @@ class PruningSampler(Sampler[int]):
         if len(piece) >= size:
             self._made.clear()  # the next piece has permutations of its own
         return torch.cat(parts)
-
-    def snapshot(self) -> dict[str, Any]:
-        """Position and kept set; ``yielded`` counts what this piece has handed out, on all ranks together."""
-        return {
-            "version": VERSION,
-            "n": self.n,
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "yielded": self.yielded,
-            "kept_phase": self.kept_phase,
-            "indices": None if self.indices is None else self.indices.clone(),
-        }
-
-    def check_state(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of something else.
-
-        Raises:
-            ValueError: the state is of another version, data set size or seed.
-        """
-        for key, value in {"version": VERSION, "n": self.n, "seed": self.seed}.items():
-            if state.get(key) != value:
-                raise ValueError(f"the saved sampler has {key} = {state.get(key)!r}, this run has {value!r}")
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``snapshot()`` was taken: iterations of its piece start after ``yielded``.
-
-        Raises as `check_state`, before anything is changed.
-        """
-        self.check_state(state)
-        self.epoch = int(state["epoch"])
-        self.start_at(int(state["yielded"]))
-        self.keep(state["indices"], int(state["kept_phase"]))
 
     def shard(self, rank: int, world_size: int) -> RankSampler:
         """The part of every piece that one of several processes reads, for a plain distributed loop."""
@@ -228,40 +180,27 @@ class RankSampler(Sampler[int]):
 
 
 class _Reader(Iterator[int]):
-    """One pass of a rank over a piece; begins with the first index asked for, as loaders make readers in advance.
-
-    The state is what torchdata's StatefulDataLoader keeps of it, the piece and the position in it.
-    """
+    """One pass of a rank over a piece."""
 
     def __init__(self, share: RankSampler) -> None:
         self._share = share
-        self._loaded: dict[str, int] = {}
+        self._cursor = Cursor(share.sampler.progress)
         self._indices: Iterator[int] | None = None
-        self._piece = 0
-        self._position = 0
 
     def __next__(self) -> int:
-        sampler = self._share.sampler
         if self._indices is None:
-            self._piece, self._position = self._beginning()
-            self._indices = one_by_one(self._share.indices_from(self._position))
+            self._indices = one_by_one(self._share.indices_from(self._cursor.begin()))
         index = next(self._indices)
-        self._position = min(self._position + self._share.world_size, len(sampler))
-        sampler.yielded = self._position
+        self._cursor.hand_out(self._share.world_size)
         return index
 
     def state_dict(self) -> dict[str, int]:
-        piece, position = self._beginning() if self._indices is None else (self._piece, self._position)
-        return {"piece": piece, "position": position}
+        """For torchdata's StatefulDataLoader."""
+        return self._cursor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin where that reader was, if that piece is still the current one; the pruner knows better."""
-        self._loaded = dict(state)
-
-    def _beginning(self) -> tuple[int, int]:
-        sampler = self._share.sampler
-        same = self._loaded.get("piece") == sampler.epoch
-        return sampler.epoch, self._loaded["position"] if same else sampler.started_at
+        """For torchdata's StatefulDataLoader."""
+        self._cursor.load_state_dict(state)
 
 
 def fill_up(indices: Tensor, multiple: int, order: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ in *pieces*:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -145,6 +145,18 @@ class Schedule:
 def budget(phases: Sequence[Phase]) -> int:
     """Training examples of a whole run: τN + Σ k_t."""
     return sum(phase.length for phase in phases)
+
+
+def epochs_until(schedule: Schedule, n: int, examples: int, enough: Callable[[int], bool]) -> int:
+    """User epochs of which ``enough`` is true, at least those of `epochs_for`.
+
+    Args:
+        enough: whether so many epochs make as many steps as are wanted.  Short last steps make it hard to say sooner.
+    """
+    epochs = epochs_for(schedule, n, examples)
+    while not enough(epochs):
+        epochs += -(-epochs // 8)
+    return epochs
 
 
 def epochs_for(schedule: Schedule, n: int, examples: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-Scores = TypeVar("Scores", Tensor, Mapping[str, Tensor])
+BatchScores = TypeVar("BatchScores", Tensor, Mapping[str, Tensor])
 
 
 @contextmanager
@@ -43,14 +43,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def score_dataset(
     model: nn.Module,
     dataset: Dataset[Any],
-    batch_scores: Callable[[Any], Scores],
+    batch_scores: Callable[[Any], BatchScores],
     *,
     indices: Tensor | None = None,
     lengths: Sequence[int] | Tensor | None = None,
     batch_size: int = 128,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Scores:
+) -> BatchScores:
     """Score examples in eval mode without gradients, longest first, in large batches.
 
     Args:
@@ -93,7 +93,7 @@ def score_dataset(
             if progress is not None:
                 progress(len(next(iter(columns.values()))))
     scores = {metric: _put_back(torch.cat(values), order) for metric, values in parts.items()}
-    return cast(Scores, scores[None] if None in scores else scores)
+    return cast(BatchScores, scores[None] if None in scores else scores)
 
 
 def longest_first(indices: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor:

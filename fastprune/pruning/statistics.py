@@ -7,6 +7,7 @@ their file; those here serve several.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,12 @@ State = dict[str, Tensor]
 
 
 class Statistic(Protocol):
-    """Streaming reduction of a sequence of values; every tensor of its state has one row per example."""
+    """Streaming reduction of a sequence of values; every tensor of its state has one row per example.
+
+    A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric: those of
+    one that is hard where it is small, such as confidence, come negated.  Without it values come as the metric has
+    them.
+    """
 
     @property
     def bytes_per_example(self) -> int:
@@ -48,6 +54,8 @@ class Statistic(Protocol):
 class Latest:
     """The latest value only: the default of the paper's GLUE script."""
 
+    oriented = True
+
     @property
     def bytes_per_example(self) -> int:
         return 4
@@ -66,8 +74,9 @@ class Latest:
 class EMA:
     """Exponential moving mean plus ``deviation`` times its debiased standard deviation.
 
-    The default of the paper's joint NLU script: pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.
-    ``alpha`` weighs the newest score.  The deviation of an example scored once counts as 0.
+    ``EMA(deviation=0.0)`` is the mean alone.  ``EMA(deviation=1.0)`` is the default of the paper's joint NLU script:
+    pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.  Left out, ``deviation`` is 1.0 with a warning: from 0.3
+    on it will be 0.0.  ``alpha`` weighs the newest score.  The deviation of an example scored once counts as 0.
 
     With mean m and biased variance c, one score x moves them to
     m' = (1−α)m + αx and c' = (1−α)(c + (m−m')²) + α(x−m')².  The debiasing factor 1/(1 − Σw²) depends on the
@@ -75,9 +84,18 @@ class EMA:
     """
 
     alpha: float = 0.8
-    deviation: float = 1.0
+    deviation: float = None  # type: ignore[assignment]
+    oriented = True
 
     def __post_init__(self) -> None:
+        if self.deviation is None:
+            warnings.warn(
+                "EMA without deviation adds one standard deviation to the mean, and from fastprune 0.3 on it will be "
+                "the mean alone; say EMA(deviation=1.0) for the sum, or EMA(deviation=0.0) for the mean",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            object.__setattr__(self, "deviation", 1.0)
         if not 0.0 < self.alpha <= 1.0:
             raise ValueError(f"alpha weighs the newest score and must be in (0, 1], got {self.alpha!r}")
 
@@ -120,6 +138,7 @@ class Mean:
     """The mean of the last ``last`` scores (of as many as there are, while there are fewer)."""
 
     last: int
+    oriented = True
 
     def __post_init__(self) -> None:
         if self.last < 1:
@@ -143,8 +162,8 @@ class Mean:
 class Moments:
     """Mean and standard deviation (population, as ``np.std``) of all values; Welford's update.
 
-    ``value`` is the deviation or, with ``of="mean"``, the negated mean: for metrics that shrink as an example is
-    learned.
+    ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
+    `Statistic`: of a metric that is hard where it is small it is the negated mean.
     """
 
     of: str = "deviation"
@@ -152,6 +171,11 @@ class Moments:
     def __post_init__(self) -> None:
         if self.of not in ("deviation", "mean"):
             raise ValueError(f"of must be 'deviation' or 'mean', got {self.of!r}")
+
+    @property
+    def oriented(self) -> bool:
+        """True for the mean; a deviation has no direction, and readers want the mean beside it as it is."""
+        return self.of == "mean"
 
     @property
     def bytes_per_example(self) -> int:
@@ -170,14 +194,20 @@ class Moments:
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         if self.of == "mean":
-            return -state["mean"]
+            return state["mean"].clone()
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
+
+
+def is_oriented(statistic: Statistic) -> bool:
+    """Whether it takes values of which the largest are the hardest."""
+    return bool(getattr(statistic, "oriented", False))
 
 
 def as_statistic(smoothing: Statistic | str) -> Statistic:
     """The statistic itself, or the one that the text means.
 
-    Text is ``latest``, ``ema`` (the paper's joint NLU default), ``ema:ALPHA:DEVIATION``, or ``mean:M`` of the last M.
+    Text is ``latest``, ``ema`` (the paper's joint NLU default, mean plus deviation), ``ema:ALPHA:DEVIATION``, or
+    ``mean:M`` of the last M.
 
     Raises:
         ValueError: none of these.
@@ -188,7 +218,9 @@ def as_statistic(smoothing: Statistic | str) -> Statistic:
     try:
         if kind == "latest" and not numbers:
             return Latest()
-        if kind == "ema" and len(numbers) in (0, 2):
+        if kind == "ema" and not numbers:
+            return EMA(alpha=0.8, deviation=1.0)
+        if kind == "ema" and len(numbers) == 2:
             return EMA(*map(float, numbers))
         if kind == "mean" and len(numbers) == 1:
             return Mean(int(numbers[0]))

@@ -16,7 +16,9 @@ LARGEST_INDEX = 10**8
 """Arrays are made as long as the largest index of an example; a wrong one would ask for all memory."""
 
 
-def write_columns(path: Path, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+def write_typed_columns(
+    path: Path, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]
+) -> None:
     """One row an item; all columns of ``types`` and no other, of one length."""
     pa, parquet = pyarrow_for(path.name)
     if set(columns) != set(types):
@@ -26,7 +28,7 @@ def write_columns(path: Path, types: Mapping[str, str], columns: Mapping[str, Se
     write_atomic(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def read_columns(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
+def read_typed_columns(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The columns of ``types`` as arrays (text: object).
 
     Raises:

@@ -38,7 +38,7 @@ from fastprune.atomic import left_over, write_atomic
 from fastprune.data.files import read_text
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK
-from fastprune.report.columns import read_columns, write_columns
+from fastprune.report.columns import read_typed_columns, write_typed_columns
 from fastprune.report.rows import check_classes, check_config, check_evaluation
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
@@ -118,11 +118,11 @@ class RunFolder:
 
     def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""
-        write_columns(self.path / SCORES, SCORE_TYPES, columns)
+        write_typed_columns(self.path / SCORES, SCORE_TYPES, columns)
 
     def write_data_map(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         """One row per run, seed and example; columns as in `MAP_TYPES`, all of one length."""
-        write_columns(self.path / DATA_MAP, MAP_TYPES, columns)
+        write_typed_columns(self.path / DATA_MAP, MAP_TYPES, columns)
 
     def read_config(self) -> Row:
         """The settings, or {} if the file is missing."""
@@ -161,12 +161,12 @@ class RunFolder:
     def read_scores(self) -> dict[str, np.ndarray] | None:
         """The columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
         path = self._there(SCORES)
-        return None if path is None else read_columns(path, SCORE_TYPES)
+        return None if path is None else read_typed_columns(path, SCORE_TYPES)
 
     def read_data_map(self) -> dict[str, np.ndarray] | None:
         """The columns of `MAP_TYPES` as arrays, or None if no run recorded it."""
         path = self._there(DATA_MAP)
-        return None if path is None else read_columns(path, MAP_TYPES)
+        return None if path is None else read_typed_columns(path, MAP_TYPES)
 
     def _there(self, name: str) -> Path | None:
         """The file's path, None without one; a folder from elsewhere may hold links to anywhere, or a pipe."""

@@ -28,7 +28,7 @@ def choose_run(scores: Mapping[str, np.ndarray], order: Sequence[str]) -> tuple[
     return ranked[0] if ranked else None
 
 
-def spread(epochs: Sequence[int], n: int = MAX_PANELS) -> list[int]:
+def evenly_chosen(epochs: Sequence[int], n: int = MAX_PANELS) -> list[int]:
     """At most ``n`` of the sorted ``epochs``, evenly spaced, the first and the last among them."""
     if len(epochs) <= n:
         return list(epochs)
@@ -57,7 +57,7 @@ def draw_histograms(figure: Any, scores: Mapping[str, np.ndarray], run: str, see
     score = scores["score"][here].astype(np.float64)
     epoch, kept = scores["epoch"][here], scores["kept"][here].astype(bool)
     all_epochs = sorted({int(e) for e in epoch})
-    shown = spread(all_epochs)
+    shown = evenly_chosen(all_epochs)
     # One scale for all panels, so that the shift from epoch to epoch can be seen.
     edges, logarithmic = bin_edges(score)
     score = np.clip(score, edges[0], edges[-1])

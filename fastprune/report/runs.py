@@ -15,7 +15,7 @@ from fastprune.report.rows import check_model_run
 from fastprune.report.summary import BASELINE, make_summary
 
 Row = dict[str, Any]
-Table = dict[str, np.ndarray]
+RunColumns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Runs:
 
     metrics: list[Row]
     summary: Row
-    scores: Table | None = None
-    data_map: Table | None = None
+    scores: RunColumns | None = None
+    data_map: RunColumns | None = None
     baselines: frozenset[str] = frozenset((BASELINE,))
 
     @property
@@ -100,7 +100,7 @@ def folder_names(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
-def _join_tables(tables: Mapping[str, Table | None]) -> Table | None:
+def _join_tables(tables: Mapping[str, RunColumns | None]) -> RunColumns | None:
     parts = [
         {**table, "run": np.array([f"{name}: {run}" for run in table["run"]], dtype=object)}
         for name, table in tables.items()

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 SECONDS = ("train_seconds", "score_seconds", "select_seconds", "total_seconds", "cpu_seconds")
 BASELINE = "full"
-OF_VERSION_0_1 = ("exact_match", "intent_accuracy", "slot_f1")
+OLDER_METRICS = ("exact_match", "intent_accuracy", "slot_f1")
 """The metrics of folders that do not say theirs; the first decides."""
 
 
@@ -32,7 +32,7 @@ def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -
 
     A split can have chosen only if it was evaluated.
     """
-    there = [name for name in (*OF_VERSION_0_1, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
+    there = [name for name in (*OLDER_METRICS, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
     splits = dict.fromkeys(row["split"] for row in metrics)
     return Judged(
         tuple(config.get("metrics") or dict.fromkeys(there)),

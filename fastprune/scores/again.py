@@ -15,8 +15,8 @@ from torch import Tensor
 import fastprune._core as _core
 from fastprune.scores import ops
 from fastprune.scores.cpu import DTYPES
-from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import extent, row_strides
+from fastprune.scores.metrics import KERNEL_METRICS
 
 LIMIT = 4096
 """Of layouts that are remembered; from there on they are forgotten and remembered anew."""
@@ -51,7 +51,7 @@ def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int,
     if z == 0 or y == 0:  # a stand-in, such as a zero tensor
         return None
     out = torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
-    addresses = [0] * len(METRICS)
+    addresses = [0] * len(KERNEL_METRICS)
     addresses[layout.metric] = out.data_ptr()
     bad = _core.row_scores((z, *layout.before, y, *layout.after, torch.get_num_threads()), addresses)
     return out if bad < 0 else None  # the way with checks says which label it was
@@ -59,7 +59,9 @@ def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int,
 
 def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> None:
     """Take note of a layout that has just been checked and scored, if it needs no copy."""
-    if not _plain(logits, labels, ignore_index, shift) or labels.dtype != torch.int64 or not labels.numel():
+    if metric not in KERNEL_METRICS or not _plain(logits, labels, ignore_index, shift):
+        return
+    if labels.dtype != torch.int64 or not labels.numel():
         return
     if logits.stride(-1) != 1 or labels.ndim not in (1, 2):
         return
@@ -71,7 +73,7 @@ def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shi
         (*label_strides, min(shift, tokens), ignore_index),
         extent(logits) * logits.element_size(),
         extent(labels) * 8,
-        METRICS.index(metric),
+        KERNEL_METRICS.index(metric),
     )
 
 

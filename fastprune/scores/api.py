@@ -26,10 +26,12 @@ from fastprune.scores.checks import (
     check_rows,
     check_soft,
 )
+from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import class_indices, is_counted
+from fastprune.scores.metrics import Given, completed, kernel_part
 from fastprune.scores.reduce import reduce_heads, reduce_tokens
 
-Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
+LogitsAndLabels = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
 
 
 @overload
@@ -81,9 +83,9 @@ def score(
             (..., C) floating point: a probability for each class (soft labels), with ignore_index < 0;
             (..., C) of any dtype with multi_label=True: 0 or 1, or a probability, for each label.
         metrics: one of these, or several; "el2n" and "loss" alone for a target per class.
-            "el2n" || p - onehot(y) ||, "loss" -log p_y: they grow with what is left to learn;
-            "confidence" p_y, "margin" z_y - the largest other logit, "correct" 1 or 0: they shrink;
-            "entropy" of p in nats: grows with doubt, whatever the label.
+            "el2n" || p - onehot(y) ||, "loss" -log p_y, "confidence" p_y, "margin" z_y - the largest other
+            logit, "entropy" of p in nats, "correct" 1 or 0. Which end of each is hard says
+            `fastprune.scores.metrics`, where a metric of your own is one row.
         multi_label: the logits are independent yes-or-no answers (a binary head has C = 1): p is their
             sigmoid, the loss is summed over the labels.
         ignore_index: rows with this label score 0; with multi_label, labels equal to it add nothing.
@@ -118,25 +120,14 @@ def score(
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):
         z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
-        local: Any = score(
-            z,
-            y,
-            metrics,
-            multi_label=multi_label,
-            ignore_index=ignore_index,
-            shift=shift,
-            reduce=reduce,
-            validate_labels=validate_labels,
-        )
+        options: dict[str, Any] = {"ignore_index": ignore_index, "shift": shift, "reduce": reduce}
+        local: Any = score(z, y, metrics, multi_label=multi_label, validate_labels=validate_labels, **options)
         if isinstance(local, Tensor):
             return sharded.as_rows_of(local, logits)
         return {name: sharded.as_rows_of(rows, logits) for name, rows in local.items()}
     if multi_label or is_soft(logits, labels):
-        names = check_metrics(metrics, definition.TARGET_METRICS)
-        if multi_label:
-            check_multi_label(logits, labels, ignore_index, shift)
-        else:
-            check_soft(logits, labels, ignore_index, shift)
+        names = check_metrics(metrics, per_class=True)
+        (check_multi_label if multi_label else check_soft)(logits, labels, ignore_index, shift)
         check_reduce(reduce, logits.shape[:-1])
         scores = _target_scores(logits, labels, names, multi_label, ignore_index)
         valid = _valid_targets(labels, multi_label, ignore_index) if reduce else None
@@ -181,7 +172,7 @@ def el2n(
     )
 
 
-def joint_el2n(heads: Sequence[Head] | Mapping[str, Head], *, reduce: str = "norm") -> Tensor:
+def joint_el2n(heads: Sequence[LogitsAndLabels] | Mapping[str, LogitsAndLabels], *, reduce: str = "norm") -> Tensor:
     """One EL2N for each example of a model with several heads (arXiv 2306.03208).
 
     Args:
@@ -227,7 +218,34 @@ def is_soft(logits: Tensor, labels: Tensor) -> bool:
     return both and labels.is_floating_point() and labels.shape == logits.shape
 
 
+def computed_rows(
+    metrics: tuple[str, ...], fused: dict[str, Tensor], logits: Tensor, labels: Tensor, ignore_index: int, shift: int
+) -> dict[str, Tensor]:
+    """The row scores ``metrics`` of class indices, of which ``fused`` holds those that the kernels compute."""
+    moved = shifted_labels(labels, ignore_index, shift)
+    counted = moved != ignore_index
+    wrong = counted & ((moved < 0) | (moved >= logits.shape[-1]))
+    with torch.no_grad():
+        found = completed(metrics, Given(logits.detach(), labels, ignore_index, shift, scores=fused))
+        return {
+            name: rows if name in fused else torch.where(counted, rows.float(), 0.0).masked_fill(wrong, torch.nan)
+            for name, rows in found.items()
+        }
+
+
 def _row_scores(
+    logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
+) -> dict[str, Tensor]:
+    fused = kernel_part(metrics)
+    if fused == metrics:
+        return _fused_rows(logits, labels, metrics, ignore_index, shift)
+    if not fused and logits.is_cpu and ops.direct(logits, labels):  # else the kernel looks at each label
+        check_labels(labels, logits.shape[-1], ignore_index, shift)
+    rows = _fused_rows(logits, labels, fused, ignore_index, shift) if fused else {}
+    return computed_rows(metrics, rows, logits, labels, ignore_index, shift)
+
+
+def _fused_rows(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
     if ops.direct(logits, labels):
@@ -251,19 +269,24 @@ def _target_scores(
     if ops.direct(logits, targets):
         check_data(logits=logits, labels=targets)
     z, q = logits.detach().reshape(-1, classes), targets.detach().reshape(-1, classes)
+    fused = kernel_part(metrics)
     step = max(_PIECE // classes, 1)
     pieces = []
     for start in range(0, max(len(z), 1), step):
         piece = z[start : start + step], q[start : start + step]
         if multi_label:
-            pieces.append(definition.multi_label_scores(*piece, metrics, ignore_index))
+            pieces.append(definition.multi_label_scores(*piece, fused, ignore_index))
         else:
-            pieces.append(definition.soft_scores(*piece, metrics))
-    return {name: torch.cat([piece[name] for piece in pieces]).reshape(logits.shape[:-1]) for name in metrics}
+            pieces.append(definition.soft_scores(*piece, fused))
+    rows = {name: torch.cat([piece[name] for piece in pieces]).reshape(logits.shape[:-1]) for name in fused}
+    if fused == metrics:
+        return rows
+    with torch.no_grad():
+        return completed(metrics, Given(logits.detach(), targets.detach(), ignore_index, scores=rows))
 
 
 def _valid(labels: Tensor, ignore_index: int, shift: int) -> Tensor:
-    return definition.shifted_labels(labels, ignore_index, shift) != ignore_index
+    return shifted_labels(labels, ignore_index, shift) != ignore_index
 
 
 def _valid_targets(targets: Tensor, multi_label: bool, ignore_index: int) -> Tensor:

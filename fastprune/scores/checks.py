@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import extent
+from fastprune.scores.metrics import are_of_kernel, of_rows
+from fastprune.scores.reduce import REDUCTIONS
 
-REDUCTIONS = ("norm", "mean", "sum", "max")
 LOSS_REDUCTIONS = ("mean", "sum", "none")
 
 _LABEL_DTYPES = tuple(
@@ -181,22 +181,27 @@ def bad_label(labels: Tensor, position: list[int], classes: int, ignore_index: i
     )
 
 
-def check_metrics(
-    metrics: str | tuple[str, ...] | list[str], available: tuple[str, ...] | None = None
-) -> tuple[str, ...]:
-    """The metrics as a tuple without repeats; raises ValueError for an unknown one or none."""
+def check_metrics(metrics: str | tuple[str, ...] | list[str], *, per_class: bool = False) -> tuple[str, ...]:
+    """The metrics as a tuple without repeats; raises ValueError for an unknown one or none.
+
+    Args:
+        per_class: the labels are a target per class, which not every metric can be computed against.
+    """
     if not isinstance(metrics, (str, tuple, list)):
         raise TypeError(
-            f"metrics must be a name or a tuple of names, got {metrics!r}; choose from {', '.join(METRICS)}"
+            f"metrics must be a name or a tuple of names, got {metrics!r}; choose from {', '.join(of_rows())}"
         )
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
-        if available is not None and name not in available:
-            raise ValueError(f"metric {name!r} needs class indices; with a target per class: {', '.join(available)}")
     if not names:
-        raise ValueError(f"metrics is empty; choose from {', '.join(METRICS)}")
+        raise ValueError(f"metrics is empty; choose from {', '.join(of_rows())}")
+    if not per_class and are_of_kernel(names):  # the rule, and soon said
+        return names
+    there, available = of_rows(), of_rows("multi_label" if per_class else None)
+    for name in names:
+        if name not in there:
+            raise ValueError(f"unknown metric {name!r}; choose from {', '.join(there)}")
+        if name not in available:
+            raise ValueError(f"metric {name!r} needs class indices; with a target per class: {', '.join(available)}")
     return names
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import fastprune._core as _core
 from fastprune.scores.checks import bad_label
-from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import row_strides, unit_class_stride
+from fastprune.scores.metrics import KERNEL_METRICS
 
 DTYPES = {
     torch.float16: _core.DType.float16,
@@ -176,8 +176,7 @@ def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads
 
 
 def _addresses(scores: dict[str, Tensor]) -> list[int]:
-    # In the order of `Metric` in csrc/row_scores.h.
-    return [scores[metric].data_ptr() if metric in scores else 0 for metric in METRICS]
+    return [scores[metric].data_ptr() if metric in scores else 0 for metric in KERNEL_METRICS]
 
 
 def _bad_label(labels: Tensor, flat: int, classes: int, ignore_index: int) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastprune.scores import kernels, ops, sharded
-from fastprune.scores.api import is_soft, score
+from fastprune.scores.api import computed_rows, is_soft, score
 from fastprune.scores.checks import (
     as_float,
     as_int,
@@ -20,8 +20,9 @@ from fastprune.scores.checks import (
     check_rows,
     check_soft,
 )
-from fastprune.scores.definition import TARGET_METRICS, shifted_labels
+from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import class_indices, is_counted
+from fastprune.scores.metrics import kernel_part
 
 
 @overload
@@ -120,7 +121,7 @@ def cross_entropy(
         check_soft(logits, labels, ignore_index, shift)
     else:
         check_rows(logits, labels, ignore_index, shift)
-    names = () if return_scores is None else check_metrics(return_scores, TARGET_METRICS if soft else None)
+    names = () if return_scores is None else check_metrics(return_scores, per_class=soft)
 
     direct = ops.direct(logits, labels, weight)
     if direct:
@@ -132,15 +133,18 @@ def cross_entropy(
         labels = class_indices(labels)
         if weight is not None:
             weight = weight.detach().to(torch.float32).resolve_neg().contiguous()
-        options = ops.LossOptions(names, ignore_index, label_smoothing, shift, reduction)
+        fused = kernel_part(names)
+        options = ops.LossOptions(fused, ignore_index, label_smoothing, shift, reduction)
         if not direct:
             loss, _, rows = torch.ops.fastprune.cross_entropy(logits, labels, weight, *options)
-            scores = dict(zip(names, rows.detach(), strict=True))
+            scores = dict(zip(fused, rows.detach(), strict=True))
         elif logits.requires_grad and torch.is_grad_enabled():
             loss, *rows = ops.differentiable_cross_entropy(logits, labels, weight, options)
-            scores = dict(zip(names, rows, strict=True))
+            scores = dict(zip(fused, rows, strict=True))
         else:
             loss, _, scores = kernels.loss_forward(logits, labels, weight, *options)
+        if fused != names:
+            scores = computed_rows(names, scores, logits, labels, ignore_index, shift)
         if logits.dtype != torch.float32 and not torch.is_autocast_enabled(logits.device.type):
             loss = loss.to(logits.dtype)
     if return_scores is None:
@@ -216,7 +220,7 @@ def _sharded(
     loss = sharded.as_rows_of(losses, logits)
     if reduction != "none":
         weights = sharded.as_rows_of(_row_weights(z, y, local_weight, ignore_index, shift), logits)
-        loss = sharded.reduced(loss, weights, reduction)
+        loss = sharded.reduced_over_ranks(loss, weights, reduction)
     if return_scores is None:
         return loss
     placed = {name: sharded.as_rows_of(s, logits) for name, s in scores.items()}

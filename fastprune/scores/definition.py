@@ -35,10 +35,10 @@ import torch
 from torch import Tensor
 
 from fastprune.scores.labels import class_indices, is_counted
+from fastprune.scores.metrics import KERNEL_METRICS, TABLE
 
-# In the order of `Metric` in csrc/row_scores.h.
-METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
-TARGET_METRICS = ("el2n", "loss")
+METRICS = KERNEL_METRICS
+TARGET_METRICS = tuple(name for name in METRICS if "multi_label" in TABLE[name].heads)
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
@@ -112,8 +112,12 @@ def row_scores(
             score, if_alone = z_label - m, torch.inf
         elif metric == "entropy":
             score, if_alone = _entropy(z, top), 0.0
-        else:
+        elif metric == "correct":
             score, if_alone = (z_label >= m).to(z.dtype), 1.0
+        else:
+            raise NotImplementedError(
+                f"metric {metric!r} has no definition; write it in fastprune/scores/definition.py"
+            )
         score = score.masked_fill(alone, if_alone).masked_fill(undefined, torch.nan).masked_fill(ignored, 0.0)
         scores[metric] = score.to(torch.float32)
     return scores

@@ -23,6 +23,7 @@ from fastprune.scores.api import el2n
 from fastprune.scores.checks import as_int, check_data, check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import is_counted
+from fastprune.torch_private import tree_map
 
 
 def grand(
@@ -134,7 +135,7 @@ def per_sample_grand(
         def call(*args: Any, **kwargs: Any) -> Any:
             return torch.func.functional_call(model, {**parameters, **fixed, **buffers}, args, kwargs)
 
-        return loss_fn(call, torch.utils._pytree.tree_map(lambda t: t.unsqueeze(0), example))
+        return loss_fn(call, tree_map(lambda t: t.unsqueeze(0), example))
 
     def norm(example: Any) -> Tensor:
         gradients = torch.func.grad(loss)(trained, example)

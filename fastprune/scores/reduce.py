@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fastprune.scores.definition import accumulator_dtype
+
+Reduction = Literal["norm", "mean", "sum", "max"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def reduce_tokens(scores: Tensor, valid: Tensor, reduce: str) -> Tensor:

@@ -65,7 +65,7 @@ def as_rows_of(rows: Tensor, logits: Any) -> Any:
     return DTensor.from_local(rows, logits.device_mesh, logits.placements, run_check=False, shape=shape, stride=stride)
 
 
-def reduced(losses: Any, weights: Any, reduction: str) -> Any:
+def reduced_over_ranks(losses: Any, weights: Any, reduction: str) -> Any:
     """The sum or weighted mean of the rows' losses over all ranks."""
     total = losses.sum()
     return total / weights.sum() if reduction == "mean" else total

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,22 @@ from torch import Tensor
 from fastprune.scores.api import score
 from fastprune.scores.crossentropy import cross_entropy
 from fastprune.scores.definition import shifted_labels
-from fastprune.scores.grand import grand
 from fastprune.scores.joint_loss import JointLoss
 from fastprune.scores.labels import is_counted
-from fastprune.scores.reduce import reduce_heads
+from fastprune.scores.metrics import (
+    OF_CLASSES,
+    TABLE,
+    Given,
+    HeadKind,
+    Metric,
+    completed,
+    kernel_part,
+    of_examples,
+    of_rows,
+)
+from fastprune.scores.reduce import Reduction, reduce_heads
 from fastprune.scores.span import stacked_positions
 
-Kind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm", "span"]
-Reduction = Literal["norm", "mean", "sum", "max"]
-GROWING = ("el2n", "loss")
-REDUCTIONS: dict[str, Reduction] = {"el2n": "norm", "grand": "norm"}
 Features = Mapping[str, tuple[Tensor, bool]]
 Place = str | int
 
@@ -45,18 +51,18 @@ class Head:
             are places in them; a place behind the last counts nowhere.
         ignore_index: labels that count nowhere.
         reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
-            paper's), "mean" for the others, and all must be right for ``correct``.
+            paper's), "mean" for the others, and all must be right for ``correct``; see `fastprune.scores.metrics`.
     """
 
     logits: Place | tuple[Place, Place] = "logits"
     labels: Place | tuple[Place, Place] = "labels"
-    kind: Kind | None = None
+    kind: HeadKind | None = None
     ignore_index: int = -100
     reduce: Reduction | None = None
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        if self.kind is not None and self.kind not in get_args(HeadKind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(HeadKind))}, got {self.kind!r}")
         for name, place in (("logits", self.logits), ("labels", self.labels)):
             if (self.kind == "span") != isinstance(place, tuple):
                 raise ValueError(
@@ -123,7 +129,8 @@ class Task:
         Args:
             outputs: what the model returned: a mapping, an object with attributes, a tuple or the logits.
             batch: with the labels of every head; a mapping, tuple or list.
-            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head).
+            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head), or a row of your own in
+                `fastprune.scores.metrics`.
             features: by head, (input of the last layer, whether it has a bias), for "grand".
 
         Returns:
@@ -145,11 +152,11 @@ class Task:
         parts = {name: _losses(*part, label_smoothing) for name, part in found.items()}
         if len(parts) == 1:
             return next(iter(parts.values()))
-        rule = self._joint_loss([kind for _, kind, _, _ in found.values()])
+        rule = self._joint_loss([part.kind for part in found.values()])
         joint = rule.parts({name: (part.sums, part.counts) for name, part in parts.items()})
         return ExampleLosses(joint, torch.ones_like(joint, dtype=torch.int64))
 
-    def _joint_loss(self, kinds: Sequence[Kind]) -> JointLoss:
+    def _joint_loss(self, kinds: Sequence[HeadKind]) -> JointLoss:
         if self.loss is not None:
             return self.loss
         return JointLoss("mean", "sum") if {"single_label", "tokens"} <= set(kinds) else JointLoss("sum", "mean")
@@ -171,75 +178,103 @@ class Task:
                 found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
         return _checked(found, outputs, head.logits, "the model's outputs")
 
-    def _find(self, name: str, outputs: Any, batch: Any) -> tuple[Head, Kind, Tensor, Tensor]:
+    def _find(self, name: str, outputs: Any, batch: Any) -> _Found:
         head = self.heads[name]
         logits = self._logits(head, outputs)
         if isinstance(head.labels, tuple):
             positions = [_checked(_lookup(batch, key), batch, key, "the batch") for key in head.labels]
-            return head, "tokens", logits, stacked_positions(logits, positions, head.ignore_index)
+            return _Found(head, "tokens", logits, stacked_positions(logits, positions, head.ignore_index))
         labels = _checked(_lookup(batch, head.labels), batch, head.labels, "the batch")
         kind = head.kind or _kind(name, logits, labels, head.ignore_index)
         if kind == "multi_label":  # a single one may come without its dimension
             logits, labels = (t.unsqueeze(-1) if t.ndim == 1 else t for t in (logits, labels))
-        return head, kind, logits, labels
+        return _Found(head, kind, logits, labels)
 
-    def _metric(
-        self, found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], metric: str, features: Features
-    ) -> Tensor:
-        if metric == "probabilities":
-            kinds = [kind for _, kind, _, _ in found.values()]
-            if kinds != ["single_label"]:
-                raise ValueError(f"probabilities are kept of one single-label head only, this is {', '.join(kinds)}")
-            logits = next(iter(found.values()))[2]
-            return logits.detach().float().softmax(-1)
-        if metric == "grand":
-            return _joint_grand(found, features)
-        rows = [(head, *_rows(*part, metric)) for part in found.values() for head in [part[0]]]
-        if metric == "correct":
-            right = [torch.where(valid, s, 1.0).flatten(1).amin(1) for _, s, valid in rows]
+    def _metric(self, found: Mapping[str, _Found], metric: str, features: Features) -> Tensor:
+        if metric not in TABLE or TABLE[metric].per == "run":
+            raise ValueError(f"unknown metric {metric!r}; choose from {', '.join(of_examples())}, or pass score_fn")
+        row = TABLE[metric]
+        if row.vector:
+            return _vector(row, list(found.values()))
+        rows = {name: _values(row, part, features.get(name)) for name, part in found.items()}
+        heads = [part.head for part in found.values()]
+        if row.join == "all":
+            right = [torch.where(valid, s, 1.0).flatten(1).amin(1) for s, valid in rows.values()]
             return torch.stack(right).amin(0)
-        if metric == "loss" and not any(head.reduce for head, _, _ in rows) and (self.loss or len(rows) > 1):
-            rule = self._joint_loss([kind for _, kind, _, _ in found.values()])
-            return rule.score({name: (s, valid) for name, (_, s, valid) in zip(found, rows, strict=True)})
-        chosen = {head.reduce or REDUCTIONS.get(metric, "mean") for head, _, _ in rows}
+        if row.join == "loss" and not any(head.reduce for head in heads) and (self.loss or len(rows) > 1):
+            return self._joint_loss([part.kind for part in found.values()]).score(rows)
+        usual: Reduction = "norm" if row.join == "norm" else "mean"
+        chosen = {usual if row.per == "example" else head.reduce or usual for head in heads}
         if len(chosen) > 1:
             raise ValueError(f"heads must agree in reduce, got {sorted(chosen)}")
-        return reduce_heads([(s, valid) for _, s, valid in rows], chosen.pop())
+        return reduce_heads(list(rows.values()), chosen.pop())
 
 
-def _rows(head: Head, kind: Kind, logits: Tensor, labels: Tensor, metric: str) -> tuple[Tensor, Tensor]:
-    """Scores of a head's rows and which count, both (B, T) with T = 1 unless it answers for tokens."""
-    logits = logits.detach()
-    if kind == "regression":
-        distance = (logits.reshape(labels.shape).float() - labels.float()).abs()
-        if metric not in GROWING:
-            raise ValueError(f"metric {metric!r} is not defined for regression; use one that reads el2n or loss")
-        values = distance if metric == "el2n" else distance.square()
-    elif kind == "multi_label":
-        values = score(logits, labels, metric, multi_label=True, ignore_index=head.ignore_index)
+class _Found(NamedTuple):
+    """A head with its part of a batch."""
+
+    head: Head
+    kind: HeadKind
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def shift(self) -> int:
+        """Row t answers label t + shift."""
+        return int(self.kind == "causal_lm")
+
+    def given(self, states: tuple[Tensor, bool] | None = None) -> Given:
+        """What a metric is computed from."""
+        return Given(self.logits.detach(), self.labels, self.head.ignore_index, self.shift, states)
+
+
+def _vector(row: Metric, found: Sequence[_Found]) -> Tensor:
+    """A number for each class, (B, C)."""
+    kinds = [part.kind for part in found]
+    if len(kinds) > 1 or kinds[0] not in row.heads:
+        raise ValueError(f"{row.name} are kept of one single-label head only, this is {', '.join(kinds)}")
+    return completed([row.name], found[0].given())[row.name]
+
+
+def _values(row: Metric, part: _Found, states: tuple[Tensor, bool] | None) -> tuple[Tensor, Tensor]:
+    """A head's numbers and which of them count, both (B, T); T = 1 unless they are those of tokens."""
+    needy = "states" in row.needs
+    if needy and (states is None or part.kind not in row.heads):
+        raise ValueError(
+            f"{row.name} needs the input of a linear last layer and class labels; this model's last layer was not "
+            f"found or its head is {part.kind}: pass score_fn with fastprune.grand or fastprune.per_sample_grand"
+        )
+    if part.kind == "regression":
+        values = _of_numbers(row, part)
+    elif needy:
+        fused = {name: _row_scores(name, part) for name in kernel_part([row.name])}
+        values = completed([row.name], part.given(states)._replace(scores=fused))[row.name]
     else:
-        values = score(logits, labels, metric, ignore_index=head.ignore_index, shift=int(kind == "causal_lm"))
+        values = _row_scores(row.name, part)
     valid = torch.ones_like(values, dtype=torch.bool)
-    if kind in ("single_label", "tokens", "causal_lm") and not labels.is_floating_point():
-        valid = shifted_labels(labels, head.ignore_index, int(kind == "causal_lm")) != head.ignore_index
+    if row.per == "row" and part.kind in OF_CLASSES and not part.labels.is_floating_point():
+        valid = shifted_labels(part.labels, part.head.ignore_index, part.shift) != part.head.ignore_index
     return (values.unsqueeze(-1), valid.unsqueeze(-1)) if values.ndim == 1 else (values, valid)
 
 
-def _joint_grand(found: Mapping[str, tuple[Head, Kind, Tensor, Tensor]], features: Features) -> Tensor:
-    squares = []
-    for name, (head, kind, logits, labels) in found.items():
-        if name not in features or kind in ("regression", "multi_label"):
-            raise ValueError(
-                "grand needs the input of a linear last layer and class labels; this model's last layer was not "
-                f"found or its head is {kind}: pass score_fn with fastprune.grand or fastprune.per_sample_grand"
-            )
-        h, bias = features[name]
-        shift = int(kind == "causal_lm")
-        squares.append(grand(logits, labels, h, bias=bias, ignore_index=head.ignore_index, shift=shift).square())
-    return torch.stack(squares).sum(0).sqrt()
+def _row_scores(metric: str, part: _Found) -> Tensor:
+    ignored, logits = part.head.ignore_index, part.logits.detach()
+    if part.kind == "multi_label":
+        return score(logits, part.labels, metric, multi_label=True, ignore_index=ignored)
+    return score(logits, part.labels, metric, ignore_index=ignored, shift=part.shift)
 
 
-def _losses(head: Head, kind: Kind, logits: Tensor, labels: Tensor, label_smoothing: float) -> ExampleLosses:
+def _of_numbers(row: Metric, part: _Found) -> Tensor:
+    """Distances between predicted and true numbers: absolute for el2n, squared for the loss."""
+    if "regression" not in row.heads:
+        there = " or ".join(of_rows("regression"))
+        raise ValueError(f"metric {row.name!r} is not defined for regression; use one that reads {there}")
+    distance = (part.logits.detach().reshape(part.labels.shape).float() - part.labels.float()).abs()
+    of_kernel = {"el2n": distance, "loss": distance.square()}
+    return completed([row.name], part.given()._replace(scores=of_kernel))[row.name]
+
+
+def _losses(head: Head, kind: HeadKind, logits: Tensor, labels: Tensor, label_smoothing: float) -> ExampleLosses:
     if kind == "regression":
         each = F.mse_loss(logits.reshape(labels.shape).float(), labels.float(), reduction="none")
         return _summed(each, torch.ones_like(each, dtype=torch.bool))
@@ -266,7 +301,7 @@ def _summed(each: Tensor, counted: Tensor) -> ExampleLosses:
     return ExampleLosses(sums, counted.reshape(len(each), -1).sum(-1))
 
 
-def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> Kind:
+def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> HeadKind:
     if not labels.is_floating_point() and labels.shape == logits.shape[:-1] and labels.ndim in (1, 2):
         return "single_label" if labels.ndim == 1 else "tokens"
     if labels.is_floating_point() and labels.ndim and labels.numel() == logits.numel() == len(labels):

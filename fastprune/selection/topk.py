@@ -21,6 +21,7 @@ from fastprune.selection.checks import (
     refuse_nan,
 )
 from fastprune.selection.ties import Ties, check_ties, redraw, tie_priorities
+from fastprune.torch_private import dispatch_modes, is_functorch_active
 
 _NAN_POLICIES = _core.NanPolicy.__members__
 _CPU = torch.device("cpu")
@@ -108,9 +109,9 @@ def _select_plainly(scores: object, k: int, largest: bool, nan: str) -> Tensor |
 
     For a thousand scores looking closely takes longer than selecting.
     """
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or dispatch_modes():
         return None
-    if torch._C._are_functorch_transforms_active() or type(scores) is not Tensor or type(k) is not int:
+    if is_functorch_active() or type(scores) is not Tensor or type(k) is not int:
         return None
     if not scores.is_cpu or scores.layout is not torch.strided:
         return None

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from fastprune.data import Source, load
-from fastprune.data.home_assistant import generate, number_words, quotas, tag_words
+from fastprune.data.home_assistant import balanced_counts, generate, number_words, tag_words
 from fastprune.errors import UsageError
 
 pytest.importorskip("hassil")
@@ -164,9 +164,9 @@ def test_words_take_the_tag_of_the_slot_that_reaches_into_them():
 
 
 def test_quotas_fill_up_evenly():
-    assert quotas({"a": 2, "b": 50, "c": 50}, 30) == {"a": 2, "b": 14, "c": 14}
-    assert quotas({"a": 2, "b": 3}, 30) == {"a": 2, "b": 3}
-    assert sum(quotas({"a": 7, "b": 9, "c": 11}, 20).values()) == 20
+    assert balanced_counts({"a": 2, "b": 50, "c": 50}, 30) == {"a": 2, "b": 14, "c": 14}
+    assert balanced_counts({"a": 2, "b": 3}, 30) == {"a": 2, "b": 3}
+    assert sum(balanced_counts({"a": 7, "b": 9, "c": 11}, 20).values()) == 20
 
 
 @pytest.mark.parametrize(("n", "words"), [(0, "zero"), (13, "thirteen"), (40, "forty"), (99, "ninety nine")])

@@ -81,3 +81,10 @@ def test_packaged_data_have_splits_and_limits_as_others_do():
     assert len(rows) == 5 and len(load_rows(Source(), "joint")[0]) == 1500
     with pytest.raises(UsageError, match="--split validation: the data have train, test"):
         load_rows(Source(), "joint", split="validation")
+
+
+def test_a_task_that_does_not_exist_is_refused_whoever_reads_the_rows(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\ngood,1\nbad,0\n")
+    with pytest.raises(UsageError, match="--task clasification: choose classification"):
+        load_rows(Source(data=str(path), task="clasification"), "classification")

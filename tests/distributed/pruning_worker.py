@@ -76,7 +76,7 @@ class Loop:
         scores = fastprune.score_dataset(
             self.model, self.data, lambda batch: tiny.score_batch(self.net, metric, batch), indices=index
         )
-        self.rescored[self.pruner.sampler.epoch] = (index, scores)
+        self.rescored[self.pruner.sampler.piece_number] = (index, scores)
         return scores
 
     def save(self, path: Path) -> None:

@@ -19,7 +19,8 @@ from one_process import replay, same
 from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
 
 import fastprune
-from fastprune.pruning import exchange, method_names
+from fastprune import collectives
+from fastprune.pruning import method_names
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch without the Gloo backend"
@@ -78,7 +79,7 @@ def test_all_ranks_end_alike(outcomes: Outcomes, ranks: int, method: str) -> Non
 def test_the_ranks_together_read_the_kept_set(outcomes: Outcomes, ranks: int, method: str) -> None:
     runs = [rank["whole"] for rank in outcomes(ranks, method)]
     pruner = fastprune.DynamicPruner(tiny.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
-    sizes = [phase.size for phase in pruner.phases(EPOCHS) for _ in range(phase.epochs)]
+    sizes = [phase.size for phase in pruner.driver.phases(EPOCHS) for _ in range(phase.epochs)]
     for epoch, size in enumerate(sizes):
         kept = runs[0]["kept"][epoch]
         shares = [[i for index, _ in run["steps"][epoch] for i in index.tolist()] for run in runs]
@@ -208,9 +209,12 @@ def test_a_state_that_lacks_the_other_ranks_scores_is_refused(outcomes: Outcomes
 @pytest.mark.parametrize("ranks", WORLDS)
 def test_a_scoring_pass_that_fails_on_one_rank_fails_on_all(outcomes: Outcomes, ranks: int) -> None:
     everyone = outcomes(ranks, "fails_together")
+    last = ranks - 1
     for rank in everyone[:-1]:
-        elsewhere = f"RuntimeError: score_fn failed on rank [{ranks - 1}]; see the error raised there"
-        assert rank["messages"] == [elsewhere, elsewhere]
+        elsewhere = f"RuntimeError: the scoring pass failed on rank [{last}]; rank {last}: "
+        raised, shaped = rank["messages"]
+        assert raised == f"{elsewhere}ZeroDivisionError: no batch"
+        assert shaped.startswith(f"{elsewhere}scores['el2n'] has shape (2, 3)")
     assert everyone[-1]["messages"][0] == "ZeroDivisionError: no batch"
     assert everyone[-1]["messages"][1].startswith("ValueError: scores['el2n'] has shape (2, 3)")
     for rank in everyone:
@@ -232,8 +236,9 @@ def test_a_scoring_pass_that_fails_on_one_rank_fails_on_all(outcomes: Outcomes, 
 )
 def test_the_device_of_an_exchange(monkeypatch: pytest.MonkeyPatch, backend: str, scores: str, expected: str) -> None:
     """One that the backend works on, and never one kind on a rank with scores and another on a rank without."""
-    monkeypatch.setattr(dist, "get_backend_config", lambda: backend)
-    assert exchange._collective_device(torch.device(scores)) == torch.device(expected)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_backend_config", lambda group: backend)
+    assert collectives.collective_device(torch.device(scores)) == torch.device(expected)
 
 
 def pruner_method(method: str, outcomes: Outcomes, ranks: int) -> str:

@@ -23,7 +23,7 @@ from fastprune.finetune.checkpoint import (
     save,
     write_finished,
 )
-from fastprune.finetune.state_files import read_state, write_state
+from fastprune.finetune.state_files import read_state_files, write_state_files
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 TENSORS = st.sampled_from(
@@ -64,14 +64,14 @@ def same(a: object, b: object) -> bool:
 @given(state=STATES)
 def test_what_is_read_is_what_was_written(state: object, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("state")
-    write_state(folder, state)
-    assert same(read_state(folder), state)
+    write_state_files(folder, state)
+    assert same(read_state_files(folder), state)
 
 
 def test_arrays_and_tensors_that_share_memory(tmp_path: Path) -> None:
     whole = torch.arange(10.0)
-    write_state(tmp_path, {"a": whole, "b": whole[2:5], "c": whole, "array": np.arange(4)[::2]})
-    found = read_state(tmp_path)
+    write_state_files(tmp_path, {"a": whole, "b": whole[2:5], "c": whole, "array": np.arange(4)[::2]})
+    found = read_state_files(tmp_path)
     assert torch.equal(found["a"], whole) and torch.equal(found["b"], whole[2:5]) and torch.equal(found["c"], whole)
     assert isinstance(found["array"], np.ndarray) and found["array"].tolist() == [0, 2]
 
@@ -79,7 +79,7 @@ def test_arrays_and_tensors_that_share_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", [{1.5: 0}, {(1,): 0}, {"x": object()}, {"x": {1, 2}}])
 def test_what_a_state_cannot_hold(state: dict, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="state"):
-        write_state(tmp_path, state)
+        write_state_files(tmp_path, state)
 
 
 def saved(folder: Path, epochs: int) -> None:

@@ -161,7 +161,7 @@ def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     rows = json.loads((out / "summary.json").read_text())["rows"]
-    assert [row["run"] for row in rows] == ["full", "el2n 0.5"]
+    assert [row["run"] for row in rows] == ["full", "el2n-free 0.5"]
     assert all("slot_f1" not in row or row["slot_f1"] is None for row in rows)
 
 
@@ -308,17 +308,17 @@ def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_f
         )
 
     assert run("first") == 0
-    assert sorted(os.listdir(tmp_path / "d")) == ["el2n-0.5-seed-0", "full-seed-0"]
+    assert sorted(os.listdir(tmp_path / "d")) == ["el2n-free-0.5-seed-0", "full-seed-0"]
     assert count_epochs(tmp_path / "d" / "full-seed-0") == 2
     lines = [
         [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted((tmp_path / "d" / "el2n-0.5-seed-0" / "training_dynamics").iterdir())
+        for path in sorted((tmp_path / "d" / "el2n-free-0.5-seed-0" / "training_dynamics").iterdir())
     ]
     assert sorted(line["guid"] for line in lines[0]) == list(range(80)) and len(lines[1]) == 40
     kept = parquet.read_table(tmp_path / "first" / "scores.parquet").to_pandas().query("kept")["index"]
     assert sorted(line["guid"] for line in lines[1]) == sorted(kept)
     recorded = parquet.read_table(tmp_path / "first" / "data_map.parquet").to_pandas()
-    assert recorded.groupby("run").size().to_dict() == {"el2n 0.5": 80, "full": 80}
+    assert recorded.groupby("run").size().to_dict() == {"el2n-free 0.5": 80, "full": 80}
     assert run("second") == 2 and not (tmp_path / "second").exists()
     assert run("second", "--method", "random") == 2, "the run on all data would be written there, too"
 

@@ -12,8 +12,8 @@ import fastprune
 from fastprune.cli import main
 from fastprune.errors import UsageError
 from fastprune.finetune.model import score_fn_of, task_of
-from fastprune.finetune.spec import Training, make_pruner, plan_runs, resolve_method
-from fastprune.pruning import EMA, Latest, Moments, method_names
+from fastprune.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
+from fastprune.pruning import EMA, DynamicPruner, Latest, Moments, method_names
 
 IGNORE = -100
 
@@ -58,7 +58,7 @@ def test_a_weight_counts_an_example_in_both_heads():
 def test_equal_weights_are_the_loss_of_the_model(tiny_model):
     from fastprune.data import Split, build
     from fastprune.finetune.encoder import load_encoder
-    from fastprune.finetune.model import build as build_model
+    from fastprune.finetune.model import build_model
 
     split = Split(["book a flight", "play jazz"], ["a", "b"], [["O", "O", "B-x"], ["O", "O"]])
     model = build_model(load_encoder(str(tiny_model))[0], build("toy", split, {"test": split})).eval()
@@ -107,8 +107,19 @@ def test_ramps_and_budgets_show_the_mean_share_they_keep():
             "el2n budget:0.5": (0.5 * 6 - 1) / 5,
         }
     )
-    sizes = [phase.size for phase in make_pruner(specs[2], range(100), TRAINING).phases(6)]
+    sizes = [phase.size for phase in plan_of(specs[2], range(100), TRAINING).phases]
     assert sizes == [100, 100, 80, 60, 40, 20]
+
+
+@pytest.mark.parametrize("method", ["el2n", "infobatch", "rs2", "full"])
+@pytest.mark.parametrize("keep", ["0.5", "linear:1.0:0.2", "budget:0.6"])
+def test_a_run_is_planned_as_its_pruner_reads_it(method, keep, monkeypatch):
+    spec = RunSpec("r", method, 0.5, 0, keep=keep)
+    pruner = DynamicPruner(100, method=method, keep_fraction=spec.fraction, warmup_epochs=1, cycle_epochs=1)
+    expected = pruner.total_examples(6)
+    monkeypatch.setattr(DynamicPruner, "__init__", lambda *_, **__: pytest.fail("a pruner is built to learn a number"))
+    assert plan_of(spec, range(100), TRAINING).examples == expected
+    planned([method], [keep], compare=True)
 
 
 def test_final_epochs_are_the_methods_own_unless_given():
@@ -118,7 +129,7 @@ def test_final_epochs_are_the_methods_own_unless_given():
         from dataclasses import replace
 
         training = replace(TRAINING, epochs=8, **changes)
-        return [phase.epochs for phase in make_pruner(spec, range(100), training).phases(8) if phase.final]
+        return [phase.epochs for phase in plan_of(spec, range(100), training).phases if phase.final]
 
     assert on_all(infobatch) == [1] and on_all(el2n) == []
     assert on_all(infobatch, final_share=0.0) == [] and on_all(el2n, final_share=0.25) == [2]
@@ -130,7 +141,10 @@ def test_smoothing_and_offset_change_only_what_they_mean_something_for():
     from dataclasses import replace
 
     moved = replace(TRAINING, offset=0.2)
-    assert resolve_method("el2n", TRAINING).smoothing == EMA() and resolve_method("el2n", TRAINING).offset == 0
+    assert (
+        resolve_method("el2n", TRAINING).smoothing == EMA(deviation=1.0)
+        and resolve_method("el2n", TRAINING).offset == 0
+    )
     assert resolve_method("aum", TRAINING) == fastprune.pruning.get_method("aum"), "its mean and its own offset"
     assert resolve_method("aum", moved).smoothing == Moments("mean") and resolve_method("aum", moved).offset == 0.2
     assert resolve_method("ccs", moved).offset == 0.2

@@ -195,7 +195,7 @@ def test_auto_classes_and_pipelines_load_it(trained: tuple[str, TextData, Path])
 
 
 def test_a_pipeline_needs_no_fastprune_where_its_file_is_trusted(tiny_model: Path, tmp_path: Path) -> None:
-    from fastprune.finetune.model import build as build_model
+    from fastprune.finetune.model import build_model
 
     data = data_of("classification")
     encoder, tokenizer, _ = load_encoder(str(tiny_model))

@@ -19,7 +19,7 @@ from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.record import Judging
 from fastprune.finetune.session import _job
 from fastprune.finetune.spec import RunSpec, Training, plan_runs
-from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
+from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 
 TRAINING = Training(3, 1, 1, 8, 3e-3, False, "latest", 0.0, 64)
 FULL = RunSpec("full", "full", 1.0, 0)
@@ -44,7 +44,7 @@ def job(tiny_model: Path):
 
 
 def trainer(job: Job, spec: RunSpec, folder: Path) -> RunTrainer:
-    return prepare(job, spec, folder, LiveProgress(1, silent=True), lambda result: None)
+    return make_trainer(job, spec, folder, LiveProgress(1, silent=True), lambda result: None)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -114,4 +114,4 @@ def test_the_training_step_alternates_and_learns_with_both(tmp_path: Path) -> No
     steps.with_fastprune()
     assert len(steps.own) == 1
     assert any(not torch.equal(a, b) for a, b in zip(before, steps.model.parameters(), strict=True))
-    assert steps.pruner.position == TOY_TRAINING["batch"]
+    assert steps.pruner.progress.position == TOY_TRAINING["batch"]

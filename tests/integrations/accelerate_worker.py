@@ -70,7 +70,7 @@ class Loop:
             self.data, sampler=self.pruner.sampler, batch_size=batch, generator=torch.Generator(), **loader
         )
         self.model, self.optimizer = self.accelerator.prepare(self.net, optimizer)
-        self.loader = fastprune.prepare(self.accelerator, self.pruner, plain)
+        self.loader = fastprune.prepare_accelerate(self.accelerator, self.pruner, plain)
         steps = self.pruner.total_batches(EPOCHS, batch_size=BATCH * ranks * accumulation) * (1 if split else ranks)
         self.scheduler = self.accelerator.prepare(LambdaLR(optimizer, lambda step: 1 - step / steps))
         self.steps: dict[int, list[Any]] = {}
@@ -102,7 +102,7 @@ class Loop:
         scores = fastprune.score_dataset(
             self.model, self.data, lambda batch: tiny.score_batch(self.net, "el2n", batch), indices=index
         )
-        self.rescored[self.pruner.sampler.epoch] = (index, scores)
+        self.rescored[self.pruner.sampler.piece_number] = (index, scores)
         return scores
 
     def outcome(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Loop:
             "weights": tiny.weights(self.net),
             "learning rate": self.scheduler.get_last_lr()[0],
             "history": self.pruner.history.state_dict(),
-            "position": self.pruner.position,
+            "position": self.pruner.progress.position,
             "kept": self.kept,
             "steps": self.steps,
             "rescored": self.rescored,
@@ -179,7 +179,7 @@ def reads_uneven_batches(folder: Path) -> dict[str, Any]:
     """even_batches=False: nothing is repeated, and the ranks' last batches differ or are missing."""
     pruner = fastprune.DynamicPruner(tiny.N, keep_fraction=0.4, **OPTIONS)
     loader = DataLoader(range(tiny.N), sampler=pruner.sampler, batch_size=BATCH)
-    loader = fastprune.prepare(accelerator(even_batches=False), pruner, loader)
+    loader = fastprune.prepare_accelerate(accelerator(even_batches=False), pruner, loader)
     steps, kept = {}, {}
     for epoch in pruner.epochs(EPOCHS):
         kept[epoch] = pruner.kept_indices.tolist()
@@ -198,7 +198,7 @@ def refuses(folder: Path) -> dict[str, Any]:
         with contextlib.suppress(ImportError):
             chosen = accelerator(**loading)
             try:
-                fastprune.prepare(chosen, pruner, DataLoader(range(tiny.N), sampler=sampler))
+                fastprune.prepare_accelerate(chosen, pruner, DataLoader(range(tiny.N), sampler=sampler))
             except ValueError as error:
                 messages.append(str(error))
     return {"messages": messages}
@@ -209,7 +209,7 @@ def prepares_a_prepared_loader(folder: Path) -> dict[str, Any]:
     chosen = accelerator()
     pruner = fastprune.DynamicPruner(7, keep_fraction=0.5)
     loader = chosen.prepare(DataLoader(range(7), sampler=pruner.sampler, batch_size=2))
-    again = fastprune.prepare(chosen, pruner, loader)
+    again = fastprune.prepare_accelerate(chosen, pruner, loader)
     next(pruner.epochs(1))
     return {"same": loader is again, "read": [batch.tolist() for batch in again]}
 

@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadMo
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import fastprune
-from fastprune.integrations._outputs import default_task, shifts_labels
+from fastprune.integrations._outputs import shifts_labels, task_of_model
 
 
 def el2n_by_hand(logits, labels):
@@ -23,7 +23,7 @@ def el2n_by_hand(logits, labels):
 def scores_of(outputs, labels, net=None, metrics=("el2n",), **fields):
     inputs = {"labels": labels, **fields}
     names = ["labels", *(name for name in fields if "label" in name)]
-    return default_task(inputs, names, net or torch.nn.Identity()).scores(outputs, inputs, metrics)
+    return task_of_model(inputs, names, net or torch.nn.Identity()).scores(outputs, inputs, metrics)
 
 
 LOGITS, LABELS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 1])
@@ -169,7 +169,7 @@ def test_regression_of_several_outputs_is_told_by_the_models_configuration(make)
     table["labels"] = [[i / 7.0 - 3, float(i % 5)] for i in range(len(table["labels"]))]
     net = model(num_labels=2, problem_type="regression")
     trainer = make(net=net, data=datasets.Dataset.from_dict(table), num_train_epochs=2, learning_rate=0.0)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     with torch.no_grad():
         logits = net.eval()(input_ids=torch.tensor(table["input_ids"])).logits

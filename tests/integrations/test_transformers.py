@@ -91,7 +91,7 @@ def test_keeping_everything_changes_nothing_in_other_setups(make, settings):
 def test_order_is_that_of_the_random_state_at_training_like_accelerates(make):
     """Scripts that seed after building the Trainer get another order from accelerate, and so from us."""
     plain, pruned = make(num_train_epochs=1), make(num_train_epochs=1)
-    fastprune.attach(pruned, keep_fraction=1.0)
+    fastprune.attach(pruned, method="el2n", keep_fraction=1.0)
     for trainer in (plain, pruned):
         torch.manual_seed(12345)
         trainer.train()
@@ -116,7 +116,7 @@ def test_trains_on_what_the_plan_says(make, method, keep):
     trainer.add_callback(Kept())
     trainer.train()
 
-    pieces = chunk_pieces(pruner.phases(4), 4)
+    pieces = chunk_pieces(pruner.driver.phases(4), 4)
     v, k = len(pieces[0]), round(keep * N)
     assert {len(piece) for piece in pieces} == {v}
     steps = len(pieces) * -(-v // 4)
@@ -139,7 +139,7 @@ def test_trains_on_what_the_plan_says(make, method, keep):
 def test_keeps_the_highest_scores_of_the_model_at_that_moment(make, data):
     """The pass agrees with scores computed by hand, in eval mode, at the end of the warm-up."""
     trainer = make(data=data(), num_train_epochs=2)
-    pruner = fastprune.attach(trainer, keep_fraction=0.4)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.4)
     expected = []
 
     class ByHand(TrainerCallback):
@@ -182,7 +182,7 @@ def test_free_scores_are_those_of_the_training_step(make):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_learning_rate_ends_at_zero(make, kind):
     trainer = make(num_train_epochs=4, lr_scheduler_type=kind, warmup_steps=2, gradient_accumulation_steps=2)
-    fastprune.attach(trainer, keep_fraction=0.3)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.3)
     trainer.train()
     assert trainer.lr_scheduler.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
     assert trainer.state.global_step == trainer.state.max_steps
@@ -194,7 +194,7 @@ def test_gradient_accumulation_uses_every_example(make, accumulation):
     trainer = make(num_train_epochs=4, **settings)
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
-    pieces = chunk_pieces(pruner.phases(4), 2 * accumulation)
+    pieces = chunk_pieces(pruner.driver.phases(4), 2 * accumulation)
     v = len(pieces[0])
     assert len(trainer.trained_on) == len(pieces) * v
     assert trainer.state.global_step == len(pieces) * math.ceil(math.ceil(v / 2) / accumulation)
@@ -231,7 +231,7 @@ def test_trainer_is_freed_without_the_garbage_collector(make):
 
 def test_max_steps_wins(make):
     trainer = make(max_steps=17, num_train_epochs=1, per_device_train_batch_size=5)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     assert trainer.state.global_step == 17 == trainer.state.max_steps
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
@@ -274,7 +274,7 @@ def test_training_twice_starts_afresh(make):
 
 def test_arguments_and_sampler_are_the_users_outside_training(make):
     trainer = make(num_train_epochs=3, max_grad_norm=0.0)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     assert len(trainer.get_train_dataloader()) == 7
 
     class Seen(TrainerCallback):
@@ -387,7 +387,7 @@ def test_other_methods_run(make, method):
 
 def test_no_warmup_starts_from_a_random_subset(make):
     trainer = make(num_train_epochs=2, per_device_train_batch_size=5)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5, warmup_epochs=0)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5, warmup_epochs=0)
     trainer.train()
     assert len(set(trainer.trained_on[:25])) == 25
     assert len(trainer.trained_on) == 50
@@ -418,7 +418,7 @@ def test_a_loss_that_divides_by_the_number_of_items_goes_through_the_scoring_pas
         return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
 
     trainer = make(compute_loss_func=summed)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     assert len(pruner.kept_indices) == N // 2
 
@@ -430,6 +430,6 @@ def test_a_column_called_length_of_any_kind_is_no_obstacle(make, column):
     data = hub_dataset().add_column("length", column)
     data.set_transform(lambda batch: {k: v for k, v in batch.items() if k != "length"})
     trainer = make(data=data, remove_unused_columns=False)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     assert len(pruner.kept_indices) == N // 2

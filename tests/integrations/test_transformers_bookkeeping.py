@@ -90,7 +90,7 @@ class Shuffling:
 
 def test_random_generators_of_data_and_collator_go_on_as_without_the_pass(make):
     plain, pruned = (make(data=Augmented(), data_collator=Shuffling(), num_train_epochs=3) for _ in range(2))
-    fastprune.attach(pruned, keep_fraction=1.0)
+    fastprune.attach(pruned, method="el2n", keep_fraction=1.0)
     for trainer in (plain, pruned):
         trainer.eval_dataset = None
     states = [train(plain), train(pruned)]

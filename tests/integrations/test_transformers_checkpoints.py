@@ -25,7 +25,7 @@ SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))
 
 def test_a_checkpoint_is_marked_last_and_older_ones_go_only_then(make):
     trainer = make(num_train_epochs=3, save_strategy="epoch", save_total_limit=1)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     seen = []
     original = trainer._save_rng_state
 
@@ -42,19 +42,19 @@ def test_a_checkpoint_is_marked_last_and_older_ones_go_only_then(make):
 
 def test_resume_skips_what_is_not_complete(make, caplog):
     trainer = make(num_train_epochs=3, save_strategy="steps", save_steps=4)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     out = trainer.args.output_dir
     newest = max(os.listdir(out), key=lambda name: int(name.split("-")[1]))
     os.remove(os.path.join(out, newest, "fastprune.pt"))
     os.remove(os.path.join(out, newest, "optimizer.pt"))
     again = make(num_train_epochs=3, save_strategy="no")
-    fastprune.attach(again, keep_fraction=0.5)
+    fastprune.attach(again, method="el2n", keep_fraction=0.5)
     again.train(resume_from_checkpoint=True)
     assert f"{newest} is not complete" in caplog.text
     assert again.batches == trainer.batches[-len(again.batches) :]
     empty = make(folder="empty")
-    fastprune.attach(empty, keep_fraction=0.5)
+    fastprune.attach(empty, method="el2n", keep_fraction=0.5)
     with pytest.raises(UsageError, match="no complete checkpoint"):
         empty.train(resume_from_checkpoint=True)
 
@@ -130,7 +130,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, run
 
 def test_the_arguments_in_a_checkpoint_are_the_users(make):
     trainer = make(save_strategy="epoch", save_total_limit=2)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     kept = sorted(Path(trainer.args.output_dir).glob("checkpoint-*"))
     assert len(kept) == 2 and trainer.args.save_total_limit == 2

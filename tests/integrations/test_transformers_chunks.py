@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 import fastprune
 from fastprune.integrations._order import rank_batches
-from fastprune.integrations._run import batches_of, steps_of, unfit
+from fastprune.integrations._step_plan import batches_of_chunk, unfit
 from fastprune.pruning import Schedule
 from fastprune.pruning.chunks import chunk_pieces
 
@@ -105,8 +105,8 @@ def test_ranks_take_as_many_batches_of_a_chunk_in_every_epoch(n, keep, epochs, b
     phases = Schedule(keep).phases(n, epochs)
     assume(len({p.size for p in phases}) > 1)
     pieces = chunk_pieces(phases, batch * world * accumulation, batch * world)
-    (batches,) = {batches_of(len(piece), batch, args) for piece in pieces}
-    assert steps_of(batches, args) * accumulation == batches or batches == 1
+    (batches,) = {batches_of_chunk(len(piece), batch, args) for piece in pieces}
+    assert -(-batches // accumulation) * accumulation == batches or batches == 1
     for length in {len(piece) for piece in pieces} if len(pieces) < 50 else ():
         dealt = []
         for args.process_index in range(world):

@@ -54,10 +54,10 @@ def test_epoch_strategies_and_callbacks_follow_the_users_epochs(make):
         save_strategy="epoch",
         logging_strategy="epoch",
     )
-    pruner = fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.3, cycle_epochs=2)
     trainer.train()
 
-    pieces = chunk_pieces(pruner.phases(5), 4)
+    pieces = chunk_pieces(pruner.driver.phases(5), 4)
     v, per_chunk = len(pieces[0]), -(-len(pieces[0]) // 4)
     assert any(end % v for end in (N, N + 15))  # otherwise this test shows nothing
 
@@ -79,12 +79,12 @@ def test_epoch_strategies_and_callbacks_follow_the_users_epochs(make):
 def test_state_epoch_grows_in_the_users_units(make):
     logging_ = {"logging_strategy": "steps", "logging_steps": 1}
     trainer = make(num_train_epochs=4, per_device_train_batch_size=4, **logging_)
-    pruner = fastprune.attach(trainer, keep_fraction=0.3)
+    pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.3)
     trainer.train()
     epochs = [e["epoch"] for e in logged(trainer, "loss")]
     assert epochs == sorted(epochs) and epochs[-1] == 4.0
     steps_in_warmup = sum(epoch <= 1.0 for epoch in epochs)
-    v = len(chunk_pieces(pruner.phases(4), 4)[0])
+    v = len(chunk_pieces(pruner.driver.phases(4), 4)[0])
     assert steps_in_warmup == -(-N // v) * -(-v // 4)
     assert {1.0, 2.0, 3.0} <= set(epochs)
 
@@ -93,7 +93,7 @@ def test_step_strategies_are_untouched(make):
     settings = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 6}
     events, plain_events = Events(), Events()
     trainer = make(callbacks=[events], num_train_epochs=4, **settings)
-    fastprune.attach(trainer, keep_fraction=0.3)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.3)
     trainer.train()
     plain = make(callbacks=[plain_events], max_steps=trainer.state.max_steps, folder="plain", **settings)
     plain.train()
@@ -116,7 +116,7 @@ def test_best_model_and_early_stopping(make):
         greater_is_better=False,
         compute_metrics=lambda _: {"worse": len(events.of("evaluate"))},
     )
-    fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=3)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.3, cycle_epochs=3)
     trainer.train()
     evaluated = events.of("evaluate")
     assert [epoch for _, epoch in evaluated] == [1.0, 2.0]
@@ -127,7 +127,7 @@ def test_best_model_and_early_stopping(make):
 
 def test_logs_each_cycle(make):
     trainer = make(num_train_epochs=5, per_device_train_batch_size=5)
-    fastprune.attach(trainer, keep_fraction=0.5, cycle_epochs=2)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5, cycle_epochs=2)
     trainer.train()
     entries = logged(trainer, "prune/keep_fraction")
     assert [e["epoch"] for e in entries] == [1.0, 3.0]
@@ -142,7 +142,7 @@ def test_nothing_is_dropped_where_chunks_are_whole_steps(make):
     events = Events()
     settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "dataloader_drop_last": True}
     trainer = make(callbacks=[events], eval_strategy="epoch", **settings)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     # 50 examples are seven steps of eight, 25 are four.
     assert events.of("evaluate") == events.of("end") == [(7, 1.0), (11, 2.0), (15, 3.0)]
@@ -160,7 +160,7 @@ def test_a_part_of_an_epoch_is_the_whole_one_cut(make, epochs, keep, steps):
     settings = {"per_device_train_batch_size": 5, "lr_scheduler_type": "constant"}
     whole, cut = (make(num_train_epochs=e, **settings) for e in (math.ceil(epochs), epochs))
     for trainer in (whole, cut):
-        fastprune.attach(trainer, keep_fraction=keep)
+        fastprune.attach(trainer, method="el2n", keep_fraction=keep)
         train(trainer)
     assert cut.state.global_step == cut.state.max_steps == steps
     assert cut.batches == whole.batches[:steps] and len(whole.batches) > steps
@@ -174,7 +174,7 @@ def test_a_part_of_an_epoch_ends_the_schedule_and_resumes(make):
     trainers = []
     for folder in ("whole", "again"):
         trainer = make(folder=folder, callbacks=[events], save_strategy="steps", save_steps=3, **settings)
-        fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.3, cycle_epochs=2)
         trainers.append(trainer)
     whole, again = trainers
     whole.train()
@@ -192,7 +192,7 @@ def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
 
     events = Events()
     trainer = make(callbacks=[Stop(), events], num_train_epochs=4, per_device_train_batch_size=5)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
     assert [step for step, _ in events.of("end")] == [8, 12, 17, 22]
 

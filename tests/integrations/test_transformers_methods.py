@@ -45,7 +45,7 @@ def test_every_method_trains_three_cycles_and_resumes_exactly(make, method):
     whole.train()
     kept = N if method == "full" else 25
     assert len(whole.trained_on) == pruner.total_examples(8)
-    final = any(phase.final for phase in pruner.phases(8))
+    final = any(phase.final for phase in pruner.driver.phases(8))
     assert len(pruner.kept_indices) == (N if final else kept)
     if pruner.method.reads:
         assert (pruner.history.visits > 0).all()

@@ -86,7 +86,7 @@ def test_the_score_of_a_text_may_be_the_mean_of_its_tokens(make):
         trainer = make(net=language_model(), data=language_data(), num_train_epochs=2, learning_rate=0.0)
         trainer.eval_dataset = None
         task = fastprune.Task(fastprune.Head(kind="causal_lm", reduce=reduce))
-        pruner = fastprune.attach(trainer, keep_fraction=0.4, task=task)
+        pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.4, task=task)
         trainer.train()
         found[reduce] = pruner.history.value("el2n")
     assert (found["norm"] > found["mean"]).all() and found["mean"].max() < 2**0.5

@@ -91,7 +91,7 @@ def test_sequential_order_is_kept_among_the_kept(make):
 @pytest.mark.skipif(not NEW, reason="this Trainer has no batch_rebalance")
 def test_batches_that_no_sampler_decides_are_refused(make):
     with pytest.raises(ValueError, match="train_sampling_strategy is 'batch_rebalance'"):
-        fastprune.attach(make(train_sampling_strategy="batch_rebalance"), keep_fraction=0.5)
+        fastprune.attach(make(train_sampling_strategy="batch_rebalance"), method="el2n", keep_fraction=0.5)
 
 
 def test_lengths_that_cannot_be_had_are_named(make):

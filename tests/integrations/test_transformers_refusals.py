@@ -36,55 +36,55 @@ class NoOutputs(Recorder):
 
 def test_refuses_what_it_cannot_do(make):
     with pytest.raises(TypeError, match="transformers.Trainer"):
-        fastprune.attach(model(), keep_fraction=0.5)
+        fastprune.attach(model(), method="el2n", keep_fraction=0.5)
     trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="already"):
-        fastprune.attach(trainer, keep_fraction=0.5)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="keep_fraction"):
-        fastprune.attach(make(), keep_fraction=0.0)
+        fastprune.attach(make(), method="el2n", keep_fraction=0.0)
     stream = hub_dataset().to_iterable_dataset()
     with pytest.raises(ValueError, match="train_dataset is a stream"):
-        fastprune.attach(make(data=stream, max_steps=3), keep_fraction=0.5)
+        fastprune.attach(make(data=stream, max_steps=3), method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="_get_train_sampler"):
-        fastprune.attach(make(OwnSampler), keep_fraction=0.5)
+        fastprune.attach(make(OwnSampler), method="el2n", keep_fraction=0.5)
     trainer = make()
     trainer.train_dataset = None
     with pytest.raises(ValueError, match="no train_dataset"):
-        fastprune.attach(trainer, keep_fraction=0.5)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
 
 
 def test_a_trainer_of_another_library_is_named_with_its_module():
     """SetFit's, Lightning's and others are called Trainer, too."""
     other = type("Trainer", (), {"__module__": "setfit.trainer"})()
     with pytest.raises(TypeError, match=r"transformers.Trainer, got setfit.trainer.Trainer; .*fastprune.DynamicPruner"):
-        fastprune.attach(other, keep_fraction=0.5)
+        fastprune.attach(other, method="el2n", keep_fraction=0.5)
 
 
 def test_a_dictionary_of_splits_is_refused_at_once(make):
     splits = datasets.DatasetDict(train=hub_dataset(), test=hub_dataset(20))
     with pytest.raises(ValueError, match=r"train_dataset is a DatasetDict of the splits \['train', 'test'\].*pass one"):
-        fastprune.attach(make(data=splits), keep_fraction=0.5)
+        fastprune.attach(make(data=splits), method="el2n", keep_fraction=0.5)
 
 
 @pytest.mark.parametrize("epochs", [0, -1.5])
 def test_refuses_no_epochs(make, epochs):
     trainer = make(num_train_epochs=epochs)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match=f"num_train_epochs must be > 0 when pruning, got {epochs}"):
         trainer.train()
 
 
 def test_refuses_a_budget_of_part_epochs(make):
     trainer = make(num_train_epochs=2.5)
-    fastprune.attach(trainer, keep_fraction=fastprune.Budget(0.8))
+    fastprune.attach(trainer, method="el2n", keep_fraction=fastprune.Budget(0.8))
     with pytest.raises(ValueError, match="a Budget is a share of whole epochs.*num_train_epochs=2.5.*set it to 3"):
         trainer.train()
 
 
 def test_refuses_at_training_what_shows_only_there(make):
     trainer = make(OwnLoader)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="get_train_dataloader"):
         trainer.train()
     trainer = make(NoOutputs)
@@ -92,7 +92,7 @@ def test_refuses_at_training_what_shows_only_there(make):
     with pytest.raises(ValueError, match="return_outputs"):
         trainer.train()
     trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train_dataset = hub_dataset(30)
     with pytest.raises(ValueError, match="30 examples, it had 50"):
         trainer.train()
@@ -113,7 +113,7 @@ def test_a_data_set_that_was_exchanged_is_noticed(make):
         (hub_dataset(), PlainDataset()),
     ):
         trainer = make(data=data, max_steps=1)
-        fastprune.attach(trainer, keep_fraction=0.5)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
         trainer.train_dataset = other
         with pytest.raises(
             ValueError, match=r"train_dataset \((Plain)?Dataset\) is not the one that fastprune was attach"
@@ -124,14 +124,14 @@ def test_a_data_set_that_was_exchanged_is_noticed(make):
         trainer.train()
     swap = Swap()
     swap.trainer = make(callbacks=[swap])
-    fastprune.attach(swap.trainer, keep_fraction=0.5)
+    fastprune.attach(swap.trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match=r"train_dataset \(PlainDataset\) is not the one"):
         swap.trainer.train()
 
 
 def test_the_same_examples_in_another_object_are_the_same_data_set(make):
     trainer = make(num_train_epochs=2, per_device_train_batch_size=5)
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train_dataset = hub_dataset().with_format("torch")
     trainer.train()
     assert len(trainer.trained_on) == 75
@@ -151,7 +151,7 @@ def pad_first(samples):
 
 def test_warns_of_an_order_it_cannot_match(make, caplog):
     with caplog.at_level(logging.WARNING, logger="fastprune"):
-        fastprune.attach(make(accelerator_config={"use_seedable_sampler": False}), keep_fraction=0.5)
+        fastprune.attach(make(accelerator_config={"use_seedable_sampler": False}), method="el2n", keep_fraction=0.5)
     assert "use_seedable_sampler" in caplog.text
 
 

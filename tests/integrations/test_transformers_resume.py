@@ -91,7 +91,7 @@ def test_resume_is_exact_where_user_epochs_end_within_chunks(make):
     states = []
     for folder in ("whole", "again"):
         trainer = make(folder=folder, save_strategy="epoch", eval_strategy="epoch", **settings)
-        fastprune.attach(trainer, keep_fraction=0.3, cycle_epochs=2)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.3, cycle_epochs=2)
         if folder == "again":
             first = sorted(os.listdir(states[0][0]), key=lambda name: int(name.split("-")[1]))[1]
             torch.manual_seed(99)
@@ -182,7 +182,7 @@ def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
     resume("num_train_epochs", max_steps=16)
     state = os.path.join(checkpoint, "fastprune.pt")
     torch.save({**torch.load(state, weights_only=True), "version": 2}, state)
-    resume("is of version 2, this fastprune reads version 3 .*; resume it with the fastprune that wrote it")
+    resume("is of version 2, this fastprune reads versions 3 and 4 .*; resume it with the fastprune that wrote it")
     os.remove(state)
     resume("was not made with fastprune attached")
 
@@ -212,12 +212,12 @@ def test_a_number_of_epochs_that_would_have_made_other_epochs_is_refused(make, t
     ramp = fastprune.LinearRamp(1.0, 0.3)
     settings = {"data": hub_dataset(100), "net": model(vocab_size=200), "per_device_train_batch_size": 20}
     first = make(**settings, num_train_epochs=trained, save_strategy="steps", save_steps=1)
-    fastprune.attach(first, keep_fraction=ramp)
+    fastprune.attach(first, method="el2n", keep_fraction=ramp)
     first.train()
     # Epochs of 100, 100 and 30 examples in chunks of 20, or of 100, 100, 65 and 30.
     for step in (11, 12):
         second = make(**settings, num_train_epochs=asked)
-        fastprune.attach(second, keep_fraction=ramp)
+        fastprune.attach(second, method="el2n", keep_fraction=ramp)
         with pytest.raises(ValueError, match="go on with the number"):
             second.train(resume_from_checkpoint=f"{first.args.output_dir}/checkpoint-{step}")
 

@@ -82,7 +82,7 @@ def test_what_cannot_be_scored_fails_before_the_first_step(make, case):
     build, options, error, message = REFUSED[case]
     trainer = build(make)
     trainer.eval_dataset = None
-    fastprune.attach(trainer, keep_fraction=0.5, **options)
+    fastprune.attach(trainer, **{"keep_fraction": 0.5, "method": "el2n", **options})
     with pytest.raises(error, match=message):
         trainer.train()
     assert trainer.batches == [] and trainer.state.global_step == 0

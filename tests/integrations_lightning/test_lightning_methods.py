@@ -39,7 +39,7 @@ def test_every_method_reads_its_kept_sets(tmp_path, name):
         name = f"static:{tmp_path / 'scores.csv'}"
     net, kept = Weighted(), Kept()
     pruner = fit(tmp_path, net, fastprune.PruningCallback(keep_fraction=0.5, method=name), None, kept)
-    for epoch, phase in enumerate(pruner.phases(4)):
+    for epoch, phase in enumerate(pruner.driver.phases(4)):
         assert sorted(net.epoch(epoch)) == kept.sets[epoch] and len(kept.sets[epoch]) == phase.size
     assert name == "full" or len(kept.sets[1]) == 25
 
@@ -108,10 +108,15 @@ def test_forward_fn_says_how_the_module_takes_a_batch(tmp_path):
             return F.cross_entropy(self(batch), batch["labels"])
 
     with pytest.raises(ValueError, match=r"how Whole.forward takes a batch \(dict\): pass PruningCallback\(forward_fn"):
-        fit(tmp_path, Whole(), fastprune.PruningCallback(keep_fraction=0.5), loader(Fields()))
+        fit(tmp_path, Whole(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), loader(Fields()))
     net, same = Whole(), LossOnly()
-    fit(tmp_path, net, fastprune.PruningCallback(keep_fraction=0.5, forward_fn=lambda m, b: m(b)), loader(Fields()))
-    fit(tmp_path, same, fastprune.PruningCallback(keep_fraction=0.5), loader(Fields()))
+    fit(
+        tmp_path,
+        net,
+        fastprune.PruningCallback(method="el2n", keep_fraction=0.5, forward_fn=lambda m, b: m(b)),
+        loader(Fields()),
+    )
+    fit(tmp_path, same, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), loader(Fields()))
     assert net.batches == same.batches
 
 
@@ -148,7 +153,7 @@ def test_batches_reach_the_pass_as_they_reach_training(tmp_path):
                 assert torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
             return super().forward(x)
 
-    callback = fastprune.PruningCallback(keep_fraction=0.5, score_batch_size=20)
+    callback = fastprune.PruningCallback(method="el2n", keep_fraction=0.5, score_batch_size=20)
     train = loader(collate_fn=lambda samples: default_collate([(x + 3, y) for x, y in samples]))
     fit(tmp_path, Hooked(), callback, train, max_epochs=2, precision="bf16-mixed")
     trial, *seen = seen
@@ -170,7 +175,7 @@ def test_the_pass_is_not_counted_nor_logged(tmp_path):
             self.log("rows", float(len(x)))
             return super().forward(x)
 
-    net, callback = Counting(), fastprune.PruningCallback(keep_fraction=0.5)
+    net, callback = Counting(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5)
     run = trainer(tmp_path, callback, num_sanity_val_steps=0)
     run.fit(net, loader(), loader(Pairs(20), shuffle=False))
     trained = [len(batch) for batches in net.batches.values() for batch in batches]
@@ -238,14 +243,14 @@ def test_one_loss_an_example_is_asked_for(tmp_path):
 
 def test_the_ends_of_an_answer_are_found_in_a_mapping():
     """Under the names that Transformers gives them; ``labels`` come first where there are any."""
-    from fastprune.integrations._lightning_scores import default_task
+    from fastprune.integrations._lightning_scores import task_of_batch
 
     batch = {"start_positions": torch.tensor([1, 7]), "end_positions": torch.tensor([2, 7])}
     outputs = {"start_logits": torch.zeros(2, 4), "end_logits": torch.zeros(2, 4)}
-    found = default_task(batch).scores(outputs, batch, ["loss"])["loss"]
+    found = task_of_batch(batch).scores(outputs, batch, ["loss"])["loss"]
     torch.testing.assert_close(found, torch.tensor([4.0, 1.0]).log())
     labelled = {**batch, "labels": torch.tensor([0, 1])}
-    assert default_task(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
+    assert task_of_batch(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
 
 
 # --- what is refused -------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ def batches_of_its_own():
     ],
 )
 def test_loaders_whose_examples_cannot_be_chosen(tmp_path, train, message):
-    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5))
+    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5))
     with pytest.raises(ValueError, match=message):
         run.fit(Net(), train())
     assert "dataloader" not in vars(run.fit_loop._data_source)
@@ -298,7 +303,7 @@ def test_loaders_whose_examples_cannot_be_chosen(tmp_path, train, message):
     ],
 )
 def test_trainers_that_do_not_go_with_pruning(tmp_path, settings, message):
-    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), **settings)
+    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), **settings)
     with pytest.raises(ValueError, match=message):
         run.fit(Net(), loader(), loader(shuffle=False))
 
@@ -310,14 +315,14 @@ def test_a_batch_size_finder_is_refused(tmp_path):
         def train_dataloader(self):
             return loader(batch_size=self.batch_size)
 
-    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), BatchSizeFinder())
+    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), BatchSizeFinder())
     with pytest.raises(ValueError, match="BatchSizeFinder replaces the train loader"):
         run.fit(Own())
 
 
 def test_manual_optimization_needs_epochs(tmp_path):
     with pytest.raises(ValueError, match="with manual optimization only the module knows"):
-        fit(tmp_path, Manual(), fastprune.PruningCallback(keep_fraction=0.5), max_steps=5, max_epochs=-1)
+        fit(tmp_path, Manual(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_steps=5, max_epochs=-1)
 
 
 def test_a_step_that_returns_the_loss_alone_has_no_scores(tmp_path):
@@ -360,6 +365,7 @@ def test_labels_that_cannot_be_found(tmp_path):
         fit(tmp_path, Three(), callback, loader(Triple()))
     named = fastprune.PruningCallback(
         keep_fraction=0.5,
+        method="el2n",
         task=fastprune.Task(fastprune.Head(labels=1)),
         forward_fn=lambda module, batch: module(batch[0]),
     )
@@ -368,4 +374,4 @@ def test_labels_that_cannot_be_found(tmp_path):
 
 def test_two_callbacks_are_refused(tmp_path):
     with pytest.raises(RuntimeError, match="more than one stateful callback"):
-        trainer(tmp_path, *(fastprune.PruningCallback(keep_fraction=0.5) for _ in range(2)), cls=Trainer)
+        trainer(tmp_path, *(fastprune.PruningCallback(method="el2n", keep_fraction=0.5) for _ in range(2)), cls=Trainer)

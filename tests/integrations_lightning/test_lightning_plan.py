@@ -67,7 +67,7 @@ def test_keeping_everything_scores_nothing(tmp_path):
     net = Net()
     callback = fastprune.PruningCallback(keep_fraction=1.0, method="el2n", forward_fn=unscorable)
     fit(tmp_path, net, loader(), callback)
-    assert callback.pruner.history.empty and not callback.pruner.expects_pass
+    assert callback.pruner.history.empty and not callback.pruner.driver.expects_pass
     with pytest.raises(AssertionError, match="was scored"):
         fit(
             tmp_path,
@@ -80,11 +80,11 @@ def test_keeping_everything_scores_nothing(tmp_path):
 def test_an_unshuffled_loader_keeps_its_order(tmp_path):
     plain, pruned = Net(dropout=0.2), Net(dropout=0.2)
     _, before = fit(tmp_path, plain, loader(shuffle=False))
-    _, after = fit(tmp_path, pruned, loader(shuffle=False), fastprune.PruningCallback(keep_fraction=1.0))
+    _, after = fit(tmp_path, pruned, loader(shuffle=False), fastprune.PruningCallback(method="el2n", keep_fraction=1.0))
     assert torch.equal(pruned.weights(), plain.weights())
     assert torch.equal(before, after)
     half = Net()
-    fit(tmp_path, half, loader(shuffle=False), fastprune.PruningCallback(keep_fraction=0.5))
+    fit(tmp_path, half, loader(shuffle=False), fastprune.PruningCallback(method="el2n", keep_fraction=0.5))
     assert half.epoch(1) == sorted(half.epoch(1)) and len(half.epoch(1)) == N // 2
 
 
@@ -122,7 +122,7 @@ def test_keeps_the_highest_scores_of_the_model_at_that_moment(tmp_path, data):
             module.train()
             expected.append(error.norm(dim=-1))
 
-    net, callback = LossOnly(dropout=0.3), fastprune.PruningCallback(keep_fraction=0.4)
+    net, callback = LossOnly(dropout=0.3), fastprune.PruningCallback(method="el2n", keep_fraction=0.4)
     fit(tmp_path, net, loader(data()), callback, ByHand(), max_epochs=2)
     assert callback.pruner is not None
     torch.testing.assert_close(callback.pruner.history.value("el2n").double(), expected[0], rtol=1e-5, atol=0)
@@ -187,7 +187,7 @@ def test_the_number_of_steps_is_known_in_setup_and_without_epochs_kept(tmp_path)
             self.estimated.append(self.trainer.estimated_stepping_batches)
 
     net = Early()
-    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5))
+    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5))
     assert net.estimated == [run.global_step] == [7 + 3 * 4]
     assert sorted(net.epoch(0)) == list(range(N))
 
@@ -207,7 +207,7 @@ def test_the_number_of_steps_is_known_in_setup_and_without_epochs_kept(tmp_path)
 )
 def test_validation_follows_the_users_epochs(tmp_path, settings, expected):
     net = Net()
-    fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), **settings)
+    fit(tmp_path, net, loader(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), **settings)
     assert net.validated == expected
 
 
@@ -227,7 +227,7 @@ def test_checkpoints_and_early_stopping_follow_the_users_epochs(tmp_path):
 
     net, saves = Worse(), ModelCheckpoint(tmp_path / "saved", filename="{epoch}-{step}", save_top_k=-1)
     stop = EarlyStopping("bad", patience=2, check_on_train_epoch_end=True)
-    callback = fastprune.PruningCallback(keep_fraction=0.5)
+    callback = fastprune.PruningCallback(method="el2n", keep_fraction=0.5)
     run, _ = fit(tmp_path, net, loader(), callback, stop, saves, enable_checkpointing=True, max_epochs=9)
     assert sorted(net.batches) == [0, 1, 2]
     names = {path.name for path in (tmp_path / "saved").iterdir()}
@@ -241,7 +241,9 @@ def test_the_trainer_is_the_users_again_afterwards(tmp_path):
             if run.global_step == 9:
                 raise RuntimeError("stop")
 
-    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), Stop(), max_steps=15, max_epochs=-1)
+    run = trainer(
+        tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), Stop(), max_steps=15, max_epochs=-1
+    )
     with pytest.raises(RuntimeError, match="stop"):
         run.fit(Net(schedule=True), loader())
     assert "dataloader" not in vars(run.fit_loop._data_source)
@@ -254,7 +256,7 @@ def test_stopping_before_the_first_cycle_leaves_nothing_asked_for(tmp_path):
             run.should_stop = True
 
     net = Net()
-    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), Stop())
+    run, _ = fit(tmp_path, net, loader(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), Stop())
     assert sorted(net.batches) == [0]
     assert run.reload_dataloaders_every_n_epochs == 0
 
@@ -279,7 +281,7 @@ def test_the_users_loaders_are_asked_for_once_and_workers_stay(tmp_path):
             workers.update(worker.pid for worker in run.train_dataloader._iterator._workers)
 
     data, net = Data(), Net()
-    run = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), Workers())
+    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), Workers())
     run.fit(net, datamodule=data)
     assert data.calls == 2
     assert len(workers) == 2
@@ -288,7 +290,7 @@ def test_the_users_loaders_are_asked_for_once_and_workers_stay(tmp_path):
 
 def test_each_new_cycle_is_logged(tmp_path):
     logger = CSVLogger(tmp_path)
-    callback = fastprune.PruningCallback(keep_fraction=0.5, cycle_epochs=2)
+    callback = fastprune.PruningCallback(method="el2n", keep_fraction=0.5, cycle_epochs=2)
     fit(tmp_path, Net(), loader(), callback, logger=logger, max_epochs=5)
     with open(f"{logger.log_dir}/metrics.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["prune/keep_fraction"]]
@@ -333,7 +335,7 @@ def test_the_order_follows_seed_everything(tmp_path, monkeypatch):
         else:
             monkeypatch.setenv("PL_GLOBAL_SEED", environment)
         net = Net()
-        fit(tmp_path, net, loader(), fastprune.PruningCallback(keep_fraction=0.5), max_epochs=1)
+        fit(tmp_path, net, loader(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_epochs=1)
         orders.append(net.epoch(0))
     assert orders == [list(Shuffled(seed=seed)) for seed in (3, 4, 0)]
 
@@ -349,7 +351,7 @@ def test_a_skipped_step_is_no_observation(tmp_path):
     assert callback.pruner is not None
     unseen = (callback.pruner.history.visits == 0).nonzero().flatten().tolist()
     assert unseen == sorted(net.batches[0][2])
-    assert callback.pruner.position == N
+    assert callback.pruner.progress.position == N
 
 
 def test_pytorch_lightning_works_as_well(tmp_path):

@@ -27,7 +27,7 @@ def run(
     folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, dropout=0.0, **settings
 ):
     """One fit; without a checkpoint to go on from it saves its own into ``folder``."""
-    options = {"keep_fraction": 0.5, **settings.pop("options", {})}
+    options = {"keep_fraction": 0.5, "method": "el2n", **settings.pop("options", {})}
     net, kept = Net(dropout, schedule), Kept()
     if checkpoint is not None:
         draw_something_else()
@@ -135,7 +135,9 @@ def test_asking_for_the_number_of_steps_in_setup_does_not_start_the_data_too_ear
     whole, _, first = run(tmp_path)
     for step in (3, 9, 14):
         net = Early(schedule=True)
-        fitting = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), enable_checkpointing=True)
+        fitting = trainer(
+            tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), enable_checkpointing=True
+        )
         fitting.fit(net, loader(num_workers=2), loader(shuffle=False), ckpt_path=saved(tmp_path)[step])
         assert torch.equal(net.weights(), whole.weights())
         assert net.estimated == [first.global_step] * 2
@@ -182,7 +184,7 @@ def test_a_checkpoint_without_pruning_is_refused(tmp_path):
 
 
 def test_fitting_on_in_the_same_trainer_is_refused(tmp_path):
-    fitting = trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5), max_epochs=2)
+    fitting = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_epochs=2)
     net = Net()
     fitting.fit(net, loader())
     fitting.fit_loop.max_epochs = 4
@@ -191,7 +193,7 @@ def test_fitting_on_in_the_same_trainer_is_refused(tmp_path):
 
 
 def test_fitting_twice_from_the_start_is_the_same_twice(tmp_path):
-    callback, nets = fastprune.PruningCallback(keep_fraction=0.5), []
+    callback, nets = fastprune.PruningCallback(method="el2n", keep_fraction=0.5), []
     for _ in range(2):
         net = Net()
         trainer(tmp_path, callback).fit(net, loader())
@@ -204,7 +206,7 @@ def test_testing_a_checkpoint_leaves_the_pruner_alone(tmp_path):
         def test_step(self, batch, batch_idx):
             pass
 
-    callback, net = fastprune.PruningCallback(keep_fraction=0.5), Tested()
+    callback, net = fastprune.PruningCallback(method="el2n", keep_fraction=0.5), Tested()
     saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     fitting = trainer(tmp_path, callback, saves, enable_checkpointing=True)
     fitting.fit(net, loader())

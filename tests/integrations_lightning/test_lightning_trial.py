@@ -46,7 +46,10 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_scored_fails_before_the_first_step(tmp_path, case):
     cls, data, loading, options, error, message = REFUSED[case]
-    net, run = cls(), trainer(tmp_path, fastprune.PruningCallback(keep_fraction=0.5, **options))
+    net, run = (
+        cls(),
+        trainer(tmp_path, fastprune.PruningCallback(**{"keep_fraction": 0.5, "method": "el2n", **options})),
+    )
     with pytest.raises(error, match=message):
         run.fit(net, loader(data(), **loading))
     assert net.batches == {} and run.global_step == 0

@@ -125,8 +125,8 @@ def test_what_the_name_says_goes_before_what_the_run_says():
 
     moved = replace(TRAINING, offset=0.2)
     assert resolve_method("el2n(smoothing='latest')", moved) == el2n(offset=0.2)
-    assert resolve_method("el2n(offset=0.1)", moved) == el2n(smoothing=EMA(), offset=0.1)
-    assert resolve_method("el2n", moved).smoothing == EMA() != Latest()
+    assert resolve_method("el2n(offset=0.1)", moved) == el2n(smoothing=EMA(deviation=1.0), offset=0.1)
+    assert resolve_method("el2n", moved).smoothing == EMA(deviation=1.0) != Latest()
 
 
 def test_runs_are_named_by_their_settings():

@@ -10,8 +10,21 @@ from fastprune.methods.aum import aum
 from fastprune.methods.ccs import CCS
 from fastprune.methods.el2n import el2n
 from fastprune.methods.grand import grand
-from fastprune.methods.static import Static
-from fastprune.pruning import EMA, Budget, DynamicPruner, History, LinearRamp, get_method
+from fastprune.methods.static import Static, static
+from fastprune.pruning import (
+    EMA,
+    Budget,
+    DynamicPruner,
+    History,
+    Latest,
+    LinearRamp,
+    Mean,
+    Moments,
+    get_method,
+)
+from fastprune.score_files import read_columns, write_columns
+from fastprune.scores import Task
+from fastprune.scores.metrics import of_examples
 
 RANKED = ("el2n", "el2n-free", "el2n-static", "loss", "grand")
 
@@ -65,7 +78,8 @@ def test_equal_counts_are_drawn_and_not_taken_in_order_of_index():
     assert by_class.min() >= 15 and by_class.max() <= 45
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[0], kept[2]) and not torch.equal(kept[0], kept[3])
-    assert method.rule_version == 2 and get_method("el2n").rule_version == 1
+    versions = {"el2n": 1, "aum": 1, "cartography": 1, "dyn-unc": 1}
+    assert method.rule_version == 3 and {name: get_method(name).rule_version for name in versions} == versions
 
 
 @pytest.mark.parametrize("equal, noted", [(10, False), (11, True)])
@@ -76,6 +90,57 @@ def test_a_cut_in_a_large_tie_is_warned_of(equal, noted, caplog):
     method.select(scored(method, values), 500, cycle=1, epoch=1, seed=0)
     found = f"method 'm': the cut falls into a tie: {equal} of 1000 examples have the same score"
     assert (found in caplog.text) == noted and bool(caplog.text) == noted
+
+
+# From the hardest to the easiest: the logit of the label falls behind the others, then grows.
+LEADS = (-0.5, 0.5, 1.0, 2.0, 3.0)
+SMOOTHINGS = (Latest(), EMA(deviation=1.0), EMA(alpha=0.5, deviation=0.0), Mean(2), Moments("mean"))
+
+
+def by_difficulty(metrics):
+    """The metrics of examples from the hardest to the easiest."""
+    logits = torch.zeros(len(LEADS), 3)
+    logits[:, 0] = torch.tensor(LEADS)
+    batch, states = {"labels": torch.zeros(len(LEADS), dtype=torch.int64)}, {"": (torch.ones(len(LEADS), 2), True)}
+    return Task().scores({"logits": logits}, batch, metrics, states)
+
+
+@pytest.mark.parametrize("metric", of_examples())
+def test_the_hardest_example_comes_first_in_a_file_of_every_metric(metric, tmp_path, capsys):
+    from fastprune.cli import main
+
+    path, kept = tmp_path / "scores.csv", tmp_path / "kept.csv"
+    index = np.array([3, 1, 4, 0, 2])
+    write_columns(path, {"index": index, metric: by_difficulty([metric])[metric].numpy()})
+    method = static(str(path), column=metric)
+    assert method.select(History(len(LEADS), {}), 1, cycle=1, epoch=1, seed=0).indices.tolist() == [3]
+    assert main(["select", str(path), "--column", metric, "--keep-fraction", "0.2", "--out", str(kept)]) == 0
+    assert read_columns(kept)["index"].astype(int).tolist() == [3], capsys.readouterr().out
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=repr)
+@pytest.mark.parametrize("metric", of_examples())
+def test_the_hardest_example_comes_first_by_every_metric(metric, smoothing):
+    places = torch.randperm(len(LEADS), generator=torch.Generator().manual_seed(1))
+    scores = by_difficulty([metric])
+    method = ScoreMethod("m", metric=metric, smoothing=smoothing)
+    history = History(len(LEADS), method.statistics)
+    for epoch in range(3):
+        history.update(places, scores, epoch)
+    (first,) = method.select(history, 1, cycle=1, epoch=1, seed=0).indices.tolist()
+    assert first == places[0]
+    ranked = history.value(metric)[places]
+    assert (ranked.diff() <= 0).all() and ranked[0] > ranked[-1]
+
+
+def test_a_checkpoint_of_the_other_direction_is_refused():
+    """Earlier versions kept the mean margin as it is and negated what was read of it."""
+    history = History(3, aum().statistics)
+    older = {**history.state_dict(), "statistics": {"margin": "Moments(of='mean')"}}
+    with pytest.raises(ValueError, match="saved history has statistics"):
+        history.load_state_dict(older)
+    same = History(3, el2n().statistics)
+    same.load_state_dict({**same.state_dict(), "statistics": {"el2n": "Latest()"}})
 
 
 def test_an_infinite_score_is_the_hardest():
@@ -204,13 +269,13 @@ def test_an_offset_that_leaves_too_few_is_refused_before_the_run(name):
     message = rf"method '{name}' drops the hardest 60 of 100 examples \(offset=0.6\), which leaves 40, but 41 are"
     with pytest.raises(ValueError, match=message):
         DynamicPruner(100, keep_fraction=0.41, method=OFFSETS[name](0.6))
-    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).phases(5)
+    DynamicPruner(100, keep_fraction=0.4, method=OFFSETS[name](0.6)).driver.phases(5)
     for fits in (1.0, LinearRamp(1.0, 0.3)):  # what keeps everything drops nobody, and the next keeps 0.65
-        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).phases(4)
+        DynamicPruner(100, keep_fraction=fits, method=OFFSETS[name](0.35)).driver.phases(4)
     for late in (LinearRamp(0.3, 0.5), lambda progress: 0.3 + progress / 5, Budget(0.6)):
         pruner = DynamicPruner(100, keep_fraction=late, method=OFFSETS[name](0.6))
         with pytest.raises(ValueError, match="lower offset or keep_fraction"):
-            pruner.phases(5)
+            pruner.driver.phases(5)
 
 
 @pytest.mark.parametrize("method", ["aum", "ccs"])

@@ -140,12 +140,13 @@ def test_permutations_are_made_from_one_that_depends_on_no_other(number, size, d
 def read(schedule, n, run, step, batch):
     """The sampler's pieces, with a kept set of its own for each phase."""
     sampler = PruningSampler(n, seed=3)
-    sampler.pieces = chunk_pieces(schedule.phases(n, run), step, batch)
+    sampler.progress.plan(chunk_pieces(schedule.phases(n, run), step, batch))
     for number, piece in enumerate(sampler.pieces):
         if piece.phase.index and piece.start == 0:
             generator = torch.Generator().manual_seed(piece.phase.index)
-            sampler.keep(torch.randperm(n, generator=generator)[: piece.phase.size].sort().values, piece.phase.index)
-        sampler.move_to(number)
+            sampler.keep(torch.randperm(n, generator=generator)[: piece.phase.size].sort().values)
+            sampler.progress.chosen_for = piece.phase.index
+        sampler.progress.move_to(number, None)
         yield piece, sampler.piece_indices()
 
 
@@ -174,8 +175,9 @@ def test_a_chunk_reads_the_same_whatever_was_read_before(size, step):
     whole = [(piece, indices) for piece, indices in read(schedule, n, 11, step, size)]
     for number, (piece, indices) in enumerate(whole):
         sampler = PruningSampler(n, seed=3)
-        sampler.pieces = [p for p, _ in whole]
+        sampler.progress.plan([p for p, _ in whole])
         kept = torch.cat([i for p, i in whole if p.phase == piece.phase]).unique()
-        sampler.keep(kept if piece.phase.index else None, piece.phase.index)
-        sampler.move_to(number)
+        sampler.keep(kept if piece.phase.index else None)
+        sampler.progress.chosen_for = piece.phase.index
+        sampler.progress.move_to(number, None)
         assert torch.equal(sampler.piece_indices(), indices)

@@ -51,7 +51,7 @@ def test_bad_updates_are_named_and_change_nothing(index, scores, error, message)
 
 def test_state_round_trip_goes_on_identically(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    one, other = History(50, {"el2n": EMA()}), History(50, {"el2n": EMA()})
+    one, other = History(50, {"el2n": EMA(deviation=1.0)}), History(50, {"el2n": EMA(deviation=1.0)})
     one.update(torch.arange(50), {"el2n": torch.rand(50, generator=generator)}, epoch=0)
     torch.save(one.state_dict(), tmp_path / "h.pt")
     other.load_state_dict(torch.load(tmp_path / "h.pt", weights_only=True))
@@ -61,21 +61,23 @@ def test_state_round_trip_goes_on_identically(tmp_path):
     assert torch.equal(one.value("el2n"), other.value("el2n"))
 
 
-@pytest.mark.parametrize("other", [History(4, EL2N), History(3, {"loss": Latest()}), History(3, {"el2n": EMA()})])
+@pytest.mark.parametrize(
+    "other", [History(4, EL2N), History(3, {"loss": Latest()}), History(3, {"el2n": EMA(deviation=1.0)})]
+)
 def test_a_state_of_something_else_is_refused(other):
     with pytest.raises(ValueError, match="saved history"):
         other.load_state_dict(History(3, EL2N).state_dict())
 
 
 def test_memory_is_what_the_statistics_say():
-    history = History(1000, {"el2n": EMA()})
+    history = History(1000, {"el2n": EMA(deviation=1.0)})
     state = history.state_dict()
     tensors = [state["visits"], state["scored_epoch"], *state["state"]["el2n"].values()]
     assert sum(t.nbytes for t in tensors) == 1000 * history.bytes_per_example
     assert history.bytes_per_example <= 64
 
 
-@pytest.mark.parametrize("statistic", [EMA(), Moments(), Mean(3)])
+@pytest.mark.parametrize("statistic", [EMA(deviation=1.0), Moments(), Mean(3)])
 def test_values_of_many_examples_are_those_of_their_rows(statistic):
     n = 2 * BLOCK + 3
     history = History(n, {"el2n": statistic})

@@ -178,7 +178,7 @@ def test_keeping_everything_makes_no_pass_unless_the_scores_are_recorded(method)
 
         loop.pruner.rescore = counted
         loop.run(4)
-        assert not loop.pruner.expects_pass
+        assert not loop.pruner.driver.expects_pass
     needed = {"el2n": 3, "loss": 3, "el2n-static": 1, "el2n-free": 0}[method]
     assert passes == {False: 0, True: needed}
     assert torch.equal(runs[False].weights(), runs[True].weights()) and runs[False].seen == runs[True].seen
@@ -193,8 +193,8 @@ def test_dynamic_selection_is_the_top_k_of_the_current_scores():
 
     def rescore(score_fn):
         def spy(index):
-            taken[loop.pruner.sampler.epoch + 1] = score_fn(index)
-            return taken[loop.pruner.sampler.epoch + 1]
+            taken[loop.pruner.sampler.piece_number + 1] = score_fn(index)
+            return taken[loop.pruner.sampler.piece_number + 1]
 
         original(spy)
 
@@ -238,16 +238,16 @@ def test_free_scores_are_those_of_the_training_step():
 def test_the_offset_drops_the_hardest_first():
     method = ScoreMethod("el2n-offset", source="pass", offset=0.1)
     loop = Loop(keep_fraction=0.3, method=method)
-    loop.pruner.plan(chunk_pieces(loop.pruner.phases(2)))
+    loop.pruner.driver.plan(chunk_pieces(loop.pruner.driver.phases(2)))
     scores = torch.rand(N, generator=torch.Generator().manual_seed(0))
     loop.pruner.rescore(lambda index: scores[index])
-    loop.pruner.start_piece(len(loop.pruner.sampler.pieces) - 1)
+    loop.pruner.driver.enter(len(loop.pruner.sampler.pieces) - 1)
     ranked = torch.argsort(scores, descending=True)
     drop, k = int(0.1 * N), round(0.3 * N)
     assert set(loop.pruner.kept_indices.tolist()) == set(ranked[drop : drop + k].tolist())
 
 
-@pytest.mark.parametrize("smoothing", [EMA(), Mean(2)])
+@pytest.mark.parametrize("smoothing", [EMA(deviation=1.0), Mean(2)])
 def test_smoothed_methods_resume_exactly(smoothing):
     options = dict(keep_fraction=0.4, method=ScoreMethod("smooth", smoothing=smoothing), seed=1)
     whole = Loop(**options)
@@ -293,11 +293,11 @@ def test_iterating_without_a_plan_says_what_to_do():
 @pytest.mark.parametrize("keep", [0.5, 0.3, 0.21, 1.0])
 def test_chunks_cover_warmup_and_every_kept_set(keep):
     pruner = DynamicPruner(N, keep_fraction=keep, warmup_epochs=2, cycle_epochs=3, method="random")
-    phases = pruner.phases(9)
-    pruner.plan(chunk_pieces(phases))
+    phases = pruner.driver.phases(9)
+    pruner.driver.plan(chunk_pieces(phases))
     lengths, read = set(), {p.index: [] for p in phases}
     for number, piece in enumerate(pruner.sampler.pieces):
-        pruner.start_piece(number)
+        pruner.driver.enter(number)
         lengths.add(len(pruner.sampler))
         read[piece.phase.index] += list(pruner.sampler)
         kept = set(pruner.kept_indices.tolist())
@@ -314,8 +314,8 @@ def test_chunks_cover_warmup_and_every_kept_set(keep):
 def test_a_frameworks_count_of_epochs_moves_nothing_and_ranks_agree():
     one, other = (DynamicPruner(N, keep_fraction=0.5, method="random", seed=3) for _ in range(2))
     for pruner in (one, other):
-        pruner.plan(chunk_pieces(pruner.phases(4)))
-        pruner.start_piece(0)
+        pruner.driver.plan(chunk_pieces(pruner.driver.phases(4)))
+        pruner.driver.enter(0)
     one.sampler.set_epoch(2)
     one.sampler.shard(0, 2).set_epoch(2)
     assert list(one.sampler) == list(one.sampler) == list(other.sampler)
@@ -331,9 +331,9 @@ def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
     assert [list(share) for share in shares] == [filled[r::ranks] for r in range(ranks)]
     assert all(len(share) == len(list(share)) for share in shares)
     begin = 60 // multiple * multiple
-    pruner.sampler.start_at(begin)
+    pruner.progress.begin_at(begin)
     assert [list(share) for share in shares] == [filled[begin:][r::ranks] for r in range(ranks)]
-    pruner.sampler.start_at(N)
+    pruner.progress.begin_at(N)
     assert [list(share) for share in shares] == [[]] * ranks
 
 
@@ -343,7 +343,7 @@ def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
         (dict(fingerprint="b"), "another data set"),
         (dict(method="random"), "method"),
         (dict(method=ScoreMethod("mine", offset=0.2)), "method"),
-        (dict(method=ScoreMethod("mine", smoothing=EMA())), "method"),
+        (dict(method=ScoreMethod("mine", smoothing=EMA(deviation=1.0))), "method"),
         (dict(seed=1), "seed"),
         (dict(keep_fraction=0.25), "schedule"),
         (dict(final_share=0.25), "schedule"),
@@ -434,11 +434,9 @@ def test_log_uses_the_projects_keys():
 
 
 def test_options_that_do_not_exist_or_are_missing_are_named():
-    with pytest.raises(
-        TypeError, match="no option 'warmup'; .* keep_fraction, warmup_epochs, cycle_epochs, final_share"
-    ):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'warmup'"):
         DynamicPruner(10, keep_fraction=0.5, warmup=3)
-    with pytest.raises(TypeError, match="keep_fraction is required"):
+    with pytest.raises(TypeError, match="keep_fraction"):
         DynamicPruner(10)
 
 
@@ -459,18 +457,18 @@ def test_options_that_do_not_exist_or_are_missing_are_named():
 )
 def test_a_trial_asks_for_scores_where_the_run_reads_some_and_keeps_none(method, options, asked):
     pruner = DynamicPruner(N, method=method, **{"keep_fraction": 0.5, **options})
-    pruner.plan(epoch_pieces(pruner.phases(4)))
+    pruner.driver.plan(epoch_pieces(pruner.driver.phases(4)))
     before, calls = copy.deepcopy(pruner.state_dict()), []
 
     def score(index):
         calls.append(index.tolist())
         return index[:3], torch.ones(3)
 
-    pruner.try_scores(score)
+    pruner.driver.try_scores(score)
     assert calls == [list(range(N))] * asked
     after = pruner.state_dict()
     assert all(torch.equal(after["history"][k], before["history"][k]) for k in ("visits", "scored_epoch"))
-    assert after["sampler"]["epoch"] == 0 and pruner.history.empty
+    assert after["progress"]["piece_number"] == 0 and pruner.history.empty
     if asked:
         with pytest.raises(ValueError, match="pass one score per example"):
-            pruner.try_scores(lambda index: (index[:3], torch.ones(3, 2)))
+            pruner.driver.try_scores(lambda index: (index[:3], torch.ones(3, 2)))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import fastprune
 from fastprune.pruning import DynamicPruner, get_method, method_names
+from fastprune.scores.metrics import KERNEL_METRICS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 DEVICE = "cuda"
 N, CLASSES, EPOCHS = 500, 7, 4
-METRICS = ("el2n", "loss", "confidence", "margin", "correct", "entropy")
+METRICS = KERNEL_METRICS
 OBSERVING = [name for name in method_names() if name != "static" and get_method(name).observes]
 
 
@@ -68,7 +69,7 @@ def test_the_same_scores_keep_the_same_examples_as_on_the_cpu(method: str) -> No
     for _ in zip(*(pruner.epochs(EPOCHS) for pruner in pruners), strict=True):
         here, there = pruners
         assert torch.equal(here.kept_indices, there.kept_indices)
-        logits, labels = problem(here.sampler.epoch, "cpu")
+        logits, labels = problem(here.sampler.piece_number, "cpu")
         for index in torch.tensor(list(here.sampler)).split(64):
             rows = logits[index]
             scores = fastprune.score(rows, labels[index], METRICS) | {"probabilities": rows.softmax(-1)}

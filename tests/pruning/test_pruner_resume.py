@@ -109,8 +109,8 @@ def test_a_state_before_the_first_step_of_an_epoch_is_at_its_beginning(ahead):
         batches = iter(loop.batches())
         first = next(batches)  # drawn, not trained on
         if loop.steps:
-            assert loop.pruner.position == 0
-            assert loop.pruner.state_dict()["sampler"]["yielded"] == 0
+            assert loop.pruner.progress.position == 0
+            assert loop.pruner.state_dict()["progress"]["position"] == 0
         for index in (first, *batches):
             loop.pruner.observe(index, loop.score(index, 0))
             loop.steps.append(index)
@@ -121,9 +121,9 @@ def test_position_is_what_was_observed_under_a_loader_that_draws_ahead():
     for _ in loop.pruner.epochs(1):
         for step, index in enumerate(loop.batches()):
             drawn = min(N, 10 * (step + 2))
-            assert loop.pruner.sampler.yielded == drawn
+            assert loop.pruner.progress.handed_out == drawn
             loop.pruner.observe(index, loop.score(index, 0))
-            assert loop.pruner.position == min(N, 10 * (step + 1))
+            assert loop.pruner.progress.position == min(N, 10 * (step + 1))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_position_is_what_was_observed_under_a_loader_that_draws_ahead():
     [
         (lambda s: s.update(version=1), "version"),
         (lambda s: s["history"].update(version=1), "version"),
-        (lambda s: s["sampler"].update(version=0), "version"),
+        (lambda s: s.update(version=2), "version"),
         (lambda s: s["history"].update(n=N + 1), "n = 98"),
-        (lambda s: s["sampler"].update(n=N - 1), "n = 96"),
+        (lambda s: s.update(n=N - 1), "n = 96"),
     ],
 )
 def test_a_state_of_another_version_or_size_is_refused_whole(spoil, message):
@@ -209,7 +209,7 @@ def test_an_empty_batch_changes_nothing():
     pruner = DynamicPruner(10, keep_fraction=0.5, method="repb")
     next(pruner.epochs(2))
     pruner.observe(torch.empty(0, dtype=torch.int64), torch.empty(0))
-    assert pruner.history.empty and pruner.position == 0
+    assert pruner.history.empty and pruner.progress.position == 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from made_up_runs import METRICS, metric, recorded, runs_of, scores
 from fastprune.errors import UsageError
 from fastprune.report import RunFolder, draw, make_summary, write_report
 from fastprune.report.curves import curves, line_styles
-from fastprune.report.histograms import bin_edges, choose_run, spread
+from fastprune.report.histograms import bin_edges, choose_run, evenly_chosen
 from fastprune.report.plots import png_of
 
 pytest.importorskip("matplotlib")
@@ -40,8 +40,8 @@ def test_choose_run_takes_the_most_cycles_then_the_smallest_seed():
 
 
 def test_spread_keeps_both_ends():
-    assert spread([1, 2, 3], 6) == [1, 2, 3]
-    assert spread(list(range(2, 21)), 6) == [2, 6, 9, 13, 16, 20]
+    assert evenly_chosen([1, 2, 3], 6) == [1, 2, 3]
+    assert evenly_chosen(list(range(2, 21)), 6) == [2, 6, 9, 13, 16, 20]
 
 
 def test_bin_edges():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fastprune.integrations._epochs import UserEpochs
 from fastprune.pruning import Schedule
 from fastprune.pruning.chunks import chunk_pieces
 from fastprune.pruning.schedule import epoch_ends
+from fastprune.pruning.user_epochs import UserEpochs
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.77])

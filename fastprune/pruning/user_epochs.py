@@ -13,7 +13,7 @@ class UserEpochs:
     """Translates "examples read so far" into the user's epochs.
 
     Args:
-        pieces: those of `chunk_pieces`.
+        pieces: those of `chunk_pieces` or `epoch_pieces`.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:

@@ -1,0 +1,174 @@
+"""torch.distributed for the rest of the package: who is there, which device collectives use, one error for all ranks.
+
+``group`` is a process group, or None for that of all ranks.  Where torch.distributed is not available or not
+initialised, one process is alone, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_CPU = torch.device("cpu")
+_ERRORS = (TypeError, ValueError, RuntimeError)
+"""What one rank's error may become on the others; all else becomes the last."""
+
+
+def is_initialized() -> bool:
+    """Whether there is a process group, perhaps of one process."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
+    """(rank, world_size) of the group; (0, 1) where there is none."""
+    return (dist.get_rank(group), dist.get_world_size(group)) if is_initialized() else (0, 1)
+
+
+# --- which device ------------------------------------------------------------------------------------------------
+
+
+def device_types(group: dist.ProcessGroup | None = None) -> list[str] | None:
+    """The device types that the group's backends work on; None without a group: any."""
+    if not is_initialized():
+        return None
+    return sorted(pair.partition(":")[0] for pair in dist.get_backend_config(group).split(","))
+
+
+def collective_device(wanted: torch.device = _CPU, group: dist.ProcessGroup | None = None) -> torch.device:
+    """Where the group's collectives work: one type of device on every rank, also on one that has nothing to send.
+
+    The CPU if the backends can, which waits for no device; else ``wanted`` if it is of the type that all agree on.
+    """
+    types = device_types(group)
+    if types is None or "cpu" in types:
+        return _CPU
+    return wanted if wanted.type == types[0] else torch.device(types[0])
+
+
+# --- what is sent ------------------------------------------------------------------------------------------------
+
+
+def all_reduce(tensor: Tensor, group: dist.ProcessGroup | None = None, op: str = "SUM") -> None:
+    """Reduce in place over the ranks."""
+    if is_initialized():
+        dist.all_reduce(tensor, op=getattr(dist.ReduceOp, op), group=group)
+
+
+def exchange_numbers(
+    own: Sequence[int], device: torch.device, group: dist.ProcessGroup | None = None
+) -> list[list[int]]:
+    """The numbers of every rank, by rank; as many on each.  One all-reduce of 8 bytes a number and rank."""
+    rank, ranks = world(group)
+    table = torch.zeros(ranks, len(own), dtype=torch.int64, device=device)
+    table[rank] = torch.tensor(own, dtype=torch.int64, device=device)
+    all_reduce(table, group)
+    return table.tolist()
+
+
+def gather_rows(rows: Tensor, device: torch.device) -> list[Tensor]:
+    """Every rank's (R, M) rows, R differing between ranks; a collective call on ``device``."""
+    rows = rows.to(device)
+    _, world_size = world()
+    own = torch.tensor([len(rows)], device=device)
+    sizes = [torch.empty_like(own) for _ in range(world_size)]
+    dist.all_gather(sizes, own)
+    counts = [int(size) for size in sizes]
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(world_size)]
+    dist.all_gather(parts, padded)
+    return [part[:count] for part, count in zip(parts, counts, strict=True)]
+
+
+def broadcast(tensor: Tensor) -> Tensor:
+    """Rank 0's values of a tensor that has the same shape and dtype on all ranks."""
+    device = collective_device(tensor.device)
+    sent = tensor.to(device, copy=True)
+    dist.broadcast(sent, src=0)
+    return sent.to(tensor.device)
+
+
+# --- one error for all -------------------------------------------------------------------------------------------
+
+
+class Failure(NamedTuple):
+    """What a rank tells the others of its error, before they ask for the text; both 0 if it has none."""
+
+    kind: int = 0  # 1 + index in _ERRORS
+    size: int = 0  # of the text, in bytes
+
+
+def failure_of(error: Exception | None, group: dist.ProcessGroup | None = None) -> Failure:
+    """The numbers to exchange for this rank's error, or for none."""
+    if error is None:
+        return Failure()
+    kind = next((i for i, known in enumerate(_ERRORS) if isinstance(error, known)), _ERRORS.index(RuntimeError))
+    return Failure(1 + kind, len(_report(error, group)))
+
+
+def raise_everywhere(
+    failures: Sequence[Failure],
+    own: Exception | None,
+    device: torch.device,
+    group: dist.ProcessGroup | None = None,
+    *,
+    what: str | None = None,
+) -> None:
+    """Raise on every rank if one of them failed: else the others would wait for it until a timeout.
+
+    A collective call, with the ``failures`` that all have exchanged.
+
+    Args:
+        own: this rank's error, or None.
+        what: what failed.  A rank that failed raises its own error, and the others a RuntimeError that says where.
+            None: all ranks raise the same, the error of the first that failed.
+    """
+    failed = [rank for rank, failure in enumerate(failures) if failure.kind]
+    if not failed:
+        return
+    if own is not None and not is_initialized():
+        raise own
+    first = failures[failed[0]]
+    text = torch.zeros(first.size, dtype=torch.uint8, device=device)
+    if own is not None and world(group)[0] == failed[0]:
+        text.copy_(torch.tensor(list(_report(own, group)), dtype=torch.uint8, device=device))
+    all_reduce(text, group)
+    said = bytes(text.tolist()).decode()
+    if what is None:
+        raise _ERRORS[first.kind - 1](said) from own
+    if own is not None:
+        raise own
+    raise RuntimeError(f"{what} failed on rank {failed}; {said}")
+
+
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """Raise on every rank if the body raises on one of them; a collective call at its end.
+
+    With one process there is nothing to do.
+
+    Raises:
+        RuntimeError: on the ranks whose body was fine; on the others their own exception.
+    """
+    if world()[1] == 1:
+        yield
+        return
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    device = collective_device()
+    failures = [Failure(*numbers) for numbers in exchange_numbers(failure_of(error), device)]
+    raise_everywhere(failures, error, device, what=what)
+
+
+def _report(error: Exception, group: dist.ProcessGroup | None) -> bytes:
+    """What the other ranks are told; never empty."""
+    kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+    return f"rank {world(group)[0]}: {kind}{error}".encode(errors="replace")

@@ -1,0 +1,60 @@
+"""What a Lightning checkpoint holds of a pruned run, and whether a run can go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastprune.errors import UsageError
+from fastprune.pruning import DynamicPruner
+from fastprune.pruning.state import OLDEST_READ, VERSION, checked
+from fastprune.pruning.state_v3 import converted
+
+
+def readable(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The callback's state in the form of this version.
+
+    Raises:
+        UsageError: it is of another version than this one and the one before.
+    """
+    if state["version"] not in (OLDEST_READ, VERSION):
+        raise UsageError(
+            f"the pruning state is of version {state['version']}, this fastprune reads {OLDEST_READ} and {VERSION}"
+        )
+    return {**state, "pruner": converted(state["pruner"])}
+
+
+def check_has_state(checkpoint: Mapping[str, Any], key: str) -> None:
+    """Refuse a checkpoint of Lightning's that holds nothing under the callback's ``key``.
+
+    Raises:
+        UsageError: it was made without the callback.
+    """
+    if key not in checkpoint["callbacks"]:
+        raise UsageError(
+            "the checkpoint holds no pruning state: it was made without PruningCallback; resume it without, or "
+            "start afresh"
+        )
+
+
+def check_same_run(pruner: DynamicPruner, state: Mapping[str, Any], step_examples: int) -> None:
+    """Refuse the state of another run.
+
+    Args:
+        step_examples: of a batch of all processes.
+
+    Raises:
+        UsageError: of another data set, method or schedule, or of batches of another size.
+    """
+    saved = state["pruner"]
+    try:
+        checked(pruner.driver, pruner.fingerprint, saved)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    epoch, position = saved["progress"]["piece_number"], saved["progress"]["position"]
+    if 0 < position < len(pruner.progress.pieces[epoch]) and state["step_examples"] != step_examples:
+        raise UsageError(
+            f"the checkpoint was made inside an epoch, in steps of {state['step_examples']} examples over all "
+            f"processes; this run takes {step_examples}: resume with the same batch size and number of "
+            "processes, or from the end of an epoch"
+        )

@@ -1,0 +1,191 @@
+"""How a Trainer reads a run: its chunks in batches and optimizer steps.  Nothing here changes during a run."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import transformers
+
+from fastprune.pruning import Budget, Driver, Piece
+from fastprune.pruning.chunks import chunk_pieces
+from fastprune.pruning.schedule import epochs_until
+from fastprune.pruning.user_epochs import UserEpochs
+
+
+class TrainingValues(NamedTuple):
+    """What ``Trainer.set_initial_training_values`` returns, from transformers 4.50 to 5.x."""
+
+    epochs: int
+    steps_of_epoch: int
+    examples: int
+    samples: int
+    unused: int
+    batches_of_epoch: int | None
+    max_steps: int
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> TrainingValues:
+        """Their names.
+
+        Raises:
+            RuntimeError: this version of transformers returns others.
+        """
+        if len(values) != len(cls._fields):
+            raise RuntimeError(
+                f"this version of transformers ({transformers.__version__}) returns {len(values)} values from "
+                f"set_initial_training_values, and fastprune knows {len(cls._fields)}; install transformers 5.24, and "
+                "report it"
+            )
+        return cls(*values)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Translates what a Trainer counts into positions of a run, and back.
+
+    Attributes:
+        pieces: the chunks.
+        epochs: where the user's epochs end in them.
+        batch: examples of a batch, on all processes.
+        batches: of a chunk, for each process.
+        steps: optimizer steps of a chunk.
+        accumulation: batches of an optimizer step.
+    """
+
+    pieces: Sequence[Piece]
+    epochs: UserEpochs
+    batch: int
+    batches: int
+    steps: int
+    accumulation: int
+
+    @property
+    def step(self) -> int:
+        """Examples of an optimizer step, on all processes."""
+        return self.batch * self.accumulation
+
+    @property
+    def user_epochs(self) -> int:
+        """How many epochs the user asked for."""
+        last = self.pieces[-1].phase
+        return last.first_epoch + last.epochs
+
+    def place_at(self, global_step: int) -> tuple[int, int]:
+        """(piece number, position in it) after so many optimizer steps; between two pieces the end of the first."""
+        number, steps = divmod(global_step, self.steps)
+        if number and not steps:
+            return number - 1, len(self.pieces[number - 1])
+        return number, self.position_after(number, steps * self.accumulation)
+
+    def position_after(self, number: int, batches: int) -> int:
+        """The position in a piece after so many batches.  It counts as read when all its batches are."""
+        return len(self.pieces[number]) if batches >= self.batches else batches * self.batch
+
+    def batches_until(self, number: int, position: int) -> int:
+        """The batches of a piece that lie before a position."""
+        return self.batches if position >= len(self.pieces[number]) else position // self.batch
+
+    def steps_until(self, position: int) -> int:
+        """The fewest optimizer steps after which so many examples of the run have been read."""
+        number = max(bisect_left(self.epochs.starts, position) - 1, 0)
+        return number * self.steps + min(-(-(position - self.epochs.starts[number]) // self.step), self.steps)
+
+    def steps_of_epochs(self, epochs: float) -> int:
+        """Steps of so many user epochs, the last a part of one: as many of that epoch's as the part says."""
+        whole = int(epochs)
+        start, end = (self.steps_until(self.epochs.end_of(e)) for e in (whole, whole + 1))
+        return start + math.ceil((epochs - whole) * (end - start))
+
+
+def plan_steps(driver: Driver, args: Any, batch_size: int) -> StepPlan:
+    """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps.
+
+    Args:
+        args: the Trainer's arguments.
+        batch_size: examples of a batch of one process.
+
+    Raises:
+        ValueError: the arguments do not go with pruning; the message says which.
+    """
+    batch, accumulation = batch_size * args.world_size, args.gradient_accumulation_steps
+
+    def planned(epochs: int) -> StepPlan:
+        pieces = chunk_pieces(driver.phases(epochs), batch * accumulation, batch)
+        shortest = min(map(len, pieces))
+        if not batches_of_chunk(shortest, batch_size, args):
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing of a chunk of {shortest} examples in batches of "
+                f"{batch_size} for each of {args.world_size} processes; set it to False or lower "
+                "per_device_train_batch_size"
+            )
+        batches = batches_of_chunk(len(pieces[0]), batch_size, args)
+        return StepPlan(pieces, UserEpochs(pieces), batch, batches, -(-batches // accumulation), accumulation)
+
+    def enough(epochs: int) -> bool:
+        plan = planned(epochs)
+        return len(plan.pieces) * plan.steps >= args.max_steps
+
+    epochs = _epochs_asked_for(args, driver.schedule.keep_fraction)
+    if epochs is None:
+        epochs = epochs_until(driver.schedule, driver.n, args.max_steps * batch * accumulation, enough)
+    return planned(epochs)
+
+
+def ends_within_an_epoch(args: Any) -> bool:
+    """Whether num_train_epochs counts and is no whole number."""
+    return args.max_steps <= 0 and args.num_train_epochs != int(args.num_train_epochs)
+
+
+def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
+    """Whole user epochs to plan; None where max_steps says how long the run is."""
+    if args.max_steps > 0:
+        if isinstance(keep_fraction, Budget):
+            raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
+        return None
+    if not 0 < args.num_train_epochs < math.inf:
+        raise ValueError(f"num_train_epochs must be > 0 when pruning, got {args.num_train_epochs!r}")
+    epochs = math.ceil(args.num_train_epochs)
+    if ends_within_an_epoch(args) and isinstance(keep_fraction, Budget):
+        raise ValueError(
+            f"a Budget is a share of whole epochs, which num_train_epochs={args.num_train_epochs!r} cuts; set it to "
+            f"{epochs}, or keep_fraction to a number"
+        )
+    return epochs
+
+
+def batches_of_chunk(chunk: int, batch_size: int, args: Any) -> int:
+    """Batches of a chunk that one process gets; accelerate deals out whole batches and evens them out."""
+    if args.dataloader_drop_last:
+        return chunk // batch_size // args.world_size
+    return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
+
+
+def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
+    """What to change where the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
+
+    None where there is nothing to say.
+    """
+    world_size, accumulation = args.world_size, args.gradient_accumulation_steps
+    batch = batch_size * world_size
+    if smallest == n or smallest >= batch * accumulation:
+        return None
+    if smallest >= batch:
+        return (
+            f"pruning keeps {smallest} examples, fewer than the {batch * accumulation} of an optimizer step, which "
+            f"therefore reads some of them more than once; set gradient_accumulation_steps to {smallest // batch} or "
+            "less, or keep more"
+        )
+    fitting = (
+        f"set per_device_train_batch_size to {smallest // world_size} or less"
+        if smallest >= world_size
+        else f"train on {smallest} process{'es' * (smallest > 1)} or fewer"
+    )
+    every = " and without gradient accumulation" if accumulation > 1 else ""
+    return (
+        f"pruning keeps {smallest} examples, fewer than the {batch} that all processes read in a batch, so such an "
+        f"epoch is one short step{every}; {fitting}, or keep more"
+    )

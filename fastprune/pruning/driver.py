@@ -1,0 +1,284 @@
+"""The protocol of a pruned run, which every training loop goes through.
+
+1. `Driver.plan`: the pieces in which the loop reads the run's examples.
+2. `Driver.enter` before each piece.  Where a phase begins, the scoring pass is made if one is due, and the kept set is
+   chosen.
+3. `Driver.take_in` after each training step, or batch of one.  A loop that knows the scores before the step ends, or
+   that counts batches, calls `Driver.record` and `Driver.advance` in its place.
+4. `Driver.leave` after each piece.
+
+`fastprune.pruning.pruner` calls these for a plain loop; the adapters of frameworks call them from their hooks.  Where
+the run is stands in `Progress`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
+from fastprune.pruning.exchange import Steps, even_share, gather_scores, together, world
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method
+from fastprune.pruning.progress import Progress
+from fastprune.pruning.sampler import Arrange, PruningSampler
+from fastprune.pruning.schedule import Phase, Piece, Schedule
+from fastprune.pruning.weighting import Weights, weight_table
+
+Scores = Tensor | Mapping[str, Tensor]
+ScoreIndices = Callable[[Tensor], Scores]
+"""Scores of the examples with these indices, in that order: (B,) int64 -> (B,), or a dict of such by metric."""
+
+
+class Driver:
+    """One run of pruned training: its progress, history, order and weights.
+
+    Args:
+        n: number of training examples.
+        method: chooses the kept sets.
+        schedule: says when, and how many.
+        seed: of the order and of random selections.
+        arrange: order within an epoch, see `PruningSampler`.
+        record_scores: whether scoring passes are made where every example is kept, too.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        method: Method,
+        schedule: Schedule,
+        *,
+        seed: int = 0,
+        arrange: Arrange | None = None,
+        record_scores: bool = False,
+    ) -> None:
+        self.n = n
+        self.method = method
+        self.schedule = schedule
+        self.record_scores = record_scores
+        self.progress = Progress()
+        self.sampler = PruningSampler(n, seed=seed, arrange=arrange, progress=self.progress)
+        self.restart()
+
+    def restart(self, seed: int | None = None) -> None:
+        """Forget every score, the kept set and the position; optionally take a new seed.  The plan stays."""
+        if seed is not None:
+            self.sampler.seed = operator.index(seed)
+        self.progress.restart()
+        self.sampler.keep(None)
+        self.history = History(self.n, self.method.statistics)
+        self.weights = Weights()
+        self.steps = Steps(self.n)
+        self.cycle = CycleRecord()
+        self._score_seconds = 0.0
+
+    def phases(self, epochs: int) -> list[Phase]:
+        """The phases of a run of ``epochs`` user epochs.
+
+        Raises:
+            ValueError: the method cannot keep as many as one of them asks for.
+        """
+        phases = self.schedule.phases(self.n, epochs)
+        for size in {phase.size for phase in phases if phase.size < self.n}:
+            self.method.check_keep(self.n, size)
+        return phases
+
+    # --- the four verbs ------------------------------------------------------------------------
+
+    def plan(self, pieces: Sequence[Piece]) -> None:
+        """Read the run's examples in these pieces from now on.
+
+        Raises:
+            ValueError: the piece in which the run is would have been another one.
+        """
+        self.progress.plan(pieces)
+
+    def enter(self, number: int, score: ScoreIndices | None = None) -> None:
+        """Get ready to read piece ``number``: choose the kept set if it begins a phase.  Calling it again is harmless.
+
+        Args:
+            score: makes the scoring pass if one is due, see `rescore`.
+
+        Raises:
+            RuntimeError: a pass is due and has not been made.
+        """
+        phase = self.progress.pieces[number].phase
+        if score is not None and self.needs_pass(phase):
+            self.rescore(score)
+        self.exchange()
+        if phase.index == 0:
+            self.sampler.keep(None)
+            self.progress.chosen_for = 0
+        elif phase.index != self.progress.chosen_for:
+            self.choose_for(phase)
+        self.progress.enter(number)
+        self.steps = Steps(self.n)
+
+    def take_in(self, index: Tensor, scores: Scores | None = None) -> None:
+        """A training step was made on these examples of this rank: record its scores, and count it.
+
+        Args:
+            scores: what a method that observes reads.  None for such a method: the batch was left out of training.
+
+        Raises:
+            KeyError, ValueError, IndexError: as `History.check`.
+            RuntimeError: the loop does not use the method's weights.
+        """
+        if scores is not None or not self.method.observes:
+            self.record(index, scores)
+        self.progress.take_in(len(index) * world()[1])
+
+    def record(self, index: Tensor, scores: Scores | None) -> None:
+        """Only record the scores of a step, for a loop that knows them before the step has ended; as `take_in`."""
+        self.weights.expect_use(self.method.name)
+        if not self.method.observes:
+            return
+        assert scores is not None
+        by_metric = self._by_metric(scores)
+        if world()[1] == 1:
+            self.history.update(index, by_metric, self.progress.piece.epoch_at(self.progress.observed_to))
+        else:
+            self.history.check(index, by_metric)
+            self.steps.record(index, {metric: by_metric[metric] for metric in self.method.reads})
+
+    def advance(self, position: int) -> None:
+        """Only set the position, for a loop that counts batches: the piece has been trained on up to there."""
+        self.progress.trained = position
+
+    def leave(self) -> None:
+        """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
+        self.progress.leave()
+
+    def exchange(self) -> None:
+        """Bring the scores of all processes together.  A collective call; one process has nothing to do."""
+        if world()[1] == 1 or not self.method.observes or not self.progress.pieces:
+            return
+        piece, progress = self.progress.piece, self.progress
+        for batch in self.steps.replay(self.sampler.piece_indices, self.method.reads, progress.exchanged):
+            self.history.update(*batch, piece.epoch_at(progress.exchanged))
+            progress.exchanged += len(batch[0])
+
+    def choose_for(self, phase: Phase) -> None:
+        """Choose the kept set of a phase; a collective call.
+
+        All ranks hold the same history here, and `choose` sends rank 0's choice to all of them.
+
+        Raises:
+            RuntimeError: a scoring pass is due and has not been made.
+        """
+        if self.needs_pass(phase):
+            raise RuntimeError(
+                f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: after the "
+                "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_indices)`"
+            )
+        start = time.perf_counter()
+        before = self.sampler.indices
+        selection = choose(self.method, self.history, phase, self.sampler.seed)
+        self.sampler.keep(selection.indices)
+        self.progress.chosen_for = phase.index
+        self.weights = Weights(weight_table(selection.indices, selection.weights, self.n))
+        self.cycle = CycleRecord(
+            epoch=phase.first_epoch,
+            kept=phase.size,
+            threshold=threshold(self.method, self.history, selection),
+            churn=churn(before, selection.indices, self.n),
+            score_seconds=self._score_seconds,
+            select_seconds=time.perf_counter() - start,
+        )
+        self._score_seconds = 0.0
+
+    # --- scoring passes ------------------------------------------------------------------------
+
+    def needs_pass(self, phase: Phase) -> bool:
+        """Whether choosing for ``phase`` still needs a scoring pass."""
+        done = phase.index <= self.progress.chosen_for or phase.index == self.progress.scored_for
+        useless = phase.size == self.n and not (self.schedule.keeps_all and self.record_scores)
+        if phase.first_epoch == 0 or useless or done:
+            return False
+        return self.method.scoring_pass(self.history, phase.index) is not None
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether the current piece is the last before a phase that needs a scoring pass."""
+        following = self.progress.piece_number + 1
+        return following < len(self.progress.pieces) and self.needs_pass(self.progress.pieces[following].phase)
+
+    @property
+    def expects_pass(self) -> bool:
+        """Whether a scoring pass is still to come in this run."""
+        return any(self.needs_pass(piece.phase) for piece in self.progress.pieces[self.progress.piece_number :])
+
+    def rescore(self, score: ScoreIndices) -> None:
+        """Make the scoring pass for the next phase.
+
+        Args:
+            score: called once with the int64 indices to score.  On several processes each is given its share, all
+                shares of one length.
+
+        Raises:
+            RuntimeError: it raised on another process; on that one its own error.
+        """
+        self.exchange()
+        start = time.perf_counter()
+        coming = self.progress.chosen_for + 1
+        index = self._to_score(coming)
+        if len(index):
+            epoch = self._last_epoch_before(coming)
+            if world()[1] == 1:
+                self.history.update(index, self._by_metric(score(index)), epoch)
+            else:
+                share = even_share(index)
+                with together("the scoring pass"):
+                    scores = self._by_metric(score(share))
+                    self.history.check(share, scores)
+                self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
+        self.progress.scored_for = coming
+        self._score_seconds = time.perf_counter() - start
+
+    def try_scores(self, score: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
+        """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
+
+        Nothing is done where the rest of the run reads no scores.  Where keep_fraction is 1.0 that is so unless
+        ``record_scores`` is set.  On several processes a collective call.
+
+        Args:
+            score: called once with the indices of which this process scores its share; returns those that it chose
+                for the trial, and their scores.
+
+        Raises:
+            KeyError, ValueError: as `History.check`.
+            RuntimeError: it raised on another process; on that one its own error.
+        """
+        reads_none = self.schedule.keeps_all and not self.record_scores
+        if reads_none or not (self.method.observes or self.expects_pass):
+            return
+        with together("the trial of one batch"):
+            index, scores = score(even_share(torch.arange(self.n, device="cpu")))
+            self.history.check(index, self._by_metric(scores))
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
+        if isinstance(scores, Mapping):
+            return scores
+        if len(self.method.reads) > 1:
+            raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
+        return dict.fromkeys(self.method.reads, scores)
+
+    def _to_score(self, cycle: int) -> Tensor:
+        everything = torch.arange(self.n, device="cpu")
+        kept = self.sampler.indices
+        if kept is None or self.method.scoring_pass(self.history, cycle) != "pruned":
+            return everything
+        pruned = torch.ones(self.n, dtype=torch.bool, device="cpu")
+        pruned[kept] = False
+        return everything[pruned]
+
+    def _last_epoch_before(self, index: int) -> int:
+        """The last user epoch of the phases before the one with this index, -1 if there is none."""
+        phases = (piece.phase for piece in self.progress.pieces)
+        return max((p.first_epoch + p.epochs - 1 for p in phases if p.index < index), default=-1)

@@ -1,0 +1,275 @@
+"""Where a run is.  `Progress` is the one object that counts; all others ask it.
+
+A run reads the stream of its examples in pieces (`fastprune.pruning.schedule`).  Within a piece two numbers differ:
+
+* ``handed_out`` counts what the sampler has given to the loader.  Loaders read ahead of training.
+* ``trained`` counts what training has taken in.  It is None in a loop that never says so.
+
+Every position counts examples on all ranks together.  Frameworks count in steps or batches of their own: an adapter
+translates those into a piece number and a position, in one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastprune.pruning.schedule import Piece
+from fastprune.pruning.user_epochs import UserEpochs
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece lies in its run.  A run can go on under another plan if the place of its piece is the same there.
+
+    Attributes:
+        cycle: index of the phase.
+        first_epoch: the user epoch with which the phase begins.
+        kept: examples of an epoch of the phase.
+        start: where the piece begins in the stream of the phase.
+        length: examples of the piece.
+        before: examples of all pieces before it.
+    """
+
+    cycle: int
+    first_epoch: int
+    kept: int
+    start: int
+    length: int
+    before: int
+
+    @classmethod
+    def of(cls, piece: Piece, before: int) -> Place:
+        """The place of a piece with so many examples before it."""
+        phase = piece.phase
+        return cls(phase.index, phase.first_epoch, phase.size, piece.start, len(piece), before)
+
+
+class Progress:
+    """All positions of one run.
+
+    Attributes:
+        pieces: the plan, () before there is one.
+        piece_number: the current piece.
+        begins_at: the position at which reading the piece begins: above 0 after a resume, its length once it is left.
+        handed_out: examples of the piece that the sampler has given out.
+        trained: examples of the piece that training has taken in, None if the loop does not say.
+        exchanged: the history holds the scores of all ranks up to this position of the piece.
+        chosen_for: index of the phase whose kept set is in force.
+        scored_for: index of the phase for which the newest scoring pass was made, None before one.
+        epochs_closed: user epochs that have ended for the callbacks of a framework.
+        place: that of the current piece when it was entered, None before that.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: Sequence[Piece] = ()
+        self.epochs = UserEpochs(())
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to where no step was made.  The plan stays."""
+        self.piece_number = 0
+        self.trained: int | None = None
+        self.begin_at(0)
+        self.exchanged = 0
+        self.chosen_for = 0
+        self.scored_for: int | None = None
+        self.epochs_closed = 0
+        self.place: Place | None = None
+
+    def plan(self, pieces: Sequence[Piece]) -> None:
+        """Read the stream in these pieces from now on.
+
+        Raises:
+            ValueError: the current piece would have been another one.
+        """
+        self.check_plan(self.place, pieces, self.piece_number)
+        self.pieces = pieces
+        self.epochs = UserEpochs(pieces)
+
+    @property
+    def piece(self) -> Piece:
+        """The current piece.
+
+        Raises:
+            RuntimeError: there is no plan yet.
+        """
+        if not self.pieces:
+            raise RuntimeError(
+                "the sampler has no plan yet: iterate the loader inside `for epoch in pruner.epochs(E)`, "
+                "or attach the pruner to a trainer"
+            )
+        return self.pieces[self.piece_number]
+
+    # --- positions -----------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Examples of the piece that training has taken in.  Where the loop does not say, those handed out."""
+        return self.handed_out if self.trained is None else self.trained
+
+    @property
+    def observed_to(self) -> int:
+        """Where scores that are observed now belong.  Examples that were handed out and not observed do not count."""
+        return self.begins_at if self.trained is None else self.trained
+
+    @property
+    def examples_before(self) -> int:
+        """Examples of all pieces before the current one, 0 before the first is entered."""
+        return 0 if self.place is None else self.place.before
+
+    @property
+    def examples_seen(self) -> int:
+        """Training examples of the run so far."""
+        return self.examples_before + self.position
+
+    @property
+    def complete(self) -> bool:
+        """Whether the piece has been read to its end."""
+        return 0 < len(self.piece) <= self.position
+
+    @property
+    def begins_cycle(self) -> bool:
+        """Whether the run stands before the first example of a phase that is not the warm-up."""
+        return self.piece.phase.index > 0 and self.piece.start == 0 and self.position == 0
+
+    @property
+    def epochs_completed(self) -> int:
+        """User epochs that are over at the current position."""
+        return self.epochs.completed(self.epochs.starts[self.piece_number] + self.position)
+
+    @property
+    def user_epoch(self) -> float:
+        """The user epoch as a fractional number: 1.5 is the middle of the second."""
+        return self.epochs.at(self.epochs.starts[self.piece_number] + self.position)
+
+    def describe(self) -> str:
+        """The position in words, for people."""
+        if not self.pieces:
+            return "no epochs planned yet"
+        phase, last = self.piece.phase, self.pieces[-1].phase
+        stretch = "warm-up" if phase.index == 0 else "final epochs" if phase.final else f"cycle {phase.index}"
+        epochs = last.first_epoch + last.epochs
+        return (
+            f"epoch {min(int(self.user_epoch), epochs - 1) + 1} of {epochs}, {stretch}, "
+            f"{self.examples_seen} of {self.epochs.starts[-1]} examples seen"
+        )
+
+    # --- moves ---------------------------------------------------------------------------------
+
+    def begin_at(self, position: int) -> None:
+        """Leave out the first examples of the piece when it is read."""
+        self.begins_at = self.handed_out = position
+
+    def enter(self, number: int) -> None:
+        """Begin piece ``number``, or stay in it if it is the current one."""
+        if number != self.piece_number:
+            self.move_to(number, None if self.trained is None else 0)
+        self.exchanged = self.observed_to
+        self.place = Place.of(self.pieces[number], self.epochs.starts[number])
+
+    def move_to(self, number: int, trained: int | None) -> None:
+        """The run is in piece ``number``.  The loader reads it from its start, and ``trained`` of it was trained on."""
+        self.piece_number, self.trained = number, trained
+        self.begin_at(0)
+
+    def take_in(self, examples: int) -> None:
+        """Training has taken in so many more examples.  Those that only fill up a batch do not count."""
+        before = self.observed_to
+        self.trained = min(before + examples, max(len(self.piece), before))
+
+    def leave(self) -> None:
+        """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
+        self.begin_at(len(self.piece))
+        if self.trained is not None:
+            self.trained = len(self.piece)
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run needs to go on from here, in plain values."""
+        return {
+            "piece_number": self.piece_number,
+            "position": self.position,
+            "counts_steps": self.trained is not None,
+            "chosen_for": self.chosen_for,
+            "scored_for": self.scored_for,
+            "place": None if self.place is None else asdict(self.place),
+        }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of a run whose pieces were planned otherwise.
+
+        Raises:
+            ValueError: the piece of the state would have been another one in the present plan.
+        """
+        place = None if state["place"] is None else Place(**state["place"])
+        self.check_plan(place, self.pieces, state["piece_number"])
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``.  Reading the piece begins at its position."""
+        self.piece_number = int(state["piece_number"])
+        self.begin_at(int(state["position"]))
+        self.trained = self.begins_at if state["counts_steps"] else None
+        self.exchanged = self.begins_at
+        self.chosen_for = int(state["chosen_for"])
+        self.scored_for = state["scored_for"]
+        self.place = None if state["place"] is None else Place(**state["place"])
+
+    @staticmethod
+    def check_plan(place: Place | None, pieces: Sequence[Piece], number: int) -> None:
+        """Refuse a plan in which piece ``number`` does not lie at ``place``.
+
+        Raises:
+            ValueError: it lies elsewhere; the message says where.
+        """
+        if place is None or number >= len(pieces):
+            return
+        planned = Place.of(pieces[number], sum(map(len, pieces[:number])))
+        if place != planned:
+            raise ValueError(
+                f"the run is in cycle {place.cycle}, which keeps {place.kept} examples, {place.before} examples from "
+                f"its start; planned like this it would be in cycle {planned.cycle} with {planned.kept}, "
+                f"{planned.before} from its start: go on with the number of epochs (and steps) that it was started with"
+            )
+
+
+class Cursor:
+    """The place of one iterator over a piece.  What the newest iterator gives out is what the sampler has handed out.
+
+    Loaders make iterators before they read them, so an iterator begins with the first index asked for.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._saved: Mapping[str, int] = {}
+        self._place: tuple[int, int] | None = None
+        self._length = 0
+
+    def begin(self) -> int:
+        """Take up the place; returns the position in the current piece."""
+        self._place = self._beginning()
+        self._length = len(self._progress.piece)
+        return self._place[1]
+
+    def hand_out(self, examples: int) -> None:
+        """So many examples have been given out, on all ranks together."""
+        assert self._place is not None
+        number, position = self._place
+        position = min(position + examples, self._length)
+        self._place, self._progress.handed_out = (number, position), position
+
+    def state_dict(self) -> dict[str, int]:
+        """What torchdata's StatefulDataLoader keeps of an iterator."""
+        piece, position = self._place or self._beginning()
+        return {"piece": piece, "position": position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin there if that piece is still the current one; the pruner knows better."""
+        self._saved = dict(state)
+
+    def _beginning(self) -> tuple[int, int]:
+        number = self._progress.piece_number
+        same = self._saved.get("piece") == number
+        return number, self._saved["position"] if same else self._progress.begins_at

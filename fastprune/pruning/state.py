@@ -1,0 +1,88 @@
+"""The state of a run: what a checkpoint holds so that the run goes on to the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastprune.pruning.cycle import CycleRecord
+from fastprune.pruning.driver import Driver
+from fastprune.pruning.exchange import Steps
+from fastprune.pruning.history import settings_of
+from fastprune.pruning.state_v3 import converted
+from fastprune.pruning.weighting import Weights
+
+VERSION = 4
+OLDEST_READ = 3
+
+
+def state_of(driver: Driver, fingerprint: str | None) -> dict[str, Any]:
+    """History, kept set, weights and progress, in tensors and plain values; the same on every rank.
+
+    Args:
+        fingerprint: identifies the data set.
+
+    Raises:
+        RuntimeError: other processes have scores that this one has not seen.
+    """
+    if driver.steps.unsent:
+        raise RuntimeError(
+            f"{len(driver.steps.unsent)} steps' scores have not been exchanged between the processes yet: call "
+            "pruner.exchange() on every rank, then state_dict()"
+        )
+    kept = driver.sampler.indices
+    return {
+        **_identity(driver),
+        "fingerprint": fingerprint,
+        "cycle": asdict(driver.cycle),
+        "weights": driver.weights.saved(),
+        "history": driver.history.state_dict(),
+        "kept": None if kept is None else kept.clone(),
+        "progress": driver.progress.state_dict(),
+    }
+
+
+def checked(driver: Driver, fingerprint: str | None, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state in the form of this version, once it is known to be one of this run's.
+
+    Raises:
+        ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
+            planned otherwise.
+    """
+    state = converted(state)
+    for key, value in _identity(driver).items():
+        if state.get(key) != value:
+            raise ValueError(f"the checkpoint has {key} = {state.get(key)!r}, this run has {value!r}")
+    theirs = state.get("fingerprint")
+    if None not in (theirs, fingerprint) and theirs != fingerprint:
+        raise ValueError(
+            f"the checkpoint belongs to another data set: its fingerprint is {theirs!r}, this one's is "
+            f"{fingerprint!r}; resume with the data it was made with"
+        )
+    driver.history.check_state(state["history"])
+    driver.progress.check_state(state["progress"])
+    return state
+
+
+def load_state(driver: Driver, state: Mapping[str, Any]) -> None:
+    """Go on from a state that was `checked`."""
+    driver.sampler.keep(state["kept"])
+    driver.progress.load_state_dict(state["progress"])
+    driver.history.load_state_dict(state["history"])
+    driver.cycle = CycleRecord(**state["cycle"])
+    table = state["weights"]
+    driver.weights = Weights(None if table is None else table.clone())
+    driver.steps = Steps(driver.n)
+
+
+def _identity(driver: Driver) -> dict[str, Any]:
+    """What two runs must have in common for one to go on from the other's state."""
+    return {
+        "version": VERSION,
+        "n": driver.n,
+        "seed": driver.sampler.seed,
+        "method": driver.method.name,
+        "method_settings": settings_of(driver.method),
+        "schedule": driver.schedule.describe(),
+    }
