@@ -1,10 +1,18 @@
 """Shared fixtures: a tiny random model folder and tiny data folders, so that nothing needs a download."""
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
 from made_up_data import utterances, write_slotgated
+
+
+def pytest_collection_finish() -> None:
+    """What all imports made is not looked through again: accelerate collects garbage after each training."""
+    gc.collect()
+    gc.freeze()
+
 
 WORDS = "book a flight from boston to denver on monday play some jazz in the kitchen please now".split()
 

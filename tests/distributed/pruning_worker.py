@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 import fastprune
 from fastprune.pruning import exchange
 
-EPOCHS, BATCH = 7, 4
+EPOCHS, BATCH = 6, 4
 OPTIONS: dict[str, Any] = dict(keep_fraction=0.4, warmup_epochs=1, cycle_epochs=2, seed=5)
 STOPS = ("at a cycle's end", "inside a cycle")
 

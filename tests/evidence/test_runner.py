@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from made_up_lines import line_of
 from tiny_runs import tiny_run
 
+from benchmarks.evidence.__main__ import main
 from benchmarks.evidence.control import only_runner, runner
 from benchmarks.evidence.machine import machine_kind
 from benchmarks.evidence.plan import Planned, read_plan
@@ -28,19 +31,19 @@ RUNS = [tiny_run("full"), tiny_run("el2n-free", budget=0.6), tiny_run("rs2", bud
 PLANNED = [Planned(run, "b", 1.0, i, 0) for i, run in enumerate(RUNS)]
 PATIENCE = 120.0
 
-# A worker that answers at once with a line that holds the key alone.
-QUICK = """
+# A worker that answers at once with a line that holds the key alone.  It imports nothing that takes time.
+QUICK = f"""
 import json, sys
-from benchmarks.evidence.spec import run_of
-print(json.dumps({"ready": ""}), flush=True)
+keys = {dict((json.dumps(run.arguments), run.key) for run in RUNS)}
+print(json.dumps({{"ready": ""}}), flush=True)
 for text in sys.stdin:
-    run = run_of(json.loads(text))
-    if run.method == "rs2":
-        print(json.dumps({"error": "it diverged"}), flush=True)
-        continue
-    print(json.dumps({"examples": 100}), flush=True)
     arguments = json.loads(text)
-    print(json.dumps({"line": {"key": run.key, "label": "", "arguments": arguments, "metric": "m", "figure": 1.0}}))
+    if arguments["method"] == "rs2":
+        print(json.dumps({{"error": "it diverged"}}), flush=True)
+        continue
+    print(json.dumps({{"examples": 100}}), flush=True)
+    key = keys[json.dumps(arguments)]
+    print(json.dumps({{"line": {{"key": key, "label": "", "arguments": arguments, "metric": "m", "figure": 1.0}}}}))
     sys.stdout.flush()
 """
 # A worker that takes a run and never ends it.
@@ -158,12 +161,12 @@ class Command:
         self.run = ["run", "--plan", str(folder / "plan.toml"), "--results", str(self.results), "--data", str(data)]
         self.run += ["--cache", str(self.cache), "--model", str(model), "--save-seconds", "0"]
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "benchmarks.evidence", *(arguments or self.run)]
-        return subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    def start(self) -> ForkServerProcess:
+        """The runner is a copy that has imported everything.  Its worker is a new Python."""
+        return forked.start(main, self.run, cwd=ROOT)
 
-    def finish(self, *arguments: str) -> None:
-        assert self.start(*arguments).wait(PATIENCE) == 0
+    def tell(self, what: str) -> None:
+        main([what, "--cache", str(self.cache)])
 
     def lines(self) -> list[dict[str, Any]]:
         return read_lines(file_of(machine_kind("cpu"), self.results))
@@ -177,15 +180,32 @@ def what_was_trained(line: dict[str, Any]) -> Any:
     return line["key"], line["epochs"], counts
 
 
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
 @pytest.mark.usefixtures("one_thread", "own_random_state")
-def test_a_killed_run_leaves_no_line_and_goes_on_to_the_same_result(data_folder, tiny_model, tmp_path):
+def test_a_run_is_paused_goes_on_is_killed_and_ends_with_the_same_result(data_folder, tiny_model, tmp_path):
     command = Command(tmp_path / "killed", data_folder, tiny_model, epochs=40)
     process = command.start()
     until(command.states)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(PATIENCE)
-    assert not command.lines()
-    command.finish()
+    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    command.tell("pause")
+    until(lambda: _state(process.pid) == "T" and _state(worker) == "T")
+    command.tell("continue")
+    until(lambda: _state(process.pid) != "T" and _state(worker) != "T")
+    process.kill()  # the runner alone, which takes its worker with it
+    process.join(PATIENCE)
+    until(lambda: _state(worker) == "Z")
+    assert not command.lines() and runner(command.cache) is None
+    assert command.states(), "nothing is left to go on from"
+
+    process = command.start()
+    process.join(PATIENCE)
+    assert process.exitcode == 0
     (line,) = command.lines()
     (planned,) = read_plan(tmp_path / "killed" / "plan.toml").runs
     undisturbed = Work(Place("cpu", 1, data_folder, tmp_path / "cache", tiny_model)).line(planned.run)
@@ -203,29 +223,6 @@ def _check_line(line: dict[str, Any]) -> None:
     assert line["machine"]["threads"] == 1 and line["machine"]["precision"] == "fp32"
     assert line["commits"] and line["versions"]["torch"]
     assert line["counts"]["cpu_seconds"]["train"] > 0 and line["counts"]["cpu_seconds"]["score"] > 0
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
-
-
-def test_the_runner_is_paused_goes_on_and_takes_its_worker_with_it(data_folder, tiny_model, tmp_path):
-    command = Command(tmp_path / "paused", data_folder, tiny_model, epochs=100_000)
-    process = command.start()
-    until(command.states)
-    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-    told = ["--cache", str(command.cache)]
-    command.finish("pause", *told)
-    until(lambda: _state(process.pid) == "T" and _state(worker) == "T")
-    command.finish("continue", *told)
-    until(lambda: _state(process.pid) != "T" and _state(worker) != "T")
-    process.kill()  # the parent alone
-    process.wait(PATIENCE)
-    until(lambda: _state(worker) == "Z")
-    assert not command.lines() and runner(command.cache) is None
 
 
 def test_only_one_runner_works_in_a_folder(tmp_path):

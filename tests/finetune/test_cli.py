@@ -145,12 +145,13 @@ def test_the_same_command_gives_the_same_numbers(compared, joint_folder, tiny_mo
     assert first == [[row[k] for k in keys] for row in metrics(tmp_path / "again")]
 
 
-def test_report_remakes_the_picture(compared):
+def test_report_remakes_the_picture(compared, picture):
     out, _ = compared
     before = (out / "report.png").stat().st_mtime_ns
     result = fastprune("report", out)
     assert result.returncode == 0 and "el2n-free 0.5" in result.stdout
     assert (out / "report.png").stat().st_mtime_ns > before
+    assert (out / "report.png").stat().st_size > 10_000
 
 
 def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):

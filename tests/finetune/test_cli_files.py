@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import forked
 import pytest
 from made_up_data import utterances, write_slotgated
 
@@ -97,17 +98,15 @@ def test_resume_touches_nothing_in_a_foreign_folder(
     assert (tmp_path / "scores.parquet").read_text() == "mine"
 
 
-def _hold(folder: Path, held: multiprocessing.Event, done: multiprocessing.Event) -> None:
+def _hold(folder: Path, held: Event, done: Event) -> None:
     with only_writer(folder):
         held.set()
         done.wait(60)
 
 
 def test_two_processes_do_not_write_in_one_folder(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, held, done))
-    other.start()
+    held, done = forked.context().Event(), forked.context().Event()
+    other = forked.start(_hold, tmp_path, held, done)
     assert held.wait(60)
     with pytest.raises(UsageError, match="another process of fastprune is writing there"), only_writer(tmp_path):
         pass

@@ -4,7 +4,6 @@
 """
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -12,36 +11,26 @@ import signal
 import sys
 import time
 
+import forked
 import pyarrow.parquet as parquet
 import pytest
-import torch
+from without_picture import leave_out_the_picture
 
 KILLS = int(os.environ.get("FASTPRUNE_KILLS", "3"))
 SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))
-# A process that has imported everything forks the runs: real processes that start at once.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["fastprune.finetune.session", "transformers.models.bert.modeling_bert", "pyarrow.parquet", "matplotlib.figure"]
-)
 
 
-def command(arguments, log):
-    """What a child process does: the command line, its output in a file."""
+def command(arguments):
+    """What a child process does: the command line."""
     from fastprune.cli import main
 
     os.environ["HF_HUB_OFFLINE"] = "1"
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    # Sums in another order have other bits.
-    torch.set_num_threads(1)
+    leave_out_the_picture(pytest.MonkeyPatch())
     sys.exit(main(arguments))
 
 
 def start(arguments, log):
-    process = PROCESSES.Process(target=command, args=([str(a) for a in arguments], log))
-    process.start()
-    return process
+    return forked.start(command, [str(a) for a in arguments], log=log)
 
 
 def stretches(log) -> int:

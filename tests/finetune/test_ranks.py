@@ -5,36 +5,31 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+import under_torchrun
 
 WORKER = Path(__file__).parent / "ranks_worker.py"
-
-
-def torchrun(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    return subprocess.run(
-        [*command, "--nproc-per-node=2", str(WORKER), *map(str, arguments)],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
 def trained(joint_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """Without --out: the first process names the folder, and all have to know it."""
     base = tmp_path_factory.mktemp("ranks")
-    done = torchrun(
+    command = [
         "finetune", "--data", joint_folder, "--model", tiny_model, "--precision", "fp32", "--lr", "3e-3", "--epochs", 2,
-        "--batch-size", 8, "--method", "el2n", "el2n-free", "--dynamics", base / "dynamics", cwd=base,
-    )  # fmt: skip
+        "--batch-size", 8, "--method", "el2n", "el2n-free", "--dynamics", base / "dynamics",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*under_torchrun.command(2), str(WORKER), *map(str, command)],
+        env=under_torchrun.environment() | {"HF_HUB_OFFLINE": "1"},
+        cwd=base,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return base, done.stdout, done.stderr
 
@@ -69,13 +64,12 @@ def test_every_example_is_counted_once(trained: tuple[Path, str, str]) -> None:
 
 
 def test_what_one_process_cannot_do_is_said_once_and_ends_all(
-    trained: tuple[Path, str, str], joint_folder: Path, tiny_model: Path
+    joint_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    base, _, _ = trained
-    (base / "thesis.txt").write_text("precious")
-    done = torchrun(
-        "finetune", "--data", joint_folder, "--model", tiny_model, "--out", base / "thesis.txt", cwd=base
-    )  # only the first process looks at --out
-    assert done.returncode != 0
-    assert done.stderr.count("fastprune: --out") == 1 and "is a file" in done.stderr
-    assert (base / "thesis.txt").read_text() == "precious"
+    """Only the first process looks at --out."""
+    (tmp_path / "thesis.txt").write_text("precious")
+    command = ["finetune", "--data", joint_folder, "--model", tiny_model, "--out", tmp_path / "thesis.txt"]
+    statuses, said = under_torchrun.ended(WORKER, 2, *map(str, command), cwd=tmp_path)
+    assert min(statuses) > 0, "none had to be killed"
+    assert said.count("fastprune: --out") == 1 and "is a file" in said
+    assert (tmp_path / "thesis.txt").read_text() == "precious"

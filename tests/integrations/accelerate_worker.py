@@ -31,7 +31,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "split": dict(loading=dict(split_batches=True)),
     "dispatched": dict(loading=dict(dispatch_batches=True)),
     "drop last": dict(drop_last=True),
-    "workers": dict(num_workers=2),
+    "workers": dict(num_workers=1),
 }
 PLACES = {"inside the warm-up": (0, 2), "at an epoch's last batch": (2, "last"), "inside a cycle": (3, 1)}
 

@@ -1,16 +1,9 @@
-"""Pruned runs that go on from the newest complete checkpoint, for test_transformers_checkpoints.py.
-
-Each line of standard input is a folder, and starts a run there in a process of its own, forked after the imports, which
-take longest.  Says "forked" with its number, "training" when it begins, and "ended" with its status.  A run writes
-result.pt when it is done.
-"""
+"""A pruned run that goes on from the newest complete checkpoint, for test_transformers_checkpoints.py."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -22,11 +15,15 @@ from fastprune.errors import UsageError
 
 
 class Announce(TrainerCallback):
+    def __init__(self, to: Connection) -> None:
+        self.to = to
+
     def on_train_begin(self, args, state, control, **kwargs):
-        print("training", flush=True)
+        self.to.send("training")
 
 
-def main(folder: Path) -> None:
+def train(folder: Path, listener: Connection) -> None:
+    """Trains in the folder, and leaves result.pt when it is done; the listener hears when training begins."""
     args = TrainingArguments(
         output_dir=str(folder / "run"),
         per_device_train_batch_size=5,
@@ -43,7 +40,11 @@ def main(folder: Path) -> None:
         seed=11,
     )
     trainer = Recorder(
-        model=model(), args=args, train_dataset=hub_dataset(), eval_dataset=hub_dataset(20), callbacks=[Announce()]
+        model=model(),
+        args=args,
+        train_dataset=hub_dataset(),
+        eval_dataset=hub_dataset(20),
+        callbacks=[Announce(listener)],
     )
     pruner = fastprune.attach(trainer, keep_fraction=0.5, cycle_epochs=2, method="infobatch")
     start = time.perf_counter()
@@ -63,22 +64,3 @@ def main(folder: Path) -> None:
     }
     torch.save(result, folder / "result.tmp")
     (folder / "result.tmp").replace(folder / "result.pt")
-
-
-def forked(folder: Path) -> int:
-    """The number of a new process that makes the run, and ends without going on here."""
-    if number := os.fork():
-        return number
-    try:
-        main(folder)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    for line in sys.stdin:
-        number = forked(Path(line.strip()))
-        print("forked", number, flush=True)
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)

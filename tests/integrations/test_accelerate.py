@@ -162,7 +162,7 @@ def test_a_prepared_loader_may_be_given(outcomes: Outcomes, ranks: int) -> None:
 
 
 def test_the_readmes_loop_runs(tmp_path: Path) -> None:
-    """As it stands there, but for the sizes, in one process of its own: accelerate's state is global."""
+    """As it stands there, but for the sizes."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     section = readme.split("## With Accelerate and DistributedDataParallel")[1]
     snippet = section.split("```python\n")[1].split("```")[0]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
+import killed_worker
 import pytest
 import torch
 
 import fastprune
 from fastprune.errors import UsageError
 
-HERE = Path(__file__).parent
 KILLS = int(os.environ.get("FASTPRUNE_KILLS", "3"))
 SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))
 
@@ -59,70 +57,39 @@ def test_resume_skips_what_is_not_complete(make, caplog):
         empty.train(resume_from_checkpoint=True)
 
 
-class Runs:
-    """Starts runs in a folder, each in a process of its own, which may be killed."""
-
-    def __init__(self) -> None:
-        path = os.pathsep.join([str(HERE), *(p for p in sys.path if p)])
-        self.server = subprocess.Popen(
-            [sys.executable, str(HERE / "killed_worker.py")],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-
-    def start(self, folder: Path) -> int:
-        """The process that trains there, once it does."""
-        self.server.stdin.write(f"{folder}\n")
-        # Two processes write: either line may come first.
-        said = dict(self._next("forked", "training") for _ in range(2))
-        return int(said["forked"])
-
-    def end(self) -> int:
-        """The status of the process that was started last, negative if a signal ended it."""
-        return int(self._next("ended")[1])
-
-    def _next(self, *words: str) -> tuple[str, str]:
-        """The next line that begins with one of the words, and its rest; the trainer writes lines, too."""
-        for line in self.server.stdout:
-            word, _, rest = line.strip().partition(" ")
-            if word in words:
-                return word, rest
-        raise AssertionError(f"the server ended before it said one of {words}")
-
-    def finished(self, folder: Path) -> dict:
-        """What a run that is left alone writes."""
-        self.start(folder)
-        assert self.end() == 0
-        return torch.load(folder / "result.pt", weights_only=True)
+def start(folder):
+    """A process that trains there, once it does."""
+    ours, theirs = forked.context().Pipe(duplex=False)
+    process = forked.start(killed_worker.train, folder, theirs)
+    theirs.close()
+    assert ours.recv() == "training"
+    return process
 
 
-@pytest.fixture
-def runs():
-    found = Runs()
-    yield found
-    found.server.communicate(timeout=60)
-    assert found.server.returncode == 0
+def finished(folder):
+    """What a run that is left alone leaves."""
+    process = start(folder)
+    process.join()
+    assert process.exitcode == 0
+    return torch.load(folder / "result.pt", weights_only=True)
 
 
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, runs):
-    whole = runs.finished(tmp_path / "whole")
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
+    whole = finished(tmp_path / "whole")
     moments = random.Random(SEED)
     folder = tmp_path / "killed"
     kills = 0
     while kills < KILLS:
-        process = runs.start(folder)
+        process = start(folder)
         time.sleep(moments.uniform(0.0, whole["seconds"]))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-        if runs.end() != -signal.SIGKILL:  # it got to the end before
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it got to the end before
             (folder / "result.pt").unlink()
             shutil.rmtree(folder / "run")
             continue
         kills += 1
-    again = runs.finished(folder)
+    again = finished(folder)
     for key in ("kept", "scores", "weights", "metrics"):
         same = torch.equal if isinstance(whole[key], torch.Tensor) else lambda one, other: one == other
         assert same(again[key], whole[key]), (key, again[key], whole[key])

@@ -27,13 +27,8 @@ HERE = Path(__file__).parent
 
 
 def test_interpreted() -> None:
-    """Runs test_triton_interpreted.py, where the assertions are, in a process of its own."""
-    run_interpreted(HERE / "test_triton_interpreted.py")
-
-
-def test_interpreted_plateaus() -> None:
-    """The same for test_triton_plateaus.py."""
-    run_interpreted(HERE / "test_triton_plateaus.py")
+    """Runs these two, where the assertions are, in a process of their own."""
+    run_interpreted(HERE / "test_triton_interpreted.py", HERE / "test_triton_plateaus.py")
 
 
 gpu = pytest.mark.gpu

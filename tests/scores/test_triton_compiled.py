@@ -4,10 +4,13 @@ No GPU is needed: Triton brings the assembler and the disassembler. Held here is
 no result shows: nothing spilled, logits loaded 16 bytes at a time and once, one exponential a logit, and
 how many instructions the main loop issues a logit. For 16-bit logits at full bandwidth an H200 has 12
 issue slots a logit (132 multiprocessors x 4 x 32 lanes x 1.75 GHz x 2 bytes / 4.8 TB/s) and a B200 9.
+
+A kernel takes about a second to compile. So each pair of parameters is compiled, and all combinations in `make soak`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import torch
 pytest.importorskip("triton")
 import triton
 from ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
+from combinations import pairwise, some
 
 from fastprune.scores import triton_gradient, triton_rows
 from fastprune.scores.definition import METRICS
@@ -53,14 +57,16 @@ def rows_of(classes: int, dtype: torch.dtype, shape: tuple[int, ...] = (2, 3)) -
     return torch.zeros(*shape, classes, dtype=dtype), torch.zeros(shape, dtype=torch.int64)
 
 
+# One whose rows all start at a multiple of 16 bytes, and one whose do not.
+LENGTHS = (128_256, 50_257)
 LONG = [
     (metrics, classes, dtype, arch)
     for metrics in (("el2n",), ("el2n", "loss"), METRICS)
-    for classes in (128_256, 50_257)
     for dtype in (torch.bfloat16, torch.float16, torch.float32)
-    for arch in CUDA
+    for number, arch in enumerate(CUDA)
+    for classes in some(LENGTHS, [LENGTHS[(number + (dtype is torch.float32)) % 2]])
     # Half precision differs in how a logit is unpacked alone.
-    if dtype is not torch.float16 or (arch == 90 and classes == 128_256)
+    if dtype is not torch.float16 or arch == 90
     if metrics != ("el2n", "loss") or dtype is torch.bfloat16
 ]
 
@@ -100,8 +106,13 @@ def test_long_rows(
         assert issued <= (11.5 if entropy else 10.0)
 
 
-@pytest.mark.parametrize("arch", CUDA)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    ("arch", "dtype"),
+    some(
+        list(itertools.product(CUDA, (torch.bfloat16, torch.float32))),
+        [(80, torch.bfloat16), (90, torch.float32), (100, torch.bfloat16)],
+    ),
+)
 def test_merge(arch: int, dtype: torch.dtype, kernels: dict[str, Recorder], tmp_path: Path) -> None:
     triton_rows.row_scores(*rows_of(128_256, dtype), METRICS, -100, 0)
     kernel = disassemble(compile_launch(kernels["merge_kernel"], CUDA[arch]), tmp_path)
@@ -109,9 +120,9 @@ def test_merge(arch: int, dtype: torch.dtype, kernels: dict[str, Recorder], tmp_
     assert kernel.registers <= 40
 
 
-@pytest.mark.parametrize("classes", [1000, 150])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("arch", CUDA)
+@pytest.mark.parametrize(
+    ("classes", "dtype", "arch"), pairwise([1000, 150], [torch.bfloat16, torch.float32], list(CUDA))
+)
 def test_short_rows(classes: int, dtype: torch.dtype, arch: int, kernels: dict[str, Recorder], tmp_path: Path) -> None:
     triton_rows.row_scores(*rows_of(classes, dtype), ("el2n",), -100, 0)
     kernel = disassemble(compile_launch(kernels["short_rows_kernel"], CUDA[arch]), tmp_path)
@@ -142,26 +153,19 @@ def test_rows_of_few_classes(
     assert kernel.operations.total() * threads / (launched["ROWS"] * classes) <= most
 
 
-@pytest.mark.parametrize(
-    ("dtype", "weighted", "smoothing"),
-    [
-        (torch.bfloat16, False, 0.0),
-        (torch.bfloat16, True, 0.0),
-        (torch.bfloat16, False, 0.1),
-        (torch.float32, False, 0.1),
-    ],
-)
-@pytest.mark.parametrize("classes", [128_256, 50_257])
-@pytest.mark.parametrize("arch", CUDA)
+LOSSES = [
+    (torch.bfloat16, False, 0.0),
+    (torch.bfloat16, True, 0.0),
+    (torch.bfloat16, False, 0.1),
+    (torch.float32, False, 0.1),
+]
+
+
+@pytest.mark.parametrize(("loss", "classes", "arch"), pairwise(LOSSES, LENGTHS, list(CUDA)))
 def test_loss_forward(
-    dtype: torch.dtype,
-    weighted: bool,
-    smoothing: float,
-    classes: int,
-    arch: int,
-    kernels: dict[str, Recorder],
-    tmp_path: Path,
+    loss: tuple[torch.dtype, bool, float], classes: int, arch: int, kernels: dict[str, Recorder], tmp_path: Path
 ) -> None:
+    dtype, weighted, smoothing = loss
     weight = torch.ones(classes) if weighted else None
     triton_rows.loss_forward(*rows_of(classes, dtype), weight, ("el2n",), -100, smoothing, 1)
     kernel = disassemble(compile_launch(kernels["long_rows_kernel"], CUDA[arch]), tmp_path)
@@ -175,9 +179,7 @@ def test_loss_forward(
     assert len(kernel.loop) / logits <= (10.75 if smoothing else 7.75) + (3.0 if dtype is torch.float32 else 0)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("classes", [128_256, 50_257])
-@pytest.mark.parametrize("arch", CUDA)
+@pytest.mark.parametrize(("dtype", "classes", "arch"), pairwise([*HALVES, torch.float32], LENGTHS, list(CUDA)))
 def test_loss_backward(
     dtype: torch.dtype, classes: int, arch: int, kernels: dict[str, Recorder], tmp_path: Path
 ) -> None:
@@ -196,8 +198,13 @@ def test_loss_backward(
     assert kernel.operations["MUFU.EX2"] == 32
 
 
-@pytest.mark.parametrize("arch", CUDA)
-@pytest.mark.parametrize("classes", [5, 1000, 50_257, 128_256])
+@pytest.mark.parametrize(
+    ("arch", "classes"),
+    some(
+        list(itertools.product(CUDA, (5, 1000, 50_257, 128_256))),
+        [(80, 1000), (80, 128_256), (90, 5), (90, 50_257), (100, 1000), (100, 50_257)],
+    ),
+)
 def test_double_precision(arch: int, classes: int, kernels: dict[str, Recorder]) -> None:
     triton_rows.row_scores(*rows_of(classes, torch.float64), METRICS, -100, 0)
     for recorder in kernels.values():
@@ -205,20 +212,31 @@ def test_double_precision(arch: int, classes: int, kernels: dict[str, Recorder])
             assert compile_launch(recorder, CUDA[arch]).asm["cubin"]
 
 
-@pytest.mark.parametrize("classes", [1, 3, 3000, 70_000])
-def test_arguments_that_are_one(classes: int, kernels: dict[str, Recorder]) -> None:
+@pytest.mark.parametrize(
+    ("classes", "weighted"),
+    some(
+        list(itertools.product((1, 3, 3000, 70_000), (False, True))),
+        [(1, True), (3, False), (3000, False), (70_000, True)],
+    ),
+)
+def test_arguments_that_are_one(classes: int, weighted: bool, kernels: dict[str, Recorder]) -> None:
     """Triton makes a constant of each, which does not have a tensor's methods."""
     logits, labels = rows_of(classes, torch.bfloat16, (1, 1))
-    for weight in (None, torch.ones(classes)):
-        _, state, _ = triton_rows.loss_forward(logits, labels, weight, METRICS, 1, 1.0, 1)
-        triton_gradient.loss_backward(torch.zeros(1, 1), logits, labels, weight, state, 1, 1.0, 1)
-        for recorder in kernels.values():
-            if recorder.launches:
-                assert compile_launch(recorder, CUDA[90]).asm["cubin"]
+    weight = torch.ones(classes) if weighted else None
+    _, state, _ = triton_rows.loss_forward(logits, labels, weight, METRICS, 1, 1.0, 1)
+    triton_gradient.loss_backward(torch.zeros(1, 1), logits, labels, weight, state, 1, 1.0, 1)
+    for recorder in kernels.values():
+        if recorder.launches:
+            assert compile_launch(recorder, CUDA[90]).asm["cubin"]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("classes", [1000, 50_257, 128_256])
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    some(
+        list(itertools.product((torch.bfloat16, torch.float32), (1000, *LENGTHS))),
+        [(torch.bfloat16, 1000), (torch.bfloat16, 50_257), (torch.float32, 1000), (torch.float32, 128_256)],
+    ),
+)
 def test_amd(dtype: torch.dtype, classes: int, kernels: dict[str, Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     logits, labels = rows_of(classes, dtype)

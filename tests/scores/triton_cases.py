@@ -83,9 +83,9 @@ def check_labels_out_of_range(classes: int, device: str = "cpu") -> None:
         assert values[3] == 0
 
 
-def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
-    """The same rows at every distance from a multiple of 16 bytes."""
-    logits, labels = (x.to(device) for x in cases.rows(classes, dtype))
+def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cpu", every: int = 1) -> None:
+    """The same rows, or every so many of them, at every distance from a multiple of 16 bytes."""
+    logits, labels = (x[::every].to(device) for x in cases.rows(classes, dtype))
     weight = torch.linspace(0.5, 1.5, classes, device=device)
     row_grads = torch.linspace(-1, 1, len(labels), device=device)
     expected = None
@@ -200,21 +200,25 @@ def _losses_in_double(logits: Tensor, labels: Tensor, weight: Tensor | None, smo
 
 
 def check_loss_layouts(
-    classes: int, dtype: torch.dtype, device: str = "cpu", shifts: tuple[int, ...] = (0, 1, 4, 5)
+    classes: int,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    shifts: tuple[int, ...] = (0, 1, 4, 5),
+    shape: tuple[int, int] = (3, 4),
 ) -> None:
     """Views, shifted labels and ignored rows give what their contiguous copies give; what is not scored is 0."""
     generator = torch.Generator().manual_seed(1)
-    whole = torch.randn(3, 4, 2 * classes, generator=generator).to(dtype).to(device)
-    labels = torch.randint(0, classes, (3, 4), generator=generator).to(device)
-    labels[0, 2] = labels[1, 3] = labels[2, 0] = -100
-    row_grads = torch.randn(3, 4, generator=generator).to(device)
+    whole = torch.randn(*shape, 2 * classes, generator=generator).to(dtype).to(device)
+    labels = torch.randint(0, classes, shape, generator=generator).to(device)
+    labels[0, -2] = labels[-2, -1] = labels[-1, 0] = -100
+    row_grads = torch.randn(shape, generator=generator).to(device)
     weight = torch.rand(classes, generator=generator).to(device)
     views = {
         "contiguous": (whole[..., :classes].contiguous(), labels, row_grads),
         "offset": (whole[..., 3 : 3 + classes], labels, row_grads),
         "batch step": (whole[::2, :, :classes], labels[::2], row_grads[::2]),
         "transposed rows": (whole[..., :classes].transpose(0, 1), labels.T, row_grads.T),
-        "expanded": (whole[:1, :, :classes].expand(3, 4, classes), labels, row_grads),
+        "expanded": (whole[:1, :, :classes].expand(*shape, classes), labels, row_grads),
         "strided classes": (whole[..., ::2], labels, row_grads),
         "one dimension": (whole[1, :, :classes], labels[1], row_grads[1]),
         "single row": (whole[0, 0, :classes], labels[0, 0], row_grads[0, 0]),
