@@ -18,6 +18,7 @@ from fastprune.data import load
 from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
+from fastprune.termination import Termination
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -119,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
     from fastprune.finetune import ranks
     from fastprune.finetune.spec import plan_runs
-    from fastprune.report.folder import METRICS
+    from fastprune.report.folder import METRICS, is_ours
 
     options, command = settled(arguments)
     ranks.join()
@@ -151,7 +152,8 @@ def run(arguments: argparse.Namespace) -> None:
     from fastprune.report import rich_table
 
     own = parse_trainer(options.trainer)
-    with ranks.of_first(run_folder(options.out, data.name)) as out:
+    holder = ranks.first()  # of the lock
+    with Termination(active=holder) as termination, ranks.of_first(run_folder(options.out, data.name)) as out:
         try:
             report = finetune(
                 data,
@@ -168,10 +170,16 @@ def run(arguments: argparse.Namespace) -> None:
                 command=command,
                 trust=trust_of(options),
             )
-        except KeyboardInterrupt:
-            if ranks.first():
-                print(f"fastprune finetune --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+        except BaseException as error:
+            if holder and is_ours(out) and not isinstance(error, (UsageError, OSError)):
+                alike = " and as many processes" if ranks.launched()[1] > 1 else ""
+                print(
+                    f"fastprune finetune --out {out} --resume{alike} goes on after the last whole epoch",
+                    file=sys.stderr,
+                )
             raise
+        finally:
+            termination.settled()
     if report is not None:
         Console().print(rich_table(report.summary))
         print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")

@@ -19,6 +19,12 @@ from fastprune.pruning.sampler import fill_up
 Batch = tuple[Tensor, dict[str, Tensor]]
 
 
+class FailedElsewhereError(RuntimeError):
+    """Another process has failed and says why."""
+
+    said_elsewhere = True
+
+
 def world() -> tuple[int, int]:
     """(rank, world_size) of the default process group; (0, 1) where there is none."""
     if dist.is_available() and dist.is_initialized():
@@ -34,7 +40,7 @@ def together(what: str) -> Iterator[None]:
     one process there is nothing to do.
 
     Raises:
-        RuntimeError: on the ranks whose body was fine; on the others their own exception.
+        FailedElsewhereError: on the ranks whose body was fine; on the others their own exception.
     """
     rank, world_size = world()
     if world_size == 1:
@@ -51,7 +57,8 @@ def together(what: str) -> Iterator[None]:
     if failure is not None:
         raise failure
     if failed.any():
-        raise RuntimeError(f"{what} failed on rank {failed.nonzero().flatten().tolist()}; see the error raised there")
+        on = failed.nonzero().flatten().tolist()
+        raise FailedElsewhereError(f"{what} failed on rank {on}; see the error raised there")
 
 
 class Steps:

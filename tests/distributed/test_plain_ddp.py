@@ -209,7 +209,7 @@ def test_a_state_that_lacks_the_other_ranks_scores_is_refused(outcomes: Outcomes
 def test_a_scoring_pass_that_fails_on_one_rank_fails_on_all(outcomes: Outcomes, ranks: int) -> None:
     everyone = outcomes(ranks, "fails_together")
     for rank in everyone[:-1]:
-        elsewhere = f"RuntimeError: score_fn failed on rank [{ranks - 1}]; see the error raised there"
+        elsewhere = f"FailedElsewhereError: score_fn failed on rank [{ranks - 1}]; see the error raised there"
         assert rank["messages"] == [elsewhere, elsewhere]
     assert everyone[-1]["messages"][0] == "ZeroDivisionError: no batch"
     assert everyone[-1]["messages"][1].startswith("ValueError: scores['el2n'] has shape (2, 3)")
