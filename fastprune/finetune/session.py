@@ -43,6 +43,8 @@ from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain
 
 MODEL, PREDICTIONS = "model", "predictions"
+PLACES = ("model", "dynamics")
+"""Options that may be paths."""
 Row = dict[str, Any]
 
 
@@ -277,11 +279,14 @@ def _check_same(
             f"the run in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
             f"--data has {options['fingerprint'][:12]}…); pass the data it was made with"
         )
+    # The command keeps whole paths, so that a run can be gone on with from another folder.
+    whole = {name: path for name, path in (config.get("command") or {}).items() if name in PLACES}
     for name, value in options.items():
-        if name not in apart_from and config.get(name) != plain(value):
+        before = {**config, **whole}.get(name)
+        now = str(Path(value).resolve()) if name in whole and value is not None else plain(value)
+        if name not in apart_from and before != now and before != plain(value):
             raise UsageError(
-                f"the run in {out} was made with {name} = {config.get(name)!r}, now it is {value!r}; "
-                "leave out what differs"
+                f"the run in {out} was made with {name} = {before!r}, now it is {value!r}; leave out what differs"
             )
 
 
@@ -300,7 +305,7 @@ def _extend(
     (out / CHECKPOINT).mkdir(exist_ok=True)
     for number, result in kept.items():
         write_finished(out, number, asdict(result))
-    folder.write_config(config)
+    folder.write_config({**config, "model": before.get("model")})  # by the name that it was given first
     (out / SUMMARY).unlink(missing_ok=True)
 
 

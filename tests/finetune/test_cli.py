@@ -172,14 +172,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
     from fastprune.finetune import session
 
     command = [
-        "finetune", "--data", str(joint_folder), "--model", str(tiny_model), "--epochs", "2", "--batch-size", "8",
-        "--precision", "fp32", "--out", str(tmp_path / "run"),
+        "finetune", "--data", joint_folder.name, "--model", os.path.relpath(tiny_model, joint_folder.parent),
+        "--epochs", "2", "--batch-size", "8", "--precision", "fp32", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        patch.chdir(joint_folder.parent)
         patch.setattr(session, "finish", interrupt)
         assert main(command) == 130
     assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
