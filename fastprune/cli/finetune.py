@@ -142,8 +142,6 @@ def run(arguments: argparse.Namespace) -> None:
     if ranks.first():
         say(data.notes)
         _warn_of_unseen(data.unseen)
-        if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
-            print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
 
     from rich.console import Console
 

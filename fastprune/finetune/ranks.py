@@ -30,6 +30,19 @@ def join() -> None:
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())
+    elif _several_wanted():
+        tell(
+            "note: accelerate launch --cpu starts one process, whatever --num_processes says; "
+            "torchrun --nproc-per-node starts several"
+        )
+
+
+def _several_wanted() -> bool:
+    """Whether accelerate was told of several processes that it has not started: those of a CPU it leaves to MPI."""
+    names = os.environ.keys()
+    mpi = any(name.endswith(("COMM_WORLD_SIZE", "PMI_SIZE")) for name in names)
+    wanted = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in names
+    return wanted and "WORLD_SIZE" not in names and not mpi
 
 
 def first() -> bool:

@@ -34,11 +34,12 @@ from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, make_pruner, resolve_method
+from fastprune.finetune.spec import RunSpec, Training, make_pruner, never_pruned, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
 from fastprune.finetune.train import Job, RunTrainer, prepare, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
+from fastprune.printable import printable
 from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain
 
@@ -118,6 +119,11 @@ def finetune(
     if first():
         sweep(folder.path, (*FILES, MODEL))
         tell(f"run folder: {out}")
+        for name in never_pruned(specs, data.train.row_numbers, training):
+            tell(
+                f"note: nothing is pruned in run {printable(name)!r}, whose warm-up covers all epochs; "
+                "raise --epochs or lower --warmup-epochs"
+            )
 
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)

@@ -115,6 +115,17 @@ def make_pruner(spec: RunSpec, rows: Sequence[int], training: Training, **more: 
     )
 
 
+def never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> list[str]:
+    """The names of those runs that should prune, and read everything in each epoch, because all are warm-up."""
+    found = []
+    for spec in specs:
+        pruner = make_pruner(spec, rows, training)
+        prunes = spec.keep_fraction < 1 and not pruner.method.keeps_all
+        if prunes and pruner.total_examples(training.epochs) >= training.epochs * len(rows):
+            found.append(spec.name)
+    return list(dict.fromkeys(found))
+
+
 def plan_runs(
     methods: Sequence[str],
     keep_fractions: Sequence[str | float],

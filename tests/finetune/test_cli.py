@@ -256,7 +256,8 @@ trainer: [weight_decay=0.2]
 """
     (tmp_path / "run.yaml").write_text(settings)
     command = ["finetune", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]
-    assert main([*command, "--epochs", "1"]) == 0
+    assert main([*command, "--warmup-epochs", "1", "--epochs", "1"]) == 0
+    assert "nothing is pruned in run 'random 0.5', whose warm-up covers all epochs" in capsys.readouterr().err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
     assert config["command"]["method"] == ["random"] and "compare" not in config["command"]

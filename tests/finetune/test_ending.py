@@ -115,3 +115,14 @@ def test_a_request_to_end_lets_go_of_the_lock(
     assert said == f"fastprune: {word}"
     assert [path.name for path in out.iterdir()] == ["config.json"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("more", [{}, {"OMPI_COMM_WORLD_SIZE": "2"}])
+def test_accelerate_on_the_cpu_is_told_that_it_started_one(
+    more: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in {"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", **more}.items():
+        monkeypatch.setenv(name, value)
+    ranks.join()
+    assert capsys.readouterr().err.startswith("note: accelerate launch --cpu starts one process") == (not more)

@@ -129,3 +129,23 @@ def test_a_rank_that_fails_ends_all_and_the_run_can_go_on(
         assert done.returncode == 0, done.stderr
         found, wanted = left_by(out), left_by(whole)
         assert [part for part in wanted if found[part] != wanted[part]] == []
+
+
+@pytest.mark.skipif(not SOAK, reason="takes half a minute; `make soak` does it")
+def test_accelerate_launch(joint_folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    command = [
+        "finetune", "--data", joint_folder, "--model", tiny_model, "--epochs", 1, "--batch-size", 8, "--out", "run",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*launch, "--main_process_port=0", "-m", "fastprune", *map(str, command)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["steps"]) for row in rows] == [("full", 5), ("el2n 0.5", 5)]
