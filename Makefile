@@ -30,8 +30,8 @@ SEED ?= 0
 soak: $(STAMP)-test
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
-	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q tests/integrations/test_transformers_distributed.py
-	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py
+	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q tests/integrations/test_transformers_distributed.py tests/finetune/test_ranks.py
+	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py tests/finetune/test_damaged_files.py
 	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,

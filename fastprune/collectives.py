@@ -96,6 +96,12 @@ def broadcast(tensor: Tensor) -> Tensor:
 # --- one error for all -------------------------------------------------------------------------------------------
 
 
+class FailedElsewhereError(RuntimeError):
+    """Another process has failed and says why; this one need not say it, too."""
+
+    said_elsewhere = True
+
+
 class Failure(NamedTuple):
     """What a rank tells the others of its error, before they ask for the text; both 0 if it has none."""
 
@@ -125,7 +131,7 @@ def raise_everywhere(
 
     Args:
         own: this rank's error, or None.
-        what: what failed.  A rank that failed raises its own error, and the others a RuntimeError that says where.
+        what: what failed.  A rank that failed raises its own error, and the others a `FailedElsewhereError`.
             None: all ranks raise the same, the error of the first that failed.
     """
     failed = [rank for rank, failure in enumerate(failures) if failure.kind]
@@ -143,7 +149,7 @@ def raise_everywhere(
         raise _ERRORS[first.kind - 1](said) from own
     if own is not None:
         raise own
-    raise RuntimeError(f"{what} failed on rank {failed}; {said}")
+    raise FailedElsewhereError(f"{what} failed on rank {failed}; {said}")
 
 
 @contextmanager
@@ -153,7 +159,7 @@ def together(what: str) -> Iterator[None]:
     With one process there is nothing to do.
 
     Raises:
-        RuntimeError: on the ranks whose body was fine; on the others their own exception.
+        FailedElsewhereError: on the ranks whose body was fine; on the others their own exception.
     """
     if world()[1] == 1:
         yield

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastprune.atomic import sweep, write_atomic
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 from fastprune.scores.api import score
 
 FOLDER = "training_dynamics"
@@ -136,8 +136,8 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
             hash(row["guid"])  # a list or an object names nothing: TypeError
             logits.append([float(z) for z in row[f"logits_epoch_{epoch}"]])
             gold.append(int(row["gold"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}, line {number}: no line of training dynamics ({error!r})") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"{path}, line {number}: no line of training dynamics ({shown(error)})") from None
         same = len(logits[-1]) == len(logits[0]) and all(map(math.isfinite, logits[-1]))
         if not same or not 0 <= gold[-1] < len(logits[-1]):
             raise UsageError(f"{path}, line {number}: {len(logits[-1])} logits and the class {gold[-1]} do not fit")
@@ -147,9 +147,10 @@ def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
+                yield number, json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested too deeply
+                what = getattr(error, "msg", None) or getattr(error, "reason", None) or error
+                raise UsageError(f"{path}, line {number}: not JSON ({what})") from None

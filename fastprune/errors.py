@@ -24,3 +24,14 @@ def shown(value: object, longest: int = 60) -> str:
     """
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def in_short(text: object, longest: int = 1000) -> str:
+    """The text, without its middle if it is longer: a sentence begins with what is wrong and ends with the fix.
+
+    >>> in_short("a long cell: mend it", 14)
+    'a long … mend it'
+    """
+    whole = str(text)
+    half = longest // 2
+    return whole if len(whole) <= longest else f"{whole[:half].rstrip()} … {whole[-half:].lstrip()}"

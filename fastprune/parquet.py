@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastprune.errors import UsageError
@@ -15,3 +16,20 @@ def pyarrow_for(what: str) -> tuple[Any, Any]:
     except ImportError:
         raise UsageError(f"{what} needs the pyarrow package: pip install 'fastprune[report]'") from None
     return pyarrow, parquet
+
+
+def read_parquet(path: Path, refusal: str) -> Any:
+    """The file's pyarrow table.
+
+    Args:
+        refusal: what to say of a damaged file, with ``{reason}`` in it.
+
+    Raises:
+        UsageError: it is damaged, or cannot be read.
+    """
+    pyarrow, parquet = pyarrow_for(str(path))
+    try:
+        return parquet.read_table(path.resolve())  # a relative path may look like a URI
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{path}: {refusal.format(reason=reason)}") from None

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from fastprune.atomic import write_atomic
-from fastprune.errors import UsageError
-from fastprune.parquet import pyarrow_for
+from fastprune.errors import UsageError, in_short
+from fastprune.parquet import pyarrow_for, read_parquet
 from fastprune.score_runs import ScoreColumns, Which, rows_of_one_run
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def whole_numbers(columns: Mapping[str, np.ndarray], column: str, where: str) ->
 def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
     """A column; `UsageError` with those there are if it is not among them."""
     if column not in columns:
-        raise UsageError(f"{where} has no column {column!r}, only {', '.join(map(repr, columns))}")
+        raise UsageError(f"{where} has no column {column!r}, only {in_short(', '.join(map(repr, columns)))}")
     return columns[column]
 
 
@@ -118,18 +118,18 @@ def read_columns(path: Path) -> ScoreColumns:
     check_kind(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    parquet = pyarrow_for(str(path))[1] if path.suffix == ".parquet" else None
+    refusal = f"not a {path.suffix} file of scores: {{reason}}"
+    table = read_parquet(path, refusal) if path.suffix == ".parquet" else None
     try:
-        if parquet is not None:
-            table = parquet.read_table(path.resolve())  # a relative path may look like a URI
+        if table is not None:
             return {name: table[name].to_numpy() for name in table.column_names}
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
             rows: list[dict[str, Any]]
             lines = (line for line in file if line.strip())
             rows = list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in lines]
         columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
-    except (ValueError, KeyError, TypeError) as error:  # pyarrow's and json's errors are ValueErrors
-        raise UsageError(f"{path}: not a {path.suffix} file of scores: {error}") from None
+    except (ValueError, KeyError, TypeError, NotImplementedError, csv.Error) as error:  # also pyarrow's and json's
+        raise UsageError(f"{path}: {refusal.format(reason=in_short(error, 200))}") from None
     if not columns:
         raise UsageError(f"{path}: holds no scores")
     for name, values in columns.items():

@@ -19,6 +19,7 @@ from fastprune.errors import UsageError
 from fastprune.lock import LOCK, new_folder, only_writer
 from fastprune.printable import printable
 from fastprune.pruning import DEFAULT_METHOD
+from fastprune.termination import Termination
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -140,16 +141,9 @@ def run(arguments: argparse.Namespace) -> None:
             f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
         )
     if ranks.first():
-        _say_notes(options, data)
+        say(data.notes)
+        _warn_of_unseen(data.unseen)
     _finetune(options, command, data, specs, training)
-
-
-def _say_notes(options: argparse.Namespace, data: TextData) -> None:
-    """What is worth knowing before the runs begin."""
-    say(data.notes)
-    _warn_of_unseen(data.unseen)
-    if options.warmup_epochs is not None and options.warmup_epochs >= options.epochs:
-        print("note: --warmup-epochs covers all --epochs, so nothing is pruned", file=sys.stderr)
 
 
 def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextData, specs: Any, training: Any) -> None:
@@ -160,9 +154,11 @@ def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextDa
     from fastprune.finetune.arguments import parse_trainer
     from fastprune.finetune.session import finetune
     from fastprune.report import rich_table
+    from fastprune.report.folder import is_ours
 
     own = parse_trainer(options.trainer)
-    with ranks.of_first(reserved_folder(options.out, data.name)) as out:
+    holder = ranks.first()  # of the lock
+    with Termination(active=holder) as termination, ranks.of_first(reserved_folder(options.out, data.name)) as out:
         try:
             report = finetune(
                 data,
@@ -179,10 +175,16 @@ def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextDa
                 command=command,
                 trust=trust_of(options),
             )
-        except KeyboardInterrupt:
-            if ranks.first():
-                print(f"fastprune finetune --out {out} --resume goes on after the last whole epoch", file=sys.stderr)
+        except BaseException as error:
+            if holder and is_ours(out) and not isinstance(error, (UsageError, OSError)):
+                alike = " and as many processes" if ranks.launched()[1] > 1 else ""
+                print(
+                    f"fastprune finetune --out {out} --resume{alike} goes on after the last whole epoch",
+                    file=sys.stderr,
+                )
             raise
+        finally:
+            termination.settled()
     if report is not None:
         Console().print(rich_table(report.summary))
         print(f"run folder: {out} (report.md, report.png, summary.json, metrics.jsonl, scores.parquet, model/)")

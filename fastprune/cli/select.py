@@ -149,9 +149,16 @@ def run(arguments: argparse.Namespace) -> None:
     if note is not None:
         print(f"note: {note}", file=sys.stderr)
     if arguments.data is not None:
-        rows = whole_numbers(columns, "row" if "row" in columns else "index", where)[kept]
-        write_subset(arguments.data, sorted(rows.tolist()), arguments.out, header=not arguments.no_header,
-                     encoding=arguments.encoding)  # fmt: skip
+        named = "row" in columns
+        rows = whole_numbers(columns, "row" if named else "index", where)[kept]
+        write_subset(
+            arguments.data,
+            sorted(rows.tolist()),
+            arguments.out,
+            header=not arguments.no_header,
+            encoding=arguments.encoding,
+            scored=None if named else len(scores),
+        )
     else:
         ours = ("row", "id", "index", "guid")
         written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}

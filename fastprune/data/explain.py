@@ -76,7 +76,8 @@ def bad_json(path: Path, encoding: str) -> str | None:
         return None
     except (ValueError, RecursionError) as error:
         if kind_of(path) == ".json" and text.lstrip()[:1] == "[":
-            return f", line {getattr(error, 'lineno', 1)}: not JSON ({getattr(error, 'msg', 'nested too deeply')})"
+            what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", error)
+            return f", line {getattr(error, 'lineno', 1)}: not JSON ({what})"
     for number, line in enumerate(text.split("\n"), start=1):
         try:
             if line.strip() and not isinstance(json.loads(line), dict):

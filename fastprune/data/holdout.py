@@ -10,6 +10,7 @@ from fastprune.data.types import Label, Split
 from fastprune.errors import UsageError
 
 SHARE = 0.1
+MOST = 2 * SHARE
 QUANTILES = 10
 
 
@@ -37,10 +38,20 @@ def hold_out(split: Split, seed: int, where: str) -> tuple[Split, Split]:
         rng.shuffle(alike)
         line += alike[:-1]
     step = round(1 / SHARE)
-    test = {i for members in line[rng.randrange(min(step, max(len(line), 1))) :: step] for i in members}
+    chosen = line[rng.randrange(min(step, max(len(line), 1))) :: step]
+    # A text that is most of the data stays in train.
+    while len(chosen) > 1 and _rows(chosen) > MOST * len(split):
+        chosen.remove(max(chosen, key=len))
+    if _rows(chosen) > MOST * len(split):
+        chosen = [min(line, key=len)]
+    test = {i for members in chosen for i in members}
     if not test:
         raise UsageError(f"{where}: too few rows to hold out a test split: give a test file as well.")
     return split.select([i for i in range(len(split)) if i not in test]), split.select(sorted(test))
+
+
+def _rows(groups: Sequence[Sequence[int]]) -> int:
+    return sum(map(len, groups))
 
 
 def _strata(split: Split) -> Sequence[object]:

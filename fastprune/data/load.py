@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from fastprune.data.build import at_most, build, limit, limit_held_out
 from fastprune.data.columns import Columns, Wanted, find_columns
 from fastprune.data.examples import Read, kind_in, read_split, reading_of
@@ -179,6 +181,22 @@ def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None)
     return guess.kind, (f"taken for {guess.kind}, because {guess.why}; --task {other} if it is not",)
 
 
+FAR = 20.0
+"""Numbers of this mean or deviation are many epochs away from those of a new model."""
+
+
+def _far_from_zero(train: Split) -> list[str]:
+    numbers = np.array([label for label in train.labels or () if isinstance(label, float)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = (numbers.mean(), numbers.std()) if len(numbers) else (0.0, 0.0)
+    if max(abs(mean), deviation) < FAR:
+        return []
+    return [
+        f"the numbers to predict are {mean:.4g} ± {deviation:.4g}, and a new model begins near 0 and gets there "
+        "slowly: divide them, so that most lie between -5 and 5"
+    ]
+
+
 def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) -> TextData:
     name, reads, kind = found.name, found.reads, found.kind
     train, notes = reads["train"].split, list(found.notes)
@@ -196,9 +214,12 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
         held_out = {HELD_OUT: test}
         how = "of each tenth of the numbers" if kind == "regression" else "of each class"
         how = "" if kind == "tokens" else f", about {SHARE:.0%} {how}"
+        if len(test) < SHARE * n / 2 and len(set(train.texts)) < len(train):
+            how = ", fewer than a tenth, because rows of one text stay together"
         notes.append(
             f"no labelled test split: {len(test)} of {n} training rows are held out for one{how} (seed {seed})"
         )
+    notes += _far_from_zero(train)
     positive = None if glue is None else next((label for label in glue.positive if label in classes), None)
     metrics = () if glue is None else glue.metrics
     data = build(name, train, held_out, unlabelled=unlabelled, metrics=metrics, positive=positive)

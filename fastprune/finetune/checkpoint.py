@@ -133,7 +133,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
                 return state
             why = "it is the state of something else"
         except Exception as error:  # a manifest made by somebody else
-            why = f"{type(error).__name__}: {error}"
+            why = f"damaged ({type(error).__name__}: {error})"
     tell(f"note: the checkpoint {path} is {why}; it is passed over")
     return None
 

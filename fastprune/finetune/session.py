@@ -35,16 +35,19 @@ from fastprune.finetune.predict import predict
 from fastprune.finetune.progress import LiveProgress
 from fastprune.finetune.ranks import first, shared, tell
 from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, plan_of, resolve_method
+from fastprune.finetune.spec import RunSpec, Training, never_pruned, plan_of, resolve_method
 from fastprune.finetune.tables import prediction_columns, write_table
 from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.finetune.trust import NONE, Trust
 from fastprune.methods.tdds import MOST_CLASSES
+from fastprune.printable import printable
 from fastprune.report import Report, RunFolder, make_summary, write_report
 from fastprune.report.folder import FILES, SUMMARY, plain
 from fastprune.scores.metrics import is_vector, lacking
 
 MODEL, PREDICTIONS = "model", "predictions"
+PLACES = ("model", "dynamics")
+"""Options that may be paths."""
 Row = dict[str, Any]
 
 
@@ -107,6 +110,7 @@ def finetune(
     config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
     if first():
         _begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
+        _tell_never_pruned(specs, data.train.row_numbers, training)
     shared(None)  # the folder is there
     folder = RunFolder.open(out)
     length = longest_input(encoder, tokenizer, training.max_length)
@@ -129,6 +133,14 @@ def _begin(
         remove_checkpoint(out)
     sweep(out, (*FILES, MODEL))
     tell(f"run folder: {out}")
+
+
+def _tell_never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> None:
+    for name in never_pruned(specs, rows, training):
+        tell(
+            f"note: nothing is pruned in run {printable(name)!r}, whose warm-up covers all epochs; "
+            "raise --epochs or lower --warmup-epochs"
+        )
 
 
 def _make_runs(
@@ -302,11 +314,14 @@ def _check_same(
             f"the run in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
             f"--data has {options['fingerprint'][:12]}…); pass the data it was made with"
         )
+    # The command keeps whole paths, so that a run can be gone on with from another folder.
+    whole = {name: path for name, path in (config.get("command") or {}).items() if name in PLACES}
     for name, value in options.items():
-        if name not in apart_from and config.get(name) != plain(value):
+        before = {**config, **whole}.get(name)
+        now = str(Path(value).resolve()) if name in whole and value is not None else plain(value)
+        if name not in apart_from and before != now and before != plain(value):
             raise UsageError(
-                f"the run in {out} was made with {name} = {config.get(name)!r}, now it is {value!r}; "
-                "leave out what differs"
+                f"the run in {out} was made with {name} = {before!r}, now it is {value!r}; leave out what differs"
             )
 
 
@@ -325,7 +340,7 @@ def _extend(
     (out / CHECKPOINT).mkdir(exist_ok=True)
     for number, result in kept.items():
         write_finished(out, number, asdict(result))
-    folder.write_config(config)
+    folder.write_config({**config, "model": before.get("model")})  # by the name that it was given first
     (out / SUMMARY).unlink(missing_ok=True)
 
 

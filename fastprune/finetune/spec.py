@@ -153,6 +153,17 @@ def plan_of(spec: RunSpec, rows: Sequence[int], training: Training) -> RunPlan:
     return RunPlan(method, phases, n)
 
 
+def never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> list[str]:
+    """The names of those runs that should prune, and read everything in each epoch, because all are warm-up."""
+    found = []
+    for spec in specs:
+        plan = plan_of(spec, rows, training)
+        prunes = spec.keep_fraction < 1 and not plan.method.keeps_all
+        if prunes and plan.examples >= training.epochs * len(rows):
+            found.append(spec.name)
+    return list(dict.fromkeys(found))
+
+
 def plan_runs(
     methods: Sequence[str],
     keep_fractions: Sequence[str | float],

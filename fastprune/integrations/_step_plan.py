@@ -180,7 +180,7 @@ def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
             "less, or keep more"
         )
     fitting = (
-        f"set per_device_train_batch_size to {smallest // world_size} or less"
+        f"let each process read {smallest // world_size} or fewer in a batch"
         if smallest >= world_size
         else f"train on {smallest} process{'es' * (smallest > 1)} or fewer"
     )

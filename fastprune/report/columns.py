@@ -10,7 +10,7 @@ import numpy as np
 
 from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
-from fastprune.parquet import pyarrow_for
+from fastprune.parquet import pyarrow_for, read_parquet
 
 LARGEST_INDEX = 10**8
 """Arrays are made as long as the largest index of an example; a wrong one would ask for all memory."""
@@ -34,11 +34,8 @@ def read_typed_columns(path: Path, types: Mapping[str, str]) -> dict[str, np.nda
     Raises:
         UsageError: it is no Parquet, a column is missing or of another type or has gaps, or an index is out of range.
     """
-    pa, parquet = pyarrow_for(path.name)
-    try:
-        table = parquet.read_table(path.resolve())  # a relative path may look like a URI
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{path}: not readable ({_first_line(error)}): remove it or run again.") from None
+    pa, _ = pyarrow_for(path.name)
+    table = read_parquet(path, "not readable ({reason}): remove it or run again.")
     columns = {}
     for name, kind in types.items():
         if table.column_names.count(name) != 1:

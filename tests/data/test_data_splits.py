@@ -135,3 +135,20 @@ def test_keep_trains_on_the_rows_of_a_file(tmp_path):
         write_csv(tmp_path / "bad.csv", bad, ("row", "score"))
         with pytest.raises(UsageError, match=why):
             load(Source(data=path, keep=str(tmp_path / "bad.csv")))
+
+
+def test_numbers_far_from_zero_are_noted(tmp_path):
+    for name, factor in (("near", 1), ("far", 1000)):
+        rows = "".join(f"flat number {i},{factor * (i % 7) / 3}\n" for i in range(40))
+        (tmp_path / f"{name}.csv").write_text("text,price\n" + rows)
+        notes = load(Source(data=str(tmp_path / f"{name}.csv"), label_column="price")).notes
+        assert any("so that most lie between -5 and 5" in note for note in notes) == (name == "far"), notes
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_text_that_is_most_of_the_data_stays_in_train(tmp_path, seed):
+    rows = "".join(f"{'same' if i < 90 else f'text {i}'},{'ab'[i % 2]}\n" for i in range(100))
+    (tmp_path / "rows.csv").write_text("text,label\n" + rows)
+    data = load(Source(data=str(tmp_path / "rows.csv")), seed=seed)
+    assert len(data.test) == 1 and "same" not in data.test.texts
+    assert "1 of 100 training rows are held out for one, fewer than a tenth, because rows of one text" in data.notes[0]

@@ -211,7 +211,7 @@ def test_a_scoring_pass_that_fails_on_one_rank_fails_on_all(outcomes: Outcomes, 
     everyone = outcomes(ranks, "fails_together")
     last = ranks - 1
     for rank in everyone[:-1]:
-        elsewhere = f"RuntimeError: the scoring pass failed on rank [{last}]; rank {last}: "
+        elsewhere = f"FailedElsewhereError: the scoring pass failed on rank [{last}]; rank {last}: "
         raised, shaped = rank["messages"]
         assert raised == f"{elsewhere}ZeroDivisionError: no batch"
         assert shaped.startswith(f"{elsewhere}scores['el2n'] has shape (2, 3)")

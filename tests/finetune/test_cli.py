@@ -173,14 +173,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
     from fastprune.finetune import session
 
     command = [
-        "finetune", "--data", str(joint_folder), "--model", str(tiny_model), "--epochs", "2", "--batch-size", "8",
-        "--precision", "fp32", "--out", str(tmp_path / "run"),
+        "finetune", "--data", joint_folder.name, "--model", os.path.relpath(tiny_model, joint_folder.parent),
+        "--epochs", "2", "--batch-size", "8", "--precision", "fp32", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        patch.chdir(joint_folder.parent)
         patch.setattr(session, "finish", interrupt)
         assert main(command) == 130
     assert "--resume goes on after the last whole epoch" in capsys.readouterr().err
@@ -256,7 +257,8 @@ trainer: [weight_decay=0.2]
 """
     (tmp_path / "run.yaml").write_text(settings)
     command = ["finetune", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]
-    assert main([*command, "--epochs", "1"]) == 0
+    assert main([*command, "--warmup-epochs", "1", "--epochs", "1"]) == 0
+    assert "nothing is pruned in run 'random 0.5', whose warm-up covers all epochs" in capsys.readouterr().err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["epochs"], config["lr"], config["trainer"]) == (1, 0.003, {"weight_decay": 0.2})
     assert config["command"]["method"] == ["random"] and "compare" not in config["command"]

@@ -11,6 +11,8 @@ import pyarrow.parquet as parquet
 import pytest
 import under_torchrun
 
+from fastprune.finetune.checkpoint import newest_whole, read_finished
+
 WORKER = Path(__file__).parent / "ranks_worker.py"
 
 
@@ -73,3 +75,71 @@ def test_what_one_process_cannot_do_is_said_once_and_ends_all(
     assert min(statuses) > 0, "none had to be killed"
     assert said.count("fastprune: --out") == 1 and "is a file" in said
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def left_by(folder: Path) -> dict[str, object]:
+    """What a run leaves but for times and paths."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
+        "metrics": [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows],
+        "scores": parquet.read_table(folder / "scores.parquet").to_pylist(),
+        "model": (folder / "model" / "model.safetensors").read_bytes(),
+    }
+
+
+SOAK = "FASTPRUNE_SOAK" in os.environ
+FAILURES = ["1:training_step:16", "0:evaluate:2"] if SOAK else ["1:training_step:16"]
+
+
+def test_a_rank_that_fails_ends_all_and_the_run_can_go_on(
+    trained: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second epoch of the second run, and then, in `make soak`, in the evaluation after it."""
+    base, _, _ = trained
+    (whole,) = (base / "runs").iterdir()
+    command = json.loads((whole / "config.json").read_text())["command"]
+    out = base / "failed"
+    start = [
+        "finetune", "--data", command["data"], "--model", command["model"], "--precision", "fp32", "--lr", "3e-3",
+        "--epochs", 2, "--batch-size", 8, "--method", "el2n", "el2n-free", "--dynamics", "other", "--out", out,
+    ]  # fmt: skip
+    resume = ["finetune", "--out", out, "--resume"]
+    for failure in FAILURES:
+        rank, method, _ = failure.split(":")
+        monkeypatch.setenv("FASTPRUNE_TEST_FAIL", failure)
+        done = torchrun(*(resume if out.exists() else start), cwd=base)
+        assert done.returncode != 0
+        said = [line for line in done.stderr.splitlines() if line.startswith("fastprune: ")]
+        assert said == [f"fastprune: rank {rank}: ValueError: made up in {method}"], done.stderr
+        assert done.stderr.count("Traceback") <= 2, f"one of it and one of torchrun: {done.stderr}"
+        assert "--resume and as many processes goes on" in done.stderr
+        assert not (out / ".lock").exists() and read_finished(out).keys() == {0}
+        found = newest_whole(out, 1)
+        assert found is not None and found[1]["done"] == 1
+    if SOAK:
+        monkeypatch.delenv("FASTPRUNE_TEST_FAIL")
+        done = torchrun(*resume, cwd=base)
+        assert done.returncode == 0, done.stderr
+        found, wanted = left_by(out), left_by(whole)
+        assert [part for part in wanted if found[part] != wanted[part]] == []
+
+
+@pytest.mark.skipif(not SOAK, reason="takes half a minute; `make soak` does it")
+def test_accelerate_launch(joint_folder: Path, tiny_model: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    command = [
+        "finetune", "--data", joint_folder, "--model", tiny_model, "--epochs", 1, "--batch-size", 8, "--out", "run",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*launch, "--main_process_port=0", "-m", "fastprune", *map(str, command)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["steps"]) for row in rows] == [("full", 5), ("el2n 0.5", 5)]

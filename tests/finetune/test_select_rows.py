@@ -55,3 +55,18 @@ def test_refusals(files, tmp_path, monkeypatch, capsys, options, part):
     assert main(["select", str(scores), "--keep-fraction", "0.5", "--data", str(data), *options]) == 2
     assert part in capsys.readouterr().err
     assert data.read_bytes() == before and not (tmp_path / "subset.csv").exists()
+
+
+@pytest.mark.parametrize("scored", [10, 9])
+def test_places_in_a_training_split_are_not_taken_for_rows(files, tmp_path, capsys, scored):
+    """A run's own scores and its training dynamics name no rows: a row that was held out shifts all after it."""
+    data, _ = files
+    scores, out = tmp_path / "places.csv", tmp_path / "subset.csv"
+    scores.write_text("index,score\n" + "".join(f"{i},{i}\n" for i in range(scored)))
+    status = main(["select", str(scores), "--keep-fraction", "0.34", "--data", str(data), "--out", str(out)])
+    if scored == 10:
+        assert status == 0 and [row[0] for row in read(out)] == ["id", "r7", "r8", "r9"]
+    else:
+        assert status == 2 and not out.exists()
+        said = capsys.readouterr().err
+        assert "has 10 rows, and the scores are of 9 examples" in said and "train with --keep" in said

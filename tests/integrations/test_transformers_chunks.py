@@ -34,10 +34,10 @@ def arguments(batch, world=1, accumulation=1):
     ("n", "keep", "batch", "accumulation", "batches", "advice"),
     [
         (117, 0.5, 32, 1, [32] * 10, None),
-        (103, 0.3, 32, 1, [32] * 4 + [31] * 3, "set per_device_train_batch_size to 31 or less"),
+        (103, 0.3, 32, 1, [32] * 4 + [31] * 3, "let each process read 31 or fewer in a batch"),
         # Epochs of 10 in steps of 16, and of 10 in batches of 16.
         (100, 0.1, 4, 4, [4] * (7 + 3) * 4, "set gradient_accumulation_steps to 2 or less"),
-        (100, 0.1, 16, 2, [16] * 7 + [10] * 3, "set per_device_train_batch_size to 10 or less"),
+        (100, 0.1, 16, 2, [16] * 7 + [10] * 3, "let each process read 10 or fewer in a batch"),
     ],
 )
 def test_steps_of_a_run(make, caplog, n, keep, batch, accumulation, batches, advice):
@@ -123,7 +123,7 @@ def test_ranks_take_as_many_batches_of_a_chunk_in_every_epoch(n, keep, epochs, b
 @pytest.mark.parametrize(
     ("smallest", "n", "batch", "world", "accumulation", "advice"),
     [
-        (10, 21, 8, 2, 1, "set per_device_train_batch_size to 5 or less"),
+        (10, 21, 8, 2, 1, "let each process read 5 or fewer in a batch"),
         (3, 30, 1, 4, 1, "train on 3 processes or fewer"),
         (1, 30, 1, 4, 1, "train on 1 process or fewer"),
         (20, 21, 8, 2, 2, "set gradient_accumulation_steps to 1 or less"),

@@ -27,6 +27,54 @@ class Seen(HTMLParser):
         self.text += data
 
 
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Nested(HTMLParser):
+    """Fails where tags are not closed in their order; ``widths`` are the cells of each row, by table."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.widths: list[list[int]] = []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("td", "th") or self.open[-1] == "tr"
+        assert not {"colspan", "rowspan"} & dict(attrs).keys()
+        if tag == "table":
+            self.widths.append([])
+        elif tag == "tr":
+            self.widths[-1].append(0)
+        elif tag in ("td", "th"):
+            self.widths[-1][-1] += 1
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in VOID
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+HARD = ["a | b", "a\\| b", "a || b", "|", "`a | b`", "a\nb | c", "a<td>b</tr></table>"]
+
+
+@pytest.mark.parametrize("text", HARD)
+def test_rows_are_as_wide_as_their_headers(tmp_path, text, no_picture):
+    folder = RunFolder.open(write_run(tmp_path / "run", data=text))
+    folder.write_texts({i: (text, text) for i in range(30)})
+    folder.write_classes({text: {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1}})
+    nested = Nested(write_report(folder.path).html.read_text())
+    assert len(nested.widths) >= 4
+    for widths in nested.widths:
+        assert len(widths) > 1 and len(set(widths)) == 1
+
+
 def test_the_page_needs_no_other_file(tmp_path):
     report = write_report(write_run(tmp_path / "run"), data=thirty_texts())
     page = report.html.read_text()
