@@ -39,6 +39,7 @@ PUBLIC = {
         "with_index",
     ],
     "fastprune.distributed": ["select_topk"],
+    "fastprune.methods": ["METHOD_CARDS", "ScoreMethod"],
     "fastprune.methods.unscored": ["unscored_first"],
     "fastprune.models": ["JointModel", "MeanForSequenceClassification"],
     "fastprune.pruning": [
@@ -52,6 +53,7 @@ PUBLIC = {
         "method_names",
         "register",
     ],
+    "fastprune.scores.metrics": ["Metric", "TABLE"],
     "fastprune.selection": [
         "Selection",
         "TopK",
@@ -126,6 +128,14 @@ def test_signatures_show_what_to_prune_and_when(way_in: str) -> None:
 def test_a_renamed_name_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match="fastprune.prepare is called fastprune.prepare_accelerate now"):
         assert fastprune.prepare is fastprune.prepare_accelerate
+
+
+def test_the_old_name_of_a_pieces_number_works_and_warns() -> None:
+    pruner = DynamicPruner(4, keep_fraction=0.5, method="random")
+    for number in pruner.epochs(2):
+        with pytest.warns(DeprecationWarning, match="piece_number"):
+            assert pruner.sampler.epoch == pruner.sampler.piece_number == number
+        list(pruner.sampler)
 
 
 def test_the_old_keyword_of_rescore_works_and_warns() -> None:

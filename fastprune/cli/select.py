@@ -148,6 +148,20 @@ def run(arguments: argparse.Namespace) -> None:
     note = tie_note(scores, kept, arguments.ties) if arguments.strategy in BY_RANK else None
     if note is not None:
         print(f"note: {note}", file=sys.stderr)
+    _write(arguments, columns, scores, selection, where)
+    print(summary(arguments.strategy, column, scores, kept, smallest=smallest))
+    print(f"kept: {arguments.out}")
+
+
+def _write(
+    arguments: argparse.Namespace,
+    columns: Mapping[str, np.ndarray],
+    scores: np.ndarray,
+    selection: Selection,
+    where: str,
+) -> None:
+    """--out: the user's own rows that are kept, or their numbers, scores and weights."""
+    kept = selection.indices.numpy()
     if arguments.data is not None:
         named = "row" in columns
         rows = whole_numbers(columns, "row" if named else "index", where)[kept]
@@ -159,15 +173,13 @@ def run(arguments: argparse.Namespace) -> None:
             encoding=arguments.encoding,
             scored=None if named else len(scores),
         )
-    else:
-        ours = ("row", "id", "index", "guid")
-        written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}
-        written["score"] = scores[kept]
-        if selection.weights is not None:
-            written["weight"] = selection.weights.numpy()
-        write_columns(arguments.out, written)
-    print(summary(arguments.strategy, column, scores, kept, smallest=smallest))
-    print(f"kept: {arguments.out}")
+        return
+    ours = ("row", "id", "index", "guid")
+    written: dict[str, np.ndarray] = {name: columns[name][kept] for name in ours if name in columns}
+    written["score"] = scores[kept]
+    if selection.weights is not None:
+        written["weight"] = selection.weights.numpy()
+    write_columns(arguments.out, written)
 
 
 def selection_of(

@@ -17,8 +17,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
-from fastprune.pruning.state import OLDEST_READ, VERSION
-from fastprune.pruning.state_v3 import converted
+from fastprune.pruning.state_versions import VERSION, check_version, converted
 
 STATE_FILE = "fastprune.pt"
 
@@ -34,11 +33,10 @@ def read_state(checkpoint: str) -> dict[str, Any]:
             "it with an unattached Trainer, or start afresh"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["version"] not in (OLDEST_READ, VERSION):
-        raise UsageError(
-            f"{path} is of version {state['version']}, this fastprune reads versions {OLDEST_READ} and {VERSION} and "
-            "cuts the run up otherwise; resume it with the fastprune that wrote it, or start afresh"
-        )
+    try:
+        check_version(state["version"], path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return {**state, "pruner": converted(state["pruner"])}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from fastprune.collectives import world
 from fastprune.integrations._random_state import draw_seeds, random_states, seeds_of, set_random_state
 from fastprune.pruning import Progress
-from fastprune.pruning.exchange import world
 
 
 class RunRandomness:

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastprune.errors import UsageError
 from fastprune.pruning import DynamicPruner
-from fastprune.pruning.state import OLDEST_READ, VERSION, checked
-from fastprune.pruning.state_v3 import converted
+from fastprune.pruning.state import checked
+from fastprune.pruning.state_versions import check_version, converted
 
 
 def readable(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,10 +17,10 @@ def readable(state: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: it is of another version than this one and the one before.
     """
-    if state["version"] not in (OLDEST_READ, VERSION):
-        raise UsageError(
-            f"the pruning state is of version {state['version']}, this fastprune reads {OLDEST_READ} and {VERSION}"
-        )
+    try:
+        check_version(state["version"], "the pruning state")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return {**state, "pruner": converted(state["pruner"])}
 
 

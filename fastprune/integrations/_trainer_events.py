@@ -61,7 +61,7 @@ class TrainerEvents:
         number = progress.piece_number + 1 if progress.complete else progress.piece_number
         driver.enter(number, self._scoring_pass)
         self._step.forget_batches()
-        if progress.begins_cycle:
+        if progress.begins_phase:
             self._cycle_begins()
         return self._open_epoch(control, fire)
 

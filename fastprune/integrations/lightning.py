@@ -32,6 +32,7 @@ except ImportError:
     except ImportError as error:
         raise ImportError("fastprune.PruningCallback needs Lightning: pip install 'fastprune[lightning]'") from error
 
+from fastprune.collectives import world
 from fastprune.errors import UsageError
 from fastprune.integrations._batch_metrics import loggable
 from fastprune.integrations._datasets import fingerprint
@@ -43,8 +44,7 @@ from fastprune.integrations._lightning_scores import ForwardFn, LightningScoring
 from fastprune.integrations._lightning_state import check_has_state, check_same_run, readable
 from fastprune.integrations._lightning_step import CurrentBatch
 from fastprune.pruning import DEFAULT_METHOD, Driver, DynamicPruner, KeepFraction, Method, RankSampler, get_method
-from fastprune.pruning.exchange import world
-from fastprune.pruning.state import VERSION
+from fastprune.pruning.state_versions import VERSION
 from fastprune.scores.task import Task
 
 
@@ -137,7 +137,7 @@ class PruningCallback(Callback):
             final_share=final_share,
         )
         # Bad options are refused here, not when the data are known.
-        self._make_pruner(1, method="full")
+        self.method.schedule(keep_fraction, warmup_epochs, cycle_epochs, final_share)
         self._forget()
 
     @staticmethod
@@ -343,7 +343,7 @@ class PruningCallback(Callback):
             pruner.reset(int(saved["seed"]))
         check_same_run(pruner, state, self._step_examples)
         pruner.load_state_dict(saved)
-        self._begin_epoch(pruner.driver, saved["progress"]["position"])
+        self._begin_epoch(pruner.driver, pruner.progress.position)
 
     def _before_fetch(self, original: Callable[[], None]) -> None:
         """In place of the loop's: called before each batch is read."""

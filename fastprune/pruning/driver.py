@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fastprune.collectives import together, world
 from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
-from fastprune.pruning.exchange import Steps, even_share, gather_scores, together, world
+from fastprune.pruning.exchange import Steps, even_share, gather_scores
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method
 from fastprune.pruning.progress import Progress

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fastprune.collectives import broadcast, collective_device, gather_rows, together, world
+from fastprune.collectives import collective_device, gather_rows, world
 from fastprune.pruning.sampler import fill_up
 from fastprune.scores.metrics import is_vector
-
-__all__ = ["Steps", "broadcast", "even_share", "gather_batches", "gather_scores", "together", "world"]
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 

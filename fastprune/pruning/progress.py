@@ -24,7 +24,7 @@ class Place:
     """Where a piece lies in its run.  A run can go on under another plan if the place of its piece is the same there.
 
     Attributes:
-        cycle: index of the phase.
+        phase: its index.
         first_epoch: the user epoch with which the phase begins.
         kept: examples of an epoch of the phase.
         start: where the piece begins in the stream of the phase.
@@ -32,7 +32,7 @@ class Place:
         before: examples of all pieces before it.
     """
 
-    cycle: int
+    phase: int
     first_epoch: int
     kept: int
     start: int
@@ -130,7 +130,7 @@ class Progress:
         return 0 < len(self.piece) <= self.position
 
     @property
-    def begins_cycle(self) -> bool:
+    def begins_phase(self) -> bool:
         """Whether the run stands before the first example of a phase that is not the warm-up."""
         return self.piece.phase.index > 0 and self.piece.start == 0 and self.position == 0
 
@@ -229,8 +229,8 @@ class Progress:
         planned = Place.of(pieces[number], sum(map(len, pieces[:number])))
         if place != planned:
             raise ValueError(
-                f"the run is in cycle {place.cycle}, which keeps {place.kept} examples, {place.before} examples from "
-                f"its start; planned like this it would be in cycle {planned.cycle} with {planned.kept}, "
+                f"the run is in phase {place.phase}, which keeps {place.kept} examples, {place.before} examples from "
+                f"its start; planned like this it would be in phase {planned.phase} with {planned.kept}, "
                 f"{planned.before} from its start: go on with the number of epochs (and steps) that it was started with"
             )
 

@@ -11,6 +11,7 @@ is the place of the iterator.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -64,6 +65,12 @@ class PruningSampler(Sampler[int]):
     def piece_number(self) -> int:
         """The number of that piece: in a plain loop the user's epoch, in a framework perhaps a part of one."""
         return self.progress.piece_number
+
+    @property
+    def epoch(self) -> int:
+        """What ``piece_number`` was called in version 0.1; goes away in 0.3."""
+        warnings.warn("sampler.epoch is called sampler.piece_number now", DeprecationWarning, stacklevel=2)
+        return self.piece_number
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing: the driver has entered the piece before a framework's count of epochs arrives.

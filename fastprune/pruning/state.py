@@ -10,11 +10,8 @@ from fastprune.pruning.cycle import CycleRecord
 from fastprune.pruning.driver import Driver
 from fastprune.pruning.exchange import Steps
 from fastprune.pruning.history import settings_of
-from fastprune.pruning.state_v3 import converted
+from fastprune.pruning.state_versions import VERSION, check_version, converted
 from fastprune.pruning.weighting import Weights
-
-VERSION = 4
-OLDEST_READ = 3
 
 
 def state_of(driver: Driver, fingerprint: str | None) -> dict[str, Any]:
@@ -50,6 +47,7 @@ def checked(driver: Driver, fingerprint: str | None, state: Mapping[str, Any]) -
         ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
             planned otherwise.
     """
+    check_version(state.get("version"), "the checkpoint")
     state = converted(state)
     for key, value in _identity(driver).items():
         if state.get(key) != value:

@@ -33,7 +33,7 @@ from fastprune.scores.reduce import Reduction, reduce_heads
 from fastprune.scores.span import stacked_positions
 
 Features = Mapping[str, tuple[Tensor, bool]]
-Place = str | int
+Key = str | int
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Head:
             paper's), "mean" for the others, and all must be right for ``correct``; see `fastprune.scores.metrics`.
     """
 
-    logits: Place | tuple[Place, Place] = "logits"
-    labels: Place | tuple[Place, Place] = "labels"
+    logits: Key | tuple[Key, Key] = "logits"
+    labels: Key | tuple[Key, Key] = "labels"
     kind: HeadKind | None = None
     ignore_index: int = -100
     reduce: Reduction | None = None
@@ -290,7 +290,7 @@ def _losses(head: Head, kind: HeadKind, logits: Tensor, labels: Tensor, label_sm
     return _summed(each, torch.ones_like(each, dtype=torch.bool))  # a probability for each class
 
 
-def label_fields(task: Task) -> set[Place]:
+def label_fields(task: Task) -> set[Key]:
     """Where the labels of all heads are in a batch."""
     places = [head.labels for head in task.heads.values()]
     return {key for place in places for key in (place if isinstance(place, tuple) else (place,))}
@@ -327,7 +327,7 @@ def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
         )
 
 
-def _lookup(container: Any, key: Place) -> Any:
+def _lookup(container: Any, key: Key) -> Any:
     """``container[key]`` or its attribute; None if there is none."""
     if isinstance(container, Mapping):
         return container.get(key)
@@ -337,7 +337,7 @@ def _lookup(container: Any, key: Place) -> Any:
     return container[key] if inside else None
 
 
-def _checked(found: Any, container: Any, key: Place, where: str) -> Tensor:
+def _checked(found: Any, container: Any, key: Key, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
             f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "

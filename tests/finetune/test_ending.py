@@ -11,9 +11,9 @@ import torch.distributed as dist
 from made_up_data import utterances, write_slotgated
 
 from fastprune.cli import ending, main
+from fastprune.collectives import FailedElsewhereError
 from fastprune.errors import UsageError
 from fastprune.finetune import ranks, session
-from fastprune.pruning.exchange import FailedElsewhereError
 
 
 class EndedError(Exception):

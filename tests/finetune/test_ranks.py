@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -16,6 +17,15 @@ from fastprune.finetune.checkpoint import newest_whole, read_finished
 WORKER = Path(__file__).parent / "ranks_worker.py"
 
 
+def torchrun(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return started([*under_torchrun.command(2), str(WORKER), *map(str, arguments)], cwd)
+
+
+def started(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = under_torchrun.environment() | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def trained(joint_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """Without --out: the first process names the folder, and all have to know it."""
@@ -24,14 +34,7 @@ def trained(joint_folder: Path, tiny_model: Path, tmp_path_factory: pytest.TempP
         "finetune", "--data", joint_folder, "--model", tiny_model, "--precision", "fp32", "--lr", "3e-3", "--epochs", 2,
         "--batch-size", 8, "--method", "el2n", "el2n-free", "--dynamics", base / "dynamics",
     ]  # fmt: skip
-    done = subprocess.run(
-        [*under_torchrun.command(2), str(WORKER), *map(str, command)],
-        env=under_torchrun.environment() | {"HF_HUB_OFFLINE": "1"},
-        cwd=base,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = torchrun(*command, cwd=base)
     assert done.returncode == 0, done.stdout + done.stderr
     return base, done.stdout, done.stderr
 
@@ -131,15 +134,8 @@ def test_accelerate_launch(joint_folder: Path, tiny_model: Path, tmp_path: Path)
     command = [
         "finetune", "--data", joint_folder, "--model", tiny_model, "--epochs", 1, "--batch-size", 8, "--out", "run",
     ]  # fmt: skip
-    done = subprocess.run(
-        [*launch, "--main_process_port=0", "-m", "fastprune", *map(str, command)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = started([*launch, "--main_process_port=0", "-m", "fastprune", *map(str, command)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder:") == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["run"], row["steps"]) for row in rows] == [("full", 5), ("el2n 0.5", 5)]
+    assert [(row["run"], row["steps"]) for row in rows] == [("full", 5), ("el2n-free 0.5", 5)]

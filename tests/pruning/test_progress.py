@@ -53,7 +53,7 @@ def test_a_saved_position_goes_on_in_the_same_piece_alone() -> None:
     same.load_state_dict(state)
     assert (same.piece_number, same.position, same.begins_at, same.observed_to) == (1, 6, 6, 6)
     assert same.state_dict() == state
-    with pytest.raises(ValueError, match="in cycle 1, which keeps 20 examples.* cycle 1 with 10"):
+    with pytest.raises(ValueError, match="in phase 1, which keeps 20 examples.* phase 1 with 10"):
         shorter.check_state(state)
 
 
