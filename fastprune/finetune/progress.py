@@ -168,7 +168,9 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._say()
+        broke_off = kind is not None and self.phase in TRAINING and self.done < self.length
+        if not broke_off:
+            self._say()
         self.bar.stop()
 
     def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None:

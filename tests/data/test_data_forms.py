@@ -149,3 +149,12 @@ def test_the_readme_lists_every_form():
     for name, (kind, metric, _) in EXPECTED.items():
         task = f"pair, {kind}" if name in PAIRS else kind
         assert f"| {name} | {task} | {metric.replace('_', ' ')} |" in text, name
+
+
+def test_a_word_of_slurp_that_is_no_text_is_refused(tmp_path):
+    """`make soak` met a traceback over it."""
+    source = FORMS["SLURP"](tmp_path)
+    train = tmp_path / "train.jsonl"
+    train.write_text(train.read_text().replace('"surface": "', '"surface": null, "other": "', 1))
+    with pytest.raises(UsageError, match=r"tokens and entities are not SLURP's .*a surface is no text"):
+        load(source)

@@ -53,6 +53,17 @@ def test_loss_metric_and_time_left_are_shown_at_every_width(width, clock):
         assert len(lines) == 1 and sum(segment.cell_length for segment in lines[0]) <= width
 
 
+@pytest.mark.parametrize("done", [40, 100])
+def test_an_epoch_that_broke_off_is_not_said_to_have_ended(clock, done):
+    watcher, out = live(60, False)
+    with pytest.raises(KeyboardInterrupt), watcher:
+        watch(watcher, clock)
+        watcher.epoch(SimpleNamespace(name="full", seed=3), "full", 3, 3, 1.0, 100)
+        watcher.advance(done)
+        raise KeyboardInterrupt
+    assert len(out.getvalue().splitlines()) == (2 if done < 100 else 3)
+
+
 def test_plain_lines_without_a_terminal(clock):
     watcher, out = live(60, False)
     with watcher:

@@ -60,6 +60,8 @@ def _slurp(tokens: Any, entities: Any, where: str) -> tuple[list[str], list[str]
     """Surfaces of the tokens, tagged by the entities' spans of token numbers."""
     try:
         words = [_object(token)["surface"] for token in tokens or []]
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("a surface is no text")
         tags = ["O"] * len(words)
         for entity in map(_object, entities or []):
             for i, place in enumerate(entity["span"]):
