@@ -23,15 +23,19 @@ lint: $(STAMP)-test
 	$(BIN)/python .ci/code_size.py
 	$(BIN)/mypy
 
-# Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points. Then a longer
-# search for masks that a GPU kernel gets wrong.
+# Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points. Then all
+# combinations of parameters of which the tests try some, ranks that torchrun starts, and longer random searches.
 KILLS ?= 20
 SEED ?= 0
+ALL_COMBINATIONS := scores/test_scores_triton.py scores/test_triton_compiled.py scores/test_sharded.py \
+    selection/test_triton_topk.py test_distributed.py distributed pruning/test_pruner_resume.py finetune/test_ranks.py \
+    integrations/test_accelerate.py integrations/test_transformers_distributed.py integrations_lightning
 soak: $(STAMP)-test
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
 	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
-	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q tests/integrations/test_transformers_distributed.py tests/finetune/test_ranks.py
-	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py tests/finetune/test_damaged_files.py
+	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q $(addprefix tests/,$(ALL_COMBINATIONS))
+	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py \
+	    tests/finetune/test_checkpoint.py tests/finetune/test_damaged_files.py
 	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,

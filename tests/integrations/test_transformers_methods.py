@@ -6,8 +6,7 @@ import os
 
 import pytest
 import torch
-from tiny_trainer import N, assert_same_weights, weights
-from transformers import TrainerCallback
+from tiny_trainer import N, SaveThere, assert_same_weights, weights
 
 import fastprune
 from fastprune.pruning import method_names
@@ -25,18 +24,11 @@ def method(request, tmp_path):
 STEPS = (12, 17)  # inside the first cycle and inside the second
 
 
-class SaveThere(TrainerCallback):
-    """Writes the checkpoints that are read, and no other: writing one takes longer than a step."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_save = state.global_step in STEPS
-
-
 def attached(make, folder, method):
     trainer = make(
         folder=folder, num_train_epochs=8, per_device_train_batch_size=5, save_steps=1, save_strategy="steps"
     )
-    trainer.add_callback(SaveThere())
+    trainer.add_callback(SaveThere(*STEPS))
     return trainer, fastprune.attach(trainer, method=method, keep_fraction=0.5, cycle_epochs=2)
 
 

@@ -7,7 +7,7 @@ import os
 import datasets
 import pytest
 import torch
-from tiny_trainer import N, assert_same_weights, model, rows, weights
+from tiny_trainer import N, SaveThere, assert_same_weights, model, rows, weights
 from transformers import BertForQuestionAnswering, GPT2Config, GPT2LMHeadModel
 
 import fastprune
@@ -52,7 +52,7 @@ def test_adapters_and_language_models_prune_and_resume(make, build, data, method
     }
     trainers = []
     for folder in ("whole", "again"):
-        trainer = make(net=build(), folder=folder, **settings)
+        trainer = make(net=build(), folder=folder, callbacks=[SaveThere(17)], **settings)
         trainer.eval_dataset = None
         pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
         first = folder == "whole"

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from tiny_trainer import N, PlainDataset, assert_same_weights, hub_dataset, model, rows, weights
+from tiny_trainer import N, PlainDataset, SaveThere, assert_same_weights, hub_dataset, model, rows, weights
 from transformers import TrainerCallback
 
 import fastprune
@@ -27,8 +27,8 @@ class Kept(TrainerCallback):
             self.sets[state.global_step] = self.pruner.kept_indices.tolist()
 
 
-def attached(make, folder, method, data=None, **settings):
-    """Chunks of 5 steps of 5 examples: warm-up to step 10, cycles from 10, 15, 20."""
+def attached(make, folder, method, data=None, saves=None, **settings):
+    """Chunks of 5 steps of 5 examples: warm-up to step 10, cycles from 10, 15, 20.  Saves after these steps, or all."""
     defaults = {
         "num_train_epochs": 5,
         "per_device_train_batch_size": 5,
@@ -37,17 +37,18 @@ def attached(make, folder, method, data=None, **settings):
         "save_total_limit": None,
     }
     kept = Kept()
-    trainer = make(folder=folder, data=data, callbacks=[kept], **{**defaults, **settings})
+    callbacks = [kept] if saves is None else [kept, SaveThere(*saves)]
+    trainer = make(folder=folder, data=data, callbacks=callbacks, **{**defaults, **settings})
     kept.pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
     return trainer, kept
 
 
 def assert_resumes_everywhere(make, method, steps, **settings):
-    whole, kept = attached(make, "whole", method, **settings)
+    whole, kept = attached(make, "whole", method, saves=steps, **settings)
     whole.train()
     accumulation = settings.get("gradient_accumulation_steps", 1)
     for step in steps:
-        trainer, found = attached(make, f"again{step}", method, **settings)
+        trainer, found = attached(make, f"again{step}", method, saves=[], **settings)
         torch.manual_seed(99)  # as a new process would have it
         trainer.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, f"checkpoint-{step}"))
         assert trainer.batches == whole.batches[-len(trainer.batches) :]
@@ -75,10 +76,10 @@ def test_resume_is_exact_with_a_plain_dataset_and_accumulation(make, method):
 def test_resume_where_accumulation_does_not_divide_an_epoch(make):
     """Epochs of 25 are 13 batches of two; chunks are steps of three batches."""
     settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3, "num_train_epochs": 3}
-    whole, _ = attached(make, "whole", "el2n-free", **settings)
+    whole, _ = attached(make, "whole", "el2n-free", saves=[12], **settings)
     whole.train()
     assert len(whole.trained_on) == 54 + 30 + 30 and whole.state.global_step == 9 + 5 + 5
-    again, _ = attached(make, "again", "el2n-free", **settings)
+    again, _ = attached(make, "again", "el2n-free", saves=[], **settings)
     again.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, "checkpoint-12"))
     assert again.batches == whole.batches[-len(again.batches) :]
     assert len(again.trained_on) == 6 * 7
@@ -138,9 +139,9 @@ def test_resume_finds_the_last_checkpoint_and_keeps_an_unknown_seed(make):
 def test_resume_with_workers_reads_the_same_batches(make):
     """Weights are not compared: each start of workers draws from the global generator, with or without us."""
     settings = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "num_train_epochs": 3}
-    whole, _ = attached(make, "whole", "el2n", **settings)
+    whole, _ = attached(make, "whole", "el2n", saves=[12], **settings)
     whole.train()
-    again, _ = attached(make, "again", "el2n", **settings)
+    again, _ = attached(make, "again", "el2n", saves=[], **settings)
     again.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, "checkpoint-12"))
     assert len(again.batches) == 8
     # The rest of the chunk; the next kept set depends on weights.

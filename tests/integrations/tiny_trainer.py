@@ -16,6 +16,7 @@ from transformers import (  # noqa: E402
     BertForSequenceClassification,
     BertForTokenClassification,
     Trainer,
+    TrainerCallback,
 )
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -101,6 +102,19 @@ class Recorder(Trainer):
     @property
     def trained_on(self) -> list[int]:
         return [example for batch in self.batches for example in batch]
+
+
+class SaveThere(TrainerCallback):
+    """Writes the checkpoints that are read, and no other: writing one takes longer than a step.
+
+    The trainer's own settings must be to save after each step.
+    """
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_save = state.global_step in self.steps
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:

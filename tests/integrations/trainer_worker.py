@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import under_torchrun
+from combinations import some
 from tiny_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
 from transformers import TrainingArguments
 from transformers.utils import logging
@@ -22,8 +23,12 @@ import fastprune
 
 SECONDS = 400
 BATCH = 4
-# Of each kind one: every method goes through a plain distributed loop, and through a Trainer in one process.
-METHODS = ("el2n", "el2n-free", "infobatch", "forgetting", "repb", "tdds", "rs2", "static")
+# With a scoring pass, with weights, with scores that are vectors, and with none.  More of them in `make soak`.  Every
+# method goes through a plain distributed loop, and through a Trainer in one process.
+METHODS = some(
+    ("el2n", "el2n-free", "infobatch", "forgetting", "repb", "tdds", "rs2", "static"),
+    ("el2n", "infobatch", "tdds", "static"),
+)
 
 
 def trainer_in(folder: Path, cls: type[Recorder] = Recorder, **settings: Any) -> Any:

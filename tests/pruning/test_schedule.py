@@ -87,7 +87,7 @@ def test_one_epoch_more_may_read_less_under_a_ramp():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 20), st.integers(1, 200), st.integers(1, 2000), st.integers(0, 2))
+@given(st.integers(1, 20), st.integers(1, 200), st.integers(1, 500), st.integers(0, 2))
 def test_epochs_for_a_budget_is_the_fewest(twentieths, n, examples, warmup):
     share = Fraction(twentieths, 20)
     schedule = Schedule(Budget(float(share)), warmup)
