@@ -183,7 +183,7 @@ def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
     resume("num_train_epochs", max_steps=16)
     state = os.path.join(checkpoint, "fastprune.pt")
     torch.save({**torch.load(state, weights_only=True), "version": 2}, state)
-    resume("is of version 2, this fastprune reads versions 3 and 4 .*; resume it with the fastprune that wrote it")
+    resume("is of version 2, this fastprune reads versions 3 and 4; resume it with the fastprune that wrote it")
     os.remove(state)
     resume("was not made with fastprune attached")
 
