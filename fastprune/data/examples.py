@@ -101,7 +101,7 @@ def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, 
     label_cells = [None if reading.minus_one and is_withheld(cell) else cell for cell in label_cells]
     labelled = any(cell not in (None, "") for cell in (label_cells if kind != "tokens" else tag_cells))
     if labels_needed and not labelled:
-        raise UsageError(f"{table.where}: no row has a label: choose its column with --label-column or --tags-column.")
+        raise UsageError(f"{table.where}: no row has a label: set --label-column to one of {listing(table.columns)}.")
 
     left_out: Counter[str] = Counter()
     rows: list[int] = []
