@@ -101,7 +101,8 @@ def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, 
     label_cells = [None if reading.minus_one and is_withheld(cell) else cell for cell in label_cells]
     labelled = any(cell not in (None, "") for cell in (label_cells if kind != "tokens" else tag_cells))
     if labels_needed and not labelled:
-        raise UsageError(f"{table.where}: no row has a label: set --label-column to one of {listing(table.columns)}.")
+        option, what = ("--tags-column", "tags") if kind == "tokens" else ("--label-column", "a label")
+        raise UsageError(f"{table.where}: no row has {what}: set {option} to one of {listing(table.columns)}.")
 
     left_out: Counter[str] = Counter()
     rows: list[int] = []
