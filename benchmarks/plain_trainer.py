@@ -25,8 +25,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from fastprune.finetune.encoder import packaged_minilm
-from fastprune.finetune.precision import fast_bf16
+from fastprune.app.finetune.encoder import packaged_minilm
+from fastprune.app.finetune.precision import fast_bf16
 
 TRAIN, DEV = "in_domain_train.tsv", ("in_domain_dev.tsv", "out_of_domain_dev.tsv")
 

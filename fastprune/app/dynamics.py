@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError, shown
+from fastprune.files.atomic import sweep, write_atomic
 from fastprune.scores.api import score
 
 FOLDER = "training_dynamics"

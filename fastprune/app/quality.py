@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastprune.errors import UsageError
 
 if TYPE_CHECKING:
-    from fastprune.data.types import Kind, Label
+    from fastprune.app.data.types import Kind, Label
 
 Tags = Sequence[Sequence[str]]
 

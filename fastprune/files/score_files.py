@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError, in_short
-from fastprune.parquet import pyarrow_for, read_parquet
-from fastprune.score_runs import ScoreColumns, Which, rows_of_one_run
+from fastprune.files.atomic import write_atomic
+from fastprune.files.parquet import pyarrow_for, read_parquet
+from fastprune.files.score_runs import ScoreColumns, Which, rows_of_one_run
 
 logger = logging.getLogger(__name__)
 

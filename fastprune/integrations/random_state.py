@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, RandomSampler
 
-from fastprune.collectives import world
+from fastprune.platform.collectives import world
 
 RandomState = dict[str, Any]
 

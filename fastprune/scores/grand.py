@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastprune.platform.torch_private import tree_map
 from fastprune.scores import ops, sharded
 from fastprune.scores.api import el2n
 from fastprune.scores.checks import as_int, check_data, check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import is_counted
-from fastprune.torch_private import tree_map
 
 
 def grand(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastprune.gpu import runs_triton
+from fastprune.platform.gpu import runs_triton
 from fastprune.scores import cpu, definition
 
 # In double precision the gradient must be exact to double, which is what torch's own is for.

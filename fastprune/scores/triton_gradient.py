@@ -27,11 +27,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores.layout import as_rows, layout_key, unit_class_stride
 from fastprune.scores.triton_math import LOG2_E, hidden_one
 from fastprune.scores.triton_rows import SHORT, few_classes_tile, labels_of, short_threads, short_tile
-from fastprune.triton_launch import Launch, Plans
 
 # 32 logits a thread, all under way at once; the label and statistics cost some 200 instructions a thread.
 BLOCK = 4096

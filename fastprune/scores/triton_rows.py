@@ -31,7 +31,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores.definition import METRICS
 from fastprune.scores.layout import as_rows, layout_key, unit_class_stride
 from fastprune.scores.triton_math import (
@@ -47,7 +48,6 @@ from fastprune.scores.triton_math import (
     small_difference,
 )
 from fastprune.scores.triton_segment import segment_sums
-from fastprune.triton_launch import Launch, Plans
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 # Longer rows take the segment loop, whose fixed cost they outweigh from about here on. At 4096 they do not yet: on an

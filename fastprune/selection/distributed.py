@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fastprune.collectives import (
+from fastprune.platform.collectives import (
     Failure,
     all_reduce,
     collective_device,

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import fastprune
-from fastprune.cli import finetune, info, methods, predict, report, score, select
-from fastprune.cli.ending import ended
+from fastprune.app.cli import finetune, info, methods, predict, report, score, select
+from fastprune.app.cli.ending import ended
 from fastprune.errors import UsageError
 
 COMMANDS = (finetune, predict, score, select, report, methods, info)

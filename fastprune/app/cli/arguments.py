@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from fastprune.cli.paths import refuse_inputs, user_path
-from fastprune.data import Source, files_of
-from fastprune.data.load import TASKS
+from fastprune.app.cli.paths import refuse_inputs, user_path
+from fastprune.app.data import Source, files_of
+from fastprune.app.data.load import TASKS
+from fastprune.app.finetune.trust import Trust
+from fastprune.app.printable import printable
 from fastprune.errors import UsageError
-from fastprune.finetune.trust import Trust
-from fastprune.printable import printable
 
 
 def add_data(group: Any) -> None:
-    """``--data`` and the options that say how to read it: the fields of `fastprune.data.Source`."""
+    """``--data`` and the options that say how to read it: the fields of `fastprune.app.data.Source`."""
     group.add_argument(
         "--data",
         help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (the packaged "
@@ -96,7 +96,7 @@ def check_use(arguments: argparse.Namespace) -> None:
 
 def use_bf16(precision: str) -> bool:
     """What ``--precision`` means on this machine."""
-    from fastprune.finetune.precision import fast_bf16
+    from fastprune.app.finetune.precision import fast_bf16
 
     return fast_bf16() if precision == "auto" else precision == "bf16"
 

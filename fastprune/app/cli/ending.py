@@ -12,10 +12,10 @@ import sys
 import time
 import traceback
 
+from fastprune.app.finetune import ranks
+from fastprune.app.printable import printable
+from fastprune.app.termination import TerminatedError
 from fastprune.errors import UsageError, in_short
-from fastprune.finetune import ranks
-from fastprune.printable import printable
-from fastprune.termination import TerminatedError
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}

@@ -11,15 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastprune.cli.arguments import add_data, add_held_out, add_trust, need_packages, say, source_of, trust_of, use_bf16
-from fastprune.cli.paths import user_path
-from fastprune.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
-from fastprune.data import TextData, load
+from fastprune.app.cli.arguments import (
+    add_data,
+    add_held_out,
+    add_trust,
+    need_packages,
+    say,
+    source_of,
+    trust_of,
+    use_bf16,
+)
+from fastprune.app.cli.paths import user_path
+from fastprune.app.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
+from fastprune.app.data import TextData, load
+from fastprune.app.printable import printable
+from fastprune.app.termination import Termination
 from fastprune.errors import UsageError
-from fastprune.lock import LOCK, new_folder, only_writer
-from fastprune.printable import printable
+from fastprune.files.lock import LOCK, new_folder, only_writer
 from fastprune.pruning import DEFAULT_METHOD
-from fastprune.termination import Termination
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless said."""
@@ -119,9 +128,9 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """``fastprune finetune``, on every process that torchrun or accelerate has started."""
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
-    from fastprune.finetune import ranks
-    from fastprune.finetune.spec import plan_runs
-    from fastprune.report.folder import METRICS
+    from fastprune.app.finetune import ranks
+    from fastprune.app.finetune.spec import plan_runs
+    from fastprune.app.report.folder import METRICS
 
     options, command = settled(arguments)
     ranks.join()
@@ -150,11 +159,11 @@ def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextDa
     """Make the runs and show the report."""
     from rich.console import Console
 
-    from fastprune.finetune import ranks
-    from fastprune.finetune.arguments import parse_trainer
-    from fastprune.finetune.session import finetune
-    from fastprune.report import rich_table
-    from fastprune.report.folder import is_ours
+    from fastprune.app.finetune import ranks
+    from fastprune.app.finetune.arguments import parse_trainer
+    from fastprune.app.finetune.session import finetune
+    from fastprune.app.report import rich_table
+    from fastprune.app.report.folder import is_ours
 
     own = parse_trainer(options.trainer)
     holder = ranks.first()  # of the lock
@@ -230,8 +239,8 @@ def going_on(options: argparse.Namespace) -> bool:
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:
     """What the folder's config.json says of the command that began it."""
-    from fastprune.finetune.checkpoint import has_checkpoint
-    from fastprune.report.folder import CONFIG, SUMMARY, is_ours, read_json
+    from fastprune.app.finetune.checkpoint import has_checkpoint
+    from fastprune.app.report.folder import CONFIG, SUMMARY, is_ours, read_json
 
     option = "--extend" if options.extend else "--resume"
     if options.resume and options.extend:
@@ -283,7 +292,7 @@ def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
 
 
 def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no-untyped-def]
-    from fastprune.finetune.spec import Training
+    from fastprune.app.finetune.spec import Training
 
     smoothing = arguments.smoothing
     if smoothing == "auto":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_use, check_use, need_packages, say, source_of, trust_of, use_bf16
-from fastprune.cli.paths import user_path
-from fastprune.data import load_rows
+from fastprune.app.cli.arguments import add_use, check_use, need_packages, say, source_of, trust_of, use_bf16
+from fastprune.app.cli.paths import user_path
+from fastprune.app.data import load_rows
 from fastprune.errors import UsageError
-from fastprune.score_files import KINDS
+from fastprune.files.score_files import KINDS
 
 
 def add(commands: Any) -> None:
@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out.suffix not in (".tsv", *KINDS):
         raise UsageError(f"--out {arguments.out}: a file of predictions ends in .tsv, {', '.join(KINDS)}")
     check_use(arguments)
-    from fastprune.finetune.finetuned import load_finetuned
-    from fastprune.finetune.predict import predict_texts
-    from fastprune.finetune.tables import write_table
+    from fastprune.app.finetune.finetuned import load_finetuned
+    from fastprune.app.finetune.predict import predict_texts
+    from fastprune.app.finetune.tables import write_table
 
     finetuned = load_finetuned(arguments.model, trust_of(arguments))
     split, notes = load_rows(source_of(arguments), finetuned.kind, split=arguments.split)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.paths import user_path
-from fastprune.printable import printable
+from fastprune.app.cli.paths import user_path
+from fastprune.app.printable import printable
 
 
 def add(commands: Any) -> None:
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     """``fastprune report``."""
     from rich.console import Console
 
-    from fastprune.report import rich_examples, rich_table, write_report
+    from fastprune.app.report import rich_examples, rich_table, write_report
 
     report = write_report(*arguments.runs, out=arguments.out)
     console = Console()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastprune.cli.arguments import add_use, check_use, need_packages, say, source_of, trust_of, use_bf16
-from fastprune.cli.paths import user_path
-from fastprune.data import load_rows
-from fastprune.score_files import check_kind, write_columns
+from fastprune.app.cli.arguments import add_use, check_use, need_packages, say, source_of, trust_of, use_bf16
+from fastprune.app.cli.paths import user_path
+from fastprune.app.data import load_rows
+from fastprune.files.score_files import check_kind, write_columns
 from fastprune.scores.metrics import of_examples
 
 
@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
     check_kind(arguments.out)
     check_use(arguments)
 
-    from fastprune.finetune.finetuned import load_finetuned
-    from fastprune.finetune.progress import counting
-    from fastprune.finetune.scoring import score_texts
+    from fastprune.app.finetune.finetuned import load_finetuned
+    from fastprune.app.finetune.progress import counting
+    from fastprune.app.finetune.scoring import score_texts
 
     finetuned = load_finetuned(arguments.model, trust_of(arguments))
     metrics = list(dict.fromkeys(arguments.metrics))

@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune import dynamics
-from fastprune.cli.paths import refuse_inputs, user_path
-from fastprune.data.subset import write_subset
+from fastprune.app import dynamics
+from fastprune.app.cli.paths import refuse_inputs, user_path
+from fastprune.app.data.subset import write_subset
 from fastprune.errors import UsageError
-from fastprune.methods.unscored import fitting_offset
-from fastprune.pruning.keep import check_fraction
-from fastprune.score_files import (
+from fastprune.files.score_files import (
     check_kind,
     numbers,
     one_row_each,
@@ -26,7 +24,9 @@ from fastprune.score_files import (
     whole_numbers,
     write_columns,
 )
-from fastprune.score_runs import Which
+from fastprune.files.score_runs import Which
+from fastprune.methods.unscored import fitting_offset
+from fastprune.pruning.keep import check_fraction
 from fastprune.scores.metrics import hard_where_small, is_hard_where_small
 from fastprune.selection import (
     Selection,

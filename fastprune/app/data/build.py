@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fastprune.data.fingerprint import split_fingerprint
-from fastprune.data.types import Label, Split, TextData
-from fastprune.data.words import check_tags
+from fastprune.app.data.fingerprint import split_fingerprint
+from fastprune.app.data.types import Label, Split, TextData
+from fastprune.app.data.words import check_tags
+from fastprune.app.quality import metrics_of
 from fastprune.errors import UsageError, shown
-from fastprune.metrics import metrics_of
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
     Args:
         held_out: labelled splits by name; tables report those called "test…", or all of them if there is none.
         unlabelled: splits without labels by name.
-        metrics: names in `fastprune.metrics`, the deciding one first; by default those of the task.
+        metrics: names in `fastprune.app.quality`, the deciding one first; by default those of the task.
         reported: names in ``held_out``, in place of the rule above.
         positive: of two classes the one whose F1 counts; by default the last.
 

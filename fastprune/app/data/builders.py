@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.explain import DEEPEST, bad_json, bad_line, explained, line_finder, too_deep, unreadable
-from fastprune.data.table import Cell, Table, line_numbers
-from fastprune.data.text import DELIMITED, ENCODING, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
+from fastprune.app.data.explain import DEEPEST, bad_json, bad_line, explained, line_finder, too_deep, unreadable
+from fastprune.app.data.table import Cell, Table, line_numbers
+from fastprune.app.data.text import DELIMITED, ENCODING, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
 from fastprune.errors import UsageError
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from fastprune.data.columns import Columns, listing
-from fastprune.data.labels import (
+from fastprune.app.data.columns import Columns, listing
+from fastprune.app.data.labels import (
     UNLABELLED,
     Guess,
     guess_kind,
@@ -17,9 +17,9 @@ from fastprune.data.labels import (
     one_spelling,
     read_label,
 )
-from fastprune.data.table import Cell, Table
-from fastprune.data.types import Kind, Label, Split
-from fastprune.data.words import check_tags, clean_text, is_bio
+from fastprune.app.data.table import Cell, Table
+from fastprune.app.data.types import Kind, Label, Split
+from fastprune.app.data.words import check_tags, clean_text, is_bio
 from fastprune.errors import UsageError
 
 NO_BREAK = "\u00a0"

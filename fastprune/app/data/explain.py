@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.text import ENCODING, cells_of, is_blank, kind_of, open_text
+from fastprune.app.data.text import ENCODING, cells_of, is_blank, kind_of, open_text
 from fastprune.errors import UsageError
 
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fastprune.data.types import Label, Split, TextData
+from fastprune.app.data.types import Label, Split, TextData
 
 
 def split_fingerprint(split: Split) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastprune.data.builders import read_table
-from fastprune.data.columns import Wanted
-from fastprune.data.table import Table, appended
-from fastprune.data.text import open_text
-from fastprune.data.types import Kind
+from fastprune.app.data.builders import read_table
+from fastprune.app.data.columns import Wanted
+from fastprune.app.data.table import Table, appended
+from fastprune.app.data.text import open_text
+from fastprune.app.data.types import Kind
 from fastprune.errors import UsageError
 
 PREFIX = "glue/"

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fastprune.data.types import Label, Split
+from fastprune.app.data.types import Label, Split
 from fastprune.errors import UsageError
 
 SHARE = 0.1

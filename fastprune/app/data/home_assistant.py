@@ -16,9 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fastprune.data.build import build
-from fastprune.data.home_assistant_values import NAMES, OPEN_LISTS, SAME_NAMES
-from fastprune.data.types import Split, TextData
+from fastprune.app.data.build import build
+from fastprune.app.data.home_assistant_values import NAMES, OPEN_LISTS, SAME_NAMES
+from fastprune.app.data.types import Split, TextData
 from fastprune.errors import UsageError
 
 SEED = 20_240

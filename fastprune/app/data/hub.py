@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.builders import datasets_for, table_of
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table
+from fastprune.app.data.builders import datasets_for, table_of
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table
 from fastprune.errors import UsageError
 
 _ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.-]+)?")

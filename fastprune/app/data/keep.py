@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastprune.data.build import train_on
-from fastprune.data.types import TextData
+from fastprune.app.data.build import train_on
+from fastprune.app.data.types import TextData
 from fastprune.errors import UsageError
-from fastprune.score_files import read_columns, whole_numbers
+from fastprune.files.score_files import read_columns, whole_numbers
 
 
 def keep_rows(data: TextData, path: Path) -> TextData:

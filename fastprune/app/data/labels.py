@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fastprune.data.table import Cell
-from fastprune.data.types import Kind, Label
+from fastprune.app.data.table import Cell
+from fastprune.app.data.types import Kind, Label
 from fastprune.errors import UsageError, shown
 
 UNLABELLED = "-1"

@@ -9,19 +9,19 @@ from typing import Any, get_args
 
 import numpy as np
 
-from fastprune.data.build import at_most, build, limit, limit_held_out
-from fastprune.data.columns import Columns, Wanted, find_columns
-from fastprune.data.examples import Read, kind_in, read_split, reading_of
-from fastprune.data.glue import PREFIX, GlueTask, glue_task
-from fastprune.data.holdout import SHARE, hold_out
-from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.keep import keep_rows
-from fastprune.data.source import Source, open_tables
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table
-from fastprune.data.types import Kind, Split, TextData
+from fastprune.app.data.build import at_most, build, limit, limit_held_out
+from fastprune.app.data.columns import Columns, Wanted, find_columns
+from fastprune.app.data.examples import Read, kind_in, read_split, reading_of
+from fastprune.app.data.glue import PREFIX, GlueTask, glue_task
+from fastprune.app.data.holdout import SHARE, hold_out
+from fastprune.app.data.home_assistant import load_home_assistant
+from fastprune.app.data.keep import keep_rows
+from fastprune.app.data.source import Source, open_tables
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table
+from fastprune.app.data.types import Kind, Split, TextData
+from fastprune.app.quality import deciding_first
 from fastprune.errors import UsageError, shown
-from fastprune.metrics import deciding_first
 
 TASKS = (*get_args(Kind), "pair")
 HELD_OUT = "test"

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprune.data import forms
-from fastprune.data.builders import read_table
-from fastprune.data.columns import Wanted, split_column
-from fastprune.data.forms.annotated import rewritten
-from fastprune.data.forms.lines import read_lines
-from fastprune.data.glue import HUB, PREFIX, glue_task, read_glue
-from fastprune.data.hub import is_saved, load_hub, load_saved
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table, appended
-from fastprune.data.text import SUFFIXES, kind_of
+from fastprune.app.data import forms
+from fastprune.app.data.builders import read_table
+from fastprune.app.data.columns import Wanted, split_column
+from fastprune.app.data.forms.annotated import rewritten
+from fastprune.app.data.forms.lines import read_lines
+from fastprune.app.data.glue import HUB, PREFIX, glue_task, read_glue
+from fastprune.app.data.hub import is_saved, load_hub, load_saved
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table, appended
+from fastprune.app.data.text import SUFFIXES, kind_of
 from fastprune.errors import UsageError, shown
 
 Tables = Mapping[str, Table]

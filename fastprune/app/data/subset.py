@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastprune.atomic import write_atomic
-from fastprune.data.explain import bad_json, explained, unreadable
-from fastprune.data.text import DELIMITED, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
+from fastprune.app.data.explain import bad_json, explained, unreadable
+from fastprune.app.data.text import DELIMITED, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
 from fastprune.errors import UsageError
-from fastprune.parquet import pyarrow_for, read_parquet
+from fastprune.files.atomic import write_atomic
+from fastprune.files.parquet import pyarrow_for, read_parquet
 
 
 def write_subset(

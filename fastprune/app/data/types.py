@@ -69,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TextData:
-    """A data set ready for training; make one with `fastprune.data.build`.
+    """A data set ready for training; make one with `fastprune.app.data.build`.
 
     Attributes:
         name: as tables show it.
@@ -78,7 +78,7 @@ class TextData:
         held_out: the labelled other splits by name, such as "validation", "validation_mismatched", "test".
         reported: names of the held-out splits that tables report, the deciding one first.
         unlabelled: other splits without labels by name, for predictions.
-        metrics: names in `fastprune.metrics`, the deciding one first.
+        metrics: names in `fastprune.app.quality`, the deciding one first.
         label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
         positive: the class whose F1 is the metric ``f1``; None but for two classes.
         tag_names: tags seen in train, "O" first, then sorted; None without tags.

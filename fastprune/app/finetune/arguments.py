@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import torch
 
+from fastprune.app.finetune.spec import RunSpec, Training
 from fastprune.errors import UsageError
-from fastprune.finetune.spec import RunSpec, Training
 
 LR_WARMUP_SHARE = 0.1
 EVAL_BATCH = 128

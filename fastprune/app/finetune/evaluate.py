@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastprune import metrics
-from fastprune.data.types import Label, Split
-from fastprune.finetune.encode import EncodedExample, EncodedSplit, Names
+from fastprune.app import quality as metrics
+from fastprune.app.data.types import Label, Split
+from fastprune.app.finetune.encode import EncodedExample, EncodedSplit, Names
 
 
 @dataclass(frozen=True)

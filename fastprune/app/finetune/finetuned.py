@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.types import Kind, Split
+from fastprune.app.data.types import Kind, Split
+from fastprune.app.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
+from fastprune.app.finetune.trust import NONE, Trust
 from fastprune.errors import UsageError
-from fastprune.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
-from fastprune.finetune.trust import NONE, Trust
 
 OLDER_HEADS = ("heads.safetensors", "heads.pt")
 TOKENS, TEXTS = "ForTokenClassification", "ForSequenceClassification"

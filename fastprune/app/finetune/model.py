@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastprune.finetune.encode import Names
+from fastprune.app.finetune.encode import Names
 from fastprune.pruning import Method
 from fastprune.scores import Head, JointLoss, Task
 from fastprune.scores.metrics import HeadKind, is_vector

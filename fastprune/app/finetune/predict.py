@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments
 
-from fastprune.data.types import Split
+from fastprune.app.data.types import Split
+from fastprune.app.finetune.encode import EncodedSplit, collator
+from fastprune.app.finetune.encoder import longest_input
+from fastprune.app.finetune.evaluate import LongestFirst, Predicted, compact
+from fastprune.app.finetune.finetuned import Finetuned, without_labels
+from fastprune.app.finetune.tables import prediction_columns
 from fastprune.errors import UsageError
-from fastprune.finetune.encode import EncodedSplit, collator
-from fastprune.finetune.encoder import longest_input
-from fastprune.finetune.evaluate import LongestFirst, Predicted, compact
-from fastprune.finetune.finetuned import Finetuned, without_labels
-from fastprune.finetune.tables import prediction_columns
 
 
 def predict(trainer: Trainer, split: LongestFirst) -> Predicted:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from fastprune.finetune.spec import RunSpec
-from fastprune.metrics import HEADINGS
-from fastprune.printable import printable
+from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.printable import printable
+from fastprune.app.quality import HEADINGS
 
 TRAINING = ("full", "warmup", "pruned", "final")
 """The phases that train; all others read forward only."""
@@ -67,7 +67,7 @@ class Watcher(Protocol):
         ...
 
     def metric(self, name: str, value: float) -> None:
-        """A metric of `fastprune.metrics` has been measured: the deciding one, the last of which is shown."""
+        """A metric of `fastprune.app.quality` has been measured: the deciding one, the last of which is shown."""
         ...
 
 

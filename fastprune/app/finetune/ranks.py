@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from fastprune.collectives import FailedElsewhereError, world
+from fastprune.platform.collectives import FailedElsewhereError, world
 
 T = TypeVar("T")
 TURN = timedelta(seconds=5)

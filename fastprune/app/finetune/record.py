@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from fastprune.dynamics import write_epoch
+from fastprune.app.dynamics import write_epoch
+from fastprune.app.finetune.checkpoint import save
+from fastprune.app.finetune.clock import Clock
+from fastprune.app.finetune.progress import Watcher
+from fastprune.app.finetune.ranks import first, gathered
+from fastprune.app.finetune.spec import RunSpec
 from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import save
-from fastprune.finetune.clock import Clock
-from fastprune.finetune.progress import Watcher
-from fastprune.finetune.ranks import first, gathered
-from fastprune.finetune.spec import RunSpec
 from fastprune.pruning import DynamicPruner, Phase
 
 BEST = "best.safetensors"
@@ -68,7 +68,7 @@ class Recorder(TrainerCallback):
     Args:
         epochs: of the run, for the watcher.
         write: called with the rows so far when an epoch's are complete.
-        dynamics: folder for the logits of every training step, see `fastprune.dynamics`.
+        dynamics: folder for the logits of every training step, see `fastprune.app.dynamics`.
     """
 
     def __init__(

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.data.types import Split
-from fastprune.dynamics import count_epochs, write_epoch
+from fastprune.app.data.types import Split
+from fastprune.app.dynamics import count_epochs, write_epoch
+from fastprune.app.finetune.encode import EncodedSplit, collator
+from fastprune.app.finetune.encoder import longest_input
+from fastprune.app.finetune.finetuned import Finetuned
+from fastprune.app.finetune.model import head_kinds, task_of
+from fastprune.app.finetune.tables import identity_columns, label_column
 from fastprune.errors import UsageError
-from fastprune.finetune.encode import EncodedSplit, collator
-from fastprune.finetune.encoder import longest_input
-from fastprune.finetune.finetuned import Finetuned
-from fastprune.finetune.model import head_kinds, task_of
-from fastprune.finetune.tables import identity_columns, label_column
 from fastprune.pruning import score_dataset
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
@@ -43,7 +43,7 @@ def score_texts(
     Args:
         metrics: of `fastprune.score`, and ``grand``; of several heads as `fastprune.Task` joins them.
         progress: called with the number of examples of each finished batch.
-        dynamics: folder to which the logits are added as the next epoch, see `fastprune.dynamics`.
+        dynamics: folder to which the logits are added as the next epoch, see `fastprune.app.dynamics`.
 
     Returns:
         ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first

@@ -13,11 +13,9 @@ import torch
 from torch import nn
 
 import fastprune
-from fastprune.atomic import sweep, write_folder_atomic
-from fastprune.data import TextData, identity_of
-from fastprune.dynamics import count_epochs
-from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import (
+from fastprune.app.data import TextData, identity_of
+from fastprune.app.dynamics import count_epochs
+from fastprune.app.finetune.checkpoint import (
     CHECKPOINT,
     can_go_on,
     newest_whole,
@@ -26,23 +24,25 @@ from fastprune.finetune.checkpoint import (
     run_folder,
     write_finished,
 )
-from fastprune.finetune.columns import map_columns, results_of, score_columns
-from fastprune.finetune.encode import EncodedSplit, collator
-from fastprune.finetune.encoder import load_encoder, longest_input
-from fastprune.finetune.evaluate import LongestFirst, by_class
-from fastprune.finetune.model import build_model, head_kinds
-from fastprune.finetune.predict import predict
-from fastprune.finetune.progress import LiveProgress
-from fastprune.finetune.ranks import first, shared, tell
-from fastprune.finetune.record import Judging, RunResult
-from fastprune.finetune.spec import RunSpec, Training, never_pruned, plan_of, resolve_method
-from fastprune.finetune.tables import prediction_columns, write_table
-from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
-from fastprune.finetune.trust import NONE, Trust
+from fastprune.app.finetune.columns import map_columns, results_of, score_columns
+from fastprune.app.finetune.encode import EncodedSplit, collator
+from fastprune.app.finetune.encoder import load_encoder, longest_input
+from fastprune.app.finetune.evaluate import LongestFirst, by_class
+from fastprune.app.finetune.model import build_model, head_kinds
+from fastprune.app.finetune.predict import predict
+from fastprune.app.finetune.progress import LiveProgress
+from fastprune.app.finetune.ranks import first, shared, tell
+from fastprune.app.finetune.record import Judging, RunResult
+from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, plan_of, resolve_method
+from fastprune.app.finetune.tables import prediction_columns, write_table
+from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
+from fastprune.app.finetune.trust import NONE, Trust
+from fastprune.app.printable import printable
+from fastprune.app.report import Report, RunFolder, make_summary, write_report
+from fastprune.app.report.folder import FILES, SUMMARY, plain
+from fastprune.errors import UsageError
+from fastprune.files.atomic import sweep, write_folder_atomic
 from fastprune.methods.tdds import MOST_CLASSES
-from fastprune.printable import printable
-from fastprune.report import Report, RunFolder, make_summary, write_report
-from fastprune.report.folder import FILES, SUMMARY, plain
 from fastprune.scores.metrics import is_vector, lacking
 
 MODEL, PREDICTIONS = "model", "predictions"
@@ -80,7 +80,7 @@ def finetune(
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
         best: keep the model of each run's best epoch, by the deciding metric of the validation split.
         trainer: of `parse_trainer`.
-        dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.dynamics`.
+        dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
         source: how ``data`` was loaded, for the record: `Source.settings`.
         command: the options of the command line, for ``--resume`` without them.
         trust: what may be executed of the model.

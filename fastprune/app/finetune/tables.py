@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.atomic import write_atomic
-from fastprune.data.types import Label, Split
-from fastprune.finetune.evaluate import Predicted
-from fastprune.score_files import write_columns
+from fastprune.app.data.types import Label, Split
+from fastprune.app.finetune.evaluate import Predicted
+from fastprune.files.atomic import write_atomic
+from fastprune.files.score_files import write_columns
 
 
 def label_text(label: Label) -> str:

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
-from fastprune.collectives import world
-from fastprune.data.types import TextData
-from fastprune.dynamics import read_dynamics
+from fastprune.app.data.types import TextData
+from fastprune.app.dynamics import read_dynamics
+from fastprune.app.finetune.arguments import training_arguments
+from fastprune.app.finetune.encode import Collate, EncodedSplit, group_by_length
+from fastprune.app.finetune.evaluate import LongestFirst, compact, measure
+from fastprune.app.finetune.model import score_fn_of, task_of
+from fastprune.app.finetune.ranks import shared
+from fastprune.app.finetune.record import Judging, Recorder, RunResult, Watcher
+from fastprune.app.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.errors import UsageError
-from fastprune.finetune.arguments import training_arguments
-from fastprune.finetune.encode import Collate, EncodedSplit, group_by_length
-from fastprune.finetune.evaluate import LongestFirst, compact, measure
-from fastprune.finetune.model import score_fn_of, task_of
-from fastprune.finetune.ranks import shared
-from fastprune.finetune.record import Judging, Recorder, RunResult, Watcher
-from fastprune.finetune.spec import RunSpec, Training, resolve_method
-from fastprune.integrations._hooks import override
-from fastprune.integrations.transformers import attach
+from fastprune.integrations.hooks import override
+from fastprune.integrations.trainer import attach
+from fastprune.platform.collectives import world
 from fastprune.pruning import Driver, DynamicPruner, Moments, Phase
 
 ORDERS = ("group_by_length", "train_sampling_strategy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastprune.report.table import as_text, markdown_lines
+from fastprune.app.report.table import as_text, markdown_lines
 
 MOST_ROWS = 30
 HEADINGS = ("Class", "Precision %", "Recall %", "F1 %", "Examples")

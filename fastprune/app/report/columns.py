@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.atomic import write_atomic
 from fastprune.errors import UsageError
-from fastprune.parquet import pyarrow_for, read_parquet
+from fastprune.files.atomic import write_atomic
+from fastprune.files.parquet import pyarrow_for, read_parquet
 
 LARGEST_INDEX = 10**8
 """Arrays are made as long as the largest index of an example; a wrong one would ask for all memory."""

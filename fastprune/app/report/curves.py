@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from fastprune.report.summary import BASELINE
+from fastprune.app.report.summary import BASELINE
 
 # Okabe and Ito's palette, which stays distinct for colour-blind readers; black is the baseline's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

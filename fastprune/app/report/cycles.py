@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.report.words import drawn
+from fastprune.app.report.words import drawn
 
 MOST_POINTS = 20_000
 KEPT_COLOUR, DROPPED_COLOUR = "#0072B2", "#E69F00"

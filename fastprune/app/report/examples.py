@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastprune.data.types import Label, TextData
+from fastprune.app.data.types import Label, TextData
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
                    splits, the deciding one first) and best (the split that chooses the epoch, or null).
 ``metrics.jsonl``  one evaluation a line: one an epoch and reported split.  Keys: run, method, keep_fraction, seed,
                    epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the metrics by their names in
-                   `fastprune.metrics`, train_loss, lr; cycle (0 before the first), and of its selection churn (share
-                   of the kept that were not kept before) and threshold; and, counted from the run's start,
+                   `fastprune.app.quality`, train_loss, lr; cycle (0 before the first), and of its selection churn
+                   (share of the kept that were not kept before) and threshold; and, counted from the run's start,
                    examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and their sum
                    ``seconds`` (evaluation excluded).
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
@@ -14,11 +14,11 @@
                    false.
 ``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
                    recorded them.
-``summary.json``   see `fastprune.report.summary.make_summary`; a report makes it again and takes model_run from it.
+``summary.json``   see `fastprune.app.report.summary.make_summary`; a report makes it again and takes model_run from it.
 ``classes.json``   precision, recall, f1 and support of each class, or type of span, of the model in ``model/`` on the
                    deciding split.
 ``texts.json``     text and label of the examples that the page shows, by index: a report opens no other folder.
-``report.png``     the picture (see `fastprune.report.plots`).
+``report.png``     the picture (see `fastprune.app.report.plots`).
 ``report.md``      sentences, tables, picture, classes, and the most and the least useful examples.
 ``report.html``    the same page in one file.
 """
@@ -34,12 +34,12 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.atomic import left_over, write_atomic
-from fastprune.data.files import read_text
+from fastprune.app.data.files import read_text
+from fastprune.app.report.columns import read_typed_columns, write_typed_columns
+from fastprune.app.report.rows import check_classes, check_config, check_evaluation
 from fastprune.errors import UsageError
-from fastprune.lock import LOCK
-from fastprune.report.columns import read_typed_columns, write_typed_columns
-from fastprune.report.rows import check_classes, check_config, check_evaluation
+from fastprune.files.atomic import left_over, write_atomic
+from fastprune.files.lock import LOCK
 
 CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
@@ -105,7 +105,7 @@ class RunFolder:
         write_atomic(self.path / METRICS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """What `fastprune.report.summary.make_summary` makes."""
+        """What `fastprune.app.report.summary.make_summary` makes."""
         write_json(self.path / SUMMARY, summary)
 
     def write_classes(self, classes: Mapping[str, Mapping[str, float]]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fastprune.report.summary import BASELINE
+from fastprune.app.report.summary import BASELINE
 
 Row = Mapping[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastprune.report.cycles import DROPPED_COLOUR, KEPT_COLOUR
-from fastprune.report.words import drawn
+from fastprune.app.report.cycles import DROPPED_COLOUR, KEPT_COLOUR
+from fastprune.app.report.words import drawn
 
 MAX_PANELS = 6
 BINS = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fastprune.app.report.folder import HTML, PAGE, PICTURE, is_ours
 from fastprune.errors import UsageError
-from fastprune.report.folder import HTML, PAGE, PICTURE, is_ours
 
 COMMENT = "\n<!-- made by fastprune report -->\n"
 PNG_FIELDS = {"Software": "fastprune report"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastprune.printable import printable
-from fastprune.report.classes import markdown_classes
-from fastprune.report.examples import Example, Extremes
-from fastprune.report.folder import PICTURE
-from fastprune.report.headline import headline
-from fastprune.report.table import as_text, markdown_lines, markdown_tables
+from fastprune.app.printable import printable
+from fastprune.app.report.classes import markdown_classes
+from fastprune.app.report.examples import Example, Extremes
+from fastprune.app.report.folder import PICTURE
+from fastprune.app.report.headline import headline
+from fastprune.app.report.table import as_text, markdown_lines, markdown_tables
 
 SHOWN_IN_TERMINAL = 5
 NO_TEXT = "(text not at hand)"

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
+from fastprune.app.report.curves import draw_loss, draw_quality, draw_time, line_styles
+from fastprune.app.report.cycles import churn_curves, data_map, draw_churn, draw_data_map
+from fastprune.app.report.headline import spoken
+from fastprune.app.report.histograms import choose_run, draw_histograms
+from fastprune.app.report.runs import Runs
+from fastprune.app.report.words import drawn
 from fastprune.errors import UsageError
-from fastprune.report.curves import draw_loss, draw_quality, draw_time, line_styles
-from fastprune.report.cycles import churn_curves, data_map, draw_churn, draw_data_map
-from fastprune.report.headline import spoken
-from fastprune.report.histograms import choose_run, draw_histograms
-from fastprune.report.runs import Runs
-from fastprune.report.words import drawn
 
 DPI = 120
 MOST_LABELS, LONGEST_LABEL = 24, 28

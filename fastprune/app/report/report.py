@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastprune.atomic import write_atomic
-from fastprune.data.types import TextData
+from fastprune.app.data.types import TextData
+from fastprune.app.report.examples import Extremes, extremes, texts_of
+from fastprune.app.report.folder import HTML, PAGE, PICTURE, RunFolder
+from fastprune.app.report.histograms import choose_run
+from fastprune.app.report.html import html_page
+from fastprune.app.report.mark import COMMENT, PNG_FIELDS, refuse_foreign
+from fastprune.app.report.page import markdown_page
+from fastprune.app.report.plots import png_of
+from fastprune.app.report.runs import Runs, folder_names, join_runs, read_runs
+from fastprune.app.report.table import markdown_tables
 from fastprune.errors import UsageError
-from fastprune.report.examples import Extremes, extremes, texts_of
-from fastprune.report.folder import HTML, PAGE, PICTURE, RunFolder
-from fastprune.report.histograms import choose_run
-from fastprune.report.html import html_page
-from fastprune.report.mark import COMMENT, PNG_FIELDS, refuse_foreign
-from fastprune.report.page import markdown_page
-from fastprune.report.plots import png_of
-from fastprune.report.runs import Runs, folder_names, join_runs, read_runs
-from fastprune.report.table import markdown_tables
+from fastprune.files.atomic import write_atomic
 
 LISTED = 10
 

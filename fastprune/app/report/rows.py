@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fastprune.app.quality import HEADINGS
+from fastprune.app.report.summary import SECONDS
 from fastprune.errors import UsageError
-from fastprune.metrics import HEADINGS
-from fastprune.report.summary import SECONDS
 
 Row = dict[str, Any]
 

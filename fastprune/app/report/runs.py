@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from fastprune.app.report.folder import METRICS, SUMMARY, RunFolder
+from fastprune.app.report.rows import check_model_run
+from fastprune.app.report.summary import BASELINE, make_summary
 from fastprune.errors import UsageError
-from fastprune.report.folder import METRICS, SUMMARY, RunFolder
-from fastprune.report.rows import check_model_run
-from fastprune.report.summary import BASELINE, make_summary
 
 Row = dict[str, Any]
 RunColumns = dict[str, np.ndarray]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from fastprune.metrics import HEADINGS
+from fastprune.app.quality import HEADINGS
 
 Row = dict[str, Any]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastprune.app.printable import printable
+from fastprune.app.quality import HEADINGS
+from fastprune.app.report.headline import headline, notes
 from fastprune.errors import UsageError
-from fastprune.metrics import HEADINGS
-from fastprune.printable import printable
-from fastprune.report.headline import headline, notes
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastprune.printable import printable
+from fastprune.app.printable import printable
 
 LONGEST = 40
 

@@ -32,17 +32,17 @@ except ImportError:
     except ImportError as error:
         raise ImportError("fastprune.PruningCallback needs Lightning: pip install 'fastprune[lightning]'") from error
 
-from fastprune.collectives import world
 from fastprune.errors import UsageError
-from fastprune.integrations._batch_metrics import loggable
-from fastprune.integrations._datasets import fingerprint
-from fastprune.integrations._lightning_checks import check_trainer
-from fastprune.integrations._lightning_loader import TrainLoader, loader_order
-from fastprune.integrations._lightning_plan import plan_epochs
-from fastprune.integrations._lightning_random import RunRandomness
-from fastprune.integrations._lightning_scores import ForwardFn, LightningScoring, ScoreFn
-from fastprune.integrations._lightning_state import check_has_state, check_same_run, readable
-from fastprune.integrations._lightning_step import CurrentBatch
+from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.datasets import fingerprint
+from fastprune.integrations.lightning.checks import check_trainer
+from fastprune.integrations.lightning.loader import TrainLoader, loader_order
+from fastprune.integrations.lightning.plan import plan_epochs
+from fastprune.integrations.lightning.randomness import RunRandomness
+from fastprune.integrations.lightning.scores import ForwardFn, LightningScoring, ScoreFn
+from fastprune.integrations.lightning.state import check_has_state, check_same_run, readable
+from fastprune.integrations.lightning.step import CurrentBatch
+from fastprune.platform.collectives import world
 from fastprune.pruning import DEFAULT_METHOD, Driver, DynamicPruner, KeepFraction, Method, RankSampler, get_method
 from fastprune.pruning.state_versions import VERSION
 from fastprune.scores.task import Task

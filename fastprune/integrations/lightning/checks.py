@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from fastprune.errors import class_of
-from fastprune.integrations._datasets import check_readable_by_index
+from fastprune.integrations.datasets import check_readable_by_index
 
 
 def check_trainer(trainer: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from fastprune.integrations._lightning_checks import check_loader
+from fastprune.integrations.lightning.checks import check_loader
 from fastprune.pruning import RankSampler
 from fastprune.pruning.sampler import Arrange
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._lightning_checks import check_batches
-from fastprune.integrations._lightning_loader import batches_of_epoch
+from fastprune.integrations.lightning.checks import check_batches
+from fastprune.integrations.lightning.loader import batches_of_epoch
 from fastprune.pruning import Driver, Piece
 from fastprune.pruning.schedule import epoch_pieces, epochs_until
 

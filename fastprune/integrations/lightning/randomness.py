@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from fastprune.collectives import world
-from fastprune.integrations._random_state import draw_seeds, random_states, seeds_of, set_random_state
+from fastprune.integrations.random_state import draw_seeds, random_states, seeds_of, set_random_state
+from fastprune.platform.collectives import world
 from fastprune.pruning import Progress
 
 

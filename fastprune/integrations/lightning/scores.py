@@ -10,16 +10,16 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fastprune.integrations._batch_metrics import (
+from fastprune.integrations.batch_metrics import (
     PASS_BATCH_FACTOR,
     ScoreFn,
     batch_metrics,
     check_batch_size,
     one_each,
 )
-from fastprune.integrations._bookkeeping import left_as_it_was, nothing
-from fastprune.integrations._datasets import lengths
-from fastprune.integrations._spans import question_answering
+from fastprune.integrations.bookkeeping import left_as_it_was, nothing
+from fastprune.integrations.datasets import lengths
+from fastprune.integrations.spans import question_answering
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers

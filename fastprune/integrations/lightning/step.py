@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.integrations._batch_metrics import without_owners
-from fastprune.integrations._hooks import Overrides
-from fastprune.integrations._lightning_scores import LightningScoring
+from fastprune.integrations.batch_metrics import without_owners
+from fastprune.integrations.hooks import Overrides
+from fastprune.integrations.lightning.scores import LightningScoring
 from fastprune.pruning import Method
 
 

@@ -15,15 +15,15 @@ from torch import Tensor
 from transformers import TrainerControl, TrainerState
 
 from fastprune.errors import UsageError
-from fastprune.integrations._batch_metrics import loggable
-from fastprune.integrations._checkpoint import newest_complete, read_state, save_checkpoint
-from fastprune.integrations._datasets import fingerprint
-from fastprune.integrations._hooks import Overrides
-from fastprune.integrations._order import RecordedOrder, sampling_strategy
-from fastprune.integrations._step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
-from fastprune.integrations._trainer_events import TrainerEvents
-from fastprune.integrations._trainer_scores import TrainerScores, TrainerScoring
-from fastprune.integrations._training_step import TrainingStep
+from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.datasets import fingerprint
+from fastprune.integrations.hooks import Overrides
+from fastprune.integrations.trainer.checkpoint import newest_complete, read_state, save_checkpoint
+from fastprune.integrations.trainer.events import TrainerEvents
+from fastprune.integrations.trainer.order import RecordedOrder, sampling_strategy
+from fastprune.integrations.trainer.scores import TrainerScores, TrainerScoring
+from fastprune.integrations.trainer.step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
+from fastprune.integrations.trainer.training_step import TrainingStep
 from fastprune.pruning import DynamicPruner
 
 logger = logging.getLogger(__name__)

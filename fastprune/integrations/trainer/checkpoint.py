@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from fastprune.atomic import sweep, write_atomic
 from fastprune.errors import UsageError
+from fastprune.files.atomic import sweep, write_atomic
 from fastprune.pruning.state_versions import VERSION, check_version, converted
 
 STATE_FILE = "fastprune.pt"

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import TrainerControl, TrainerState
 
-from fastprune.integrations._step_plan import StepPlan
-from fastprune.integrations._training_step import TrainingStep
+from fastprune.integrations.trainer.step_plan import StepPlan
+from fastprune.integrations.trainer.training_step import TrainingStep
 from fastprune.pruning.driver import Driver, ScoreIndices
 
 Fire = Callable[[str], TrainerControl]

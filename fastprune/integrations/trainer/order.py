@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from fastprune.integrations._datasets import lengths
+from fastprune.integrations.datasets import lengths
 from fastprune.pruning.sampler import Arrange
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from fastprune.integrations._spans import LABELS, question_answering
+from fastprune.integrations.spans import LABELS, question_answering
 from fastprune.scores.metrics import HeadKind
 from fastprune.scores.task import Head, Task
 

@@ -12,17 +12,17 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations._batch_metrics import (
+from fastprune.integrations.batch_metrics import (
     PASS_BATCH_FACTOR,
     ScoreFn,
     batch_metrics,
     check_batch_size,
     one_each,
 )
-from fastprune.integrations._bookkeeping import left_as_it_was, nothing
-from fastprune.integrations._datasets import is_hub_dataset, lengths
-from fastprune.integrations._hooks import weak
-from fastprune.integrations._outputs import SCORE_ADVICE, task_of_model
+from fastprune.integrations.bookkeeping import left_as_it_was, nothing
+from fastprune.integrations.datasets import is_hub_dataset, lengths
+from fastprune.integrations.hooks import weak
+from fastprune.integrations.trainer.outputs import SCORE_ADVICE, task_of_model
 from fastprune.pruning import score_dataset
 from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from fastprune.integrations._batch_metrics import without_owners
-from fastprune.integrations._hooks import Overrides
-from fastprune.integrations._order import RecordedOrder, rank_batches
-from fastprune.integrations._passes import Passes
-from fastprune.integrations._step_plan import StepPlan
-from fastprune.integrations._trainer_scores import TrainerScores, loss_and_outputs
-from fastprune.integrations._weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
+from fastprune.integrations.batch_metrics import without_owners
+from fastprune.integrations.hooks import Overrides
+from fastprune.integrations.trainer.order import RecordedOrder, rank_batches
+from fastprune.integrations.trainer.passes import Passes
+from fastprune.integrations.trainer.scores import TrainerScores, loss_and_outputs
+from fastprune.integrations.trainer.step_plan import StepPlan
+from fastprune.integrations.trainer.weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
 from fastprune.scores.task import ExampleLosses
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastprune.data.forms import clinc150, line_pairs, slotgated
-from fastprune.data.table import Table
+from fastprune.app.data.forms import clinc150, line_pairs, slotgated
+from fastprune.app.data.table import Table
 
 _OF_SEVERAL_SPLITS = (slotgated, line_pairs, clinc150)
 

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from fastprune.data.table import Cell, Table
+from fastprune.app.data.table import Cell, Table
 from fastprune.errors import UsageError, shown
 
 _SPAN = re.compile(r"\[\s*([^:\[\]]+?)\s*:\s*([^\[\]]*?)\s*\]")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastprune.data.files import read_text
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table
+from fastprune.app.data.files import read_text
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table
 from fastprune.errors import UsageError
 
 

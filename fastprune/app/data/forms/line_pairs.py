@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastprune.data.files import lines_of
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table, line_numbers
+from fastprune.app.data.files import lines_of
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table, line_numbers
 from fastprune.errors import UsageError
 
 TEXTS, LABELS, NAMES = "_text.txt", "_labels.txt", "mapping.txt"

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastprune.data.builders import read_table
-from fastprune.data.explain import unreadable
-from fastprune.data.table import Cell, Table
-from fastprune.data.text import open_text
+from fastprune.app.data.builders import read_table
+from fastprune.app.data.explain import unreadable
+from fastprune.app.data.table import Cell, Table
+from fastprune.app.data.text import open_text
 from fastprune.errors import UsageError
 
 _TAG = re.compile(r"O|[BIESLU]-.+")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastprune.data.files import lines_of
-from fastprune.data.splits import role_of
-from fastprune.data.table import Table, line_numbers
+from fastprune.app.data.files import lines_of
+from fastprune.app.data.splits import role_of
+from fastprune.app.data.table import Table, line_numbers
 from fastprune.errors import UsageError
 
 FILES = ("seq.in", "seq.out", "label")

@@ -25,10 +25,10 @@ except ImportError as error:
     raise ImportError("fastprune.attach needs transformers: pip install 'fastprune[hf]'") from error
 
 from fastprune.errors import class_of
-from fastprune.integrations._attachment import Attachment
-from fastprune.integrations._datasets import check_readable_by_index, fingerprint
-from fastprune.integrations._order import sampling_strategy, trainer_order
-from fastprune.integrations._trainer_scores import ScoreFn, TrainerScoring
+from fastprune.integrations.datasets import check_readable_by_index, fingerprint
+from fastprune.integrations.trainer.attachment import Attachment
+from fastprune.integrations.trainer.order import sampling_strategy, trainer_order
+from fastprune.integrations.trainer.scores import ScoreFn, TrainerScoring
 from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
 from fastprune.scores.task import Task
 
