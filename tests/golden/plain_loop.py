@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tiny_problem
 import torch
+from helpers import toy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -64,7 +64,7 @@ class PlainLoop:
     def step(self, epoch: int, batch: Mapping[str, Tensor]) -> None:
         """Train on a batch."""
         self.record.add(epoch, self.pruner.kept_indices, batch["index"])
-        losses, scores = tiny_problem.losses_and_scores(self.net(batch["x"]), batch["labels"])
+        losses, scores = toy.losses_and_scores(self.net(batch["x"]), batch["labels"])
         if self.case != "unobserved":
             self.pruner.observe(batch["index"], scores)
         self.pruner.mean_loss(losses, batch["index"]).backward()

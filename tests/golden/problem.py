@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tiny_problem
 import torch
+from helpers import toy
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -88,7 +88,7 @@ def all_scores(net: Net, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     net.eval()
     with torch.no_grad():
         logits = net(x)
-        _, scores = tiny_problem.losses_and_scores(logits, y)
+        _, scores = toy.losses_and_scores(logits, y)
         scores["grand"] = fastprune.grand(logits, y, x)
     net.train()
     return scores
@@ -96,4 +96,4 @@ def all_scores(net: Net, x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 def scores_file(folder: Path) -> Path:
     """A file for the method that reads one."""
-    return tiny_problem.scores_file(folder, N)
+    return toy.scores_file(folder, N)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import under_torchrun
+from helpers import under_torchrun
 
 from golden.recordings import Batch, Record, Recorded
 

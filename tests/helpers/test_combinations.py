@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from combinations import pairwise
+
+from helpers.combinations import pairwise
 
 
 @pytest.mark.parametrize(

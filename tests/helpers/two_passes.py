@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tiny_trainer import Recorder
 from transformers import Trainer, TrainerCallback
 
 import fastprune
+from helpers.toy_trainer import Recorder
 
 
 class Watched(Recorder):

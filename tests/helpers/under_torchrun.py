@@ -16,9 +16,10 @@ from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import forked
 import torch
 import torch.distributed as dist
+
+from helpers import forked
 
 SECONDS = 100
 PATIENCE = 10

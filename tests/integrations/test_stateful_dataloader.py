@@ -9,8 +9,8 @@ import copy
 from typing import Any
 
 import pytest
-import tiny_problem as tiny
 import torch
+from helpers import toy
 from torch.utils.data import DataLoader
 
 import fastprune
@@ -40,10 +40,10 @@ class Loop:
     """A user's loop; remembers the examples of every epoch."""
 
     def __init__(self, kind: type, method: str, **loader: Any) -> None:
-        self.net = tiny.network()
+        self.net = toy.network()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        self.data = tiny.data()
-        self.pruner = fastprune.DynamicPruner(tiny.N, method=method, **OPTIONS)
+        self.data = toy.data()
+        self.pruner = fastprune.DynamicPruner(toy.N, method=method, **OPTIONS)
         self.loader = kind(
             self.data, sampler=self.pruner.sampler, batch_size=BATCH, generator=torch.Generator(), **loader
         )
@@ -52,7 +52,7 @@ class Loop:
     def run(self, stop: tuple[int, int | None] | None = None) -> Loop:
         for epoch in self.pruner.epochs(EPOCHS):
             for batches, (x, y, index) in enumerate(self.loader, start=1):
-                losses, scores = tiny.losses_and_scores(self.net(x), y)
+                losses, scores = toy.losses_and_scores(self.net(x), y)
                 self.pruner.observe(index, scores)
                 self.pruner.mean_loss(losses, index).backward()
                 self.optimizer.step()
@@ -68,7 +68,7 @@ class Loop:
 
     def score(self, index: torch.Tensor) -> torch.Tensor:
         return fastprune.score_dataset(
-            self.net, self.data, lambda batch: tiny.score_batch(self.net, "el2n", batch), indices=index
+            self.net, self.data, lambda batch: toy.score_batch(self.net, "el2n", batch), indices=index
         )
 
     def state(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def check_resume(whole: Loop, kind: type, method: str, place: str, *names: str, 
     second.load(state, *names)
     second.run()
     assert {e: first.seen.get(e, []) + second.seen.get(e, []) for e in range(EPOCHS)} == whole.seen
-    assert torch.equal(tiny.weights(second.net), tiny.weights(whole.net))
+    assert torch.equal(toy.weights(second.net), toy.weights(whole.net))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_the_pruners_state_alone_is_enough(wholes: dict[str, Loop], kind: type, 
 def test_workers_see_each_cycles_kept_set(wholes: dict[str, Loop], kind: type, workers: str) -> None:
     loop = Loop(kind, "el2n", **WORKERS[workers]).run()
     assert loop.seen == wholes["el2n"].seen
-    assert torch.equal(tiny.weights(loop.net), tiny.weights(wholes["el2n"].net))
+    assert torch.equal(toy.weights(loop.net), toy.weights(wholes["el2n"].net))
     assert set(loop.seen[1]) == set(loop.seen[2]) != set(loop.seen[3])
 
 
@@ -141,9 +141,9 @@ def test_the_share_of_a_rank_goes_on_where_it_was(workers: str, ranks: int) -> N
     """As in a DistributedDataParallel loop; one process plays the last rank."""
 
     def build() -> tuple[fastprune.DynamicPruner, Any]:
-        pruner = fastprune.DynamicPruner(tiny.N, method="random", **OPTIONS)
+        pruner = fastprune.DynamicPruner(toy.N, method="random", **OPTIONS)
         share = pruner.sampler.shard(ranks - 1, ranks)
-        return pruner, stateful.StatefulDataLoader(range(tiny.N), sampler=share, batch_size=4, **WORKERS[workers])
+        return pruner, stateful.StatefulDataLoader(range(toy.N), sampler=share, batch_size=4, **WORKERS[workers])
 
     pruner, loader = build()
     whole = [[batch.tolist() for batch in loader] for _ in pruner.epochs(3)]

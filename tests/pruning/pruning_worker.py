@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import tiny_problem as tiny
 import torch
 import torch.distributed as dist
-import under_torchrun
+from helpers import toy, under_torchrun
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -27,7 +26,7 @@ STOPS = ("at a cycle's end", "inside a cycle")
 
 def steps_before(place: str, world_size: int) -> int:
     """How many steps a run has taken there: a warm-up, the first cycle, and one step of the second."""
-    warmup, epoch = (-(-size // (BATCH * world_size)) for size in (tiny.N, round(0.4 * tiny.N)))
+    warmup, epoch = (-(-size // (BATCH * world_size)) for size in (toy.N, round(0.4 * toy.N)))
     return warmup + 2 * epoch + STOPS.index(place)
 
 
@@ -36,15 +35,15 @@ class Loop:
 
     def __init__(self, method: str) -> None:
         self.rank, self.world_size = exchange.world()
-        self.net = tiny.network()
+        self.net = toy.network()
         self.model: torch.nn.Module = self.net
         if dist.is_initialized():
             # Looking for unused parameters keeps gradients in one layout: else a new process has another in its first
             # step, and Gloo adds up four ranks' gradients in another order.
             self.model = DistributedDataParallel(self.net, find_unused_parameters=True)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        self.data = tiny.data()
-        self.pruner = fastprune.DynamicPruner(tiny.N, method=method, **OPTIONS)
+        self.data = toy.data()
+        self.pruner = fastprune.DynamicPruner(toy.N, method=method, **OPTIONS)
         self.steps: dict[int, list[tuple[torch.Tensor, dict[str, torch.Tensor]]]] = {}
         self.kept: dict[int, list[int]] = {}
         self.rescored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -58,7 +57,7 @@ class Loop:
         for epoch in self.pruner.epochs(EPOCHS):
             self.kept[epoch] = self.pruner.kept_indices.tolist()
             for x, y, index in loader:
-                losses, scores = tiny.losses_and_scores(self.model(x), y)
+                losses, scores = toy.losses_and_scores(self.model(x), y)
                 self.pruner.observe(index, scores)
                 self.pruner.mean_loss(losses, index).backward()
                 self.optimizer.step()
@@ -74,7 +73,7 @@ class Loop:
     def score(self, index: torch.Tensor) -> torch.Tensor:
         metric = self.pruner.method.reads[0]
         scores = fastprune.score_dataset(
-            self.model, self.data, lambda batch: tiny.score_batch(self.net, metric, batch), indices=index
+            self.model, self.data, lambda batch: toy.score_batch(self.net, metric, batch), indices=index
         )
         self.rescored[self.pruner.sampler.piece_number] = (index, scores)
         return scores
@@ -97,7 +96,7 @@ class Loop:
 
     def outcome(self) -> dict[str, Any]:
         return {
-            "weights": tiny.weights(self.net),
+            "weights": toy.weights(self.net),
             "history": self.pruner.history.state_dict(),
             "state": self.pruner.state_dict(),
             "kept": self.kept,

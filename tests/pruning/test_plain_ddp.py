@@ -11,11 +11,10 @@ from typing import Any
 
 import pruning_worker
 import pytest
-import tiny_problem as tiny
 import torch
 import torch.distributed as dist
-import under_torchrun
-from one_process import replay, same
+from helpers import toy, under_torchrun
+from helpers.one_process import replay, same
 from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
 
 import fastprune
@@ -57,7 +56,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 
 
 def method_argument(name: str, folder: Path) -> str:
-    return f"static:{tiny.scores_file(folder)}" if name == "static" else name
+    return f"static:{toy.scores_file(folder)}" if name == "static" else name
 
 
 RUNS = [(ranks, method) for ranks in WORLDS for method in METHODS[ranks]]
@@ -78,7 +77,7 @@ def test_all_ranks_end_alike(outcomes: Outcomes, ranks: int, method: str) -> Non
 @pytest.mark.parametrize(("ranks", "method"), RUNS)
 def test_the_ranks_together_read_the_kept_set(outcomes: Outcomes, ranks: int, method: str) -> None:
     runs = [rank["whole"] for rank in outcomes(ranks, method)]
-    pruner = fastprune.DynamicPruner(tiny.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
+    pruner = fastprune.DynamicPruner(toy.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
     sizes = [phase.size for phase in pruner.driver.phases(EPOCHS) for _ in range(phase.epochs)]
     for epoch, size in enumerate(sizes):
         kept = runs[0]["kept"][epoch]
@@ -93,12 +92,12 @@ def test_the_ranks_together_read_the_kept_set(outcomes: Outcomes, ranks: int, me
 @pytest.mark.parametrize(("ranks", "method"), RUNS)
 def test_the_history_is_that_of_one_process_given_the_same_steps(outcomes: Outcomes, ranks: int, method: str) -> None:
     runs = [rank["whole"] for rank in outcomes(ranks, method)]
-    pruner = fastprune.DynamicPruner(tiny.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
+    pruner = fastprune.DynamicPruner(toy.N, method=pruner_method(method, outcomes, ranks), **OPTIONS)
     assert replay(pruner, runs, EPOCHS) == runs[0]["kept"]
     assert same(pruner.history.state_dict(), runs[0]["history"])
     if pruner.method.observes:
         visits = Counter(i for kept in runs[0]["kept"].values() for i in kept)
-        assert pruner.history.visits.tolist() == [visits[i] for i in range(tiny.N)], "once an epoch, however padded"
+        assert pruner.history.visits.tolist() == [visits[i] for i in range(toy.N)], "once an epoch, however padded"
 
 
 @pytest.mark.parametrize("place", STOPS)
@@ -125,7 +124,7 @@ def test_one_process_under_torchrun_is_a_plain_loop(outcomes: Outcomes, method: 
 
 def test_one_process_goes_on_where_two_stopped(outcomes: Outcomes) -> None:
     runs = [rank["whole"] for rank in outcomes(2, "ucb")]
-    pruner = fastprune.DynamicPruner(tiny.N, method="ucb", **OPTIONS)
+    pruner = fastprune.DynamicPruner(toy.N, method="ucb", **OPTIONS)
     pruner.load_state_dict(torch.load(outcomes.started[2] / "inside a cycle, ucb.pt")["pruner"])
     assert next(pruner.epochs(EPOCHS)) == 3
     read = [i for run in runs for i in run["steps"][3][0][0].tolist()]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import under_torchrun
-from combinations import some
+from helpers import under_torchrun
+from helpers.combinations import some
 
 import fastprune
 from fastprune.distributed import select_topk

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import under_torchrun
 from distributed_worker import FLOATS, SIGNED, UNSIGNED, by_sorting, data_sets, failure
+from helpers import under_torchrun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from made_up_data import utterances, write_slotgated
+from helpers.made_up_data import utterances, write_slotgated
 
 from fastprune.app.cli import main
 

@@ -6,9 +6,9 @@ import os
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-import forked
 import pytest
-from made_up_data import utterances, write_slotgated
+from helpers import forked
+from helpers.made_up_data import utterances, write_slotgated
 
 from fastprune.app.cli import main
 from fastprune.app.cli.paths import refuse_inputs, user_path

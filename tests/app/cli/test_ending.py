@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from made_up_data import utterances, write_slotgated
+from helpers.made_up_data import utterances, write_slotgated
 
 from fastprune.app.cli import ending, main
 from fastprune.app.finetune import ranks, session

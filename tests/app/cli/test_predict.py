@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
-from made_up_data import utterances
+from helpers.made_up_data import utterances
 
 from fastprune.app.cli import main
 

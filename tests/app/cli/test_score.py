@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from made_up_data import CITIES, utterances
+from helpers.made_up_data import CITIES, utterances
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from public_forms import FORMS, GLUE, N, write_rows
+from helpers.public_forms import FORMS, GLUE, N, write_rows
 
 from fastprune.app.data import Source, load, load_rows
 from fastprune.errors import UsageError
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 EXPECTED = {
     "SlotGated, joint (ATIS, SNIPS)": ("joint", "exact_match", {"validation": N, "test": N}),
     "SlotGated, intents (HWU64)": ("classification", "accuracy", {"validation": N, "test": N}),
@@ -72,7 +72,7 @@ def test_words_and_tags_of_annotated_texts(tmp_path):
     ],
 )
 def test_annotations_of_massive(tmp_path, line, words, tags):
-    from public_forms import write_json_lines
+    from helpers.public_forms import write_json_lines
 
     row = {"annot_utt": line, "utt": "u", "intent": "i", "partition": "train"}
     write_json_lines(tmp_path / "m.jsonl", [row, {**row, "intent": "j"}, {**row, "partition": "test"}])

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from damage import PIECES, attempt, cases, damaged, drawing
-from public_forms import FORMS, texts
+from helpers.damage import PIECES, attempt, cases, damaged, drawing
+from helpers.public_forms import FORMS, texts
 
 from fastprune.app.data import Source, load, load_rows
 from fastprune.app.data.subset import write_subset

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from under_torchrun import settle
+from helpers.under_torchrun import settle
 
 settle()
 

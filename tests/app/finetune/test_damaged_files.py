@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from damage import attempt, cases, damaged, drawing
-from made_up_data import utterances, write_slotgated
+from helpers.damage import attempt, cases, damaged, drawing
+from helpers.made_up_data import utterances, write_slotgated
 
 from fastprune.app.cli import main
 from fastprune.app.data import Source, load

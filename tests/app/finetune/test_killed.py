@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 
-import forked
 import pyarrow.parquet as parquet
 import pytest
-from without_picture import leave_out_the_picture
+from helpers import forked
+from helpers.without_picture import leave_out_the_picture
 
 KILLS = int(os.environ.get("FASTPRUNE_KILLS", "3"))
 SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
-import under_torchrun
+from helpers import under_torchrun
 
 from fastprune.app.finetune.checkpoint import newest_whole, read_finished
 

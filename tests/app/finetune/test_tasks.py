@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_data import utterances
+from helpers.made_up_data import utterances
 from safetensors.torch import load_file
 
 import fastprune

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_data import utterances
+from helpers.made_up_data import utterances
 
 from fastprune.app.data import Split, TextData, build
 from fastprune.app.finetune.arguments import REFUSED, parse_trainer, training_arguments

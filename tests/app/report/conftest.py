@@ -1,7 +1,7 @@
 """Reports without their picture, for tests that ask for it."""
 
 import pytest
-from without_picture import leave_out_the_picture
+from helpers.without_picture import leave_out_the_picture
 
 
 @pytest.fixture

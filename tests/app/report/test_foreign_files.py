@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from made_up_runs import recorded, write_run
+from helpers.made_up_runs import recorded, write_run
 from pyarrow import parquet
 
 from fastprune.app.cli import main

@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 import pytest
-from made_up_runs import thirty_texts, write_run
+from helpers.made_up_runs import thirty_texts, write_run
 
 from fastprune.app.report import RunFolder, write_report
 from fastprune.app.report.html import html_page

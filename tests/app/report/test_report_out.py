@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from made_up_runs import write_run
+from helpers.made_up_runs import write_run
 
 import fastprune.files.atomic
 from fastprune.app.cli import main

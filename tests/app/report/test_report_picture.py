@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from made_up_runs import METRICS, metric, recorded, runs_of, scores
+from helpers.made_up_runs import METRICS, metric, recorded, runs_of, scores
 
 from fastprune.app.report import RunFolder, draw, make_summary, write_report
 from fastprune.app.report.curves import curves, line_styles

@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from made_up_runs import METRICS, metric, pruned, recorded, runs_of, scores, thirty_texts, write_run
+from helpers.made_up_runs import METRICS, metric, pruned, recorded, runs_of, scores, thirty_texts, write_run
 from test_report_picture import axes_titles
 
 from fastprune.app.cli import main

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from made_up_runs import METRICS, metric, runs_of, scores
+from helpers.made_up_runs import METRICS, metric, runs_of, scores
 from test_report_summary import FULL, HALF, row
 
 from fastprune.app.report import markdown_tables, rich_examples, rich_table

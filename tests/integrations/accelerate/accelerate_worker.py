@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import tiny_problem as tiny
 import torch
 import torch.distributed as dist
-import under_torchrun
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from helpers import toy, under_torchrun
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
@@ -63,8 +62,8 @@ class Loop:
         ranks = self.accelerator.num_processes
         split = self.accelerator.split_batches
         batch = BATCH * ranks if split else BATCH
-        self.data, self.net = tiny.data(), tiny.network()
-        self.pruner = fastprune.DynamicPruner(tiny.N, method=method, keep_fraction=keep_fraction, **OPTIONS)
+        self.data, self.net = toy.data(), toy.network()
+        self.pruner = fastprune.DynamicPruner(toy.N, method=method, keep_fraction=keep_fraction, **OPTIONS)
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
         plain = DataLoader(
             self.data, sampler=self.pruner.sampler, batch_size=batch, generator=torch.Generator(), **loader
@@ -84,7 +83,7 @@ class Loop:
             self.kept[epoch] = self.pruner.kept_indices.tolist()
             for number, (x, y, index) in enumerate(self.loader, start=1):
                 with self.accelerator.accumulate(self.model):
-                    losses, scores = tiny.losses_and_scores(self.model(x), y)
+                    losses, scores = toy.losses_and_scores(self.model(x), y)
                     self.pruner.observe(index, scores)
                     self.accelerator.backward(self.pruner.mean_loss(losses, index))
                     self.optimizer.step()
@@ -100,14 +99,14 @@ class Loop:
 
     def score(self, index: torch.Tensor) -> torch.Tensor:
         scores = fastprune.score_dataset(
-            self.model, self.data, lambda batch: tiny.score_batch(self.net, "el2n", batch), indices=index
+            self.model, self.data, lambda batch: toy.score_batch(self.net, "el2n", batch), indices=index
         )
         self.rescored[self.pruner.sampler.piece_number] = (index, scores)
         return scores
 
     def outcome(self) -> dict[str, Any]:
         return {
-            "weights": tiny.weights(self.net),
+            "weights": toy.weights(self.net),
             "learning rate": self.scheduler.get_last_lr()[0],
             "history": self.pruner.history.state_dict(),
             "position": self.pruner.progress.position,
@@ -142,11 +141,11 @@ class GivenOrders(Sampler[int]):
         self.epoch = 0
 
     def __len__(self) -> int:
-        return tiny.N
+        return toy.N
 
     def __iter__(self) -> Any:
         generator = torch.Generator().manual_seed(OPTIONS["seed"] + self.epoch)
-        return iter(torch.randperm(tiny.N, generator=generator).tolist())
+        return iter(torch.randperm(toy.N, generator=generator).tolist())
 
 
 def changes_nothing(folder: Path) -> dict[str, Any]:
@@ -154,11 +153,11 @@ def changes_nothing(folder: Path) -> dict[str, Any]:
     pruned = Loop(keep_fraction=1.0).run()
     random_state = torch.get_rng_state()
     plain = accelerator()
-    net = tiny.network()
+    net = toy.network()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    steps = EPOCHS * -(-tiny.N // (BATCH * plain.num_processes)) * plain.num_processes
+    steps = EPOCHS * -(-toy.N // (BATCH * plain.num_processes)) * plain.num_processes
     sampler = GivenOrders()
-    loader = DataLoader(tiny.data(), sampler=sampler, batch_size=BATCH, generator=torch.Generator())
+    loader = DataLoader(toy.data(), sampler=sampler, batch_size=BATCH, generator=torch.Generator())
     scheduler = LambdaLR(optimizer, lambda step: 1 - step / steps)
     model, optimizer, loader, scheduler = plain.prepare(net, optimizer, loader, scheduler)
     torch.manual_seed(100 + plain.process_index)
@@ -170,15 +169,15 @@ def changes_nothing(folder: Path) -> dict[str, Any]:
             scheduler.step()
             optimizer.zero_grad()
     return {
-        "weights": (tiny.weights(pruned.net), tiny.weights(net)),
+        "weights": (toy.weights(pruned.net), toy.weights(net)),
         "random states": (random_state, torch.get_rng_state()),
     }
 
 
 def reads_uneven_batches(folder: Path) -> dict[str, Any]:
     """even_batches=False: nothing is repeated, and the ranks' last batches differ or are missing."""
-    pruner = fastprune.DynamicPruner(tiny.N, keep_fraction=0.4, **OPTIONS)
-    loader = DataLoader(range(tiny.N), sampler=pruner.sampler, batch_size=BATCH)
+    pruner = fastprune.DynamicPruner(toy.N, keep_fraction=0.4, **OPTIONS)
+    loader = DataLoader(range(toy.N), sampler=pruner.sampler, batch_size=BATCH)
     loader = fastprune.prepare_accelerate(accelerator(even_batches=False), pruner, loader)
     steps, kept = {}, {}
     for epoch in pruner.epochs(EPOCHS):
@@ -192,13 +191,13 @@ def reads_uneven_batches(folder: Path) -> dict[str, Any]:
 
 
 def refuses(folder: Path) -> dict[str, Any]:
-    pruner = fastprune.DynamicPruner(tiny.N, keep_fraction=0.4)
+    pruner = fastprune.DynamicPruner(toy.N, keep_fraction=0.4)
     messages = []
     for sampler, loading in ((None, {}), (pruner.sampler, dict(use_stateful_dataloader=True))):
         with contextlib.suppress(ImportError):
             chosen = accelerator(**loading)
             try:
-                fastprune.prepare_accelerate(chosen, pruner, DataLoader(range(tiny.N), sampler=sampler))
+                fastprune.prepare_accelerate(chosen, pruner, DataLoader(range(toy.N), sampler=sampler))
             except ValueError as error:
                 messages.append(str(error))
     return {"messages": messages}

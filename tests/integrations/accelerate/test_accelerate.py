@@ -11,12 +11,11 @@ from typing import Any
 
 import accelerate_worker
 import pytest
-import tiny_problem as tiny
 import torch
 import torch.distributed as dist
-import under_torchrun
 from accelerate_worker import BATCH, EPOCHS, OPTIONS, PLACES, SETUPS
-from one_process import joined, replay, same
+from helpers import toy, under_torchrun
+from helpers.one_process import joined, replay, same
 
 import fastprune
 
@@ -50,7 +49,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 
 def pruner(setup: str) -> fastprune.DynamicPruner:
     method = SETUPS[setup].get("method", "el2n-free")
-    return fastprune.DynamicPruner(tiny.N, method=method, keep_fraction=0.4, **OPTIONS)
+    return fastprune.DynamicPruner(toy.N, method=method, keep_fraction=0.4, **OPTIONS)
 
 
 @pytest.mark.parametrize(("ranks", "setup"), RUNS)
@@ -134,7 +133,7 @@ def test_keeping_everything_changes_nothing(outcomes: Outcomes, ranks: int) -> N
 @pytest.mark.parametrize("ranks", WORLDS)
 def test_batches_may_be_uneven(outcomes: Outcomes, ranks: int) -> None:
     runs = outcomes(ranks, "reads_uneven_batches")
-    one = fastprune.DynamicPruner(tiny.N, keep_fraction=0.4, **OPTIONS)
+    one = fastprune.DynamicPruner(toy.N, keep_fraction=0.4, **OPTIONS)
     for epoch in one.epochs(EPOCHS):
         read = Counter(i for run in runs for index, _ in run["steps"][epoch] for i in index.tolist())
         assert read == Counter(one.kept_indices.tolist()), "nothing twice"
@@ -163,16 +162,17 @@ def test_a_prepared_loader_may_be_given(outcomes: Outcomes, ranks: int) -> None:
 
 def test_the_readmes_loop_runs(tmp_path: Path) -> None:
     """As it stands there, but for the sizes."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     section = readme.split("## With Accelerate and DistributedDataParallel")[1]
     snippet = section.split("```python\n")[1].split("```")[0]
     script = tmp_path / "loop.py"
     script.write_text(
-        "import tiny_problem as tiny, torch, fastprune\n"
+        "import torch, fastprune\n"
+        "from helpers import toy\n"
         "from accelerate import Accelerator\n"
         "from torch.optim.lr_scheduler import LambdaLR\n"
         "from torch.utils.data import DataLoader\n"
-        "train, model, accelerator = tiny.data().dataset, tiny.network(), Accelerator(cpu=True)\n"
+        "train, model, accelerator = toy.data().dataset, toy.network(), Accelerator(cpu=True)\n"
         "optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)\n"
         f"{snippet}"
         "assert scheduler.get_last_lr() == [0.0]\n"

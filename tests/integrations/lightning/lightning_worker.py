@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import under_torchrun
+from helpers import under_torchrun
+from helpers.toy_lightning import Kept, Net, loader, trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning_cases import Kept, Net, loader, trainer
 
 import fastprune
 

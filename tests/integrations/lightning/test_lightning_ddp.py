@@ -12,8 +12,8 @@ pytest.importorskip("lightning")
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
-import under_torchrun  # noqa: E402
-from lightning_cases import N, Net, Shuffled, examples  # noqa: E402
+from helpers import under_torchrun  # noqa: E402
+from helpers.toy_lightning import N, Net, Shuffled, examples  # noqa: E402
 from lightning_worker import SECONDS  # noqa: E402
 
 import fastprune  # noqa: E402

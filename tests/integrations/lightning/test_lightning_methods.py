@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch  # noqa: E402
+from helpers.toy_lightning import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Weighted, examples, loader, trainer  # noqa: E402
 from lightning.pytorch import Callback, Trainer  # noqa: E402
 from lightning.pytorch.callbacks import BatchSizeFinder  # noqa: E402
-from lightning_cases import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Weighted, examples, loader, trainer  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import (  # noqa: E402
     BatchSampler,

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch  # noqa: E402
+from helpers.toy_lightning import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Shuffled, examples, loader, trainer  # noqa: E402
 from lightning.pytorch import Callback, LightningDataModule  # noqa: E402
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
-from lightning_cases import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Shuffled, examples, loader, trainer  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 import fastprune  # noqa: E402

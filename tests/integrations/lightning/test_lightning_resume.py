@@ -10,9 +10,9 @@ import random  # noqa: E402
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from combinations import some  # noqa: E402
+from helpers.combinations import some  # noqa: E402
+from helpers.toy_lightning import Kept, Net, Pairs, loader, trainer  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
-from lightning_cases import Kept, Net, Pairs, loader, trainer  # noqa: E402
 
 import fastprune  # noqa: E402
 from fastprune.errors import UsageError  # noqa: E402

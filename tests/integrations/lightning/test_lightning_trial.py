@@ -10,8 +10,8 @@ pytest.importorskip("lightning")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from helpers.toy_lightning import Fields, LossOnly, N, Net, Pairs, loader, trainer  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
-from lightning_cases import Fields, LossOnly, N, Net, Pairs, loader, trainer  # noqa: E402
 from torch.utils.data import default_collate  # noqa: E402
 
 import fastprune  # noqa: E402

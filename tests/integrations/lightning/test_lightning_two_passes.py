@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch  # noqa: E402
-from lightning_cases import N, Net, loader, trainer  # noqa: E402
+from helpers.toy_lightning import N, Net, loader, trainer  # noqa: E402
 
 import fastprune  # noqa: E402
 

@@ -7,7 +7,7 @@ import pytest
 for name in ("datasets", "transformers", "accelerate"):
     pytest.importorskip(name)
 
-from tiny_trainer import SETTINGS, Recorder, hub_dataset, model  # noqa: E402
+from helpers.toy_trainer import SETTINGS, Recorder, hub_dataset, model  # noqa: E402
 from transformers import TrainingArguments  # noqa: E402
 
 

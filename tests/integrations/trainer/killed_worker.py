@@ -1,4 +1,4 @@
-"""A pruned run that goes on from the newest complete checkpoint, for test_transformers_checkpoints.py."""
+"""A pruned run that goes on from the newest complete checkpoint, for test_trainer_checkpoints.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from tiny_trainer import Recorder, hub_dataset, model, weights
+from helpers.toy_trainer import Recorder, hub_dataset, model, weights
 from transformers import TrainerCallback, TrainingArguments
 
 import fastprune

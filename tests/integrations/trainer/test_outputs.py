@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_trainer import config, model, rows
+from helpers.toy_trainer import config, model, rows
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, T5Config
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -118,7 +118,7 @@ def test_scores_carry_no_gradient():
 def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
     """The paper's joint score of intent and slots, as a user would write it."""
     import datasets
-    from tiny_trainer import Recorder, rows
+    from helpers.toy_trainer import Recorder, rows
     from transformers import BertModel, BertPreTrainedModel
 
     class Joint(BertPreTrainedModel):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tiny_trainer import (
+from helpers.toy_trainer import (
     N,
     PlainDataset,
     Recorder,

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from tiny_trainer import WIDTH, PlainDataset, Recorder, assert_same_weights, logged, train, weights
+from helpers.toy_trainer import WIDTH, PlainDataset, Recorder, assert_same_weights, logged, train, weights
 
 import fastprune
 

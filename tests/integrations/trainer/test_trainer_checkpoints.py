@@ -9,10 +9,10 @@ import signal
 import time
 from pathlib import Path
 
-import forked
 import killed_worker
 import pytest
 import torch
+from helpers import forked
 
 import fastprune
 from fastprune.errors import UsageError

@@ -6,9 +6,9 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from helpers.toy_trainer import hub_dataset, model
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from tiny_trainer import hub_dataset, model
 from transformers import TrainerCallback
 
 import fastprune

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_trainer import assert_same_weights, train, weights
+from helpers.toy_trainer import assert_same_weights, train, weights
 from transformers import TrainerCallback
 
 import fastprune

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-import under_torchrun
+from helpers import under_torchrun
 from trainer_worker import METHODS, SECONDS, setups_of
 
 WORKER = Path(__file__).with_name("trainer_worker.py")

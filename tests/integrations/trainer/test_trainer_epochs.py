@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from tiny_trainer import (
+from helpers.toy_trainer import (
     N,
     assert_same_weights,
     logged,

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from tiny_trainer import N, SaveThere, assert_same_weights, weights
+from helpers.toy_trainer import N, SaveThere, assert_same_weights, weights
 
 import fastprune
 from fastprune.pruning import method_names

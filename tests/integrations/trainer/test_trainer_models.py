@@ -7,7 +7,7 @@ import os
 import datasets
 import pytest
 import torch
-from tiny_trainer import N, SaveThere, assert_same_weights, model, rows, weights
+from helpers.toy_trainer import N, SaveThere, assert_same_weights, model, rows, weights
 from transformers import BertForQuestionAnswering, GPT2Config, GPT2LMHeadModel
 
 import fastprune

@@ -7,7 +7,7 @@ import inspect
 import datasets
 import pytest
 import torch
-from tiny_trainer import N, assert_same_weights, rows, weights
+from helpers.toy_trainer import N, assert_same_weights, rows, weights
 from transformers import TrainingArguments
 
 import fastprune

@@ -7,7 +7,7 @@ import logging
 import datasets
 import pytest
 import torch
-from tiny_trainer import (
+from helpers.toy_trainer import (
     N,
     PlainDataset,
     Recorder,

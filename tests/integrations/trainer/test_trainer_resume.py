@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from tiny_trainer import N, PlainDataset, SaveThere, assert_same_weights, hub_dataset, model, rows, weights
+from helpers.toy_trainer import N, PlainDataset, SaveThere, assert_same_weights, hub_dataset, model, rows, weights
 from transformers import TrainerCallback
 
 import fastprune

@@ -8,7 +8,17 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from tiny_trainer import N, PlainDataset, Recorder, assert_same_weights, hub_dataset, model, rows, token_model, weights
+from helpers.toy_trainer import (
+    N,
+    PlainDataset,
+    Recorder,
+    assert_same_weights,
+    hub_dataset,
+    model,
+    rows,
+    token_model,
+    weights,
+)
 from transformers import BertForSequenceClassification, TrainerCallback
 
 import fastprune

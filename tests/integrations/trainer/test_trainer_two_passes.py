@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_trainer import N
+from helpers.toy_trainer import N
+from helpers.two_passes import Adversarial, SharpnessAware
 from transformers import TrainerCallback
-from two_passes import Adversarial, SharpnessAware
 
 import fastprune
 

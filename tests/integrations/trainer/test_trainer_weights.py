@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_trainer import N, Recorder, config, model, rows, token_model
+from helpers.toy_trainer import N, Recorder, config, model, rows, token_model
 from torch.nn import functional as F
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, TrainerCallback
 

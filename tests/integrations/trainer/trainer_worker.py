@@ -1,4 +1,4 @@
-"""What every rank runs under torchrun for test_transformers_distributed.py: Trainers with fastprune attached.
+"""What every rank runs under torchrun for test_trainer_distributed.py: Trainers with fastprune attached.
 
 A mismatch ends it with a traceback and status 1.  Argument: a scratch folder.
 """
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import under_torchrun
-from combinations import some
-from tiny_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
+from helpers import under_torchrun
+from helpers.combinations import some
+from helpers.toy_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
+from helpers.two_passes import Adversarial
 from transformers import TrainingArguments
 from transformers.utils import logging
-from two_passes import Adversarial
 
 import fastprune
 
