@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastprune
-from fastprune import collectives, distributed
 from fastprune.distributed import select_topk
+from fastprune.selection import distributed
 
 needs_gloo = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch without the Gloo backend"
@@ -121,26 +121,10 @@ def test_errors_without_a_group(arguments: dict, kind: str, text: str) -> None:
     assert got[0] == kind and got[1].startswith(text)
 
 
-@pytest.mark.parametrize(
-    ("backend", "supported", "control"),
-    [("cuda:nccl", ["cuda"], "cuda"), ("cpu:gloo,cuda:nccl", ["cpu", "cuda"], "cpu"), ("cpu:gloo", ["cpu"], "cpu")],
-)
-def test_devices_of_a_backend(
-    monkeypatch: pytest.MonkeyPatch, backend: str, supported: list[str], control: str
-) -> None:
-    """A CPU tensor in a group for CUDA must be reported over CUDA, the only way to the other ranks."""
-    group = object()
-    assert collectives.device_types() is None
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_backend_config", lambda of: backend)
-    assert collectives.device_types(group) == supported
-    assert collectives.collective_device(torch.device("cpu"), group) == torch.device(control)
-    assert collectives.collective_device(torch.device("cuda:1"), group).type == control
-    if "cpu" in supported:
-        assert distributed._check_device("cpu", supported) == 0
-    else:
-        with pytest.raises(ValueError, match="local_scores are on cpu, but the backend of group reduces on cuda alone"):
-            distributed._check_device("cpu", supported)
+def test_scores_that_the_backend_cannot_reduce_are_refused() -> None:
+    assert distributed._check_device("cpu", ["cpu", "cuda"]) == distributed._check_device("cpu", ["cpu"]) == 0
+    with pytest.raises(ValueError, match="local_scores are on cpu, but the backend of group reduces on cuda alone"):
+        distributed._check_device("cpu", ["cuda"])
 
 
 def test_without_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,6 @@ import torch
 from helpers.made_up_data import utterances
 
 from fastprune.app.data import Split, TextData, build
-from fastprune.app.finetune.arguments import REFUSED, parse_trainer, training_arguments
-from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.encoder import load_encoder
 from fastprune.app.finetune.progress import LiveProgress
 from fastprune.app.finetune.record import Judging
@@ -121,20 +119,6 @@ def test_evaluation_and_checkpoints_are_not_timed(job, tmp_path: Path, monkeypat
     assert len(rows) == 3, "a row an epoch all the same"
 
 
-def test_a_part_within_a_part_stops_the_outer_one() -> None:
-    clock = Clock()
-    clock.start("train")
-    with clock.part("score"):
-        time.sleep(0.05)
-    with clock.part(None):
-        time.sleep(0.05)
-    clock.stop()
-    time.sleep(0.02)
-    clock.stop()
-    assert clock.seconds["score"] >= 0.05 > 0.02 > clock.seconds["train"] >= 0
-    assert clock.total == pytest.approx(clock.seconds["score"] + clock.seconds["train"])
-
-
 @pytest.mark.parametrize(("batch", "steps"), [(8, 13), (7, 15)])
 def test_short_full_is_as_long_as_its_budget_in_examples(job, tmp_path: Path, batch: int, steps: int) -> None:
     """60 examples of the warm-up and one cycle of 30 make 90, and a bit: two epochs, the second cut."""
@@ -155,38 +139,6 @@ def test_gradients_are_accumulated_to_the_same_epochs(job, tmp_path: Path) -> No
     assert [row["steps"] for row in rows] == [4, 8, 12] and [row["examples_seen"] for row in rows] == [60, 120, 180]
     whole = train(trainer(job(replace(TRAINING, batch_size=16)), FULL, tmp_path / "b")).rows
     assert rows[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=0.2)
-
-
-def test_trainer_fields_have_their_types() -> None:
-    found = parse_trainer(["weight_decay=0.1", "warmup-steps=5", "report_to=none"])
-    assert found["weight_decay"] == 0.1 and found["warmup_steps"] == 5
-    assert parse_trainer(["dataloader_drop_last=true"]) == {"dataloader_drop_last": True}
-    assert parse_trainer([]) == {}
-    for pair, named in (
-        ("speed=11", "--trainer speed: TrainingArguments"),
-        ("weight_decay=much", "--trainer: argument --weight_decay.* invalid float value"),
-        ("weight_decay", "not of the form KEY=VALUE"),
-    ):
-        with pytest.raises(UsageError, match=named):
-            parse_trainer([pair])
-
-
-@pytest.mark.parametrize("name", ["output_dir", "seed", "num_train_epochs", "save_strategy", "remove_unused_columns"])
-def test_fields_that_would_break_a_promise_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--trainer {name} cannot be set: {REFUSED[name][:10]}"):
-        parse_trainer([f"{name}=1"])
-
-
-def test_what_the_trainer_itself_refuses_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^--trainer: [^\n]*$"):
-        training_arguments(TRAINING, FULL, 60, tmp_path, {"lr_scheduler_type": "no such"})
-
-
-def test_defaults_are_those_of_the_loop_before(tmp_path: Path) -> None:
-    arguments = training_arguments(replace(TRAINING, bf16=True), FULL, 60, tmp_path, {})
-    assert arguments.optim == "adamw_torch_fused" and arguments.max_grad_norm == 1.0 and arguments.bf16
-    assert arguments.get_warmup_steps(100) == 10 and str(arguments.lr_scheduler_type.value) == "linear"
-    assert arguments.n_gpu <= 1
 
 
 def test_batches_hold_texts_of_like_length(job, tmp_path: Path) -> None:
