@@ -1,31 +1,28 @@
-"""A module, data and trainers small enough to fit dozens of times; also what the processes of the DDP tests run."""
+"""The toy problem for Lightning: its data in two forms, modules that train on it, loaders and trainers."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 import fastprune
+from helpers import toy
 
-N, WIDTH, CLASSES = 50, 6, 3
+N = toy.ROUND
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 def examples(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first feature is the example's index; a third have a label at odds with their features."""
-    generator = torch.Generator().manual_seed(5)
-    x = torch.randn(n, WIDTH, generator=generator)
-    y = (x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
-    noise = torch.randint(0, 3, (n,), generator=generator) == 0
-    x[:, 0] = torch.arange(n)
-    return x, (y + noise) % CLASSES
+    """The first feature is the example's index."""
+    x, y = toy.examples(n)
+    return torch.cat([torch.arange(n)[:, None], x], 1), y
 
 
 class Pairs(Dataset):
@@ -64,10 +61,10 @@ class Shuffled(Sampler):
 class Net(LightningModule):
     """Remembers which examples each batch trained on, by epoch, and the learning rate of each step."""
 
-    def __init__(self, dropout: float = 0.0, schedule: bool = False) -> None:
+    def __init__(self, noise: bool = False, schedule: bool = False) -> None:
         super().__init__()
         torch.manual_seed(7)
-        self.net = nn.Sequential(nn.Linear(WIDTH - 1, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES))
+        self.net = toy.Net(noise)
         self.schedule = schedule
         self.batches: dict[int, list[list[int]]] = {}
         self.estimated: list[float] = []
@@ -99,7 +96,7 @@ class Net(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        optimizer = toy.optimizer(self)
         if not self.schedule:
             return optimizer
         self.estimated.append(self.trainer.estimated_stepping_batches)
@@ -113,7 +110,7 @@ class Net(LightningModule):
         return [example for batch in self.batches[number] for example in batch]
 
     def weights(self) -> torch.Tensor:
-        return torch.cat([p.detach().flatten().clone() for p in self.parameters()])
+        return self.net.weights()
 
 
 class LossOnly(Net):
@@ -159,6 +156,11 @@ class Kept(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         pruner = next(c.pruner for c in trainer.callbacks if hasattr(c, "pruner"))
         self.sets[trainer.current_epoch] = pruner.kept_indices.tolist()
+
+
+def method_text(name: str, folder: Path) -> str:
+    """As `toy.method_text`, for as many examples."""
+    return toy.method_text(name, folder, N)
 
 
 def loader(data=None, batch_size: int = 8, **settings) -> DataLoader:

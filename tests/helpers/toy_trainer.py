@@ -1,17 +1,13 @@
-"""A model, data and a Trainer small enough to train dozens of times."""
+"""The toy problem for a Hugging Face Trainer: its data as tokens, and a BERT small enough to train dozens of times."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-import pytest
-
-for name in ("datasets", "transformers", "accelerate"):
-    pytest.importorskip(name)
-
-import datasets  # noqa: E402
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
+import datasets
+import torch
+from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
@@ -19,10 +15,13 @@ from transformers import (  # noqa: E402
     TrainerCallback,
 )
 
+from helpers import toy
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-N = 50
-WIDTH = 6
+N = toy.ROUND
+WIDTH = toy.WIDTH + 2
+VOCABULARY = 256
 SETTINGS = {
     "num_train_epochs": 6,
     "learning_rate": 1e-3,
@@ -37,16 +36,13 @@ SETTINGS = {
 
 
 def rows(n: int = N) -> dict[str, list]:
-    """Examples whose first token is their index; a third have a label at odds with their tokens."""
-    generator = torch.Generator().manual_seed(5)
-    tokens = torch.randint(n, n + 20, (n, WIDTH), generator=generator)
-    tokens[:, 0] = torch.arange(n)
-    noise = torch.randint(0, 3, (n,), generator=generator) == 0
-    labels = (tokens[:, 1] % 3 + noise) % 3
+    """Examples of `WIDTH` tokens: their index, what they are told apart by, and one that is the same in all."""
+    x, y = toy.examples(n)
+    tokens = torch.cat([torch.arange(n)[:, None], n + 8 * x + 16, torch.full((n, 1), VOCABULARY - 1)], 1).long()
     return {
         "input_ids": tokens.tolist(),
         "attention_mask": torch.ones_like(tokens).tolist(),
-        "labels": labels.tolist(),
+        "labels": y.tolist(),
     }
 
 
@@ -68,7 +64,7 @@ class PlainDataset(torch.utils.data.Dataset):
 def config(**changes) -> BertConfig:
     """Dropout stays on: a scoring pass or an observation that touched the random state would show."""
     settings = {
-        "vocab_size": N + 20,
+        "vocab_size": VOCABULARY,
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -117,11 +113,18 @@ class SaveThere(TrainerCallback):
         control.should_save = state.global_step in self.steps
 
 
+def method_text(name: str, folder: Path) -> str:
+    """As `toy.method_text`, for as many examples."""
+    return toy.method_text(name, folder, N)
+
+
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
 
 
-def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+def assert_same_weights(one: Trainer | dict[str, torch.Tensor], other: Trainer | dict[str, torch.Tensor]) -> None:
+    """Of two trainers, or what `weights` gave."""
+    one, other = (found if isinstance(found, dict) else weights(found) for found in (one, other))
     assert one.keys() == other.keys()
     different = [name for name in one if not torch.equal(one[name], other[name])]
     assert not different

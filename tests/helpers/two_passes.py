@@ -8,10 +8,10 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 import fastprune
-from helpers.toy_trainer import Recorder
+from helpers import toy_trainer as toy
 
 
-class Watched(Recorder):
+class Watched(toy.Recorder):
     """Remembers of each pass in training mode which examples it was over and what they scored."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -11,28 +11,34 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import toy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import fastprune
 from fastprune.pruning import DynamicPruner
 
+pytest.importorskip("accelerate.utils")
 transformers = pytest.importorskip("transformers")
 lightning = pytest.importorskip("lightning.pytorch")
+toy_lightning = pytest.importorskip("helpers.toy_lightning")
+toy_trainer = pytest.importorskip("helpers.toy_trainer")
 
-N, CLASSES, LENGTH, TAGS, BATCH, EPOCHS, SEED = 48, 4, 5, 3, 8, 3, 6
+N, TOKENS, BATCH, EPOCHS, SEED = 48, 5, 8, 3, 6
 TASK = fastprune.Task(
     {"intent": fastprune.Head("intent_logits", "intent"), "slots": fastprune.Head("slot_logits", "slots")}
 )
 
 
 class Examples(Dataset):
-    """Labels of both heads; a token of each example is ignored."""
+    """The toy problem with two heads: an example's own label, and those of the examples behind it as its tags.
+
+    One tag of each example is ignored.
+    """
 
     def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.intents = torch.randint(CLASSES, (N,), generator=generator)
-        self.slots = torch.randint(TAGS, (N, LENGTH), generator=generator)
+        _, self.intents = toy.examples(N)
+        self.slots = torch.stack([self.intents.roll(-token) for token in range(1, TOKENS + 1)], 1)
         self.slots[:, -1] = -100
 
     def __len__(self) -> int:
@@ -47,9 +53,10 @@ class Table(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(2)
-        self.intents = nn.Parameter(3 * torch.randn(N, CLASSES, generator=generator))
-        self.slots = nn.Parameter(3 * torch.randn(N, LENGTH, TAGS, generator=generator))
+        x, _ = toy.examples(N)
+        logits = 2 * x[:, : toy.CLASSES]
+        self.intents = nn.Parameter(logits)
+        self.slots = nn.Parameter(torch.stack([logits.roll(-token, 0) for token in range(1, TOKENS + 1)], 1))
 
     def forward(self, at: Tensor, intent: Tensor | None = None, slots: Tensor | None = None) -> dict[str, Tensor]:
         outputs = {"intent_logits": self.intents[at], "slot_logits": self.slots[at]}
@@ -82,11 +89,9 @@ def trainer(method: str, folder: Path) -> tuple[DynamicPruner, list[Tensor]]:
             losses.append(super().training_step(*args, **kwargs))
             return losses[-1]
 
-    args = transformers.TrainingArguments(
-        output_dir=str(folder), num_train_epochs=EPOCHS, per_device_train_batch_size=BATCH, learning_rate=0.0,
-        save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-        label_names=["intent", "slots"], remove_unused_columns=False, seed=SEED, weight_decay=0.0,
-    )  # fmt: skip
+    own = {"num_train_epochs": EPOCHS, "per_device_train_batch_size": BATCH, "learning_rate": 0.0, "seed": SEED}
+    columns = {"label_names": ["intent", "slots"], "remove_unused_columns": False}
+    args = transformers.TrainingArguments(output_dir=str(folder), **{**toy_trainer.SETTINGS, **own, **columns})
     found = Recorder(model=Table(), args=args, train_dataset=Examples())
     pruner = fastprune.attach(found, keep_fraction=0.5, warmup_epochs=1, method=method, task=TASK, seed=SEED)
     found.train()
@@ -114,10 +119,7 @@ def in_lightning(method: str, folder: Path) -> tuple[DynamicPruner, list[Tensor]
             return torch.optim.SGD(self.parameters(), lr=0.0)
 
     callback = fastprune.PruningCallback(keep_fraction=0.5, warmup_epochs=1, method=method, task=TASK, seed=SEED)
-    loop = lightning.Trainer(
-        max_epochs=EPOCHS, callbacks=[callback], accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
+    loop = toy_lightning.trainer(folder, callback, max_epochs=EPOCHS)
     loop.fit(Module(), DataLoader(Examples(), batch_size=BATCH, shuffle=True))
     return callback.pruner, losses
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -30,73 +30,44 @@ def steps_before(place: str, world_size: int) -> int:
     return warmup + 2 * epoch + STOPS.index(place)
 
 
-class Loop:
-    """A plain DistributedDataParallel loop around a pruner; remembers what it did.  In one process one without it."""
+class Loop(toy.Loop):
+    """A plain DistributedDataParallel loop around a pruner.  In one process one without it."""
 
     def __init__(self, method: str) -> None:
+        super().__init__(batch_size=BATCH, method=method, **OPTIONS)
         self.rank, self.world_size = exchange.world()
-        self.net = toy.network()
-        self.model: torch.nn.Module = self.net
         if dist.is_initialized():
             # Looking for unused parameters keeps gradients in one layout: else a new process has another in its first
             # step, and Gloo adds up four ranks' gradients in another order.
             self.model = DistributedDataParallel(self.net, find_unused_parameters=True)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        self.data = toy.data()
-        self.pruner = fastprune.DynamicPruner(toy.N, method=method, **OPTIONS)
-        self.steps: dict[int, list[tuple[torch.Tensor, dict[str, torch.Tensor]]]] = {}
-        self.kept: dict[int, list[int]] = {}
-        self.rescored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.loader = self.reading(self.pruner.sampler.shard(self.rank, self.world_size))
         torch.manual_seed(100 + self.rank)
 
-    def run(self, checkpoints: Mapping[int, Path] | None = None) -> Loop:
+    def run_saving(self, checkpoints: Mapping[int, Path]) -> Self:
         """Train to the end; save after so many steps on the way."""
-        sampler = self.pruner.sampler.shard(self.rank, self.world_size)
-        loader = DataLoader(self.data, sampler=sampler, batch_size=BATCH, generator=torch.Generator())
         done = 0
-        for epoch in self.pruner.epochs(EPOCHS):
-            self.kept[epoch] = self.pruner.kept_indices.tolist()
-            for x, y, index in loader:
-                losses, scores = toy.losses_and_scores(self.model(x), y)
-                self.pruner.observe(index, scores)
-                self.pruner.mean_loss(losses, index).backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.steps.setdefault(epoch, []).append((index, scores))
-                done += 1
-                if checkpoints and done in checkpoints:
-                    self.save(checkpoints[done])
-            if self.pruner.wants_scores:
-                self.pruner.rescore(self.score)
+        for _, batches in self.train(EPOCHS):
+            done += batches is not None
+            if batches is not None and done in checkpoints:
+                self.save(checkpoints[done])
         return self
-
-    def score(self, index: torch.Tensor) -> torch.Tensor:
-        metric = self.pruner.method.reads[0]
-        scores = fastprune.score_dataset(
-            self.model, self.data, lambda batch: toy.score_batch(self.net, metric, batch), indices=index
-        )
-        self.rescored[self.pruner.sampler.piece_number] = (index, scores)
-        return scores
 
     def save(self, path: Path) -> None:
         """As users do: the state from rank 0, and each rank's random state."""
         self.pruner.exchange()
         if self.rank == 0:
-            state = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
-            torch.save({**state, "pruner": self.pruner.state_dict()}, path)
+            torch.save(self.state(), path)
         torch.save(torch.get_rng_state(), f"{path}.{self.rank}")
         dist.barrier()
 
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.pruner.load_state_dict(state["pruner"])
+    def read(self, path: Path) -> None:
+        """Go on from there."""
+        self.load(torch.load(path, weights_only=True))
         torch.set_rng_state(torch.load(f"{path}.{self.rank}"))
 
     def outcome(self) -> dict[str, Any]:
         return {
-            "weights": toy.weights(self.net),
+            "weights": self.net.weights(),
             "history": self.pruner.history.state_dict(),
             "state": self.pruner.state_dict(),
             "kept": self.kept,
@@ -109,13 +80,13 @@ def trains(method: str, folder: Path) -> dict[str, Any]:
     """The whole run, and its rest in fresh processes' place after each checkpoint."""
     ranks = dist.get_world_size()
     paths = {place: folder / f"{place}, {method.partition(':')[0]}.pt" for place in STOPS if ranks > 1}
-    whole = Loop(method).run({steps_before(place, ranks): path for place, path in paths.items()})
+    whole = Loop(method).run_saving({steps_before(place, ranks): path for place, path in paths.items()})
     resumed = {}
     for place, path in paths.items():
         loop = Loop(method)
         torch.manual_seed(999)  # a new process has another global state
-        loop.load(path)
-        resumed[place] = loop.run().outcome()
+        loop.read(path)
+        resumed[place] = loop.run(EPOCHS).outcome()
     return {"whole": whole.outcome(), "resumed": resumed}
 
 

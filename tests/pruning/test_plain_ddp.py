@@ -18,7 +18,6 @@ from helpers.one_process import replay, same
 from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
 
 import fastprune
-from fastprune.platform import collectives
 from fastprune.pruning import method_names
 
 pytestmark = pytest.mark.skipif(
@@ -45,7 +44,7 @@ class Outcomes:
         if ranks not in self.started:
             folder = self.started[ranks] = self.folder / str(ranks)
             folder.mkdir()
-            methods = [method_argument(m, folder) for m in METHODS[ranks]]
+            methods = [toy.method_text(m, folder) for m in METHODS[ranks]]
             under_torchrun.run(Path(pruning_worker.__file__), ranks, str(folder), *methods)
         return torch.load(self.started[ranks] / f"{case}.result", weights_only=False)
 
@@ -53,10 +52,6 @@ class Outcomes:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     return Outcomes(tmp_path_factory.mktemp("ranks"))
-
-
-def method_argument(name: str, folder: Path) -> str:
-    return f"static:{toy.scores_file(folder)}" if name == "static" else name
 
 
 RUNS = [(ranks, method) for ranks in WORLDS for method in METHODS[ranks]]
@@ -116,7 +111,7 @@ def test_one_process_under_torchrun_is_a_plain_loop(outcomes: Outcomes, method: 
     [rank] = outcomes(1, method)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    plain = Loop(method).run()
+    plain = Loop(method).run(EPOCHS)
     torch.set_num_threads(threads)
     assert torch.equal(plain.outcome()["weights"], rank["whole"]["weights"])
     assert same(plain.outcome()["history"], rank["whole"]["history"])
@@ -221,25 +216,6 @@ def test_a_scoring_pass_that_fails_on_one_rank_fails_on_all(outcomes: Outcomes, 
         assert rank["scores"].tolist() == list(range(8)), "and can be"
 
 
-@pytest.mark.parametrize(
-    ("backend", "scores", "expected"),
-    [
-        ("cpu:gloo", "cpu", "cpu"),
-        ("cpu:gloo", "cuda:1", "cpu"),
-        ("cpu:gloo,cuda:gloo", "cuda:1", "cpu"),
-        ("cpu:gloo,cuda:nccl", "cpu", "cpu"),
-        ("cpu:gloo,cuda:nccl", "cuda:1", "cpu"),
-        ("cuda:nccl", "cuda:1", "cuda:1"),
-        ("cuda:nccl", "cpu", "cuda"),
-    ],
-)
-def test_the_device_of_an_exchange(monkeypatch: pytest.MonkeyPatch, backend: str, scores: str, expected: str) -> None:
-    """One that the backend works on, and never one kind on a rank with scores and another on a rank without."""
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_backend_config", lambda group: backend)
-    assert collectives.collective_device(torch.device(scores)) == torch.device(expected)
-
-
 def pruner_method(method: str, outcomes: Outcomes, ranks: int) -> str:
     outcomes(ranks, "reads_few")
-    return method_argument(method, outcomes.started[ranks])
+    return toy.method_text(method, outcomes.started[ranks])

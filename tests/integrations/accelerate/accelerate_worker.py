@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -47,8 +47,8 @@ def accelerator(accumulation: int = 1, **loading: Any) -> Accelerator:
     )
 
 
-class Loop:
-    """A user's loop with accelerate; remembers what it did."""
+class Loop(toy.Loop):
+    """A user's loop with accelerate."""
 
     def __init__(
         self,
@@ -59,54 +59,37 @@ class Loop:
         **loader: Any,
     ) -> None:
         self.accelerator = accelerator(accumulation, **loading or {})
-        ranks = self.accelerator.num_processes
-        split = self.accelerator.split_batches
+        ranks, split = self.accelerator.num_processes, self.accelerator.split_batches
         batch = BATCH * ranks if split else BATCH
-        self.data, self.net = toy.data(), toy.network()
-        self.pruner = fastprune.DynamicPruner(toy.N, method=method, keep_fraction=keep_fraction, **OPTIONS)
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        plain = DataLoader(
-            self.data, sampler=self.pruner.sampler, batch_size=batch, generator=torch.Generator(), **loader
-        )
+        super().__init__(batch_size=batch, method=method, keep_fraction=keep_fraction, **OPTIONS)
+        plain, optimizer = self.reading(self.pruner.sampler, **loader), self.optimizer
         self.model, self.optimizer = self.accelerator.prepare(self.net, optimizer)
         self.loader = fastprune.prepare_accelerate(self.accelerator, self.pruner, plain)
         steps = self.pruner.total_batches(EPOCHS, batch_size=BATCH * ranks * accumulation) * (1 if split else ranks)
         self.scheduler = self.accelerator.prepare(LambdaLR(optimizer, lambda step: 1 - step / steps))
-        self.steps: dict[int, list[Any]] = {}
-        self.rescored: dict[int, Any] = {}
-        self.kept: dict[int, list[int]] = {}
         torch.manual_seed(100 + self.accelerator.process_index)
 
-    def run(self, checkpoints: dict[tuple[int, int | str], Path] | None = None) -> Loop:
+    def run_saving(self, checkpoints: dict[tuple[int, int | str], Path]) -> Self:
         """Train to the end; save after some batches on the way."""
-        for epoch in self.pruner.epochs(EPOCHS):
-            self.kept[epoch] = self.pruner.kept_indices.tolist()
-            for number, (x, y, index) in enumerate(self.loader, start=1):
-                with self.accelerator.accumulate(self.model):
-                    losses, scores = toy.losses_and_scores(self.model(x), y)
-                    self.pruner.observe(index, scores)
-                    self.accelerator.backward(self.pruner.mean_loss(losses, index))
-                    self.optimizer.step()
-                    self.scheduler.step()
-                    self.optimizer.zero_grad()
-                self.steps.setdefault(epoch, []).append((index, scores))
-                place = (epoch, "last" if self.accelerator.gradient_state.end_of_dataloader else number)
-                if checkpoints and place in checkpoints:
-                    self.accelerator.save_state(str(checkpoints[place]))
-            if self.pruner.wants_scores:
-                self.pruner.rescore(self.score)
+        for epoch, batches in self.train(EPOCHS):
+            place = (epoch, "last" if self.accelerator.gradient_state.end_of_dataloader else batches)
+            if batches is not None and place in checkpoints:
+                self.accelerator.save_state(str(checkpoints[place]))
         return self
 
-    def score(self, index: torch.Tensor) -> torch.Tensor:
-        scores = fastprune.score_dataset(
-            self.model, self.data, lambda batch: toy.score_batch(self.net, "el2n", batch), indices=index
-        )
-        self.rescored[self.pruner.sampler.piece_number] = (index, scores)
-        return scores
+    def step(self, *batch: Any) -> None:
+        with self.accelerator.accumulate(self.model):
+            super().step(*batch)
+
+    def update(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
 
     def outcome(self) -> dict[str, Any]:
         return {
-            "weights": toy.weights(self.net),
+            "weights": self.net.weights(),
             "learning rate": self.scheduler.get_last_lr()[0],
             "history": self.pruner.history.state_dict(),
             "position": self.pruner.progress.position,
@@ -124,13 +107,13 @@ def trains(setup: str, folder: Path) -> dict[str, Any]:
         (epoch, batch if batch == "last" else int(batch) * accumulation): folder / f"{setup}, {place}"
         for place, (epoch, batch) in PLACES.items()
     }
-    whole = Loop(**settings).run(paths)
+    whole = Loop(**settings).run_saving(paths)
     resumed = {}
     for place, path in zip(PLACES, paths.values(), strict=True):
         loop = Loop(**settings)
         torch.manual_seed(999)  # a new process has another global state
         loop.accelerator.load_state(str(path))
-        resumed[place] = loop.run().outcome()
+        resumed[place] = loop.run(EPOCHS).outcome()
     return {"whole": whole.outcome(), "resumed": resumed}
 
 
@@ -150,11 +133,11 @@ class GivenOrders(Sampler[int]):
 
 def changes_nothing(folder: Path) -> dict[str, Any]:
     """keep_fraction=1.0, and the same loop without fastprune's sampler, scores or pruner."""
-    pruned = Loop(keep_fraction=1.0).run()
+    pruned = Loop(keep_fraction=1.0).run(EPOCHS)
     random_state = torch.get_rng_state()
     plain = accelerator()
-    net = toy.network()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    net = toy.Net(noise=True)
+    optimizer = toy.optimizer(net)
     steps = EPOCHS * -(-toy.N // (BATCH * plain.num_processes)) * plain.num_processes
     sampler = GivenOrders()
     loader = DataLoader(toy.data(), sampler=sampler, batch_size=BATCH, generator=torch.Generator())
@@ -169,7 +152,7 @@ def changes_nothing(folder: Path) -> dict[str, Any]:
             scheduler.step()
             optimizer.zero_grad()
     return {
-        "weights": (toy.weights(pruned.net), toy.weights(net)),
+        "weights": (pruned.net.weights(), net.weights()),
         "random states": (random_state, torch.get_rng_state()),
     }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from helpers import toy_lightning as toy
 from helpers import under_torchrun
-from helpers.toy_lightning import Kept, Net, loader, trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import fastprune
@@ -22,11 +22,11 @@ import fastprune
 SECONDS = 240
 
 
-class Watched(Net):
+class Watched(toy.Net):
     """Keeps the newest score of each example it trained on, and how the model is at the end of each epoch."""
 
     def __init__(self) -> None:
-        super().__init__(dropout=0.3, schedule=True)
+        super().__init__(noise=True, schedule=True)
         self.own: dict[int, float] = {}
         self.at_end: list[torch.Tensor] = []
 
@@ -42,16 +42,16 @@ class Watched(Net):
 
 
 def fit(folder: Path, name: str, method: str, checkpoint: str | None = None, loading=None, **settings) -> None:
-    net, kept = Watched(), Kept()
+    net, kept = Watched(), toy.Kept()
     callback = fastprune.PruningCallback(keep_fraction=0.5, method=method)
     callbacks = [callback, kept]
     if checkpoint is None:
         callbacks.append(ModelCheckpoint(folder, filename=name + "-{step}", save_top_k=-1, every_n_train_steps=1))
-    run = trainer(folder, *callbacks, strategy="ddp", devices=2, enable_checkpointing=True, **settings)
+    run = toy.trainer(folder, *callbacks, strategy="ddp", devices=2, enable_checkpointing=True, **settings)
     path = None if checkpoint is None else folder / checkpoint
     # Each rank draws numbers of its own, and a new process others than the one that was stopped.
     torch.manual_seed(int(os.environ["RANK"]) + (0 if checkpoint is None else 10))
-    run.fit(net, loader(batch_size=4, **(loading or {})), loader(shuffle=False), ckpt_path=path)
+    run.fit(net, toy.loader(batch_size=4, **(loading or {})), toy.loader(shuffle=False), ckpt_path=path)
     assert callback.pruner is not None and dist.get_world_size() == 2
     found = {
         "batches": net.batches,

@@ -7,16 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
+from helpers import toy_lightning as toy
+from helpers import under_torchrun
+from lightning_worker import SECONDS
 
-pytest.importorskip("lightning")
-
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-from helpers import under_torchrun  # noqa: E402
-from helpers.toy_lightning import N, Net, Shuffled, examples  # noqa: E402
-from lightning_worker import SECONDS  # noqa: E402
-
-import fastprune  # noqa: E402
+import fastprune
 
 pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch without the Gloo backend"
@@ -74,7 +71,7 @@ def test_two_processes_share_an_epoch_and_agree(saw, name, steps):
             assert set(seen) == set(kept[epoch])
             # At most one repeat makes the shares even.
             assert seen.total() - len(seen) == len(kept[epoch]) % 2
-    order = list(Shuffled())
+    order = list(toy.Shuffled())
     for number, rank in enumerate(ranks):
         assert flat(rank["batches"][0]) == order[number::2][: len(flat(rank["batches"][0]))]
         assert rank["steps"] == steps == rank["estimated"][0]
@@ -96,20 +93,21 @@ def test_scores_of_all_processes_are_everyones(saw):
     repeated = set(flat(ranks[0]["batches"][1])) & set(flat(ranks[1]["batches"][1]))
     scores = ranks[0]["scores"].tolist()
     assert len(repeated) == 1
-    assert [scores[i] for i in range(N) if i not in repeated] == [last[i] for i in range(N) if i not in repeated]
-    assert ranks[0]["visits"].tolist() == [1 + (i in trained) for i in range(N)]
+    once = [i for i in range(toy.N) if i not in repeated]
+    assert [scores[i] for i in once] == [last[i] for i in once]
+    assert ranks[0]["visits"].tolist() == [1 + (i in trained) for i in range(toy.N)]
 
 
 def test_the_scoring_pass_of_all_processes_is_that_of_one(saw):
     """The scores of the model as it was at the end of the epoch, by hand."""
     found = saw["short pass"][0]
-    net = Net()
+    net = toy.Net()
     torch.nn.utils.vector_to_parameters(found["at_end"][0], net.parameters())
-    x, y = examples()
+    x, y = toy.examples()
     with torch.no_grad():
         error = net(x).double().softmax(-1) - torch.nn.functional.one_hot(y, 3)
     torch.testing.assert_close(found["scores"].double(), error.norm(dim=-1), rtol=1e-5, atol=0)
-    assert found["kept"][1] == fastprune.select_topk(error.norm(dim=-1), N // 2).tolist()
+    assert found["kept"][1] == fastprune.select_topk(error.norm(dim=-1), toy.N // 2).tolist()
 
 
 @pytest.mark.parametrize("name", RESUMED)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("lightning")
-
-import torch  # noqa: E402
-from helpers.toy_lightning import Fields, Kept, LossOnly, Manual, N, Net, Pairs, Weighted, examples, loader, trainer  # noqa: E402
-from lightning.pytorch import Callback, Trainer  # noqa: E402
-from lightning.pytorch.callbacks import BatchSizeFinder  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-from torch.utils.data import (  # noqa: E402
+import torch
+from helpers import toy_lightning as toy
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import BatchSizeFinder
+from torch.nn import functional as F
+from torch.utils.data import (
     BatchSampler,
     DataLoader,
     IterableDataset,
@@ -20,12 +17,12 @@ from torch.utils.data import (  # noqa: E402
     default_collate,
 )
 
-import fastprune  # noqa: E402
-from fastprune.pruning import method_names  # noqa: E402
+import fastprune
+from fastprune.pruning import method_names
 
 
 def fit(folder, net, callback, train=None, *callbacks, **settings):
-    trainer(folder, callback, *callbacks, **settings).fit(net, loader() if train is None else train)
+    toy.trainer(folder, callback, *callbacks, **settings).fit(net, toy.loader() if train is None else train)
     return callback.pruner
 
 
@@ -34,11 +31,9 @@ def fit(folder, net, callback, train=None, *callbacks, **settings):
 
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_reads_its_kept_sets(tmp_path, name):
-    if name == "static":
-        (tmp_path / "scores.csv").write_text("index,score\n" + "".join(f"{i},{7 * i % N}\n" for i in range(N)))
-        name = f"static:{tmp_path / 'scores.csv'}"
-    net, kept = Weighted(), Kept()
-    pruner = fit(tmp_path, net, fastprune.PruningCallback(keep_fraction=0.5, method=name), None, kept)
+    net, kept = toy.Weighted(), toy.Kept()
+    callback = fastprune.PruningCallback(keep_fraction=0.5, method=toy.method_text(name, tmp_path))
+    pruner = fit(tmp_path, net, callback, None, kept)
     for epoch, phase in enumerate(pruner.driver.phases(4)):
         assert sorted(net.epoch(epoch)) == kept.sets[epoch] and len(kept.sets[epoch]) == phase.size
     assert name == "full" or len(kept.sets[1]) == 25
@@ -53,15 +48,15 @@ def test_score_fn_takes_the_place_of_the_task(tmp_path, method):
         assert logits.shape == (len(batch[1]), 3) and not torch.is_grad_enabled()
         return batch[0][:, 0]
 
-    net = Net()
+    net = toy.Net()
     fit(tmp_path, net, fastprune.PruningCallback(keep_fraction=0.5, method=method, score_fn=by_index))
-    assert [sorted(net.epoch(e)) for e in (1, 2, 3)] == [list(range(25, N))] * 3
+    assert [sorted(net.epoch(e)) for e in (1, 2, 3)] == [list(range(25, toy.N))] * 3
 
 
 def test_several_heads_are_one_task(tmp_path):
     """Scores are the norm over both heads, from the training step and from the pass alike."""
 
-    class TwoHeads(Net):
+    class TwoHeads(toy.Net):
         def forward(self, x):
             logits = self.net(x[:, 1:])
             return {"first": logits, "second": logits.flip(-1)}
@@ -81,11 +76,11 @@ def test_several_heads_are_one_task(tmp_path):
                 final.append(torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone())
 
         callback = fastprune.PruningCallback(keep_fraction=0.5, method=method, task=task)
-        pruner = fit(tmp_path, net, callback, loader(Fields(), batch_size=N), End(), max_epochs=2)
-        scored = Net()
+        pruner = fit(tmp_path, net, callback, toy.loader(toy.Fields(), batch_size=toy.N), End(), max_epochs=2)
+        scored = toy.Net()
         if method == "el2n":
             torch.nn.utils.vector_to_parameters(final[0], scored.parameters())
-        x, y = examples()
+        x, y = toy.examples()
         with torch.no_grad():
             logits = scored(x)
         heads = [fastprune.el2n(z, y) for z in (logits, logits.flip(-1))]
@@ -93,13 +88,13 @@ def test_several_heads_are_one_task(tmp_path):
         # kept examples are newer.
         expected = (heads[0] ** 2 + heads[1] ** 2).sqrt()
         known = pruner.history.value("el2n")
-        pruned = torch.ones(N, dtype=torch.bool)
+        pruned = torch.ones(toy.N, dtype=torch.bool)
         pruned[pruner.kept_indices] = method == "el2n"
         torch.testing.assert_close(known[pruned], expected[pruned], rtol=1e-5, atol=0)
 
 
 def test_forward_fn_says_how_the_module_takes_a_batch(tmp_path):
-    class Whole(Net):
+    class Whole(toy.Net):
         def forward(self, batch):
             return self.net(batch["x"][:, 1:])
 
@@ -108,15 +103,15 @@ def test_forward_fn_says_how_the_module_takes_a_batch(tmp_path):
             return F.cross_entropy(self(batch), batch["labels"])
 
     with pytest.raises(ValueError, match=r"how Whole.forward takes a batch \(dict\): pass PruningCallback\(forward_fn"):
-        fit(tmp_path, Whole(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), loader(Fields()))
-    net, same = Whole(), LossOnly()
+        fit(tmp_path, Whole(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), toy.loader(toy.Fields()))
+    net, same = Whole(), toy.LossOnly()
     fit(
         tmp_path,
         net,
         fastprune.PruningCallback(method="el2n", keep_fraction=0.5, forward_fn=lambda m, b: m(b)),
-        loader(Fields()),
+        toy.loader(toy.Fields()),
     )
-    fit(tmp_path, same, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), loader(Fields()))
+    fit(tmp_path, same, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), toy.loader(toy.Fields()))
     assert net.batches == same.batches
 
 
@@ -125,22 +120,22 @@ def test_grand_is_the_norm_of_each_examples_last_layer_gradient(tmp_path):
 
     class ByHand(Callback):
         def on_train_epoch_end(self, run, module):
-            last = module.net[-1]
-            for x, y in zip(*examples(), strict=True):
+            last = module.net.linear
+            for x, y in zip(*toy.examples(), strict=True):
                 loss = F.cross_entropy(module(x[None]), y[None])
                 gradients = torch.autograd.grad(loss, [last.weight, last.bias])
                 expected.append(float(sum(g.double().square().sum() for g in gradients) ** 0.5))
 
     callback = fastprune.PruningCallback(keep_fraction=0.5, method="grand")
-    pruner = fit(tmp_path, Net(), callback, None, ByHand(), max_epochs=2)
-    assert pruner.history.value("grand").tolist() == pytest.approx(expected[:N], rel=1e-4)
+    pruner = fit(tmp_path, toy.Net(), callback, None, ByHand(), max_epochs=2)
+    assert pruner.history.value("grand").tolist() == pytest.approx(expected[: toy.N], rel=1e-4)
 
 
 def test_batches_reach_the_pass_as_they_reach_training(tmp_path):
     """Precision, transfer hooks and collate function are the run's."""
     seen = []
 
-    class Hooked(LossOnly):
+    class Hooked(toy.LossOnly):
         def on_before_batch_transfer(self, batch, dataloader_idx):
             return batch[0] * 2, batch[1]
 
@@ -154,17 +149,17 @@ def test_batches_reach_the_pass_as_they_reach_training(tmp_path):
             return super().forward(x)
 
     callback = fastprune.PruningCallback(method="el2n", keep_fraction=0.5, score_batch_size=20)
-    train = loader(collate_fn=lambda samples: default_collate([(x + 3, y) for x, y in samples]))
+    train = toy.loader(collate_fn=lambda samples: default_collate([(x + 3, y) for x, y in samples]))
     fit(tmp_path, Hooked(), callback, train, max_epochs=2, precision="bf16-mixed")
     trial, *seen = seen
     assert [len(values) for values in seen] == [20, 20, 10] and trial == seen[0]
-    assert [value for values in seen for value in values] == [2 * (i + 3) + 1 for i in range(N)]
+    assert [value for values in seen for value in values] == [2 * (i + 3) + 1 for i in range(toy.N)]
 
 
 def test_the_pass_is_not_counted_nor_logged(tmp_path):
     """What forward collects in the module is about training and validation."""
 
-    class Counting(Net):
+    class Counting(toy.Net):
         def __init__(self):
             super().__init__()
             self.modes, self.rows = {True: 0, False: 0}, torch.zeros((), dtype=torch.int64)
@@ -176,8 +171,8 @@ def test_the_pass_is_not_counted_nor_logged(tmp_path):
             return super().forward(x)
 
     net, callback = Counting(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5)
-    run = trainer(tmp_path, callback, num_sanity_val_steps=0)
-    run.fit(net, loader(), loader(Pairs(20), shuffle=False))
+    run = toy.trainer(tmp_path, callback, num_sanity_val_steps=0)
+    run.fit(net, toy.loader(), toy.loader(toy.Pairs(20), shuffle=False))
     trained = [len(batch) for batches in net.batches.values() for batch in batches]
     assert net.modes == {True: len(trained), False: 3 * 4}
     assert int(net.rows) == sum(trained) + 20 * 4
@@ -191,12 +186,12 @@ def test_weighted_losses_are_those_of_the_pruner(tmp_path):
     """The gradient of a step is that of the mean of weight · loss, by hand."""
     found = []
 
-    class Check(Weighted):
+    class Check(toy.Weighted):
         def on_after_backward(self):
             index = self.batches[self.current_epoch][-1]
             pruner = self.trainer.callbacks[0].pruner
             weights = pruner.weights(torch.tensor(index))
-            x, y = examples()
+            x, y = toy.examples()
             losses = F.cross_entropy(self(x[index]), y[index], reduction="none")
             mean = losses.mean() if weights is None else (losses * weights).sum() / len(index)
             by_hand = torch.autograd.grad(mean, list(self.parameters()))
@@ -211,46 +206,34 @@ def test_weighted_losses_are_those_of_the_pruner(tmp_path):
 
 def test_forgetting_to_weight_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="weights losses, but the loop does not"):
-        fit(tmp_path, Net(), fastprune.PruningCallback(keep_fraction=0.5, method="infobatch"))
+        fit(tmp_path, toy.Net(), fastprune.PruningCallback(keep_fraction=0.5, method="infobatch"))
 
 
 def test_the_mean_loss_is_a_plain_one_elsewhere(tmp_path):
     losses = torch.tensor([1.0, 3.0])
-    assert fastprune.PruningCallback.mean_loss(Net(), losses) == 2.0
+    assert fastprune.PruningCallback.mean_loss(toy.Net(), losses) == 2.0
 
-    class Validated(Weighted):
+    class Validated(toy.Weighted):
         def validation_step(self, batch, batch_idx):
             assert fastprune.PruningCallback.mean_loss(self, losses) == 2.0
             self.validated.append((0, 0))
 
-    net, plain = Validated(), Weighted()
+    net, plain = Validated(), toy.Weighted()
     callback = fastprune.PruningCallback(keep_fraction=0.5, method="infobatch")
-    trainer(tmp_path, callback).fit(net, loader(), loader(shuffle=False))
+    toy.trainer(tmp_path, callback).fit(net, toy.loader(), toy.loader(shuffle=False))
     assert net.validated
-    trainer(tmp_path).fit(plain, loader())
-    assert sorted(plain.epoch(3)) == list(range(N))
+    toy.trainer(tmp_path).fit(plain, toy.loader())
+    assert sorted(plain.epoch(3)) == list(range(toy.N))
 
 
 def test_one_loss_an_example_is_asked_for(tmp_path):
-    class Mean(Net):
+    class Mean(toy.Net):
         def training_step(self, batch, batch_idx):
             loss = F.cross_entropy(self(batch[0]), batch[1])
             return fastprune.PruningCallback.mean_loss(self, loss)
 
     with pytest.raises(ValueError, match=r"losses has shape \(\), the batch holds 8 examples.*reduction='none'"):
         fit(tmp_path, Mean(), fastprune.PruningCallback(keep_fraction=0.5, method="random"))
-
-
-def test_the_ends_of_an_answer_are_found_in_a_mapping():
-    """Under the names that Transformers gives them; ``labels`` come first where there are any."""
-    from fastprune.integrations.lightning.scores import task_of_batch
-
-    batch = {"start_positions": torch.tensor([1, 7]), "end_positions": torch.tensor([2, 7])}
-    outputs = {"start_logits": torch.zeros(2, 4), "end_logits": torch.zeros(2, 4)}
-    found = task_of_batch(batch).scores(outputs, batch, ["loss"])["loss"]
-    torch.testing.assert_close(found, torch.tensor([4.0, 1.0]).log())
-    labelled = {**batch, "labels": torch.tensor([0, 1])}
-    assert task_of_batch(labelled).scores({"logits": torch.zeros(2, 3)}, labelled, ["loss"])["loss"].shape == (2,)
 
 
 # --- what is refused -------------------------------------------------------------------------------
@@ -266,29 +249,37 @@ class Resumable(DataLoader):
         return {}
 
 
+def splits():
+    return DataLoader({"train": toy.Pairs(), "test": toy.Pairs()}, 8)
+
+
 def batches_of_its_own():
-    return DataLoader(Pairs(), batch_sampler=BatchSampler(RandomSampler(Pairs()), 8, False))
+    return DataLoader(toy.Pairs(), batch_sampler=BatchSampler(RandomSampler(toy.Pairs()), 8, False))
+
+
+def drawn_by(sampler):
+    return toy.loader(sampler=sampler, shuffle=False)
 
 
 @pytest.mark.parametrize(
     "train, message",
     [
         (lambda: DataLoader(Stream(), 8), r"is a stream \(Stream\)"),
-        (lambda: DataLoader({"train": Pairs(), "test": Pairs()}, 8), r"is a dict of the splits \['train', 'test'\]"),
+        (splits, r"is a dict of the splits \['train', 'test'\]"),
         (batches_of_its_own, "a batch_sampler of its own or batch_size=None"),
-        (lambda: DataLoader(Pairs(), batch_size=None), "a batch_sampler of its own or batch_size=None"),
-        (lambda: loader(sampler=WeightedRandomSampler([1.0] * N, N), shuffle=False), r"own \(WeightedRandomSampler\)"),
-        (lambda: loader(sampler=RandomSampler(Pairs(), replacement=True), shuffle=False), r"of its own \(RandomSam"),
-        (lambda: [loader(), loader()], "is a list: pruning chooses the examples of one torch DataLoader"),
-        (lambda: Resumable(Pairs(), 8, shuffle=True), r"\(Resumable\) resumes by itself"),
-        (lambda: loader(num_workers=1, in_order=False), "has in_order=False"),
-        (lambda: loader(batch_size=30, drop_last=True), "leave no batch of 30 examples"),
+        (lambda: DataLoader(toy.Pairs(), batch_size=None), "a batch_sampler of its own or batch_size=None"),
+        (lambda: drawn_by(WeightedRandomSampler([1.0] * toy.N, toy.N)), r"own \(WeightedRandomSampler\)"),
+        (lambda: drawn_by(RandomSampler(toy.Pairs(), replacement=True)), r"of its own \(RandomSam"),
+        (lambda: [toy.loader(), toy.loader()], "is a list: pruning chooses the examples of one torch DataLoader"),
+        (lambda: Resumable(toy.Pairs(), 8, shuffle=True), r"\(Resumable\) resumes by itself"),
+        (lambda: toy.loader(num_workers=1, in_order=False), "has in_order=False"),
+        (lambda: toy.loader(batch_size=30, drop_last=True), "leave no batch of 30 examples"),
     ],
 )
 def test_loaders_whose_examples_cannot_be_chosen(tmp_path, train, message):
-    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5))
+    run = toy.trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5))
     with pytest.raises(ValueError, match=message):
-        run.fit(Net(), train())
+        run.fit(toy.Net(), train())
     assert "dataloader" not in vars(run.fit_loop._data_source)
 
 
@@ -303,37 +294,38 @@ def test_loaders_whose_examples_cannot_be_chosen(tmp_path, train, message):
     ],
 )
 def test_trainers_that_do_not_go_with_pruning(tmp_path, settings, message):
-    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), **settings)
+    run = toy.trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), **settings)
     with pytest.raises(ValueError, match=message):
-        run.fit(Net(), loader(), loader(shuffle=False))
+        run.fit(toy.Net(), toy.loader(), toy.loader(shuffle=False))
 
 
 def test_a_batch_size_finder_is_refused(tmp_path):
-    class Own(Net):
+    class Own(toy.Net):
         batch_size = 8
 
         def train_dataloader(self):
-            return loader(batch_size=self.batch_size)
+            return toy.loader(batch_size=self.batch_size)
 
-    run = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), BatchSizeFinder())
+    run = toy.trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), BatchSizeFinder())
     with pytest.raises(ValueError, match="BatchSizeFinder replaces the train loader"):
         run.fit(Own())
 
 
 def test_manual_optimization_needs_epochs(tmp_path):
+    callback = fastprune.PruningCallback(method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="with manual optimization only the module knows"):
-        fit(tmp_path, Manual(), fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_steps=5, max_epochs=-1)
+        fit(tmp_path, toy.Manual(), callback, max_steps=5, max_epochs=-1)
 
 
 def test_a_step_that_returns_the_loss_alone_has_no_scores(tmp_path):
     with pytest.raises(ValueError, match='training_step returns the loss alone, and method "?.el2n-free'):
-        fit(tmp_path, LossOnly(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free"))
+        fit(tmp_path, toy.LossOnly(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free"))
 
 
 def test_a_collate_function_that_drops_examples_is_noticed(tmp_path):
-    train = loader(collate_fn=lambda samples: default_collate(samples[1:]))
+    train = toy.loader(collate_fn=lambda samples: default_collate(samples[1:]))
     with pytest.raises(ValueError, match=r"should hold 8 examples, its scores are for \[7\]: a collate_fn"):
-        fit(tmp_path, Net(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free"), train)
+        fit(tmp_path, toy.Net(), fastprune.PruningCallback(keep_fraction=0.5, method="el2n-free"), train)
 
 
 @pytest.mark.parametrize(
@@ -350,11 +342,11 @@ def test_bad_options_are_refused_at_once(options, message):
 
 
 def test_labels_that_cannot_be_found(tmp_path):
-    class Triple(Pairs):
+    class Triple(toy.Pairs):
         def __getitem__(self, index):
             return (*super().__getitem__(index), index)
 
-    class Three(Net):
+    class Three(toy.Net):
         def parts(self, batch):
             return batch[:2]
 
@@ -362,16 +354,17 @@ def test_labels_that_cannot_be_found(tmp_path):
     with pytest.raises(
         ValueError, match=r"the labels of a batch \(list\) are not known: say where with PruningCallback"
     ):
-        fit(tmp_path, Three(), callback, loader(Triple()))
+        fit(tmp_path, Three(), callback, toy.loader(Triple()))
     named = fastprune.PruningCallback(
         keep_fraction=0.5,
         method="el2n",
         task=fastprune.Task(fastprune.Head(labels=1)),
         forward_fn=lambda module, batch: module(batch[0]),
     )
-    assert len(fit(tmp_path, Three(), named, loader(Triple())).kept_indices) == 25
+    assert len(fit(tmp_path, Three(), named, toy.loader(Triple())).kept_indices) == 25
 
 
 def test_two_callbacks_are_refused(tmp_path):
+    callbacks = [fastprune.PruningCallback(method="el2n", keep_fraction=0.5) for _ in range(2)]
     with pytest.raises(RuntimeError, match="more than one stateful callback"):
-        trainer(tmp_path, *(fastprune.PruningCallback(method="el2n", keep_fraction=0.5) for _ in range(2)), cls=Trainer)
+        toy.trainer(tmp_path, *callbacks)

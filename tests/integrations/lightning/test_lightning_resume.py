@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
+import torch
+from helpers import toy_lightning as toy
+from helpers.combinations import some
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-pytest.importorskip("lightning")
-
-import random  # noqa: E402
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from helpers.combinations import some  # noqa: E402
-from helpers.toy_lightning import Kept, Net, Pairs, loader, trainer  # noqa: E402
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
-
-import fastprune  # noqa: E402
-from fastprune.errors import UsageError  # noqa: E402
+import fastprune
+from fastprune.errors import UsageError
 
 KINDS = {
     "step": {"every_n_train_steps": 1},
@@ -25,19 +22,19 @@ KINDS = {
 
 
 def run(
-    folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, dropout=0.0, **settings
+    folder, kind="step", checkpoint=None, data=None, batch_size=8, loading=None, schedule=True, noise=False, **settings
 ):
     """One fit; without a checkpoint to go on from it saves its own into ``folder``."""
     options = {"keep_fraction": 0.5, "method": "el2n", **settings.pop("options", {})}
-    net, kept = Net(dropout, schedule), Kept()
+    net, kept = toy.Net(noise, schedule), toy.Kept()
     if checkpoint is not None:
         draw_something_else()
     callbacks = [fastprune.PruningCallback(**options), kept]
     if checkpoint is None:
         callbacks.append(ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **KINDS[kind]))
-    fitting = trainer(folder, *callbacks, **{"enable_checkpointing": True, **settings})
-    train = loader(data, batch_size=batch_size, **(loading or {}))
-    fitting.fit(net, train, loader(shuffle=False), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    fitting = toy.trainer(folder, *callbacks, **{"enable_checkpointing": True, **settings})
+    train = toy.loader(data, batch_size=batch_size, **(loading or {}))
+    fitting.fit(net, train, toy.loader(shuffle=False), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return net, kept, fitting
 
 
@@ -89,7 +86,7 @@ def test_every_checkpoint_goes_on_to_the_same_end(tmp_path, kind, settings):
             assert batches == whole.batches[epoch][-len(batches) :]
 
 
-class Noisy(Pairs):
+class Noisy(toy.Pairs):
     """Examples that draw from all random states of the process that reads them."""
 
     def __getitem__(self, index):
@@ -119,7 +116,7 @@ def test_dropout_and_noise_go_on_from_every_kind_of_checkpoint(tmp_path, kind, s
         loading = dict(settings.get("loading", {}))
         if "generator" in loading:
             loading["generator"] = torch.Generator()
-        return {**settings, "loading": loading, "max_epochs": 3, "dropout": 0.3}
+        return {**settings, "loading": loading, "max_epochs": 3, "noise": True}
 
     whole, _, first = run(tmp_path, kind, **options())
     checkpoints = saved(tmp_path)
@@ -135,17 +132,17 @@ def test_dropout_and_noise_go_on_from_every_kind_of_checkpoint(tmp_path, kind, s
 def test_asking_for_the_number_of_steps_in_setup_does_not_start_the_data_too_early(tmp_path):
     """Lightning then sets the loader up before it has read the checkpoint."""
 
-    class Early(Net):
+    class Early(toy.Net):
         def setup(self, stage):
             self.estimated.append(self.trainer.estimated_stepping_batches)
 
     whole, _, first = run(tmp_path)
     for step in (3, 9, 14):
         net = Early(schedule=True)
-        fitting = trainer(
+        fitting = toy.trainer(
             tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), enable_checkpointing=True
         )
-        fitting.fit(net, loader(num_workers=2), loader(shuffle=False), ckpt_path=saved(tmp_path)[step])
+        fitting.fit(net, toy.loader(num_workers=2), toy.loader(shuffle=False), ckpt_path=saved(tmp_path)[step])
         assert torch.equal(net.weights(), whole.weights())
         assert net.estimated == [first.global_step] * 2
 
@@ -162,7 +159,7 @@ def test_more_epochs_may_be_added_where_that_changes_nothing_before(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"data": Pairs(49)}, "n = 50, this run has 49"),
+        ({"data": toy.Pairs(49)}, "n = 50, this run has 49"),
         ({"options": {"keep_fraction": 0.4}}, "has schedule"),
         ({"options": {"method": "el2n-free"}}, "has method = 'el2n'"),
         ({"options": {"seed": 5}}, "has seed = 0, this run has 5"),
@@ -185,38 +182,38 @@ def test_another_number_of_epochs_is_refused_where_it_changes_those_before(tmp_p
 
 def test_a_checkpoint_without_pruning_is_refused(tmp_path):
     saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
-    trainer(tmp_path, saves, enable_checkpointing=True).fit(Net(schedule=True), loader())
+    toy.trainer(tmp_path, saves, enable_checkpointing=True).fit(toy.Net(schedule=True), toy.loader())
     with pytest.raises(UsageError, match="holds no pruning state: it was made without PruningCallback"):
         run(tmp_path, checkpoint=saved(tmp_path)[7])
 
 
 def test_fitting_on_in_the_same_trainer_is_refused(tmp_path):
-    fitting = trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_epochs=2)
-    net = Net()
-    fitting.fit(net, loader())
+    fitting = toy.trainer(tmp_path, fastprune.PruningCallback(method="el2n", keep_fraction=0.5), max_epochs=2)
+    net = toy.Net()
+    fitting.fit(net, toy.loader())
     fitting.fit_loop.max_epochs = 4
     with pytest.raises(UsageError, match="fit goes on in epoch 2, pruning in epoch 0: pass ckpt_path"):
-        fitting.fit(net, loader())
+        fitting.fit(net, toy.loader())
 
 
 def test_fitting_twice_from_the_start_is_the_same_twice(tmp_path):
     callback, nets = fastprune.PruningCallback(method="el2n", keep_fraction=0.5), []
     for _ in range(2):
-        net = Net()
-        trainer(tmp_path, callback).fit(net, loader())
+        net = toy.Net()
+        toy.trainer(tmp_path, callback).fit(net, toy.loader())
         nets.append(net)
     assert torch.equal(nets[0].weights(), nets[1].weights())
 
 
 def test_testing_a_checkpoint_leaves_the_pruner_alone(tmp_path):
-    class Tested(Net):
+    class Tested(toy.Net):
         def test_step(self, batch, batch_idx):
             pass
 
     callback, net = fastprune.PruningCallback(method="el2n", keep_fraction=0.5), Tested()
     saves = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=1)
-    fitting = trainer(tmp_path, callback, saves, enable_checkpointing=True)
-    fitting.fit(net, loader())
+    fitting = toy.trainer(tmp_path, callback, saves, enable_checkpointing=True)
+    fitting.fit(net, toy.loader())
     before = str(callback.state_dict())
-    fitting.test(net, loader(shuffle=False), ckpt_path=saved(tmp_path)[3])
+    fitting.test(net, toy.loader(shuffle=False), ckpt_path=saved(tmp_path)[3])
     assert str(callback.state_dict()) == before

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from helpers import toy_lightning as toy
 
-pytest.importorskip("lightning")
-
-import torch  # noqa: E402
-from helpers.toy_lightning import N, Net, loader, trainer  # noqa: E402
-
-import fastprune  # noqa: E402
+import fastprune
 
 
 class Twice(torch.optim.SGD):
@@ -30,11 +27,11 @@ class Twice(torch.optim.SGD):
         return loss
 
 
-class SharpnessAware(Net):
+class SharpnessAware(toy.Net):
     def __init__(self) -> None:
         super().__init__()
         self.expected: dict[int, float] = {}
-        self.times = [0] * N
+        self.times = [0] * toy.N
         self.last = None
 
     def training_step(self, batch, batch_idx):
@@ -54,12 +51,12 @@ class SharpnessAware(Net):
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_scores_are_those_of_the_first_pass(tmp_path, accumulation):
     net, callback = SharpnessAware(), fastprune.PruningCallback(keep_fraction=0.4, method="el2n-free")
-    run = trainer(tmp_path, callback, accumulate_grad_batches=accumulation)
-    run.fit(net, loader())
+    run = toy.trainer(tmp_path, callback, accumulate_grad_batches=accumulation)
+    run.fit(net, toy.loader())
     pruner = callback.pruner
     passes, batches = sum(map(len, net.batches.values())), 7 + 3 * 3
     steps = 7 + 3 * 3 if accumulation == 1 else 4 + 3 * 2
     assert passes == batches + steps
-    assert pruner.history.value("el2n").tolist() == [net.expected[i] for i in range(N)]
+    assert pruner.history.value("el2n").tolist() == [net.expected[i] for i in range(toy.N)]
     assert pruner.history.visits.tolist() == net.times
     assert "training_step" not in vars(run.strategy)

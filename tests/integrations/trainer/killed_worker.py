@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from helpers.toy_trainer import Recorder, hub_dataset, model, weights
+from helpers import toy_trainer as toy
 from transformers import TrainerCallback, TrainingArguments
 
 import fastprune
@@ -39,11 +39,11 @@ def train(folder: Path, listener: Connection) -> None:
         use_cpu=True,
         seed=11,
     )
-    trainer = Recorder(
-        model=model(),
+    trainer = toy.Recorder(
+        model=toy.model(),
         args=args,
-        train_dataset=hub_dataset(),
-        eval_dataset=hub_dataset(20),
+        train_dataset=toy.hub_dataset(),
+        eval_dataset=toy.hub_dataset(20),
         callbacks=[Announce(listener)],
     )
     pruner = fastprune.attach(trainer, keep_fraction=0.5, cycle_epochs=2, method="infobatch")
@@ -56,7 +56,7 @@ def train(folder: Path, listener: Connection) -> None:
     timing = ("runtime", "per_second", "_seconds", "total_flos")
     entries = [{k: v for k, v in e.items() if not any(t in k for t in timing)} for e in trainer.state.log_history]
     result = {
-        "weights": torch.cat([w.flatten().float() for w in weights(trainer).values()]),
+        "weights": torch.cat([w.flatten().float() for w in toy.weights(trainer).values()]),
         "kept": pruner.kept_indices,
         "scores": pruner.history.value("loss"),
         "metrics": [e for e in entries if "train_loss" not in e],

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.toy_trainer import config, model, rows
+from helpers import toy_trainer as toy
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, T5Config
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -84,7 +84,7 @@ def test_which_models_shift_their_labels(name, encoder_decoder, shifts):
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_regression_is_scored_by_distance(shape):
-    net = model(BertForSequenceClassification, num_labels=1)
+    net = toy.model(BertForSequenceClassification, num_labels=1)
     predictions, labels = torch.tensor([1.0, -2.0, 0.5, 0.0]), torch.tensor([0.0, 1.0, 0.5, 2.0])
     found = scores_of({"logits": predictions.reshape(shape)}, labels, net, ("el2n", "loss"))
     assert found["el2n"].tolist() == [1.0, 3.0, 0.0, 2.0]
@@ -107,7 +107,7 @@ def test_regression_is_scored_by_distance(shape):
 )
 def test_names_score_fn_where_there_is_no_default(outputs, labels, fields):
     with pytest.raises(ValueError, match="score_fn"):
-        scores_of(outputs, labels, model(), **fields)
+        scores_of(outputs, labels, toy.model(), **fields)
 
 
 def test_scores_carry_no_gradient():
@@ -118,7 +118,7 @@ def test_scores_carry_no_gradient():
 def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
     """The paper's joint score of intent and slots, as a user would write it."""
     import datasets
-    from helpers.toy_trainer import Recorder, rows
+    from helpers import toy_trainer as toy
     from transformers import BertModel, BertPreTrainedModel
 
     class Joint(BertPreTrainedModel):
@@ -142,7 +142,7 @@ def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
         }
         return fastprune.joint_el2n(heads)
 
-    table = rows()
+    table = toy.rows()
     table["slot_labels"] = [[token % 4 for token in row] for row in table["input_ids"]]
     task = fastprune.Task(
         {
@@ -153,7 +153,7 @@ def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
     found = []
     for method, how in itertools.product(("el2n", "el2n-free"), ({"score_fn": joint}, {"task": task})):
         torch.manual_seed(0)
-        trainer = make(Recorder, net=Joint(config()), data=datasets.Dataset.from_dict(table), num_train_epochs=2)
+        trainer = make(net=Joint(toy.config()), data=datasets.Dataset.from_dict(table), num_train_epochs=2)
         pruner = fastprune.attach(trainer, keep_fraction=0.4, method=method, **how)
         trainer.train()
         assert len(pruner.kept_indices) == 20
@@ -165,9 +165,9 @@ def test_a_model_with_two_heads_trains_with_a_task_or_score_fn(make):
 def test_regression_of_several_outputs_is_told_by_the_models_configuration(make):
     import datasets
 
-    table = rows()
+    table = toy.rows()
     table["labels"] = [[i / 7.0 - 3, float(i % 5)] for i in range(len(table["labels"]))]
-    net = model(num_labels=2, problem_type="regression")
+    net = toy.model(num_labels=2, problem_type="regression")
     trainer = make(net=net, data=datasets.Dataset.from_dict(table), num_train_epochs=2, learning_rate=0.0)
     pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()

@@ -9,19 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from helpers.toy_trainer import (
-    N,
-    PlainDataset,
-    Recorder,
-    assert_same_weights,
-    hub_dataset,
-    logged,
-    model,
-    rows,
-    token_model,
-    train,
-    weights,
-)
+from helpers import toy_trainer as toy
 from transformers import TrainerCallback
 
 import fastprune
@@ -38,14 +26,14 @@ def cross_entropy_of(outputs, labels, num_items_in_batch=None):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("data", [hub_dataset, PlainDataset])
+@pytest.mark.parametrize("data", [toy.hub_dataset, toy.PlainDataset])
 @pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 3}], ids=["plain", "accumulation"])
 def test_keeping_everything_changes_nothing(make, method, data, settings):
     plain, pruned = make(data=data(), **settings), make(data=data(), **settings)
     fastprune.attach(pruned, keep_fraction=1.0, method=method)
-    random_states = [train(plain), train(pruned)]
+    random_states = [toy.train(plain), toy.train(pruned)]
     assert pruned.batches == plain.batches
-    assert_same_weights(weights(pruned), weights(plain))
+    toy.assert_same_weights(pruned, plain)
     assert torch.equal(*random_states)
     assert pruned.state.global_step == plain.state.global_step
     assert pruned.state.epoch == plain.state.epoch
@@ -61,7 +49,7 @@ def test_keeping_everything_changes_nothing(make, method, data, settings):
         {"label_smoothing_factor": 0.1},
         {"eval_strategy": "epoch", "logging_strategy": "steps", "logging_steps": 3},
         {"compute_loss_func": cross_entropy_of},
-        {"model_init": lambda: model()},
+        {"model_init": lambda: toy.model()},
     ],
     ids=[
         "data_seed",
@@ -77,15 +65,15 @@ def test_keeping_everything_changes_nothing(make, method, data, settings):
 def test_keeping_everything_changes_nothing_in_other_setups(make, settings):
     plain, pruned = make(**settings), make(**settings)
     fastprune.attach(pruned, keep_fraction=1.0, method="el2n-free")
-    random_states = [train(plain), train(pruned)]
+    random_states = [toy.train(plain), toy.train(pruned)]
     assert pruned.batches == plain.batches
-    assert_same_weights(weights(pruned), weights(plain))
+    toy.assert_same_weights(pruned, plain)
     assert torch.equal(*random_states)
     timing = ("runtime", "per_second")
     keys = [k for entry in plain.state.log_history for k in entry if not any(t in k for t in timing)]
     for key in set(keys):
-        others = [e for e in logged(pruned, key) if "prune/churn" not in e]
-        assert [e[key] for e in others] == [e[key] for e in logged(plain, key)]
+        others = [e for e in toy.logged(pruned, key) if "prune/churn" not in e]
+        assert [e[key] for e in others] == [e[key] for e in toy.logged(plain, key)]
 
 
 def test_order_is_that_of_the_random_state_at_training_like_accelerates(make):
@@ -117,7 +105,7 @@ def test_trains_on_what_the_plan_says(make, method, keep):
     trainer.train()
 
     pieces = chunk_pieces(pruner.driver.phases(4), 4)
-    v, k = len(pieces[0]), round(keep * N)
+    v, k = len(pieces[0]), round(keep * toy.N)
     assert {len(piece) for piece in pieces} == {v}
     steps = len(pieces) * -(-v // 4)
     assert trainer.state.global_step == trainer.state.max_steps == steps == len(trainer.batches)
@@ -125,8 +113,8 @@ def test_trains_on_what_the_plan_says(make, method, keep):
     assert len(seen) == len(pieces) * v
 
     warmup = sum(len(piece) for piece in pieces if piece.phase.index == 0)
-    for start in (0, N):
-        assert sorted(seen[start : start + N]) == list(range(N))
+    for start in (0, toy.N):
+        assert sorted(seen[start : start + toy.N]) == list(range(toy.N))
     assert len(kept) == 2 and all(len(s) == k for s in kept)
     cycle = (len(seen) - warmup) // 2
     for number, chosen in enumerate(kept):
@@ -135,7 +123,7 @@ def test_trains_on_what_the_plan_says(make, method, keep):
         assert set(stretch) == chosen
 
 
-@pytest.mark.parametrize("data", [hub_dataset, PlainDataset])
+@pytest.mark.parametrize("data", [toy.hub_dataset, toy.PlainDataset])
 def test_keeps_the_highest_scores_of_the_model_at_that_moment(make, data):
     """The pass agrees with scores computed by hand, in eval mode, at the end of the warm-up."""
     trainer = make(data=data(), num_train_epochs=2)
@@ -145,7 +133,7 @@ def test_keeps_the_highest_scores_of_the_model_at_that_moment(make, data):
     class ByHand(TrainerCallback):
         def on_epoch_end(self, args, state, control, model=None, **kwargs):
             if state.epoch == 1.0:
-                batch = {name: torch.tensor(column) for name, column in rows().items()}
+                batch = {name: torch.tensor(column) for name, column in toy.rows().items()}
                 model.eval()
                 with torch.no_grad():
                     probabilities = model(**batch).logits.double().softmax(-1)
@@ -175,7 +163,7 @@ def test_free_scores_are_those_of_the_training_step(make):
     trainer.compute_loss = spy
     pruner = fastprune.attach(trainer, keep_fraction=0.4, method="el2n-free")
     trainer.train()
-    assert pruner.history.value("el2n").tolist() == [last[i] for i in range(N)]
+    assert pruner.history.value("el2n").tolist() == [last[i] for i in range(toy.N)]
     assert len(set(pruner.history.visits.tolist())) > 1
 
 
@@ -210,8 +198,8 @@ def test_persistent_workers_see_the_new_subset(make):
         trainer.train()
     # Worker start-up draws from the global generator, so weights (dropout) differ: only the plan is compared.
     assert [len(b) for b in workers.batches] == [len(b) for b in alone.batches]
-    assert sorted(workers.trained_on[:N]) == list(range(N))
-    assert len(set(workers.trained_on[N:])) < N
+    assert sorted(workers.trained_on[: toy.N]) == list(range(toy.N))
+    assert len(set(workers.trained_on[toy.N :])) < toy.N
 
 
 def test_trainer_is_freed_without_the_garbage_collector(make):
@@ -236,11 +224,11 @@ def test_max_steps_wins(make):
     assert trainer.state.global_step == 17 == trainer.state.max_steps
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
     assert len(pruner.kept_indices) == 25
-    assert sorted(trainer.trained_on[:N]) == list(range(N))
+    assert sorted(trainer.trained_on[: toy.N]) == list(range(toy.N))
     assert 2 < trainer.state.epoch < 4
 
 
-class OutOfMemory(Recorder):
+class OutOfMemory(toy.Recorder):
     """Runs out of memory in its third step with batches of more than four."""
 
     def training_step(self, model, inputs, *args, **kwargs):
@@ -255,7 +243,7 @@ def test_a_smaller_batch_size_after_running_out_of_memory_starts_afresh(make):
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
     assert max(len(batch) for batch in trainer.batches) <= 4
-    assert sorted(trainer.trained_on[:N]) == list(range(N))
+    assert sorted(trainer.trained_on[: toy.N]) == list(range(toy.N))
     assert len(trainer.trained_on) == sum(map(len, pruner.sampler.pieces)) == pruner.history.visits.sum()
 
 
@@ -267,7 +255,7 @@ def test_training_twice_starts_afresh(make):
     trainer.batches = []
     trainer.train()
     assert [len(b) for b in trainer.batches] == [len(b) for b in first]
-    assert sorted(trainer.trained_on[:N]) == list(range(N))
+    assert sorted(trainer.trained_on[: toy.N]) == list(range(toy.N))
     assert pruner.history.visits.sum() == visits.sum()
     assert trainer.args.num_train_epochs == 3
 
@@ -296,7 +284,7 @@ def test_arguments_and_sampler_are_the_users_outside_training(make):
 # --- other models, other losses --------------------------------------------------------------------
 
 
-class Weighted(Recorder):
+class Weighted(toy.Recorder):
     """The Trainer subclass of the forums: its own loss, labels taken out of the batch."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -310,8 +298,8 @@ class Weighted(Recorder):
 def test_subclass_with_its_own_loss(make, method):
     plain, pruned = make(Weighted), make(Weighted)
     fastprune.attach(pruned, keep_fraction=1.0, method=method)
-    random_states = [train(plain), train(pruned)]
-    assert_same_weights(weights(pruned), weights(plain))
+    random_states = [toy.train(plain), toy.train(pruned)]
+    toy.assert_same_weights(pruned, plain)
     assert torch.equal(*random_states)
     trainer = make(Weighted)
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
@@ -320,8 +308,8 @@ def test_subclass_with_its_own_loss(make, method):
 
 
 def token_rows(short: bool = False) -> dict[str, list]:
-    table = rows()
-    lengths = [2 + i % 5 if short else 6 for i in range(N)]
+    table = toy.rows()
+    lengths = [2 + i % 5 if short else 6 for i in range(toy.N)]
     tokens = [row[:n] for row, n in zip(table["input_ids"], lengths, strict=True)]
     return {
         "input_ids": tokens,
@@ -344,14 +332,14 @@ def test_token_classification_of_unequal_lengths(make, method):
     import datasets
 
     data = datasets.Dataset.from_dict(token_rows(short=True))
-    trainer = make(net=token_model(), data=data, data_collator=pad, num_train_epochs=2)
+    trainer = make(net=toy.token_model(), data=data, data_collator=pad, num_train_epochs=2)
     trainer.eval_dataset = None
     pruner = fastprune.attach(trainer, keep_fraction=0.4, method=method)
     trainer.train()
     scores = pruner.history.value("el2n")
     assert torch.equal(pruner.kept_indices, fastprune.select_topk(scores, 20)) or method == "el2n-free"
     # Joined by their norm, longer examples score higher: sqrt(tokens) times about 0.8.
-    lengths = torch.tensor([1 + i % 5 for i in range(N)])
+    lengths = torch.tensor([1 + i % 5 for i in range(toy.N)])
     assert torch.corrcoef(torch.stack([scores, lengths.sqrt()]))[0, 1] > 0.95
 
 
@@ -372,7 +360,7 @@ def test_a_static_method_scores_once(make):
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-static")
     trainer.train()
     assert set(pruner.history.visits.tolist()) == {1}
-    assert [e["prune/churn"] for e in logged(trainer, "prune/churn")][1:] == [0.0, 0.0]
+    assert [e["prune/churn"] for e in toy.logged(trainer, "prune/churn")][1:] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("method", ["random", "full", "loss"])
@@ -380,8 +368,8 @@ def test_other_methods_run(make, method):
     trainer = make(num_train_epochs=3, per_device_train_batch_size=5)
     pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
     trainer.train()
-    assert len(pruner.kept_indices) == (N if method == "full" else 25)
-    for entry in logged(trainer, "prune/churn"):
+    assert len(pruner.kept_indices) == (toy.N if method == "full" else 25)
+    for entry in toy.logged(trainer, "prune/churn"):
         assert all(value == value for value in entry.values())
 
 
@@ -405,12 +393,11 @@ def test_who_asks_for_a_train_loader_meanwhile_does_not_begin_the_run_again(make
     for callbacks in ([], [Counting()]):
         trainer = make(num_train_epochs=4, callbacks=callbacks)
         pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
-        train(trainer)
-        runs.append(
-            (trainer.batches, trainer.state.epoch, pruner.kept_indices.tolist(), len(logged(trainer, "prune/churn")))
-        )
+        toy.train(trainer)
+        cycles = len(toy.logged(trainer, "prune/churn"))
+        runs.append((trainer.batches, trainer.state.epoch, pruner.kept_indices.tolist(), cycles))
     assert runs[0] == runs[1] and runs[0][3] == 3
-    assert Counting.lengths == [-(-N // 8)] * 4
+    assert Counting.lengths == [-(-toy.N // 8)] * 4
 
 
 def test_a_loss_that_divides_by_the_number_of_items_goes_through_the_scoring_pass(make):
@@ -420,16 +407,16 @@ def test_a_loss_that_divides_by_the_number_of_items_goes_through_the_scoring_pas
     trainer = make(compute_loss_func=summed)
     pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
-    assert len(pruner.kept_indices) == N // 2
+    assert len(pruner.kept_indices) == toy.N // 2
 
 
 @pytest.mark.parametrize(
-    "column", [["short", "long"] * (N // 2), [None] * N, list(range(N))], ids=["text", "none", "numbers"]
+    "column", [["short", "long"] * (toy.N // 2), [None] * toy.N, list(range(toy.N))], ids=["text", "none", "numbers"]
 )
 def test_a_column_called_length_of_any_kind_is_no_obstacle(make, column):
-    data = hub_dataset().add_column("length", column)
+    data = toy.hub_dataset().add_column("length", column)
     data.set_transform(lambda batch: {k: v for k, v in batch.items() if k != "length"})
     trainer = make(data=data, remove_unused_columns=False)
     pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     trainer.train()
-    assert len(pruner.kept_indices) == N // 2
+    assert len(pruner.kept_indices) == toy.N // 2

@@ -6,12 +6,12 @@ from collections import defaultdict
 
 import pytest
 import torch
-from helpers.toy_trainer import WIDTH, PlainDataset, Recorder, assert_same_weights, logged, train, weights
+from helpers import toy_trainer as toy
 
 import fastprune
 
 
-class Collecting(Recorder):
+class Collecting(toy.Recorder):
     """Collects metrics in its loss, by the mode of the model, as TRL's SFTTrainer does."""
 
     def __init__(self, *args, **kwargs) -> None:
@@ -51,18 +51,18 @@ def test_the_scoring_pass_is_not_counted(make, method):
     fastprune.attach(pruned, keep_fraction=0.5, method=method)
     for trainer in (plain, pruned):
         trainer.train()
-    expected = logged(plain, "eval_accuracy")[0]
-    for entry in logged(pruned, "eval_accuracy"):
+    expected = toy.logged(plain, "eval_accuracy")[0]
+    for entry in toy.logged(pruned, "eval_accuracy"):
         assert entry["eval_accuracy"] == expected["eval_accuracy"]
         assert entry["eval_examples"] == expected["eval_examples"]
     evaluations = 4
     forwards = len(pruned.batches) + 3 * evaluations
     examples = len(pruned.trained_on) + 20 * evaluations
-    assert int(pruned.forwards) == forwards == len(logged(pruned, "auxiliary"))
-    assert pruned._total_train_tokens == pruned.state.num_input_tokens_seen == WIDTH * examples
+    assert int(pruned.forwards) == forwards == len(toy.logged(pruned, "auxiliary"))
+    assert pruned._total_train_tokens == pruned.state.num_input_tokens_seen == toy.WIDTH * examples
 
 
-class Augmented(PlainDataset):
+class Augmented(toy.PlainDataset):
     """Drops tokens, with a generator of its own."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Augmented(PlainDataset):
 
     def __getitem__(self, index):
         found = super().__getitem__(index)
-        found["input_ids"][1:] *= torch.rand(WIDTH - 1, generator=self.generator) > 0.3
+        found["input_ids"][1:] *= torch.rand(toy.WIDTH - 1, generator=self.generator) > 0.3
         return found
 
 
@@ -82,7 +82,7 @@ class Shuffling:
         self.generator = torch.Generator().manual_seed(4)
 
     def __call__(self, samples):
-        order = torch.randperm(WIDTH - 1, generator=self.generator)
+        order = torch.randperm(toy.WIDTH - 1, generator=self.generator)
         batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
         batch["input_ids"] = torch.cat([batch["input_ids"][:, :1], batch["input_ids"][:, 1:][:, order]], 1)
         return batch
@@ -93,6 +93,6 @@ def test_random_generators_of_data_and_collator_go_on_as_without_the_pass(make):
     fastprune.attach(pruned, method="el2n", keep_fraction=1.0)
     for trainer in (plain, pruned):
         trainer.eval_dataset = None
-    states = [train(plain), train(pruned)]
+    states = [toy.train(plain), toy.train(pruned)]
     assert torch.equal(*states) and pruned.batches == plain.batches
-    assert_same_weights(weights(pruned), weights(plain))
+    toy.assert_same_weights(pruned, plain)

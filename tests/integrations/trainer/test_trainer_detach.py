@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.toy_trainer import assert_same_weights, train, weights
+from helpers import toy_trainer as toy
 from transformers import TrainerCallback
 
 import fastprune
@@ -14,9 +14,9 @@ def test_a_detached_trainer_trains_on_everything_again(make):
     fastprune.attach(detached, keep_fraction=0.3, method="infobatch")
     fastprune.detach(detached)
     assert (set(vars(detached)), set(vars(detached.callback_handler)), detached.compute_loss_func) == before
-    random_states = [train(plain), train(detached)]
+    random_states = [toy.train(plain), toy.train(detached)]
     assert detached.batches == plain.batches and torch.equal(*random_states)
-    assert_same_weights(weights(detached), weights(plain))
+    toy.assert_same_weights(detached, plain)
 
 
 def test_another_attach_is_allowed_after_detach(make):

@@ -7,14 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers.toy_trainer import (
-    N,
-    assert_same_weights,
-    logged,
-    model,
-    train,
-    weights,
-)
+from helpers import toy_trainer as toy
 from transformers import TrainerCallback
 
 import fastprune
@@ -59,7 +52,7 @@ def test_epoch_strategies_and_callbacks_follow_the_users_epochs(make):
 
     pieces = chunk_pieces(pruner.driver.phases(5), 4)
     v, per_chunk = len(pieces[0]), -(-len(pieces[0]) // 4)
-    assert any(end % v for end in (N, N + 15))  # otherwise this test shows nothing
+    assert any(end % v for end in (toy.N, toy.N + 15))  # otherwise this test shows nothing
 
     def reached(position: int) -> int:
         """The first step after which ``position`` examples have been read."""
@@ -72,7 +65,7 @@ def test_epoch_strategies_and_callbacks_follow_the_users_epochs(make):
     expected = [(reached(position), float(epoch)) for epoch, position in enumerate(ends, start=1)]
     assert events.of("end") == events.of("evaluate") == events.of("save") == expected
     assert [step for step, _ in events.of("begin")] == [0] + [step for step, _ in expected[:-1]]
-    assert [e["epoch"] for e in logged(trainer, "loss")] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert [e["epoch"] for e in toy.logged(trainer, "loss")] == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert trainer.state.epoch == 5.0
 
 
@@ -81,11 +74,11 @@ def test_state_epoch_grows_in_the_users_units(make):
     trainer = make(num_train_epochs=4, per_device_train_batch_size=4, **logging_)
     pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.3)
     trainer.train()
-    epochs = [e["epoch"] for e in logged(trainer, "loss")]
+    epochs = [e["epoch"] for e in toy.logged(trainer, "loss")]
     assert epochs == sorted(epochs) and epochs[-1] == 4.0
     steps_in_warmup = sum(epoch <= 1.0 for epoch in epochs)
     v = len(chunk_pieces(pruner.driver.phases(4), 4)[0])
-    assert steps_in_warmup == -(-N // v) * -(-v // 4)
+    assert steps_in_warmup == -(-toy.N // v) * -(-v // 4)
     assert {1.0, 2.0, 3.0} <= set(epochs)
 
 
@@ -129,7 +122,7 @@ def test_logs_each_cycle(make):
     trainer = make(num_train_epochs=5, per_device_train_batch_size=5)
     fastprune.attach(trainer, method="el2n", keep_fraction=0.5, cycle_epochs=2)
     trainer.train()
-    entries = logged(trainer, "prune/keep_fraction")
+    entries = toy.logged(trainer, "prune/keep_fraction")
     assert [e["epoch"] for e in entries] == [1.0, 3.0]
     for entry in entries:
         assert entry["prune/keep_fraction"] == 0.5
@@ -146,7 +139,7 @@ def test_nothing_is_dropped_where_chunks_are_whole_steps(make):
     trainer.train()
     # 50 examples are seven steps of eight, 25 are four.
     assert events.of("evaluate") == events.of("end") == [(7, 1.0), (11, 2.0), (15, 3.0)]
-    assert sorted(trainer.trained_on[:N]) == list(range(N))
+    assert sorted(trainer.trained_on[: toy.N]) == list(range(toy.N))
     assert trainer.lr_scheduler.get_last_lr()[0] == 0.0
 
 
@@ -161,7 +154,7 @@ def test_a_part_of_an_epoch_is_the_whole_one_cut(make, epochs, keep, steps):
     whole, cut = (make(num_train_epochs=e, **settings) for e in (math.ceil(epochs), epochs))
     for trainer in (whole, cut):
         fastprune.attach(trainer, method="el2n", keep_fraction=keep)
-        train(trainer)
+        toy.train(trainer)
     assert cut.state.global_step == cut.state.max_steps == steps
     assert cut.batches == whole.batches[:steps] and len(whole.batches) > steps
     assert cut.state.num_train_epochs == math.ceil(epochs) and cut.args.num_train_epochs == epochs
@@ -182,7 +175,7 @@ def test_a_part_of_an_epoch_ends_the_schedule_and_resumes(make):
     assert whole.lr_scheduler.get_last_lr()[0] == 0.0
     again.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-18")
     assert again.batches == whole.batches[18:] and again.state.epoch == whole.state.epoch
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)
 
 
 def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
@@ -199,7 +192,7 @@ def test_stopping_an_epoch_early_goes_on_with_the_next_chunk(make):
 
 @pytest.mark.parametrize("epochs, keep, own", [(3, 0.5, True), (2.5, 0.5, True), (3, 0.5, False), (3, 1.0, True)])
 def test_the_number_of_steps_is_logged_where_the_scheduler_is_the_users(make, caplog, epochs, keep, own):
-    net = model()
+    net = toy.model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0) if own else None
     settings = {"net": net, "num_train_epochs": epochs, "per_device_train_batch_size": 5}

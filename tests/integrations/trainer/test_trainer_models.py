@@ -7,7 +7,7 @@ import os
 import datasets
 import pytest
 import torch
-from helpers.toy_trainer import N, SaveThere, assert_same_weights, model, rows, weights
+from helpers import toy_trainer as toy
 from transformers import BertForQuestionAnswering, GPT2Config, GPT2LMHeadModel
 
 import fastprune
@@ -20,12 +20,12 @@ def lora(net, **settings):
 
 
 def classifier():
-    return lora(model(), task_type="SEQ_CLS", target_modules=["query", "value"])
+    return lora(toy.model(), task_type="SEQ_CLS", target_modules=["query", "value"])
 
 
 def language_model():
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=N + 20, n_positions=8, n_embd=8, n_layer=1, n_head=1))
+    return GPT2LMHeadModel(GPT2Config(vocab_size=toy.VOCABULARY, n_positions=8, n_embd=8, n_layer=1, n_head=1))
 
 
 def adapted_language_model():
@@ -33,7 +33,7 @@ def adapted_language_model():
 
 
 def language_data():
-    table = rows()
+    table = toy.rows()
     return datasets.Dataset.from_dict({**table, "labels": table["input_ids"]})
 
 
@@ -52,7 +52,7 @@ def test_adapters_and_language_models_prune_and_resume(make, build, data, method
     }
     trainers = []
     for folder in ("whole", "again"):
-        trainer = make(net=build(), folder=folder, callbacks=[SaveThere(17)], **settings)
+        trainer = make(net=build(), folder=folder, callbacks=[toy.SaveThere(17)], **settings)
         trainer.eval_dataset = None
         pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
         first = folder == "whole"
@@ -60,9 +60,9 @@ def test_adapters_and_language_models_prune_and_resume(make, build, data, method
         trainer.train(resume_from_checkpoint=checkpoint)
         trainers.append(trainer)
     whole, again = trainers
-    assert len(pruner.kept_indices) == 25 if method != "infobatch" else N
+    assert len(pruner.kept_indices) == 25 if method != "infobatch" else toy.N
     assert again.batches == whole.batches[17:]
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)
 
 
 def test_grand_is_the_gradient_of_the_classifier(make):
@@ -71,9 +71,9 @@ def test_grand_is_the_gradient_of_the_classifier(make):
     trainer.train()
     net = trainer.model.eval()
     expected = []
-    for i in range(N):
+    for i in range(toy.N):
         net.zero_grad()
-        example = {k: torch.tensor(v[i : i + 1]) for k, v in rows().items()}
+        example = {k: torch.tensor(v[i : i + 1]) for k, v in toy.rows().items()}
         net(**example).loss.backward()
         parts = [p.grad.flatten() for p in net.classifier.parameters()]
         expected.append(torch.cat(parts).norm())
@@ -108,21 +108,21 @@ def test_the_best_model_is_loaded_at_the_end(make):
     best = trainer.state.best_model_checkpoint
     assert os.listdir(trainer.args.output_dir) == [os.path.basename(best)], "as without fastprune"
     saved = type(trainer.model).from_pretrained(best)
-    assert_same_weights(weights(trainer), saved.state_dict())
+    toy.assert_same_weights(trainer, saved.state_dict())
 
 
 def question_rows():
     """Answers among six tokens; every fifth was cut off, as a tokenizer that truncates leaves it."""
-    table = rows()
+    table = toy.rows()
     del table["labels"]
-    places = [(i % 4, i % 4 + i % 3) if i % 5 else (6, 9) for i in range(N)]
+    places = [(i % 4, i % 4 + i % 3) if i % 5 else (6, 9) for i in range(toy.N)]
     return {**table, "start_positions": [s for s, _ in places], "end_positions": [e for _, e in places]}
 
 
 @pytest.mark.parametrize("method", ["el2n", "el2n-free", "infobatch"])
 def test_question_answering_is_understood_without_a_task(make, method):
     """Each end is a choice among the tokens; the score is the mean of the two, and 0 where neither is there."""
-    table, net = question_rows(), model(BertForQuestionAnswering, num_labels=2)
+    table, net = question_rows(), toy.model(BertForQuestionAnswering, num_labels=2)
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -141,7 +141,7 @@ def test_question_answering_is_understood_without_a_task(make, method):
     with torch.no_grad():
         outputs = net.eval()(input_ids=columns["input_ids"], attention_mask=columns["attention_mask"])
     metric = pruner.history.reads[0]
-    found, total = [], torch.zeros(N)
+    found, total = [], torch.zeros(toy.N)
     for end in ("start", "end"):
         logits, places = outputs[f"{end}_logits"], f"{end}_positions"
         inside = columns[places] < 6
@@ -150,4 +150,4 @@ def test_question_answering_is_understood_without_a_task(make, method):
         found.append(inside)
     expected = total / torch.stack(found).sum(0).clamp(min=1)
     torch.testing.assert_close(pruner.history.value(metric), expected, rtol=1e-4, atol=1e-6)
-    assert len(set(trainer.trained_on[N:])) == len(pruner.kept_indices) == N // 2
+    assert len(set(trainer.trained_on[toy.N :])) == len(pruner.kept_indices) == toy.N // 2

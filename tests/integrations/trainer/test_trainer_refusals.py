@@ -7,43 +7,37 @@ import logging
 import datasets
 import pytest
 import torch
-from helpers.toy_trainer import (
-    N,
-    PlainDataset,
-    Recorder,
-    hub_dataset,
-    model,
-)
+from helpers import toy_trainer as toy
 from transformers import Trainer, TrainerCallback
 
 import fastprune
 
 
-class OwnSampler(Recorder):
+class OwnSampler(toy.Recorder):
     def _get_train_sampler(self, *args):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-class OwnLoader(Recorder):
+class OwnLoader(toy.Recorder):
     def get_train_dataloader(self):
         return torch.utils.data.DataLoader(self.train_dataset, batch_size=4, collate_fn=self.data_collator)
 
 
-class NoOutputs(Recorder):
+class NoOutputs(toy.Recorder):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         return model(**inputs).loss
 
 
 def test_refuses_what_it_cannot_do(make):
     with pytest.raises(TypeError, match="transformers.Trainer"):
-        fastprune.attach(model(), method="el2n", keep_fraction=0.5)
+        fastprune.attach(toy.model(), method="el2n", keep_fraction=0.5)
     trainer = make()
     fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="already"):
         fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="keep_fraction"):
         fastprune.attach(make(), method="el2n", keep_fraction=0.0)
-    stream = hub_dataset().to_iterable_dataset()
+    stream = toy.hub_dataset().to_iterable_dataset()
     with pytest.raises(ValueError, match="train_dataset is a stream"):
         fastprune.attach(make(data=stream, max_steps=3), method="el2n", keep_fraction=0.5)
     with pytest.raises(ValueError, match="_get_train_sampler"):
@@ -62,7 +56,7 @@ def test_a_trainer_of_another_library_is_named_with_its_module():
 
 
 def test_a_dictionary_of_splits_is_refused_at_once(make):
-    splits = datasets.DatasetDict(train=hub_dataset(), test=hub_dataset(20))
+    splits = datasets.DatasetDict(train=toy.hub_dataset(), test=toy.hub_dataset(20))
     with pytest.raises(ValueError, match=r"train_dataset is a DatasetDict of the splits \['train', 'test'\].*pass one"):
         fastprune.attach(make(data=splits), method="el2n", keep_fraction=0.5)
 
@@ -93,7 +87,7 @@ def test_refuses_at_training_what_shows_only_there(make):
         trainer.train()
     trainer = make()
     fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
-    trainer.train_dataset = hub_dataset(30)
+    trainer.train_dataset = toy.hub_dataset(30)
     with pytest.raises(ValueError, match="30 examples, it had 50"):
         trainer.train()
 
@@ -102,15 +96,15 @@ class Swap(TrainerCallback):
     """Exchanges the data set in the middle of the run."""
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.trainer.train_dataset = PlainDataset()
+        self.trainer.train_dataset = toy.PlainDataset()
 
 
 def test_a_data_set_that_was_exchanged_is_noticed(make):
-    reversed_rows = hub_dataset().select(range(N - 1, -1, -1))
+    reversed_rows = toy.hub_dataset().select(range(toy.N - 1, -1, -1))
     for data, other in (
-        (hub_dataset(), reversed_rows),
-        (PlainDataset(), PlainDataset()),
-        (hub_dataset(), PlainDataset()),
+        (toy.hub_dataset(), reversed_rows),
+        (toy.PlainDataset(), toy.PlainDataset()),
+        (toy.hub_dataset(), toy.PlainDataset()),
     ):
         trainer = make(data=data, max_steps=1)
         fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
@@ -132,7 +126,7 @@ def test_a_data_set_that_was_exchanged_is_noticed(make):
 def test_the_same_examples_in_another_object_are_the_same_data_set(make):
     trainer = make(num_train_epochs=2, per_device_train_batch_size=5)
     fastprune.attach(trainer, method="el2n", keep_fraction=0.5)
-    trainer.train_dataset = hub_dataset().with_format("torch")
+    trainer.train_dataset = toy.hub_dataset().with_format("torch")
     trainer.train()
     assert len(trainer.trained_on) == 75
 
@@ -163,4 +157,4 @@ def test_nothing_global_is_patched(make):
     assert dict(vars(Trainer)) == before
     other = make()
     other.train()
-    assert sorted(other.trained_on[:N]) == list(range(N)) and len(other.batches) == 21
+    assert sorted(other.trained_on[: toy.N]) == list(range(toy.N)) and len(other.batches) == 21

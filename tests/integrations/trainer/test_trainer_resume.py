@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from helpers.toy_trainer import N, PlainDataset, SaveThere, assert_same_weights, hub_dataset, model, rows, weights
+from helpers import toy_trainer as toy
 from transformers import TrainerCallback
 
 import fastprune
@@ -37,7 +37,7 @@ def attached(make, folder, method, data=None, saves=None, **settings):
         "save_total_limit": None,
     }
     kept = Kept()
-    callbacks = [kept] if saves is None else [kept, SaveThere(*saves)]
+    callbacks = [kept] if saves is None else [kept, toy.SaveThere(*saves)]
     trainer = make(folder=folder, data=data, callbacks=callbacks, **{**defaults, **settings})
     kept.pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
     return trainer, kept
@@ -53,7 +53,7 @@ def assert_resumes_everywhere(make, method, steps, **settings):
         trainer.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, f"checkpoint-{step}"))
         assert trainer.batches == whole.batches[-len(trainer.batches) :]
         assert len(trainer.batches) == len(whole.batches) - step * accumulation
-        assert_same_weights(weights(trainer), weights(whole))
+        toy.assert_same_weights(trainer, whole)
         assert found.sets == {s: indices for s, indices in kept.sets.items() if s >= step}
         assert found.sets and torch.equal(found.pruner.kept_indices, kept.pruner.kept_indices)
         for metric in kept.pruner.history.reads:
@@ -70,7 +70,7 @@ def test_resume_is_exact(make, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_is_exact_with_a_plain_dataset_and_accumulation(make, method):
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 5, "num_train_epochs": 3}
-    assert_resumes_everywhere(make, method, [12, 15], data=PlainDataset(), **settings)
+    assert_resumes_everywhere(make, method, [12, 15], data=toy.PlainDataset(), **settings)
 
 
 def test_resume_where_accumulation_does_not_divide_an_epoch(make):
@@ -83,7 +83,7 @@ def test_resume_where_accumulation_does_not_divide_an_epoch(make):
     again.train(resume_from_checkpoint=os.path.join(whole.args.output_dir, "checkpoint-12"))
     assert again.batches == whole.batches[-len(again.batches) :]
     assert len(again.trained_on) == 6 * 7
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)
 
 
 def test_resume_is_exact_where_user_epochs_end_within_chunks(make):
@@ -101,17 +101,17 @@ def test_resume_is_exact_where_user_epochs_end_within_chunks(make):
             trainer.train()
         entries = [e for e in trainer.state.log_history if "eval_loss" in e]
         losses = [(e["step"], e["epoch"], e["eval_loss"]) for e in entries]
-        states.append((trainer.args.output_dir, weights(trainer), losses))
-    assert_same_weights(states[0][1], states[1][1])
+        states.append((trainer.args.output_dir, toy.weights(trainer), losses))
+    toy.assert_same_weights(states[0][1], states[1][1])
     assert len(states[0][2]) == 5 and states[0][2] == states[1][2]
 
 
 def test_resume_is_exact_inside_a_chunk_of_two_permutations(make):
     """Chunks of five steps of four: the sixth holds the end of an epoch of 30, and the next one's beginning."""
-    settings = {"data": hub_dataset(80), "num_train_epochs": 3, "per_device_train_batch_size": 4}
+    settings = {"data": toy.hub_dataset(80), "num_train_epochs": 3, "per_device_train_batch_size": 4}
     runs = []
     for folder in ("whole", "again"):
-        trainer = make(folder=folder, net=model(vocab_size=100), save_strategy="steps", save_steps=27, **settings)
+        trainer = make(folder=folder, save_strategy="steps", save_steps=27, **settings)
         pruner = fastprune.attach(trainer, keep_fraction=0.375, cycle_epochs=2, method="el2n-free")
         runs.append(trainer)
         trainer.train(resume_from_checkpoint=f"{runs[0].args.output_dir}/checkpoint-27" if folder == "again" else None)
@@ -120,7 +120,7 @@ def test_resume_is_exact_inside_a_chunk_of_two_permutations(make):
     assert sorted(whole.trained_on[80:110]) == sorted(whole.trained_on[110:140]) == pruner.kept_indices.tolist()
     assert all(len(set(batch)) == 4 for batch in whole.batches)
     assert again.batches == whole.batches[27:]
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)
 
 
 def test_resume_finds_the_last_checkpoint_and_keeps_an_unknown_seed(make):
@@ -133,7 +133,7 @@ def test_resume_finds_the_last_checkpoint_and_keeps_an_unknown_seed(make):
     again, _ = attached(make, "out", "el2n", save_strategy="no")
     again.train(resume_from_checkpoint=True)
     assert again.batches == whole.batches[-len(again.batches) :] and len(again.batches) < len(whole.batches)
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)
 
 
 def test_resume_with_workers_reads_the_same_batches(make):
@@ -157,7 +157,7 @@ def checkpoint(make):
 
 def test_state_is_plain_and_written_whole(checkpoint):
     state = torch.load(os.path.join(checkpoint, "fastprune.pt"), weights_only=True)
-    assert state["pruner"]["n"] == N
+    assert state["pruner"]["n"] == toy.N
     assert not [name for name in os.listdir(checkpoint) if name.endswith(".tmp")]
 
 
@@ -170,13 +170,13 @@ def test_refuses_what_does_not_belong_to_the_checkpoint(make, checkpoint):
             trainer.train(resume_from_checkpoint=checkpoint)
         assert trainer.batches == []
 
-    other = rows()
+    other = toy.rows()
     other["labels"] = other["labels"][::-1]
     import datasets
 
     other = datasets.Dataset.from_dict(other)
     resume("belongs to another data set: its fingerprint is .* this one's is", data=other)
-    resume("n = 50, this run has 40|chunks of", data=hub_dataset(40))
+    resume("n = 50, this run has 40|chunks of", data=toy.hub_dataset(40))
     resume("'el2n', this run has 'loss'", method="loss")
     resume("'keep_fraction': 0.5.*'keep_fraction': 0.52", keep=0.52)
     resume("seed = 11, this run has 3", seed=3)
@@ -198,20 +198,10 @@ def test_refuses_other_steps_in_chunks_of_the_same_length(make):
     assert again.batches == []
 
 
-def test_an_equal_dataset_built_anew_is_accepted(make, checkpoint):
-    from fastprune.integrations.datasets import fingerprint
-
-    one = hub_dataset()
-    assert fingerprint(one) == fingerprint(hub_dataset())
-    assert fingerprint(one.with_transform(lambda batch: batch)) == fingerprint(one)
-    assert fingerprint(one.select(range(49, -1, -1))) != fingerprint(one)
-    assert fingerprint(PlainDataset()) is None
-
-
 @pytest.mark.parametrize(("trained", "asked"), [(3, 4), (4, 3)])
 def test_a_number_of_epochs_that_would_have_made_other_epochs_is_refused(make, trained, asked):
     ramp = fastprune.LinearRamp(1.0, 0.3)
-    settings = {"data": hub_dataset(100), "net": model(vocab_size=200), "per_device_train_batch_size": 20}
+    settings = {"data": toy.hub_dataset(100), "per_device_train_batch_size": 20}
     first = make(**settings, num_train_epochs=trained, save_strategy="steps", save_steps=1)
     fastprune.attach(first, method="el2n", keep_fraction=ramp)
     first.train()

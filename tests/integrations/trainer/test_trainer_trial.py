@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import random
-
 import datasets
-import numpy as np
 import pytest
 import torch
-from helpers.toy_trainer import (
-    N,
-    PlainDataset,
-    Recorder,
-    assert_same_weights,
-    hub_dataset,
-    model,
-    rows,
-    token_model,
-    weights,
-)
+from helpers import toy_trainer as toy
 from transformers import BertForSequenceClassification, TrainerCallback
 
 import fastprune
-from fastprune.integrations.trainer.attachment import Attachment
 
 
-class NoOutputs(Recorder):
+class NoOutputs(toy.Recorder):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         return model(**inputs).loss
 
 
-class Preferences(Recorder):
+class Preferences(toy.Recorder):
     """Like TRL's DPOTrainer: pairs without labels, metrics for outputs."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -40,7 +26,7 @@ class Preferences(Recorder):
 
 
 def with_fields(**columns):
-    table = rows()
+    table = toy.rows()
     table.pop("labels", None)
     return datasets.Dataset.from_dict({**table, **columns})
 
@@ -52,17 +38,17 @@ def packed(samples):
 
 
 def preferences(make):
-    data = with_fields(rejected=rows()["input_ids"][::-1])
+    data = with_fields(rejected=toy.rows()["input_ids"][::-1])
     return make(Preferences, data=data, remove_unused_columns=False)
 
 
 def several_labels(make):
-    data = with_fields(labels=[[float(i % 2), 1.0, 0.0] for i in range(N)])
-    return make(net=model(problem_type="multi_label_classification"), data=data)
+    data = with_fields(labels=[[float(i % 2), 1.0, 0.0] for i in range(toy.N)])
+    return make(net=toy.model(problem_type="multi_label_classification"), data=data)
 
 
 def packed_rows(make):
-    return make(net=token_model(), data=PlainDataset(), data_collator=packed)
+    return make(net=toy.token_model(), data=toy.PlainDataset(), data_collator=packed)
 
 
 def two_scores(outputs, inputs):
@@ -98,7 +84,7 @@ def test_what_cannot_be_scored_fails_before_the_first_step(make, case):
     assert trainer.batches == [] and trainer.state.global_step == 0
 
 
-@pytest.mark.parametrize("kind, options", [(NoOutputs, {}), (Recorder, {"score_fn": two_scores})])
+@pytest.mark.parametrize("kind, options", [(NoOutputs, {}), (toy.Recorder, {"score_fn": two_scores})])
 def test_keeping_everything_scores_nothing(make, kind, options):
     """So what cannot be scored is no reason to stop, neither before the first step nor after the warm-up."""
     plain, pruned = make(kind), make(kind)
@@ -110,7 +96,7 @@ def test_keeping_everything_scores_nothing(make, kind, options):
     for trainer in (plain, pruned):
         torch.manual_seed(11)
         trainer.train()
-    assert_same_weights(weights(pruned), weights(plain))
+    toy.assert_same_weights(pruned, plain)
     assert pruned.batches == plain.batches and len(forwards) == len(pruned.batches) and all(forwards)
     assert pruner.history.empty
 
@@ -131,7 +117,7 @@ class Penalised(BertForSequenceClassification):
     "build, message",
     [
         (lambda make: make(compute_loss_func=own_scalar), r"compute_loss_func returned \(\) for a batch of 8"),
-        (lambda make: make(net=model(Penalised)), "a loss of its own, whose examples cannot be weighted"),
+        (lambda make: make(net=toy.model(Penalised)), "a loss of its own, whose examples cannot be weighted"),
     ],
     ids=["own", "model's"],
 )
@@ -143,75 +129,6 @@ def test_losses_that_cannot_be_weighted_fail_before_the_first_step(make, build, 
     assert trainer.batches == [] and trainer.state.global_step == 0
     own = trainer.compute_loss_func
     assert own is not None and "_try_losses" not in own.__qualname__
-
-
-class Reading(PlainDataset):
-    """Counts what the main process reads, and draws from every global generator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = 0
-
-    def __getitem__(self, index):
-        self.read += 1
-        found = super().__getitem__(index)
-        noise = int(random.random() < 0.3) + int(np.random.rand() < 0.3) + int(torch.rand(()) < 0.3)
-        found["input_ids"][1] = N + noise
-        return found
-
-
-class Moments(TrainerCallback):
-    """The global random states, and the model's mode, at the start of every epoch and at the end."""
-
-    def __init__(self) -> None:
-        self.seen: list = []
-
-    def take(self, args, state, control, model=None, **kwargs):
-        numpy = np.random.get_state()[1].tolist()
-        self.seen.append((random.getstate(), numpy, torch.get_rng_state().tolist(), model.training))
-
-    on_epoch_begin = on_epoch_end = on_train_end = take
-
-
-@pytest.mark.parametrize(
-    "method, workers, read",
-    [("el2n", 0, 32), ("el2n", 1, 32), ("el2n-free", 0, 8), ("infobatch", 0, 8), ("grand", 0, 32)],
-)
-def test_a_run_is_what_it_would_be_without_the_trial(make, monkeypatch, method, workers, read):
-    runs = []
-    for trial in (True, False):
-        if not trial:
-            monkeypatch.setattr(Attachment, "_try_scores", lambda self: None)
-        moments = Moments()
-        trainer = make(
-            data=Reading(),
-            callbacks=[moments],
-            logging_strategy="steps",
-            logging_steps=2,
-            dataloader_num_workers=workers,
-        )
-        trainer.eval_dataset = None
-        pruner = fastprune.attach(trainer, keep_fraction=0.5, method=method)
-        random.seed(1)
-        np.random.seed(1)
-        torch.manual_seed(11)
-        trainer.train()
-        runs.append((trainer, pruner, moments))
-    (one, ours, seen), (other, theirs, plainly) = runs
-    assert one.batches == other.batches and seen.seen == plainly.seen
-    assert_same_weights(weights(one), weights(other))
-    assert torch.equal(ours.kept_indices, theirs.kept_indices)
-    for metric in ours.method.reads:
-        assert torch.equal(ours.history.value(metric), theirs.history.value(metric))
-    untimed = [
-        [
-            {k: v for k, v in entry.items() if "second" not in k and k != "train_runtime"}
-            for entry in t.state.log_history
-        ]
-        for t in (one, other)
-    ]
-    assert untimed[0] == untimed[1]
-    assert one.train_dataset.read - other.train_dataset.read == read
 
 
 class Forwards(TrainerCallback):
@@ -244,7 +161,7 @@ class Forwards(TrainerCallback):
     ],
 )
 def test_one_batch_is_scored_where_scores_are_needed(make, method, options, expected):
-    net = model()
+    net = toy.model()
     forwards = Forwards(net)
     trainer = make(net=net, callbacks=[forwards], max_steps=12, per_device_train_batch_size=5)
     pruner = fastprune.attach(trainer, method=method, **options)
@@ -255,13 +172,13 @@ def test_one_batch_is_scored_where_scores_are_needed(make, method, options, expe
 
 def test_a_run_that_has_its_scores_already_is_not_tried_again(make, tmp_path):
     settings = {"save_strategy": "epoch", "num_train_epochs": 3, "per_device_train_batch_size": 5}
-    whole = make(data=hub_dataset(), **settings)
+    whole = make(data=toy.hub_dataset(), **settings)
     fastprune.attach(whole, keep_fraction=0.5, method="el2n-static")
     whole.train()
-    net = model()
+    net = toy.model()
     forwards = Forwards(net)
     again = make(net=net, folder="again", callbacks=[forwards], **settings)
     fastprune.attach(again, keep_fraction=0.5, method="el2n-static")
     again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-15"))
     assert forwards.count == 0
-    assert_same_weights(weights(again), weights(whole))
+    toy.assert_same_weights(again, whole)

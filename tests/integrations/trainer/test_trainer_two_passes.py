@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.toy_trainer import N
+from helpers import toy_trainer as toy
 from helpers.two_passes import Adversarial, SharpnessAware
 from transformers import TrainerCallback
 
@@ -23,8 +23,8 @@ def test_scores_are_those_of_the_first_pass(make, cls, accumulation):
     firsts = [ids for ids, _, again in trainer.passes if not again]
     assert firsts == trainer.batches and len(trainer.passes) == 2 * len(firsts)
     expected = trainer.first_scores()
-    assert pruner.history.value("el2n").tolist() == [expected[i] for i in range(N)]
-    times = torch.bincount(torch.tensor(trainer.trained_on), minlength=N)
+    assert pruner.history.value("el2n").tolist() == [expected[i] for i in range(toy.N)]
+    times = torch.bincount(torch.tensor(trainer.trained_on), minlength=toy.N)
     assert pruner.history.visits.tolist() == times.tolist()
 
 
@@ -53,5 +53,5 @@ def test_a_pass_between_two_steps_is_no_observation(make):
     trainer = make(callbacks=[Probe()], num_train_epochs=2)
     pruner = fastprune.attach(trainer, keep_fraction=0.4, method="el2n-free")
     trainer.train()
-    times = torch.bincount(torch.tensor(trainer.trained_on), minlength=N)
+    times = torch.bincount(torch.tensor(trainer.trained_on), minlength=toy.N)
     assert pruner.history.visits.tolist() == times.tolist()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.toy_trainer import N, Recorder, config, model, rows, token_model
+from helpers import toy_trainer as toy
 from torch.nn import functional as F
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, TrainerCallback
 
 import fastprune
-from fastprune.integrations.trainer.weighted_loss import weighted_loss
 from fastprune.pruning import Method
-from fastprune.scores.task import ExampleLosses
 from fastprune.selection import Selection
 
 
@@ -60,22 +58,19 @@ def frozen(make, net, scale, *, warmup=0, data=None, method=None, **settings):
 
 def causal_lm():
     torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=N + 20, n_positions=8, n_embd=8, n_layer=1, n_head=1, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0
-        )
-    )
+    sizes = {"vocab_size": toy.VOCABULARY, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 1}
+    return GPT2LMHeadModel(GPT2Config(**sizes, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0))
 
 
 def language_rows():
-    table = rows()
+    table = toy.rows()
     # Some tokens do not count, unequally many in the examples of a batch.
     labels = [[-100 if t < i % 4 else token for t, token in enumerate(row)] for i, row in enumerate(table["input_ids"])]
     return {**table, "labels": labels}
 
 
 def token_rows():
-    table = rows()
+    table = toy.rows()
     return {**table, "labels": [[-100, *(token % 3 for token in row[1:])] for row in table["input_ids"]]}
 
 
@@ -86,19 +81,19 @@ def dataset(table):
 
 
 def several_labels():
-    return {**rows(), "labels": [[float(i % 2), float(i % 3 == 0), 1.0] for i in range(N)]}
+    return {**toy.rows(), "labels": [[float(i % 2), float(i % 3 == 0), 1.0] for i in range(toy.N)]}
 
 
 def real_labels():
-    return {**rows(), "labels": [float(i % 7) / 7 for i in range(N)]}
+    return {**toy.rows(), "labels": [float(i % 7) / 7 for i in range(toy.N)]}
 
 
 CASES = {
-    "classes": (lambda: model(), rows),
-    "tokens": (token_model, token_rows),
+    "classes": (lambda: toy.model(), toy.rows),
+    "tokens": (toy.token_model, token_rows),
     "causal": (causal_lm, language_rows),
-    "multi-label": (lambda: model(problem_type="multi_label_classification"), several_labels),
-    "regression": (lambda: model(BertForSequenceClassification, num_labels=1), real_labels),
+    "multi-label": (lambda: toy.model(problem_type="multi_label_classification"), several_labels),
+    "regression": (lambda: toy.model(BertForSequenceClassification, num_labels=1), real_labels),
 }
 
 
@@ -148,7 +143,7 @@ def test_the_gradient_is_that_of_the_weighted_losses(make, case, accumulation):
     settings = {"gradient_accumulation_steps": accumulation, "num_train_epochs": 2}
     trainer, _, seen = frozen(make, net, 0.5, warmup=1, data=dataset(columns), **settings)
     examples = trainer.trained_on
-    assert sorted(examples[:N]) == list(range(N)) and sorted(examples[N:]) == list(range(20))
+    assert sorted(examples[: toy.N]) == list(range(toy.N)) and sorted(examples[toy.N :]) == list(range(20))
     step = 5 * accumulation
     assert len(seen) == 70 / step
     for number, gradient in enumerate(seen):
@@ -157,15 +152,15 @@ def test_the_gradient_is_that_of_the_weighted_losses(make, case, accumulation):
         labels = torch.tensor(batch["labels"])
         # What this version of transformers counts: since 5 a causal model's first token has no loss.
         counted = labels[..., 1:] if case == "causal" and getattr(trainer, "_loss_shifts_labels", False) else labels
-        weights = 1.0 + 0.5 * torch.tensor(chosen, dtype=torch.float64) * (number * step >= N)
+        weights = 1.0 + 0.5 * torch.tensor(chosen, dtype=torch.float64) * (number * step >= toy.N)
         expected = expected_gradient(build(), batch, case, weights, counted.ne(-100).sum())
         torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_label_smoothing_is_kept(make):
     settings = {"label_smoothing_factor": 0.2}
-    _, _, plain = frozen(make, model(), None, **settings)
-    _, _, ours = frozen(make, model(), 0.0, warmup=1, **settings)
+    _, _, plain = frozen(make, toy.model(), None, **settings)
+    _, _, ours = frozen(make, toy.model(), 0.0, warmup=1, **settings)
     for one, other in zip(plain, ours, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(one.abs().max()))
 
@@ -176,8 +171,8 @@ def test_a_loss_function_of_the_user_returns_the_losses_of_the_examples(make, ac
         return 2.0 * F.cross_entropy(outputs["logits"], labels, reduction="none")
 
     settings = {"warmup": 1, "num_train_epochs": 2, "gradient_accumulation_steps": accumulation}
-    _, _, own = frozen(make, model(), 0.5, **settings)
-    _, _, ours = frozen(make, model(), 0.5, compute_loss_func=doubled, **settings)
+    _, _, own = frozen(make, toy.model(), 0.5, **settings)
+    _, _, ours = frozen(make, toy.model(), 0.5, compute_loss_func=doubled, **settings)
     for one, other in zip(own, ours, strict=True):
         torch.testing.assert_close(2.0 * one, other, rtol=1e-4, atol=1e-6 * float(one.abs().max()))
 
@@ -186,7 +181,7 @@ def scalar(outputs, labels, num_items_in_batch=None):
     return F.cross_entropy(outputs["logits"], labels)
 
 
-class OwnLoss(Recorder):
+class OwnLoss(toy.Recorder):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -213,7 +208,7 @@ def test_losses_that_cannot_be_weighted_are_refused(make):
         ) as refused:
             fastprune.attach(make(OwnLoss, **settings), keep_fraction=0.5, method="repb")
         assert "pass Trainer(compute_loss_func=...)" not in str(refused.value)
-    trainer = make(net=Penalised(config()))
+    trainer = make(net=Penalised(toy.config()))
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match="a loss of its own"):
         trainer.train()
@@ -260,17 +255,17 @@ class FailsLater(BertForSequenceClassification):
 
 @pytest.mark.parametrize("kind", [LabelsRequired, LabelsUsed, LogitsWithLabels])
 def test_a_model_that_does_not_go_without_labels_is_told_of(make, kind):
-    trainer = make(net=model(kind))
+    trainer = make(net=toy.model(kind))
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match=f"{kind.__name__}.forward needs the labels, and method 'infobatch' weights"):
         trainer.train()
-    trainer = make(net=model(kind), max_steps=1)
+    trainer = make(net=toy.model(kind), max_steps=1)
     fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
 
 
 def test_a_models_own_error_in_a_later_step_stays_what_it_is(make):
-    trainer = make(net=model(FailsLater))
+    trainer = make(net=toy.model(FailsLater))
     fastprune.attach(trainer, keep_fraction=0.5, method="infobatch")
     with pytest.raises(ValueError, match="^of its own$"):
         trainer.train()
@@ -279,20 +274,12 @@ def test_a_models_own_error_in_a_later_step_stays_what_it_is(make):
 def test_evaluation_is_not_weighted(make):
     losses = []
     for method in ("infobatch", None):
-        trainer = make(net=model(), learning_rate=0.0, num_train_epochs=4, eval_strategy="epoch")
+        trainer = make(net=toy.model(), learning_rate=0.0, num_train_epochs=4, eval_strategy="epoch")
         if method:
             fastprune.attach(trainer, keep_fraction=0.5, method=method)
         trainer.train()
         losses.append([e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e][-1])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-def test_without_a_count_the_loss_is_the_mean_of_the_micro_batch():
-    losses = ExampleLosses(torch.tensor([2.0, 4.0]), torch.tensor([1, 3]))
-    weights = torch.tensor([1.0, 0.5])
-    assert weighted_loss(losses, weights, None, 2) == 4.0 / 4 / 2
-    assert weighted_loss(losses, weights, torch.tensor(8), 2) == 4.0 / 8
-    assert weighted_loss(losses, None, 6, 1) == 1.0
 
 
 def two_heads():
@@ -302,11 +289,11 @@ def two_heads():
             loss = None if one is None else F.cross_entropy(logits, one) + F.cross_entropy(-logits, two)
             return {"loss": loss, "logits": logits, "others": -logits}
 
-    table = rows()
+    table = toy.rows()
     table["one"] = table.pop("labels")
     table["two"] = [(label + 1) % 3 for label in table["one"]]
     task = fastprune.Task({"a": fastprune.Head(labels="one"), "b": fastprune.Head("others", "two")})
-    return model(Two), table, {"task": task}, {"label_names": ["one", "two"]}
+    return toy.model(Two), table, {"task": task}, {"label_names": ["one", "two"]}
 
 
 def one_other_name():
@@ -314,9 +301,9 @@ def one_other_name():
         def forward(self, input_ids=None, attention_mask=None, target=None):
             return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=target)
 
-    table = rows()
+    table = toy.rows()
     table["target"] = table.pop("labels")
-    return model(Named), table, {}, {"label_names": ["target"]}
+    return toy.model(Named), table, {}, {"label_names": ["target"]}
 
 
 def doubled(outputs, labels, num_items_in_batch=None):
@@ -328,9 +315,9 @@ def doubled(outputs, labels, num_items_in_batch=None):
     [
         two_heads,
         one_other_name,
-        lambda: (model(), rows(), {}, {"compute_loss_func": doubled}),
+        lambda: (toy.model(), toy.rows(), {}, {"compute_loss_func": doubled}),
         lambda: (causal_lm(), language_rows(), {}, {}),
-        lambda: (model(), rows(), {}, {"label_smoothing_factor": 0.2}),
+        lambda: (toy.model(), toy.rows(), {}, {"label_smoothing_factor": 0.2}),
     ],
     ids=["two heads", "another name", "own loss", "causal LM", "smoothing"],
 )

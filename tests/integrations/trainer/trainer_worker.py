@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from helpers import toy_trainer as toy
 from helpers import under_torchrun
 from helpers.combinations import some
-from helpers.toy_trainer import SETTINGS, N, Recorder, assert_same_weights, hub_dataset, model, weights
 from helpers.two_passes import Adversarial
 from transformers import TrainingArguments
 from transformers.utils import logging
@@ -31,11 +31,11 @@ METHODS = some(
 )
 
 
-def trainer_in(folder: Path, cls: type[Recorder] = Recorder, **settings: Any) -> Any:
-    settings = {**SETTINGS, "per_device_train_batch_size": BATCH, "ddp_backend": "gloo", **settings}
+def trainer_in(folder: Path, cls: type[toy.Recorder] = toy.Recorder, **settings: Any) -> Any:
+    settings = {**toy.SETTINGS, "per_device_train_batch_size": BATCH, "ddp_backend": "gloo", **settings}
     args = TrainingArguments(output_dir=str(folder), **settings)
     torch.manual_seed(args.seed)
-    return cls(model=model(), args=args, train_dataset=hub_dataset())
+    return cls(model=toy.model(), args=args, train_dataset=toy.hub_dataset())
 
 
 def gathered(value: Any) -> list[Any]:
@@ -45,21 +45,21 @@ def gathered(value: Any) -> list[Any]:
     return found
 
 
-def check_agreement(trainer: Recorder, pruner: Any) -> None:
+def check_agreement(trainer: toy.Recorder, pruner: Any) -> None:
     """All ranks hold the same model, the same history and the same kept set."""
     state = pruner.state_dict()
-    mine = [*weights(trainer).values(), pruner.kept_indices, *state["history"]["state"].get("el2n", {}).values()]
+    mine = [*toy.weights(trainer).values(), pruner.kept_indices, *state["history"]["state"].get("el2n", {}).values()]
     mine += [state["history"]["visits"]]
     for theirs in gathered(mine):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
-def read_by_all(trainer: Recorder) -> list[int]:
+def read_by_all(trainer: toy.Recorder) -> list[int]:
     """The examples of every step, rank by rank."""
     return [i for step in zip(*gathered(trainer.batches), strict=True) for batch in step for i in batch]
 
 
-def check_plan(trainer: Recorder, pruner: Any, epochs: int) -> None:
+def check_plan(trainer: toy.Recorder, pruner: Any, epochs: int) -> None:
     """What the ranks read together is the stream of pieces; a chunk is evened out by repeats of its beginning."""
     step = trainer.args.per_device_train_batch_size * dist.get_world_size()
     read, at = read_by_all(trainer), 0
@@ -79,12 +79,9 @@ def check_plan(trainer: Recorder, pruner: Any, epochs: int) -> None:
 
 
 def methods(folder: Path) -> None:
-    scores = folder / "scores.csv"
-    if dist.get_rank() == 0:
-        scores.write_text("index,score\n" + "".join(f"{i},{(7 * i) % N}\n" for i in range(N)))
-    dist.barrier()
-    for name in METHODS:
-        method = f"static:{scores}" if name == "static" else name
+    # Rank 0 alone writes the file that one of them reads.
+    texts = gathered([toy.method_text(name, folder) for name in METHODS] if dist.get_rank() == 0 else None)[0]
+    for name, method in zip(METHODS, texts, strict=True):
         settings = {"save_strategy": "steps", "save_steps": 14, "num_train_epochs": 7}
         settings["per_device_train_batch_size"] = 3  # chunks of three steps
         whole = trainer_in(folder / name, **settings)
@@ -102,7 +99,7 @@ def methods(folder: Path) -> None:
         torch.manual_seed(99 + dist.get_rank())
         again.train(resume_from_checkpoint=str(folder / name / "checkpoint-14"))
         assert again.batches == whole.batches[14:], name
-        assert_same_weights(weights(again), weights(whole))
+        toy.assert_same_weights(again, whole)
         assert torch.equal(other.kept_indices, pruner.kept_indices)
         for metric in pruner.history.reads:
             assert torch.equal(other.history.value(metric), pruner.history.value(metric))
@@ -129,7 +126,7 @@ def setups(folder: Path) -> None:
             trainer.train()
         assert pruned.batches == plain.batches
         if "dataloader_num_workers" not in settings:  # their start draws from the global generator
-            assert_same_weights(weights(pruned), weights(plain))
+            toy.assert_same_weights(pruned, plain)
 
         trainer = trainer_in(folder / "pruned", **settings)
         pruner = fastprune.attach(trainer, method=method, keep_fraction=0.4)
@@ -148,12 +145,12 @@ def scores_of_one_process(folder: Path) -> None:
     trainer = trainer_in(folder / "pass", num_train_epochs=2, learning_rate=0.0)
     pruner = fastprune.attach(trainer, method="el2n", keep_fraction=0.4)
     trainer.train()
-    batch = {name: torch.tensor(column) for name, column in hub_dataset()[:].items()}
+    batch = {name: torch.tensor(column) for name, column in toy.hub_dataset()[:].items()}
     net = trainer.model.eval()
     with torch.no_grad():
         expected = fastprune.el2n(net(**batch).logits, batch["labels"])
     torch.testing.assert_close(pruner.history.value("el2n"), expected, rtol=1e-5, atol=1e-7)
-    assert pruner.history.visits.tolist() == [1] * N
+    assert pruner.history.visits.tolist() == [1] * toy.N
 
 
 def own_losses_weigh_as_the_trainers(folder: Path) -> None:
@@ -168,7 +165,7 @@ def own_losses_weigh_as_the_trainers(folder: Path) -> None:
         trainer.compute_loss_func = how
         fastprune.attach(trainer, method="infobatch", keep_fraction=0.5)
         trainer.train()
-        found.append(weights(trainer))
+        found.append(toy.weights(trainer))
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-6)
 
@@ -184,8 +181,8 @@ def first_passes_count(folder: Path) -> None:
     for step in zip(*gathered([p[:2] for p in trainer.passes if not p[2]]), strict=True):
         for ids, scores in step:
             expected.update(zip(ids, scores.tolist(), strict=True))
-    assert pruner.history.value("el2n").tolist() == [expected[i] for i in range(N)]
-    times = torch.bincount(torch.tensor(read_by_all(trainer)), minlength=N)
+    assert pruner.history.value("el2n").tolist() == [expected[i] for i in range(toy.N)]
+    times = torch.bincount(torch.tensor(read_by_all(trainer)), minlength=toy.N)
     assert pruner.history.visits.tolist() == times.tolist()
 
 
