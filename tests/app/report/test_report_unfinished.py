@@ -71,7 +71,7 @@ def test_the_picture_draws_the_ended_seeds_and_names_what_has_not_ended(tmp_path
 
 def test_scores_of_the_last_epoch_are_no_selection():
     pytest.importorskip("matplotlib")
-    from made_up_runs import METRICS, scores
+    from helpers.made_up_runs import METRICS, scores
 
     from fastprune.app.report import draw
 
