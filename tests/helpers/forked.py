@@ -90,7 +90,7 @@ def _begin(
             os.dup2(file.fileno(), 2)
     if cwd is not None:
         os.chdir(cwd)
-    gc.freeze()  # see conftest.py
+    gc.freeze()  # see tests/conftest.py
     torch.set_num_threads(1)  # sums in another order have other bits
     target(*arguments)
 
