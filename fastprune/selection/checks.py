@@ -74,7 +74,7 @@ def refuse_nan(position: int, name: str | None = None) -> None:
     """Raises the error about the NaN at this position. A negative position means that there is none."""
     if position >= 0:
         raise ValueError(
-            f"{name or f'scores[{position}]'} is NaN; drop or replace NaN scores, or say where they belong with "
+            f"{name or f'scores[{position}]'} is NaN; drop or replace NaN scores, or choose their place with "
             "nan='first' or nan='last'"
         )
 

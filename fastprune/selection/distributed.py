@@ -384,8 +384,8 @@ def _check_nan(facts: list[_Facts]) -> None:
     ]
     if found:
         raise ValueError(
-            f"the score of id {min(found)} is NaN; drop or replace NaN scores, or say where they belong with "
-            "nan='first' or 'last'"
+            f"the score of id {min(found)} is NaN; drop or replace NaN scores, or choose their place with "
+            "nan='first' or nan='last'"
         )
 
 
