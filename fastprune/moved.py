@@ -48,7 +48,10 @@ def new_path(old: str) -> str | None:
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds modules by their old paths. Python asks it only for paths that it does not find itself."""
+    """Finds modules by their old paths.
+
+    Python asks it first. Otherwise Python would find a module below an old package in the new folder, and run it twice.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -66,13 +69,11 @@ class MovedModules(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Restore the module's identity. The module has run under its new path, and the import wrote the old path into
-        it.
-        """
+        """Undo what the import wrote into the module: the old path. The module itself has run already."""
         module.__spec__, module.__loader__ = self._identity
 
 
 def install() -> None:
-    """Make Python ask `MovedModules` last. A second call changes nothing."""
+    """Make Python ask `MovedModules` first. A second call changes nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
-        sys.meta_path.append(MovedModules())
+        sys.meta_path.insert(0, MovedModules())
