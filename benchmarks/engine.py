@@ -4,9 +4,9 @@
     python benchmarks/engine.py --quick          # 10^6 examples, few rounds
     python benchmarks/engine.py --device cuda    # the steps of a batch, none of which may synchronise
 
-- A batch of 32: `observe`, the history's update in it, `weights` with the weighted mean, and the sampler. The sampler's
-  time is its share of a whole iteration over its batches. The goal on the CPU is 200 us for observe, weights and
-  sampler together.
+- A batch of 32: `observe` and the history's update inside it, `weights` with the weighted mean, and the sampler. The
+  sampler's time is its share of a whole iteration over its batches. The goal on the CPU is 200 us for observe, weights
+  and sampler together.
 - A cycle: `enter` (selection, kept set, churn, threshold, weights) and the first batch from the sampler, with half of
   the examples kept. The goal is 50 ms for 10^6 examples.
 - Memory: bytes an example in the tensors of the statistics.

@@ -74,9 +74,10 @@ def run_seconds(calibration: Mapping[str, Any], line: Mapping[str, Any]) -> dict
 def through_drift(rounds: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
     """Seconds of each case over a time in which the machine's speed changed.
 
-    The slowness of a round is that of its median case, compared with the usual seconds of this case. Every case takes
-    its median over rounds times the mean slowness. That mean is harmonic. If rounds have equal distances, a slow
-    machine does less work between two of them, and each bit of work should count alike.
+    The usual seconds of a case are its median over rounds. A case's slowness in a round is its seconds divided by its
+    usual seconds. The slowness of a round is the median over its cases. The result of a case is its usual seconds times
+    the mean slowness. The mean is harmonic, because each bit of work should count alike. Rounds come at equal
+    intervals, and a slow machine does less work in an interval.
     """
     usual = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     slowness = [statistics.median(one[key] / usual[key] for key in usual) for one in rounds]

@@ -84,7 +84,8 @@ def score(
     - "entropy" is that of p, in nats.
     - "correct" is 1 or 0.
 
-    `fastprune.scores.metrics` says whether large or small values are hard. There, a metric of your own is one row.
+    The table in `fastprune.scores.metrics` says whether large or small values are hard. A metric of your own is one row
+    in it.
 
     Args:
         logits: (..., C), classes last, in float16, bfloat16, float32 or float64, with any strides. A DTensor may be

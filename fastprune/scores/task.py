@@ -40,19 +40,20 @@ Key = str | int
 class Head:
     """One head: where its logits and labels are, and what kind of answer it gives.
 
-    The kinds, of which "causal_lm" and "span" must be named:
+    The kinds follow. Shapes and dtypes do not show "causal_lm" and "span", so name these:
 
     - ``single_label``: integer labels (B,), one dimension less than the logits.
     - ``tokens``: integer labels (B, T), one dimension less than the logits.
     - ``multi_label``: labels shaped like the logits.
-    - ``regression``: float labels, shaped like the logits of one output.
+    - ``regression``: float labels, one for each example, and logits with one output. Name the kind if there are
+      several.
     - ``causal_lm``: as ``tokens``, but token t answers label t + 1.
     - ``span``: the start and the end of an answer. Each has logits (B, T) and labels (B,), which are positions in them.
       A position after the last token does not count.
 
     Args:
-        logits: Key, attribute or position of the logits in the model's outputs. With the default, the logits of a
-            single head may also be the output itself. Or they are the first tensor of a plain tuple that is not a
+        logits: Key, attribute or position of the logits in the model's outputs. With the default, a single head also
+            accepts outputs that are the logits themselves. In a plain tuple it takes the first tensor that is not a
             scalar. For a span, a pair.
         labels: Key, attribute or position of the labels in the batch. For a span, a pair.
         kind: One of the kinds above. None recognises the kind by shapes and dtypes.
@@ -113,15 +114,14 @@ class Task:
         heads: One head, or several by name.
         loss: How the losses of several heads become one, in scores and in the weighted loss of training. With None it
             is the paper's `JointLoss("mean", "sum")` if there is a head with a label per example and one with a label
-            per token. Otherwise it is `JointLoss("sum", "mean")`. A head's own ``reduce`` decides about its score in
-            any case.
+            per token. Otherwise it is `JointLoss("sum", "mean")`. In scores, a head's own ``reduce`` has precedence.
 
     Raises:
         ValueError: There is no head, or ``loss`` has factors for other heads.
 
     Example:
         >>> intent, slots = Head("intent_logits", "intents"), Head("slot_logits", "tags")
-        >>> task = Task({"intent": intent, "slots": slots})  # the paper's joint loss
+        >>> paper = Task({"intent": intent, "slots": slots})  # the paper's joint loss
         >>> task = Task({"intent": intent, "slots": slots}, loss=JointLoss("sum", "mean"))  # CE_intent + mean CE_slot
         >>> outputs = {"intent_logits": torch.zeros(2, 4), "slot_logits": torch.zeros(2, 3, 5)}
         >>> batch = {"intents": torch.tensor([0, 1]), "tags": torch.tensor([[0, 1, -100], [2, 3, 4]])}

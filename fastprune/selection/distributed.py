@@ -90,15 +90,15 @@ def select_topk(
         TypeError: An argument has the wrong type on some rank.
         RuntimeError: A rank failed with another error, such as lack of memory.
 
-    All ranks raise the same error, and the group stays usable. The exception is a wrong `group`, one that is not
-    initialised or does not contain this rank. Only its own rank raises that, because it cannot tell the others.
+    All ranks raise the same error, and the group stays usable. An error about `group` itself is different: it is not
+    initialised, or this rank is not a member. Only that rank raises it, because it cannot reach the others.
 
     Cost: O(n_local) time a round. Later rounds read only the keys that share the digits known so far. The peak memory
     is 12 to 24 bytes a score depending on the dtype, including the result. It is up to 35 bytes where most scores tie
     at the threshold. Each round waits for the device.
 
     Communication: 104 bytes a rank for the arguments and 16 bytes for the range of the keys. Then at most 3 rounds (6
-    for 64-bit scores) all-reduce at most 16,392 bytes each. There are fewer rounds where the threshold shows earlier.
+    for 64-bit scores) all-reduce at most 16,392 bytes each. There are fewer rounds if the threshold is found earlier.
     Ties at the threshold add 16 bytes, and one such round for each 11 bits of the range of tied ids. That is 2 rounds
     up to 4 million ids, and 6 at most. So float32 scores of 4 million examples take at most 8 all-reduces of 82 kB in
     total, and the 104 bytes a rank. With ties="random" the draws of tied scores are made on the CPU. That adds as much

@@ -23,7 +23,7 @@ _class_word: ContextVar[int] = ContextVar("class_word", default=0)
 
 @contextmanager
 def of_class(label: int) -> Iterator[None]:
-    """Make every draw inside depend on this class too. Nested classes draw independently of each other."""
+    """Make every draw inside the block depend on this class too. Nested classes draw independently."""
     outer = _class_word.get()
     # The class goes into the upper half of the round's word. So rounds below 2^32 of two classes never collide.
     token = _class_word.set((outer * 0x9E3779B1 + ((operator.index(label) + 1) << 32)) % 2**64)
