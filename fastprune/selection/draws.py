@@ -1,4 +1,4 @@
-"""Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/draws.h).
+"""Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/selection/draws.h).
 
 The number of examples, the threads and the machine do not change a draw. The global random state is neither read nor
 changed. Seeds and rounds are taken modulo 2^64.

@@ -1,6 +1,6 @@
 """Scores as integer keys in the order of selection, for code that uses tensor operations.
 
-The C++ core and the Triton kernels form the same keys in registers (csrc/select_keys.h).
+The C++ core and the Triton kernels form the same keys in registers (csrc/selection/keys.h).
 """
 
 from __future__ import annotations

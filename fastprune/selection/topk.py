@@ -89,8 +89,8 @@ def select_topk(
         TypeError: scores or k have another type.
 
     Cost: O(n) for any values. The scores are read twice and the indices are written once. Besides them it needs at most
-    n / 8 bytes, and 128 KiB a thread (csrc/select_topk.h). With ties="random" it also needs a key of 4 or 8 bytes for
-    each score, and a draw for each score at the threshold.
+    n / 8 bytes, and 128 KiB a thread (csrc/selection/select_topk.h). With ties="random" it also needs a key of 4 or 8
+    bytes for each score, and a draw for each score at the threshold.
 
     Devices: tensors on CUDA and ROCm devices are selected there (`triton_topk`), and "raise" waits for the device.
     Without Triton and on other devices the scores go through the CPU.
