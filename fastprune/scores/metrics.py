@@ -1,7 +1,7 @@
 """The table of metrics. A row says which values are hard, how tokens become one number, and what the metric needs.
 
 All other code reads such facts from `TABLE`: scores, tasks, methods, score files and the command line. The rows of the
-kernels are in the order of `Metric` in csrc/row_scores.h.
+kernels are in the order of `Metric` in csrc/scores/row_scores.h.
 
 A metric that PyTorch computes is one row with ``compute``. So is a metric that follows from others. A metric of the
 kernels is a row with ``kernel=True``, its definition in definition.py, and one formula in each kernel.
@@ -58,7 +58,7 @@ class Metric:
 
     Args:
         name: The name that users ask for. It also names the column in files.
-        hard: The end at which examples have most left to teach. None for a vector, which has no order.
+        hard: Which values are hard, so that the example has most left to teach. None for a vector, which has no order.
         join: How the numbers of tokens, and of heads, become the number of an example. With "norm" and "mean" it is
             that. With "loss" it is the mean over the tokens of one head, and a `JointLoss` for several heads. With
             "all" it is the smallest one, so all of them must be right.
@@ -122,7 +122,7 @@ TABLE: dict[str, Metric] = {row.name: row for row in ROWS}
 """Every metric by its name."""
 
 KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
-"""The metrics of the kernels, in the order of `Metric` in csrc/row_scores.h."""
+"""The metrics of the kernels, in the order of `Metric` in csrc/scores/row_scores.h."""
 
 
 # --- which end is hard -----------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def of_examples() -> list[str]:
 
 
 def lacking(names: Iterable[str], kinds: Collection[str]) -> list[str]:
-    """Those of ``names`` that none of these kinds of heads has.
+    """The ``names`` that none of these kinds of heads has.
 
     A name that no row has is the user's own, and does not count as missing.
     """
@@ -187,7 +187,7 @@ def needs_states(names: Iterable[str]) -> bool:
 
 
 def are_of_kernel(names: Iterable[str]) -> bool:
-    """Whether the kernels compute all of the metrics. Every version of torch.compile can follow this form."""
+    """Whether the kernels compute all of the metrics. Every version of torch.compile can follow this code."""
     for name in names:
         if name not in KERNEL_METRICS:
             return False
@@ -195,7 +195,10 @@ def are_of_kernel(names: Iterable[str]) -> bool:
 
 
 def kernel_part(names: Sequence[str]) -> tuple[str, ...]:
-    """The kernels' metrics that are in ``names`` or that others of them are computed from, each once."""
+    """The kernels' metrics that ``names`` need, each once.
+
+    They are those in ``names``, and those that other metrics in ``names`` are computed from.
+    """
     if are_of_kernel(names):
         return tuple(names)
     found: list[str] = []
