@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <memory>
 
-#include "draws.h"
-#include "instruction_sets.h"
-#include "row_scores.h"
-#include "select_topk.h"
+#include "selection/draws.h"
+#include "platform/instruction_sets.h"
+#include "scores/row_scores.h"
+#include "selection/select_topk.h"
 
 namespace py = pybind11;
 using namespace fastprune;

@@ -1,4 +1,4 @@
-#include "instruction_sets.h"
+#include "platform/instruction_sets.h"
 
 #include <cstdlib>
 #include <cstring>

@@ -25,7 +25,7 @@
 //
 // Bytes: classes * sizeof(element) read and 4 written a row and metric; the gradient reads and writes
 // classes * sizeof(element) a row.
-#include "row_scores.h"
+#include "scores/row_scores.h"
 
 #include <algorithm>
 #include <atomic>
@@ -36,10 +36,10 @@
 #include <numeric>
 #include <type_traits>
 
-#include "huge_pages.h"
-#include "instruction_sets.h"
-#include "intrinsics.h"
-#include "parallel.h"
+#include "platform/huge_pages.h"
+#include "platform/instruction_sets.h"
+#include "platform/compiler.h"
+#include "platform/parallel.h"
 
 namespace fastprune {
 namespace {
@@ -91,8 +91,8 @@ using GradientKernel = void (*)(const GradientJob& job, std::int64_t begin, std:
 
 // Four floats are SSE2 and NEON, the least x86-64 and aarch64 have.
 #define FASTPRUNE_PORTABLE_WIDTH 4
-#define FASTPRUNE_KERNELS "row_kernels.h"
-#include "each_instruction_set.h"
+#define FASTPRUNE_KERNELS "scores/row_kernels-inl.h"
+#include "platform/each_instruction_set.h"
 
 struct Kernels {
   RangeKernel (*scorer)(DType dtype, Level level);

@@ -1,9 +1,9 @@
-#include "draws.h"
+#include "selection/draws.h"
 
 #include <array>
 
-#include "dtypes.h"
-#include "parallel.h"
+#include "platform/dtypes.h"
+#include "platform/parallel.h"
 
 namespace fastprune {
 namespace {

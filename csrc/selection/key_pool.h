@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "select_passes.h"
+#include "selection/passes.h"
 
 namespace fastprune {
 namespace {

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "instruction_sets.h"
-#include "intrinsics.h"
-#include "select_keys.h"
+#include "platform/instruction_sets.h"
+#include "platform/compiler.h"
+#include "selection/keys.h"
 
 namespace fastprune {
 namespace {
@@ -29,8 +29,8 @@ struct KeyPasses {
 };
 
 #define FASTPRUNE_PORTABLE_WIDTH 1
-#define FASTPRUNE_KERNELS "select_kernel.h"
-#include "each_instruction_set.h"
+#define FASTPRUNE_KERNELS "selection/score_passes-inl.h"
+#include "platform/each_instruction_set.h"
 
 // `nan`: for scores that may hold one.
 template <class K>

@@ -2,14 +2,14 @@
 // so few are kept that all from the bracket's low end on can be copied, with their indices, the first one does.
 //
 // Bytes: 2 n sizeof(score) read, or n where few are kept, 8 k written, and the copies.
-#include "select_topk.h"
+#include "selection/select_topk.h"
 
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
-#include "huge_pages.h"
-#include "select_threshold.h"
+#include "platform/huge_pages.h"
+#include "selection/threshold.h"
 
 namespace fastprune {
 namespace {

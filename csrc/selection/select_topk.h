@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "dtypes.h"
+#include "platform/dtypes.h"
 
 namespace fastprune {
 

@@ -18,8 +18,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "parallel.h"
-#include "select_sources.h"
+#include "platform/parallel.h"
+#include "selection/key_pool.h"
 
 namespace fastprune {
 namespace {

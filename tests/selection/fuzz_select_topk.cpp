@@ -23,7 +23,7 @@
 #include <vector>
 
 // The source itself: what a misled sample leads to is reached through its parts.
-#include "../../csrc/select_topk.cpp"
+#include "selection/select_topk.cpp"
 
 namespace {
 
