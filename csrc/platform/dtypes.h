@@ -1,4 +1,9 @@
-// Element types as they cross from Python, and their exact conversion to a type we compute in.
+// Element types as they cross from Python, and how one element is converted.
+//
+// Gives the enumeration DType, storage types for the 16-bit formats, and conversions of single elements. Registers of
+// elements are converted in platform/vectors-inl.h.
+//
+// An ordinary header. Everything here is a pure function of a few integer operations.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +11,13 @@
 
 namespace fastprune {
 
-// Python passes these as `_core.DType`, under torch's names for them (see bindings.cpp).
+// Python passes these as `_core.DType`, with torch's names for them (see bindings.cpp).
 enum class DType : int {
   kFloat16, kBFloat16, kFloat32, kFloat64,
   kInt8, kUInt8, kInt16, kUInt16, kInt32, kUInt32, kInt64, kUInt64,
 };
 
-// Storage types for the 16-bit formats, so that overloads can tell them apart.
+// Storage types for the 16-bit formats. Overloads can tell them apart.
 struct Half { std::uint16_t bits; };
 struct BFloat16 { std::uint16_t bits; };
 
@@ -24,16 +29,16 @@ inline To bit_cast(From from) {
   return to;
 }
 
+// To the type that we compute in: double for double, else float. Exact.
 inline double to_compute(double value) { return value; }
 inline float to_compute(float value) { return value; }
 inline float to_compute(BFloat16 value) {
   return bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
-// Moves exponent and mantissa into place and re-biases the exponent with integer adds. A subnormal
-// gets an implicit one that the subtraction takes away again, so that no subnormal float is ever an
-// operand: the result is the same when the thread flushes those to zero. Branch-free, so that
-// a loop over it vectorises.
+// Moves exponent and mantissa into place, then changes the exponent's bias with integer adds. A subnormal half gets an
+// implicit one, which the subtraction takes away again. So no operand is a subnormal float, and the result is the same
+// where the thread flushes those to zero. There is no branch, so that a loop over it vectorises.
 inline float to_compute(Half value) {
   const std::uint32_t magnitude = static_cast<std::uint32_t>(value.bits & 0x7fffu) << 13;
   const std::uint32_t exponent = magnitude & 0x0f800000u;
@@ -49,8 +54,8 @@ inline float to_compute(Half value) {
 inline std::int16_t minus_infinity(Half) { return static_cast<std::int16_t>(0xfc00u); }
 inline std::int16_t minus_infinity(BFloat16) { return static_cast<std::int16_t>(0xff80u); }
 
-// To the nearest half-precision number, ties to even; overflow to infinity, NaN stays NaN. Integers
-// only, so that nothing depends on the thread's rounding or flushing of subnormals.
+// To the nearest half-precision number, ties to even. Overflow gives infinity, and NaN stays NaN. Only integers are
+// used, so that nothing depends on how the thread rounds or flushes subnormals.
 inline Half to_half(float value) {
   const std::uint32_t bits = bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
@@ -71,6 +76,15 @@ inline Half to_half(float value) {
     half = 0;
   }
   return Half{static_cast<std::uint16_t>(sign | half)};
+}
+
+// Stores a float in the format of `to`, rounded to nearest, ties to even. NaN stays NaN.
+inline void store_rounded(float* to, float x) { *to = x; }
+inline void store_rounded(Half* to, float x) { *to = to_half(x); }
+inline void store_rounded(BFloat16* to, float x) {
+  const std::uint32_t bits = bit_cast<std::uint32_t>(x);
+  to->bits = static_cast<std::uint16_t>(
+      (x == x ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
 }
 
 }  // namespace fastprune

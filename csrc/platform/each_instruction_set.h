@@ -1,7 +1,16 @@
-// Compiles the file named by FASTPRUNE_KERNELS once for each instruction set, in the namespaces portable, avx2
-// and avx512, with FASTPRUNE_WIDTH set to the floats in a register; FASTPRUNE_PORTABLE_WIDTH says how many of them
-// the portable build works on. A caller picks among the three by instruction_set(), so that one wheel serves all
-// machines of a platform. <immintrin.h> must have been included before, outside any target.
+// Compiles one file of kernels for every instruction set.
+//
+// Included once by each file that has kernels, inside its unnamed namespace (scores/row_scores.cpp and
+// selection/passes.h). It has no include guard. Before it the includer
+//   - includes platform/instruction_sets.h and platform/simd.h, outside of all namespaces,
+//   - defines FASTPRUNE_KERNELS, the file to compile,
+//   - defines FASTPRUNE_PORTABLE_WIDTH, the width for every machine: 4 or 1.
+//
+// Gives the namespaces portable, avx2 and avx512, each with the contents of FASTPRUNE_KERNELS compiled at its
+// FASTPRUNE_WIDTH (see platform/simd-inl.h). Other machines than x86-64 have only `portable`.
+//
+// Gives FASTPRUNE_DISPATCH(call), the value of `call` in the namespace of instruction_set(). So one wheel serves all
+// machines of a platform.
 
 #define FASTPRUNE_WIDTH FASTPRUNE_PORTABLE_WIDTH
 namespace portable {
@@ -45,6 +54,14 @@ namespace avx512 {
 #else
 #pragma GCC pop_options
 #endif
+
+#define FASTPRUNE_DISPATCH(...)                                                  \
+  (instruction_set() == InstructionSet::kAvx512 ? avx512::__VA_ARGS__            \
+   : instruction_set() == InstructionSet::kAvx2 ? avx2::__VA_ARGS__ : portable::__VA_ARGS__)
+
+#else
+
+#define FASTPRUNE_DISPATCH(...) (portable::__VA_ARGS__)
 
 #endif
 

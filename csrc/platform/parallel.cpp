@@ -21,7 +21,7 @@ struct Parts {
   std::atomic<std::int64_t> next{0};
 };
 
-// Whoever comes takes the next part: a runtime may give fewer threads than were asked for.
+// Each thread takes the next part until none is left, because a runtime may give fewer threads than were asked for.
 void work(void* context) {
   Parts& parts = *static_cast<Parts*>(context);
   for (std::int64_t part; (part = parts.next.fetch_add(1, std::memory_order_relaxed)) < parts.count;)
@@ -35,12 +35,12 @@ using OpenMp = void (*)(void (*work)(void*), void* context, unsigned threads, un
 
 std::atomic<bool> forked{false};
 
-// From loading on: PyTorch may have used its threads, and the process fork, before we use any.
+// Registered when the library is loaded: the process may use PyTorch's threads and fork before it calls us.
 [[maybe_unused]] const int kWatching =
     pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
 
 OpenMp openmp() {
-  // PyTorch has put its runtime into the global scope; nothing is linked, so no second one is loaded.
+  // PyTorch has put its runtime into the global scope. We link none, so that no second one is loaded.
   static const auto found = reinterpret_cast<OpenMp>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   return forked.load(std::memory_order_relaxed) ? nullptr : found;
 }
@@ -64,7 +64,7 @@ void run_parts(std::int64_t count, void (*run)(void* job, std::int64_t part), vo
   try {
     while (static_cast<std::int64_t>(workers.size()) + 1 < count) workers.emplace_back(work, &parts);
   } catch (const std::system_error&) {
-    // No more threads to be had: those there are do the rest.
+    // The system gives no more threads. Those that run do the rest.
   }
   work(&parts);
   for (auto& worker : workers) worker.join();

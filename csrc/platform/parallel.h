@@ -1,4 +1,6 @@
 // Splits a range of independent items over threads.
+//
+// An ordinary header. Memory: a few words, and none from the heap where an OpenMP runtime is loaded.
 #pragma once
 
 #include <algorithm>
@@ -8,17 +10,19 @@ namespace fastprune {
 
 // Calls run(job, part) for every part in [0, parts), on up to `parts` threads. `run` must not throw.
 //
-// The threads are those of the OpenMP runtime that is loaded, which with PyTorch is PyTorch's own: after an
-// operator of PyTorch they still wait in a loop for the next one, ready at once and in the way of any
-// others. Where there is no such runtime, or in a child after fork(), in which its threads are dead,
-// they live for one call; starting one takes about 20 us.
+// Which threads: those of the OpenMP runtime that the process has loaded. With PyTorch that is PyTorch's own. After an
+// operator of PyTorch its threads wait in a loop for the next one. So they are ready at once, and threads of ours
+// would compete with them.
+//
+// Where no such runtime is loaded, the threads live for one call, and starting one takes about 20 us. The same holds
+// in a child after fork(), where the runtime's threads are dead.
 void run_parts(std::int64_t parts, void (*run)(void* job, std::int64_t part), void* job);
 
 // Calls body(begin, end) on disjoint ranges that cover [0, items).
 //
-// threads    upper bound on the threads used, the calling one included; < 1 means 1.
-// min_items  smallest range worth a thread of its own; >= 1.
-// body       must not throw, and must give the same result for an item whatever the range.
+// threads    upper bound on the threads used, the calling one included. Less than 1 means 1.
+// min_items  the smallest range that is worth a thread of its own. At least 1.
+// body       must not throw. What it does with an item must not depend on the range.
 template <class Body>
 void parallel_for(std::int64_t items, int threads, std::int64_t min_items, const Body& body) {
   if (items <= 0) return;

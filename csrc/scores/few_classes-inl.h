@@ -1,48 +1,39 @@
-// The sums of rows of few classes, sixteen rows side by side, a row a lane. Included once for each
-// instruction set.
+// The sums of rows of few classes. A group goes side by side, one row in each lane.
 //
-// Sixteen classes side by side would leave most lanes empty here, and each row would pay for adding up its
-// lanes. Instead tiles of rows and classes are transposed in registers, a quarter of an operation a logit.
+// Included once for each instruction set, by scores/row_kernels-inl.h.
+//
+// Why: with one row in a register most lanes would be empty, and every row would pay for adding up its lanes. Instead
+// tiles of rows and classes are turned in registers, at a quarter of an operation for each logit.
+//
+// Memory: a group of kFewClasses columns on the stack, 12 KiB of floats or 24 KiB of doubles.
 
 constexpr std::int64_t kFewClasses = 192;
 
-// Column c + i of kWidth rows in tile[i], for i < here.
-template <class Element>
-FASTPRUNE_INLINE void load_tile(const Element* const* rows, std::int64_t c, int here, Vector (&tile)[kWidth]) {
-#if FASTPRUNE_WIDTH == 16
-  if (here <= 8) {
-    load_columns(rows, c, here < 4 ? here : 4, tile);
-    if (here > 4) load_columns(rows, c + 4, here - 4, tile + 4);
-    return;
-  }
-#endif
-  for (int i = 0; i < kWidth; ++i) tile[i] = here == kWidth ? load(rows[i] + c) : load_first(rows[i] + c, here);
-  transpose(tile);
-}
-
-// Value (c, row) at columns[c * kLanes + row], the label's -inf; the largest and the label's of each row.
+// Turns a group: the logit of class c of a row goes to columns[c * kPack + row]. -inf takes the label's place. Also
+// writes the label's logit and the largest of the others for each row.
 template <class Element>
 FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, float* columns, float* max,
                            float* label_logit) {
   for (int j = 0; j < kRegisters; ++j) {
-    const IntVector labels = rows.labels(j);
-    Vector top = splat(-kInf<float>), at_label = {};
+    const I32 labels = rows.labels(j);
+    F32 top = splat(-kInf<float>), at_label = {};
     for (std::int64_t c = 0; c < classes; c += kWidth) {
       const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
-      // Sixteen rows side by side are more streams than a processor foresees by itself, unless they are short.
+      // A processor does not follow sixteen streams by itself, so the rows of the next group are fetched. Short rows do
+      // not need that.
       if (classes >= kWidth)
         for (int i = 0; i < kWidth; ++i)
           __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);
-      Vector tile[kWidth];
+      F32 tile[kWidth];
       load_tile(rows.logits + j * kWidth, c, here, tile);
-      float* to = columns + c * kLanes + j * kWidth;
+      float* to = columns + c * kPack + j * kWidth;
       for (int i = 0; i < kWidth; ++i) {
         if (i >= here) break;
-        const IntVector is_label = labels == static_cast<std::int32_t>(c) + i;
-        const Vector v = is_label ? splat(-kInf<float>) : tile[i];
+        const I32 is_label = labels == static_cast<std::int32_t>(c) + i;
+        const F32 v = is_label ? splat(-kInf<float>) : tile[i];
         at_label = is_label ? tile[i] : at_label;
         top = max_lanes(v, top);
-        store(to + i * kLanes, v);
+        store(to + i * kPack, v);
       }
     }
     store(max + j * kWidth, top);
@@ -51,67 +42,70 @@ FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, 
 }
 inline void turn(const RowGroup<double>& rows, std::int64_t classes, double* columns, double* max,
                  double* label_logit) {
-  for (int i = 0; i < kLanes; ++i) {
+  for (int i = 0; i < kPack; ++i) {
     max[i] = -kInf<double>;
     label_logit[i] = rows.label_logit(i);
     for (std::int64_t c = 0; c < classes; ++c) {
       const double value = rows.label[i] == c ? -kInf<double> : rows.logits[i][c];
-      columns[c * kLanes + i] = value;
+      columns[c * kPack + i] = value;
       max[i] = value > max[i] ? value : max[i];
     }
   }
 }
 
-// What differences are taken from, and where there is none: rows whose other classes are all masked.
+// What the logits of each row are compared with: the largest of the others. A row whose other classes are all masked
+// has none. It gets 0, and `alone` is 1 there.
 FASTPRUNE_INLINE void reference_of(const float* max, float* reference, float* alone) {
   for (int j = 0; j < kRegisters; ++j) {
-    const Vector top = load(max + j * kWidth);
-    const IntVector none = top == splat(-kInf<float>);
-    store(reference + j * kWidth, none ? Vector{} : top);
-    store(alone + j * kWidth, none ? splat(1.0f) : Vector{});
+    const F32 top = load(max + j * kWidth);
+    const I32 none = top == splat(-kInf<float>);
+    store(reference + j * kWidth, none ? F32{} : top);
+    store(alone + j * kWidth, none ? splat(1.0f) : F32{});
   }
 }
 inline void reference_of(const double* max, double* reference, float* alone) {
-  for (int i = 0; i < kLanes; ++i) {
+  for (int i = 0; i < kPack; ++i) {
     const bool none = max[i] == -kInf<double>;
     reference[i] = none ? 0.0 : max[i];
     alone[i] = none ? 1.0f : 0.0f;
   }
 }
 
-FASTPRUNE_INLINE Vector column_difference(const float* column, const float* reference) {
+// A register of a column less the references of its rows.
+FASTPRUNE_INLINE F32 column_difference(const float* column, const float* reference) {
   return load(column) - load(reference);
 }
-FASTPRUNE_INLINE Vector column_difference(const double* column, const double* reference) {
+FASTPRUNE_INLINE F32 column_difference(const double* column, const double* reference) {
   float x[kWidth];
   for (int i = 0; i < kWidth; ++i) x[i] = static_cast<float>(column[i] - reference[i]);
   return load(x);
 }
 
+// The sums of a group. Requires classes <= kFewClasses.
 template <Level kLevel, class Element>
 FASTPRUNE_INLINE void sum_columns(const RowGroup<Element>& rows, std::int64_t classes, GroupSums& out) {
   using Compute = ComputeOf<Element>;
-  alignas(64) Compute columns[kFewClasses * kLanes];
-  alignas(64) Compute max[kLanes], label_logit[kLanes], reference[kLanes];
+  alignas(64) Compute columns[kFewClasses * kPack];
+  alignas(64) Compute max[kPack], label_logit[kPack], reference[kPack];
   turn(rows, classes, columns, max, label_logit);
   alignas(64) Floats alone;
   reference_of(max, reference, alone);
 
-  // In runs of 32, as a longer sum would lose digits.
+  // In runs of 32 classes. A longer sum would lose digits.
   LaneSums<kLevel> sums;
   for (std::int64_t start = 0; start < classes; start += 32) {
     const std::int64_t end = start + 32 < classes ? start + 32 : classes;
     LaneSums<kLevel> run;
     for (std::int64_t c = start; c < end; ++c)
       for (int j = 0; j < kRegisters; ++j)
-        run.add(j, column_difference(columns + c * kLanes + j * kWidth, reference + j * kWidth));
+        run.add(j, column_difference(columns + c * kPack + j * kWidth, reference + j * kWidth));
     sums.add(run);
   }
   for (int j = 0; j < kRegisters; ++j) {
-    // Where every other class is masked the sums are empty, but for a NaN.
-    const Vector s1 = sums.s1[j];
-    const IntVector empty = (load(alone + j * kWidth) != Vector{}) & (s1 == s1);
-    const auto put = [&](float* to, Vector v) { store(to + j * kWidth, empty ? Vector{} : v); };
+    // Where all other classes are masked the sums are 0, unless there is a NaN.
+    const F32 s1 = sums.s1[j];
+    const I32 empty = (load(alone + j * kWidth) != F32{}) & (s1 == s1);
+    const auto put = [&](float* to, F32 v) { store(to + j * kWidth, empty ? F32{} : v); };
     put(out.s1, s1);
     if constexpr (kLevel >= kSquares) put(out.s2, sums.s2[j]);
     if constexpr (kLevel >= kSpread) {
@@ -119,7 +113,7 @@ FASTPRUNE_INLINE void sum_columns(const RowGroup<Element>& rows, std::int64_t cl
       put(out.spread, -sums.spread[j]);
     }
   }
-  for (int i = 0; i < kLanes; ++i) {
+  for (int i = 0; i < kPack; ++i) {
     out.max[i] = max[i];
     out.label_logit[i] = label_logit[i];
   }

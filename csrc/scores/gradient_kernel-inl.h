@@ -1,43 +1,40 @@
-// The gradient of the losses of ranges of rows. Included once for each instruction set.
+// The kernel that writes the gradient of the losses of a range of rows.
+//
+// Included once for each instruction set, by scores/row_kernels-inl.h.
+//
+// Cost: one read and one write of a row, and one exponential for each class. The forward pass has left 1 / Z.
 
-FASTPRUNE_INLINE void put(float* to, float x) { *to = x; }
-FASTPRUNE_INLINE void put(Half* to, float x) { *to = to_half(x); }
-FASTPRUNE_INLINE void put(BFloat16* to, float x) {
-  const std::uint32_t bits = bit_cast<std::uint32_t>(x);
-  to->bits = static_cast<std::uint16_t>(
-      (x == x ? bits + 0x7fffu + (bits >> 16 & 1u) : bits | 0x400000u) >> 16);
-}
-
-// The gradient of one pack: by_p p_i - by_weight w_i.
+// The gradient of one pack: by_p e^(z_i - largest) - by_weight w_i.
 template <bool kWeights, class Element>
 FASTPRUNE_INLINE void gradient_pack(Element* grad, const Element* logits, const float* weight,
                                     float largest, float by_p, float by_weight) {
   for (int j = 0; j < kRegisters; ++j) {
-    const Vector x = load(logits + j * kWidth) - splat(largest);
-    // A masked class has a gradient of 0, not of e^-87.
-    const Vector e = x < splat(kSmallestNormal) ? Vector{} : exp_nonpositive(x, kSmallestNormal);
-    const Vector w = kWeights ? load(weight + j * kWidth) : splat(1.0f);
+    const F32 x = load(logits + j * kWidth) - splat(largest);
+    // The gradient of a masked class is 0, not e^-87.
+    const F32 e = x < splat(kSmallestNormal) ? F32{} : exp_nonpositive(x, kSmallestNormal);
+    const F32 w = kWeights ? load(weight + j * kWidth) : splat(1.0f);
     store(grad + j * kWidth, fma(e, splat(by_p), w * splat(-by_weight)));
   }
 }
 
+// The gradient of one row as if it had no label.
 template <bool kWeights, class Element>
 FASTPRUNE_INLINE void gradient_row(Element* grad, const Element* logits, const float* weight,
                                    std::int64_t classes, float largest, float by_p, float by_weight) {
   std::int64_t i = 0;
-  for (; i + kLanes <= classes; i += kLanes) {
+  for (; i + kPack <= classes; i += kPack) {
     __builtin_prefetch(reinterpret_cast<const char*>(logits + i) + 2048);
     gradient_pack<kWeights>(grad + i, logits + i, weight + (kWeights ? i : 0), largest, by_p, by_weight);
   }
   if (i == classes) return;
-  if (classes >= kLanes) {
-    // The last pack once more, moved back to end with the row: the same values are written twice.
-    i = classes - kLanes;
+  if (classes >= kPack) {
+    // The last pack moves back so that it ends with the row. Some values are written twice, and they are the same.
+    i = classes - kPack;
     gradient_pack<kWeights>(grad + i, logits + i, weight + (kWeights ? i : 0), largest, by_p, by_weight);
     return;
   }
-  Element in[kLanes] = {}, out[kLanes];
-  float w[kLanes] = {};
+  Element in[kPack] = {}, out[kPack];
+  float w[kPack] = {};
   const auto size = static_cast<std::size_t>(classes);
   std::memcpy(in, logits, size * sizeof(Element));
   if (kWeights) std::memcpy(w, weight, size * sizeof(float));
@@ -45,6 +42,7 @@ FASTPRUNE_INLINE void gradient_row(Element* grad, const Element* logits, const f
   std::memcpy(grad, out, size * sizeof(Element));
 }
 
+// Rows [begin, end). A row that is not counted has a gradient of 0.
 template <class Element>
 void gradient_rows(const GradientJob& job, std::int64_t begin, std::int64_t end) {
   const std::int64_t classes = job.rows.classes;
@@ -53,8 +51,8 @@ void gradient_rows(const GradientJob& job, std::int64_t begin, std::int64_t end)
   FirstBad bad;
   RowGroup<Element> rows;
   for (std::int64_t row = begin; row < end; ++row) {
-    const auto i = (row - begin) % kLanes;
-    if (i == 0) cursor.next(end - row < kLanes ? static_cast<int>(end - row) : kLanes, rows, bad);
+    const auto i = (row - begin) % kPack;
+    if (i == 0) cursor.next(end - row < kPack ? static_cast<int>(end - row) : kPack, rows, bad);
     const Element* logits = rows.logits[i];
     const std::int64_t label = rows.label[i];
     Element* grad = static_cast<Element*>(job.grad) + row * classes;
@@ -72,17 +70,19 @@ void gradient_rows(const GradientJob& job, std::int64_t begin, std::int64_t end)
     (weights ? gradient_row<true, Element> : gradient_row<false, Element>)(
         grad, logits, loss.weight, classes, loss.largest[row], static_cast<float>(by_p),
         static_cast<float>(each));
-    // p_y - 1 is -doubt, which does not cancel where the row is confident.
+    // p_y - 1 is written as -doubt, which has all its digits where the row is confident.
     const double doubt = loss.doubt[row];
-    put(grad + label, static_cast<float>(-hard * doubt + each * (job.weight_sum * (1.0 - doubt) - label_weight)));
+    store_rounded(grad + label,
+                  static_cast<float>(-hard * doubt + each * (job.weight_sum * (1.0 - doubt) - label_weight)));
   }
 }
 
+// The kernel for logits of that type. The binding refuses other types than these three.
 inline GradientKernel gradient(DType dtype) {
   switch (dtype) {
     case DType::kFloat16: return gradient_rows<Half>;
     case DType::kBFloat16: return gradient_rows<BFloat16>;
     case DType::kFloat32: return gradient_rows<float>;
-    default: return nullptr;  // the binding refuses these
+    default: return nullptr;
   }
 }

@@ -1,3 +1,5 @@
+// The algebra, and the driver of the row kernels (scores/row_kernels-inl.h).
+//
 // One read of a row z with label y, without cancellation:
 //
 //   m  = max_{i != y} z_i
@@ -7,28 +9,28 @@
 //   loss = max(m - z_y, 0) + log1p(v),   v = w S1 if z_y >= m, else (S1 - 1) + p~
 //   confidence = p~ / (w S1 + p~),   margin = z_y - m,   correct = z_y >= m
 //
-// 1 - p_y is w S1 over a sum of positive terms, never a difference of two numbers near one, so
-// confident rows keep their digits. The label's term is left out by putting -inf in its place in
-// the sixteen values that hold it. Entropy needs the sums without one of the largest, too:
+// 1 - p_y is w S1 over a sum of positive terms. It is never a difference of two numbers near one, so confident rows
+// keep their digits. The label's term is left out by putting -inf in its place in the sixteen values that hold it.
 //
-//   R = sum_{i != top} e^(z_i - M),   T = sum_{i != top} e^(z_i - M) (M - z_i),   log1p(R) + T / (1 + R)
+// Entropy also needs the sums without one of the largest logits, called top:
 //
-// A row goes through in blocks of 1024 classes that stay in the first-level cache: find the block's
-// maximum, rescale the sums if it is a new one, add the block's exponentials while the next block is
-// being fetched. Rows of up to 512 classes are looked at four at a time, and rows of up to 192 sixteen at a
-// time, a row a lane. In any case the sums of sixteen rows are closed together, so that the closed forms
-// work on vectors too.
+//   R = sum_{i != top} e^(z_i - M),   T = sum_{i != top} e^(z_i - M) (M - z_i)
+//   entropy = log1p(R) + T / (1 + R)
 //
-// The sums across blocks are in double; inside a block a float goes through at most 35 adds. The relative
-// error of S1 is below 35 * 2^-24 + (rounding of z - m, at most 2^-21 where a term counts) + (the
-// exponential, 2.3e-7) = 2.8e-6 in the worst case, 4e-7 in practice.
+// A row goes through in blocks of 1024 classes that stay in the first-level cache. For each block the kernel finds the
+// maximum, rescales the sums if the maximum is new, and adds the block's exponentials. Meanwhile the next block is
+// fetched. Rows of up to 512 classes go four at a time. Rows of up to 192 classes go sixteen at a time, one row in each
+// lane. The sums of sixteen rows are closed together, so that the closed forms work on registers, too.
 //
-// Bytes: classes * sizeof(element) read and 4 written a row and metric; the gradient reads and writes
-// classes * sizeof(element) a row.
+// Accuracy: the sums across blocks are in double. Inside a block a float goes through at most 35 additions. The
+// relative error of S1 has three parts: 35 * 2^-24 for these, at most 2^-21 for rounding z - m where a term counts, and
+// 2.3e-7 for the exponential. That is 2.8e-6 in the worst case, and 4e-7 in practice.
+//
+// Bytes: classes * sizeof(element) read for each row, and 4 written for each row and metric. The gradient reads and
+// writes classes * sizeof(element) for each row.
 #include "scores/row_scores.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
@@ -38,84 +40,25 @@
 
 #include "platform/huge_pages.h"
 #include "platform/instruction_sets.h"
-#include "platform/compiler.h"
 #include "platform/parallel.h"
+#include "platform/simd.h"
+#include "scores/jobs.h"
 
 namespace fastprune {
 namespace {
 
-constexpr int kLanes = 16;
-
-// How much of a row's sums is wanted; each level holds those below it.
-enum Level { kSum, kSquares, kSpread };
-
-// The smallest position that any thread reports.
-class FirstBad {
- public:
-  void report(std::int64_t position) {
-    std::int64_t seen = position_.load(std::memory_order_relaxed);
-    while (position < seen && !position_.compare_exchange_weak(seen, position, std::memory_order_relaxed)) {
-    }
-  }
-  std::int64_t position() const {
-    const std::int64_t at = position_.load(std::memory_order_relaxed);
-    return at == kNone ? -1 : at;
-  }
-
- private:
-  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
-  std::atomic<std::int64_t> position_{kNone};
-};
-
-struct Job {
-  const Rows& rows;
-  const RowScores& scores;
-  const LossRows* loss;  // null: only scores
-  double weight_sum;
-  FirstBad* bad;
-};
-
-struct GradientJob {
-  const Rows& rows;
-  const LossRows& loss;
-  double weight_sum;
-  const float* row_grad;
-  std::int64_t grad_batch_stride, grad_token_stride;
-  double scale;
-  void* grad;
-};
-
-// Each works on rows [begin, end).
-using RangeKernel = void (*)(const Job& job, std::int64_t begin, std::int64_t end);
-using GradientKernel = void (*)(const GradientJob& job, std::int64_t begin, std::int64_t end);
-
-// Four floats are SSE2 and NEON, the least x86-64 and aarch64 have.
+// Four floats are what SSE2 and NEON have, the least of x86-64 and aarch64.
 #define FASTPRUNE_PORTABLE_WIDTH 4
 #define FASTPRUNE_KERNELS "scores/row_kernels-inl.h"
 #include "platform/each_instruction_set.h"
 
-struct Kernels {
-  RangeKernel (*scorer)(DType dtype, Level level);
-  GradientKernel (*gradient)(DType dtype);
-};
-
-Kernels kernels() {
-#ifdef FASTPRUNE_X86
-  switch (instruction_set()) {
-    case InstructionSet::kAvx512: return {avx512::scorer, avx512::gradient};
-    case InstructionSet::kAvx2: return {avx2::scorer, avx2::gradient};
-    case InstructionSet::kPortable: break;
-  }
-#endif
-  return {portable::scorer, portable::gradient};
-}
-
-// About 10 us of exponentials: below this a thread costs more than it saves.
+// About 10 us of exponentials. With less work a thread costs more than it saves.
 constexpr std::int64_t kClassesPerThread = 1 << 17;
 
+// The fewest rows that are worth a thread.
 std::int64_t min_rows(const Rows& rows) {
   const std::int64_t enough = std::max<std::int64_t>(kClassesPerThread / (rows.classes + 8), 1);
-  return rows.classes < 4096 ? (enough + kLanes - 1) / kLanes * kLanes : enough;
+  return rows.classes < 4096 ? (enough + kPack - 1) / kPack * kPack : enough;
 }
 
 double sum_of_weights(const Rows& rows, const LossRows& loss) {
@@ -125,9 +68,9 @@ double sum_of_weights(const Rows& rows, const LossRows& loss) {
 
 std::int64_t score(const Rows& rows, const RowScores& scores, const LossRows* loss) {
   const Level level = scores.metric[kEntropy] ? kSpread : scores.metric[kEl2n] ? kSquares : kSum;
-  const RangeKernel kernel = kernels().scorer(rows.dtype, level);
+  const ScoringKernel kernel = FASTPRUNE_DISPATCH(scorer(rows.dtype, level));
   FirstBad bad;
-  const Job job{rows, scores, loss, loss ? sum_of_weights(rows, *loss) : 0.0, &bad};
+  const ScoringJob job{rows, scores, loss, loss ? sum_of_weights(rows, *loss) : 0.0, &bad};
   parallel_for(rows.batch * rows.tokens, rows.threads, min_rows(rows),
                [&](std::int64_t begin, std::int64_t end) { kernel(job, begin, end); });
   return bad.position();
@@ -144,7 +87,7 @@ std::int64_t cross_entropy_forward(const Rows& rows, const RowScores& scores, co
 void cross_entropy_backward(const Rows& rows, const LossRows& loss, const float* row_grad,
                             std::int64_t grad_batch_stride, std::int64_t grad_token_stride,
                             float scale, void* grad) {
-  const GradientKernel kernel = kernels().gradient(rows.dtype);
+  const GradientKernel kernel = FASTPRUNE_DISPATCH(gradient(rows.dtype));
   const GradientJob job{rows, loss, sum_of_weights(rows, loss), row_grad,
                         grad_batch_stride, grad_token_stride, scale, grad};
   const std::int64_t width = rows.dtype == DType::kFloat32 ? 4 : 2;

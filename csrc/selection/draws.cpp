@@ -24,13 +24,14 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::uint32_
 double uniform(Stream stream, std::uint64_t i) {
   const auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
   const auto high = [](std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); };
-  const auto words = philox({low(i), high(i), low(stream.round), high(stream.round)}, low(stream.seed), high(stream.seed));
+  const auto words =
+      philox({low(i), high(i), low(stream.round), high(stream.round)}, low(stream.seed), high(stream.seed));
   const std::uint64_t bits = words[0] | std::uint64_t{words[1]} << 32;
   return (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;  // exact, and neither 0 nor 1
 }
 
-// With x = 2^e m, m in [sqrt(1/2), sqrt(2)): e ln 2 + 2 atanh((m - 1) / (m + 1)), whose argument is below 0.172. The
-// series' first term left out is 2 s^25 / 25 < 1e-20 s.
+// x = 2^e m with m in [sqrt(1/2), sqrt(2)), so log x = e ln 2 + 2 atanh(s) with s = (m - 1) / (m + 1), below 0.172. The
+// series ends before the term 2 s^25 / 25, which is less than 1e-20 s.
 double logarithm(double x) {
   const bool subnormal = x < 0x1p-1022;
   if (subnormal) x *= 0x1p54;
@@ -43,7 +44,7 @@ double logarithm(double x) {
   double series = 0.0;
   for (const double coefficient : coefficients) series = series * s2 + coefficient;
   const double exponent = static_cast<double>(subnormal ? e - 54 : e);
-  // ln 2 in two parts, the first of which is exact times e.
+  // ln 2 in two parts. The first part times e is exact.
   return exponent * 0x1.62e42feep-1 + (2.0 * s + (s * s2 * series + exponent * 0x1.a39ef35793c76p-33));
 }
 

@@ -1,63 +1,26 @@
-// Where keys come from: scores in memory, or copies of keys. Of select_topk.cpp alone, hence the unnamed namespace.
+// Copies of keys that several threads make, in chunks that they take one by one.
+//
+// A pool is a source of keys, too (see selection/strided_scores.h). Threads may call room() and add() at the same time.
+// After close() it is only read.
+//
+// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+//
+// Memory: `chunks` times kChunk keys, and as many places if wanted, all taken when the pool is made.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
-#include "selection/passes.h"
+#include "selection/key_buffer.h"
 
 namespace fastprune {
 namespace {
 
-constexpr std::int64_t kBlock = 512;   // scores in a block, which a pass works on at once
-constexpr std::int64_t kChunk = 4096;  // keys in a chunk, the piece that a pool of copies is given out in
+constexpr std::int64_t kChunk = 4096;  // the keys of a chunk
 
-template <class Key>
-using Buffer = std::unique_ptr<Key[]>;
-
-template <class Key>
-Buffer<Key> buffer_of(std::int64_t size) { return Buffer<Key>(new Key[static_cast<std::size_t>(size)]); }
-
-// Scores in memory, as blocks next to each other.
-template <class KindOfScore>
-struct Scores {
-  using K = KindOfScore;
-  using Key = typename K::Key;
-  const char* data;
-  std::int64_t n, stride;
-  Order<Key> order;
-  bool nan;  // whether there may be one
-
-  Key key_at(std::int64_t i) const {
-    Key key;
-    portable::write_keys<K>(data + i * stride, 1, order, &key);
-    return key;
-  }
-
-  // Calls body(block, first, size) for scores [first, first + size) and so on over [begin, end), until it
-  // returns false.
-  template <class Body>
-  void for_each_block(std::int64_t begin, std::int64_t end, const Body& body) const {
-    if (stride == K::kSize) {
-      for (std::int64_t i = begin; i < end; i += kBlock)
-        if (!body(data + i * stride, i, std::min(kBlock, end - i))) return;
-      return;
-    }
-    char block[kBlock * K::kSize];
-    for (std::int64_t i = begin; i < end; i += kBlock) {
-      const std::int64_t size = std::min(kBlock, end - i);
-      for (std::int64_t j = 0; j < size; ++j) std::memcpy(block + j * K::kSize, data + (i + j) * stride, K::kSize);
-      if (!body(block, i, size)) return;
-    }
-  }
-};
-
-// Copies of keys in chunks, which threads take one by one.
 template <class KeyType>
 class Pool {
  public:
@@ -66,24 +29,27 @@ class Pool {
   static constexpr Order<Key> order{};
   static constexpr bool nan = false;
 
-  // `places`: whether each key comes with a number that tells where it was.
+  // `places` says whether each key comes with a number that tells where it was.
   explicit Pool(std::int64_t chunks, bool places = false)
       : keys_(buffer_of<Key>(chunks * kChunk)), places_(places ? buffer_of<Key>(chunks * kChunk) : nullptr),
         chunks_(chunks) {}
 
-  // A place for a block's keys, a register's more, in the caller's chunk or a new one; null if there is none left.
+  // Room for a block of keys and kMostLanes more, in the caller's chunk or in a new one. Null if no chunk is left.
+  // `chunk` is the caller's own, and begins at -1. `part` says whose keys they are.
   Key* room(std::int64_t& chunk, std::int64_t part) {
-    if (chunk < 0 || chunks_[chunk].size + kBlock + kRegister > kChunk) {
+    if (chunk < 0 || chunks_[chunk].size + kBlock + kMostLanes > kChunk) {
       chunk = taken_.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= static_cast<std::int64_t>(chunks_.size())) return nullptr;
       chunks_[chunk].part = part;
     }
     return keys(chunk) + chunks_[chunk].size;
   }
+  // Where the place of a key is kept.
   Key* place_of(const Key* key) { return places_.get() + (key - keys_.get()); }
+  // Keeps `size` keys that the caller has written to the room.
   void add(std::int64_t chunk, std::int64_t size) { chunks_[chunk].size += size; }
 
-  // Once all is there: where each chunk begins among all keys.
+  // Once all keys are there: counts them, and finds where each chunk begins among them.
   void close() {
     chunks_.resize(std::min(chunks_.size(), static_cast<std::size_t>(taken_.load())));
     for (Chunk& c : chunks_) {
@@ -98,7 +64,7 @@ class Pool {
     const auto chunk = after - chunks_.begin() - 1;
     return keys(chunk)[i - chunks_[chunk].first];
   }
-  // All of them, whatever the range: copies are not worth several threads.
+  // All keys, whatever the range: copies are not worth several threads.
   template <class Body>
   void for_each_block(std::int64_t, std::int64_t, const Body& body) const {
     for (std::size_t c = 0; c < chunks_.size(); ++c)
@@ -107,7 +73,7 @@ class Pool {
                   std::min(kBlock, chunks_[c].size - i)))
           return;
   }
-  // Calls body(part, keys, size) for each chunk; the chunks of a part come in order.
+  // Calls body(part, keys, size) for each chunk. The chunks of a part come in order.
   template <class Body>
   void for_each_chunk(const Body& body) const {
     for (std::size_t c = 0; c < chunks_.size(); ++c) body(chunks_[c].part, keys(c), chunks_[c].size);
@@ -126,16 +92,9 @@ class Pool {
   std::atomic<std::int64_t> taken_{0};
 };
 
-template <class Source>
-Buffer<typename Source::Key> all_keys(const Source& source, bool* nan = nullptr) {
-  using K = typename Source::K;
-  const auto write_keys = passes<K>().write_keys;
-  auto keys = buffer_of<typename Source::Key>(source.n + kRegister);
-  source.for_each_block(0, source.n, [&](const char* block, std::int64_t first, std::int64_t size) {
-    if (write_keys(block, size, source.order, keys.get() + first) && nan != nullptr) *nan = true;
-    return true;
-  });
-  return keys;
+// How many chunks hold so many keys of so many parts, and an eighth more.
+inline std::int64_t chunks_for(std::int64_t keys, std::size_t parts) {
+  return (keys + keys / 8 + 2 * kBlock) / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts);
 }
 
 }  // namespace

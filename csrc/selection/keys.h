@@ -1,14 +1,18 @@
-// Kinds of scores, and the integer key that orders them: the larger key is selected first.
+// Kinds of scores, and the integer key that orders them: the score with the larger key is selected first.
+//
+// The order: numbers in numeric order or its reverse, -0.0 equal to 0.0, and NaN at one end. Equal scores have equal
+// keys. fastprune/selection/keys.py forms the same keys.
+//
+// An ordinary header.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
 namespace fastprune {
 
-// A kind says how a score lies in memory and what it is widened to. Floats are sign and magnitude; a magnitude
-// above kInfinity is a NaN.
+// A kind says how a score lies in memory, and to which key type it is widened. Floats are sign and magnitude, and a
+// magnitude above kInfinity is a NaN.
 template <class StoredType, class KeyType, KeyType infinity = 0>
 struct Kind {
   using Stored = StoredType;
@@ -26,63 +30,20 @@ using Int8 = Kind<std::int8_t, std::int32_t>;
 using UInt8 = Kind<std::uint8_t, std::int32_t>;
 using Int16 = Kind<std::int16_t, std::int32_t>;
 using UInt16 = Kind<std::uint16_t, std::int32_t>;
-using Int32 = Kind<std::int32_t, std::int32_t>;  // unsigned ones too, by Order::flip
-using Int64 = Kind<std::int64_t, std::int64_t>;
+using Int32 = Kind<std::int32_t, std::int32_t>;  // also for unsigned scores (see Order::flip)
+using Int64 = Kind<std::int64_t, std::int64_t>;  // the same
 
 template <class Key>
 constexpr Key kLowest = std::numeric_limits<Key>::min();
 template <class Key>
 constexpr Key kHighest = std::numeric_limits<Key>::max();
 
-// How keys follow from scores: in two's complement a magnitude under its sign is in order, and -0.0 meets 0.0;
-// `flip` turns the order around, or moves unsigned integers to signed ones; NaN gets `nan`, an end of the range
-// that no number has. (fastprune/selection/keys.py forms the same keys.)
+// How keys follow from scores. A float's magnitude under its sign is in order in two's complement, and -0.0 and 0.0
+// give the same key.
 template <class Key>
 struct Order {
-  Key flip = 0;
-  Key nan = kLowest<Key>;
+  Key flip = 0;            // a mask of bits to invert: reverses the order, or moves unsigned integers to signed ones
+  Key nan = kLowest<Key>;  // the key of NaN, an end of the range that no number has
 };
-
-// How keys lie to a bracket [low, high]; what is inside is neither end.
-struct Counts {
-  std::int64_t above = 0, at_high = 0, inside = 0;
-  bool nan = false;
-
-  Counts& operator+=(const Counts& other) {
-    above += other.above;
-    at_high += other.at_high;
-    inside += other.inside;
-    nan |= other.nan;
-    return *this;
-  }
-};
-
-// Where a selection ends: every key above `key`, and the first `ties` of those equal to it.
-template <class Key>
-struct Threshold {
-  Key key = 0;
-  std::int64_t ties = 0;
-};
-
-// How many keys are above a pivot, and how many equal it.
-struct Tally {
-  std::int64_t above = 0, equal = 0;
-};
-
-// For every mask of eight lanes, the numbers of its lanes in order, a byte each.
-struct LanesOfMask {
-  std::uint64_t word[256];
-  constexpr LanesOfMask() : word() {
-    for (unsigned mask = 0; mask < 256; ++mask) {
-      int at = 0;
-      for (unsigned lane = 0; lane < 8; ++lane)
-        if (mask >> lane & 1u) word[mask] |= std::uint64_t(lane) << (8 * at++);
-    }
-  }
-};
-[[maybe_unused]] inline constexpr LanesOfMask kLanesOfMask;
-
-// Keys that a buffer must have room for beyond its last: whole registers are stored.
-constexpr std::int64_t kRegister = 16;
 
 }  // namespace fastprune

@@ -1,7 +1,8 @@
-// Selection by two passes: one finds the threshold (select_threshold.h), the other writes the indices in order. Where
-// so few are kept that all from the bracket's low end on can be copied, with their indices, the first one does.
+// Selection in two passes. The first finds the threshold (selection/threshold.h), and the second writes the indices in
+// order. Where few are kept, the first pass is enough: it copies all keys from the bracket's low end on, with their
+// indices.
 //
-// Bytes: 2 n sizeof(score) read, or n where few are kept, 8 k written, and the copies.
+// Bytes: 2 n sizeof(score) read, or n sizeof(score) where few are kept. 8 k written, and the copies.
 #include "selection/select_topk.h"
 
 #include <algorithm>
@@ -9,13 +10,15 @@
 #include <vector>
 
 #include "platform/huge_pages.h"
+#include "selection/key_buffer.h"
 #include "selection/threshold.h"
 
 namespace fastprune {
 namespace {
 
-constexpr std::int64_t kFew = 4096;  // up to here the keys of all scores are copied
+constexpr std::int64_t kFew = 4096;  // up to here all keys are copied
 
+// The position of the first NaN, or -1.
 template <class K>
 std::int64_t first_nan(const Scores<K>& scores) {
   using Key = typename K::Key;
@@ -23,7 +26,7 @@ std::int64_t first_nan(const Scores<K>& scores) {
   std::int64_t found = -1;
   if (!K::kIsFloat) return found;
   scores.for_each_block(0, scores.n, [&](const char* block, std::int64_t first, std::int64_t size) {
-    Key keys[kBlock + kRegister];
+    Key keys[kBlock + kMostLanes];
     if (write_keys(block, size, scores.order, keys))
       found = first + (std::find(keys, keys + size, scores.order.nan) - keys);
     return found < 0;
@@ -31,7 +34,7 @@ std::int64_t first_nan(const Scores<K>& scores) {
   return found;
 }
 
-// Writes the indices of [begin, end) that the threshold selects, `size` in all.
+// Writes the indices of [begin, end) that the threshold selects. There are `size` of them.
 template <class K>
 void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typename K::Key threshold,
            std::int64_t ties, std::int64_t* out, std::int64_t size) {
@@ -44,7 +47,7 @@ void write(const Scores<K>& scores, std::int64_t begin, std::int64_t end, typena
   });
 }
 
-// Few enough scores that all keys are copied. 1 <= k < n. Returns false if there is a NaN and `refuse`.
+// Selects among few scores, with a copy of all keys. 1 <= k < n. Returns false if a score is NaN and `refuse` is set.
 template <class K>
 bool select_few(const Scores<K>& scores, std::int64_t k, bool refuse, std::int64_t* out) {
   bool nan = false;
@@ -57,8 +60,8 @@ bool select_few(const Scores<K>& scores, std::int64_t k, bool refuse, std::int64
 
 enum class Outcome { kDone, kNan, kFailed };
 
-// One pass that copies everything from `low` on, of which the k are selected. Fails if that is less than k, or more
-// than the pool holds.
+// Selects in one pass, which copies all keys from bracket.low on, and then among the copies. Fails if these are fewer
+// than k, or more than the pool holds.
 template <class K, class Key = typename K::Key>
 Outcome select_copied(const Scores<K>& scores, std::int64_t k, const Bracket<Key>& bracket, std::vector<Part>& parts,
                       std::int64_t* out) {
@@ -95,7 +98,7 @@ Outcome select_copied(const Scores<K>& scores, std::int64_t k, const Bracket<Key
     pool.for_each_chunk([&](std::int64_t part, const Key* keys, std::int64_t size) {
       if (part != number) return;
       const Key* const places = pool.place_of(keys);
-      // Branch-free: the index is always written, and kept by moving on.
+      // Without branches: the index is always written. It stays if `written` moves on.
       for (std::int64_t i = 0; i < size && written < k; ++i) {
         const bool tie = keys[i] == threshold && ties > 0;
         ties -= tie;
@@ -106,7 +109,8 @@ Outcome select_copied(const Scores<K>& scores, std::int64_t k, const Bracket<Key
   return Outcome::kDone;
 }
 
-// 1 <= k < n. Returns false, with nothing found, if there is a NaN and the scores were said to have none.
+// Selects among many scores. 1 <= k < n. Returns false, and selects nothing, if a score is NaN although scores.nan says
+// that none is.
 template <class K>
 bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int64_t* out) {
   using Key = typename K::Key;
@@ -116,7 +120,7 @@ bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int6
   const std::int64_t copies =
       chunks_for(first_try.from_low, parts.size()) * kChunk * 2 * static_cast<std::int64_t>(sizeof(Key));
   constexpr std::int64_t most = std::int64_t{1} << 30;  // 32-bit keys come with 32-bit places
-  // Of more the copies take longer than a second pass.
+  // With more than a twentieth of the scores, copies take longer than a second pass.
   const bool few = first_try.from_low <= scores.n / 20;
   if (few && copies <= memory + (64 << 10) && scores.n <= most) {
     const Outcome outcome = select_copied(scores, k, first_try, parts, out);
@@ -139,6 +143,7 @@ bool select_many(const Scores<K>& scores, std::int64_t k, int threads, std::int6
   return true;
 }
 
+// select_topk for one kind of scores.
 template <class K>
 std::int64_t select(Scores<K> scores, std::int64_t k, bool refuse_nan, int threads, std::int64_t* out) {
   if (k == 0 || k == scores.n) {

@@ -1,4 +1,6 @@
 // Exact selection of the k largest (or smallest) of n scores.
+//
+// An ordinary header: all that Python's bindings need of the selection.
 #pragma once
 
 #include <cstdint>
@@ -7,24 +9,26 @@
 
 namespace fastprune {
 
-// Where NaN scores come in the order.
+// What a NaN score means: an error, the first place in the order, or the last one.
 enum class NanPolicy : int { kRaise, kFirst, kLast };
 
-// Writes the indices of the k selected scores to out[0..k), in ascending order. Returns -1, or with
-// NanPolicy::kRaise the position of the first NaN, if there is one; then out is unspecified.
+// Writes the indices of the k selected scores to out[0..k), in ascending order. Returns -1. With NanPolicy::kRaise and
+// a NaN among the scores, it returns the position of the first NaN instead, and `out` is unspecified.
 //
-// scores  n elements of `dtype`, `stride` bytes apart (any number, negative too), aligned or not; read only.
-// Order:  numeric; -0.0 equals 0.0, infinities are ordinary values. NaN comes before all numbers (kFirst) or
-//         after them (kLast), whichever way the numbers are ordered.
+// scores  n elements of `dtype`, `stride` bytes apart. The stride may be negative, and the elements need not be
+// aligned.
+//         They are only read.
+// Order:  numeric. -0.0 equals 0.0, and infinities are ordinary values. NaN comes before all numbers (kFirst) or after
+//         them (kLast), whichever way the numbers are ordered.
 // Ties:   of equal scores at the threshold, those with the smaller index are selected.
-// Time:   O(n) expected, whatever the values. The scores are read twice, on up to `threads` threads, and a sample
-//         of them before. About once in 400 calls the sample misleads, and they are read three times; as good as
-//         never twice, and then up to three more times (32 bits) or six (64 bits) on one thread. Scores that hold a
-//         NaN, and few kept out of a mass of equal ones, are read once more as well.
-// Memory: at most n / 8 bytes, 128 KiB a thread and 256 KiB, as a rule a fraction of it.
-// Thread safety: reentrant; the result is a function of the scores alone.
+// Time:   O(n) expected, whatever the values. A sample of the scores is read first. Then all are read twice, on up to
+//         `threads` threads. About once in 400 calls the sample misleads, and they are read three times. A second
+//         misleading sample is as good as impossible. It would cost three more reads (32 bits) or six (64 bits), on one
+//         thread. Scores that hold a NaN are read once more, and so are few scores kept out of a mass of equal ones.
+// Memory: at most n / 8 bytes, 128 KiB for each thread, and 256 KiB. In most cases it is a fraction of that.
+// Thread safety: reentrant. The result is a function of the scores alone.
 //
-// Requires 0 <= k <= n. n may be anything that can be addressed. Throws std::bad_alloc.
+// Requires 0 <= k <= n. n may be any number of scores that can be addressed. Throws std::bad_alloc.
 std::int64_t select_topk(const void* scores, DType dtype, std::int64_t n, std::int64_t stride, std::int64_t k,
                          bool largest, NanPolicy nan, int threads, std::int64_t* out);
 
