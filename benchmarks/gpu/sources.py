@@ -50,8 +50,8 @@ def digest(root: Path = ROOT) -> str:
 def core_digest(root: Path = ROOT) -> str:
     """12 hexadecimal digits of what the compiled extension is built from."""
     total = hashlib.sha256()
-    for path in sorted([root / "setup.py", *(root / "csrc").glob("*")]):
-        total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([root / "setup.py", *(root / "csrc").rglob("*.*")]):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
 """The metrics of an example, one row of a table each: which end is hard, how tokens become one number, what it needs.
 
 Everything that asks for a fact about a metric reads `TABLE`: scores, tasks, methods, score files and the command line.
-The order of the kernels' rows is that of `Metric` in csrc/row_scores.h.
+The order of the kernels' rows is that of `Metric` in csrc/scores/row_scores.h.
 
 A metric that PyTorch computes is one row with ``compute``, and so is one that follows from others::
 
@@ -111,7 +111,7 @@ TABLE: dict[str, Metric] = {row.name: row for row in ROWS}
 """Every metric by its name."""
 
 KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
-"""In the order of `Metric` in csrc/row_scores.h."""
+"""In the order of `Metric` in csrc/scores/row_scores.h."""
 
 
 # --- which end is hard -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/draws.h).
+"""Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/selection/draws.h).
 
 Nothing else moves them: not how many examples there are, not the threads, not the machine. The global random
 state is neither read nor moved. Seeds and rounds are taken modulo 2^64.

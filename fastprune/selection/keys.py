@@ -1,6 +1,6 @@
 """Scores as integers in the order of selection, for what is computed with tensor operations.
 
-The C++ core and the Triton kernels form the same keys in registers (csrc/select_keys.h).
+The C++ core and the Triton kernels form the same keys in registers (csrc/selection/keys.h).
 """
 
 from __future__ import annotations

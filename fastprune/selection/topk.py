@@ -86,7 +86,7 @@ def select_topk(
         TypeError: scores or k are of another type.
 
     Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
-    and 128 KiB a thread are used beside them (csrc/select_topk.h). Tensors on CUDA and ROCm devices are
+    and 128 KiB a thread are used beside them (csrc/selection/select_topk.h). Tensors on CUDA and ROCm devices are
     selected there (`triton_topk`); "raise" waits for the device. Those on other devices, and
     without Triton, go through the CPU. ties="random" takes a key of 4 or 8 bytes a score more, and a draw for each
     score that is equal to the threshold.
