@@ -1,7 +1,7 @@
 """What the sums of a row turn into: its scores, its loss, and what the gradient needs of it.
 
-`triton_math` defines the sums: m, S1, S2, R, T, D and W. With z_y the logit of the label, M = max(m, z_y),
-w = e^(m - M) and p = e^(z_y - M):
+`triton_math` defines the sums m, S1, S2, R, T, D and W. z_y is the logit of the label, M = max(m, z_y), w = e^(m - M)
+and p = e^(z_y - M). Then:
 
     Z          = w S1 + p,  relative to e^M
     el2n       = w sqrt(S1^2 + S2) / Z

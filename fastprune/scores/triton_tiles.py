@@ -1,8 +1,8 @@
 """Tiles: how many short rows share a program, on how many threads, and how they are read.
 
-A tile is ROWS rows of COLUMNS classes in registers, with COLUMNS the power of two from C on. Rows of at most 1024
-classes are reduced within one warp. That needs no barriers. It also repeats the closed forms least, which every thread
-of a row computes.
+A tile is ROWS rows of COLUMNS classes in registers. COLUMNS is a power of two, at least C. Rows of at most 1024 classes
+are reduced within one warp, which needs no barriers. Every thread of a row computes its closed forms, so few threads a
+row also repeat them least.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Longer rows are cut into segments (`triton_long_rows`), whose fixed cost they outweigh from about here on. At 4096
-# they do not yet: on an H100 a tile takes 0.77 (bf16) and 0.86 (fp32) of that time. But a tile has a power of two of
-# columns, so only rows just below 4096 are worth one.
+# Longer rows are cut into segments (`triton_long_rows`). From about here on that outweighs the fixed cost of a segment.
+# At 4096 classes it does not yet: on an H100 a tile takes 0.77 (bf16) and 0.86 (fp32) of the time of a segment. But a
+# tile has a power of two of columns, so it only pays for rows just below 4096.
 SHORT = 2048
 _NEARLY_4096 = range(3584, 4097)
 
@@ -35,18 +35,19 @@ def short_threads(columns: int, itemsize: int) -> int:
 
 
 def few_classes_tile(columns: int) -> tuple[dict[str, int], int]:
-    """(tile, threads) where starting a program costs more than 32 rows of so few classes do: 128 rows."""
+    """(tile, threads) of 128 rows, for so few classes that starting a program costs more than 32 rows do."""
     return {"ROWS": 128, "COLUMNS": columns}, 128
 
 
 @triton.jit
 def hidden_one(rows):
-    """1, which the compiler cannot know to be 1, because it does not know that `rows` is never negative.
+    """1, which the compiler does not know to be 1. It would have to know that `rows` is never negative.
 
-    Times it, the columns of a row are not seen to lie side by side, and each lane of a warp gets whole rows. Otherwise
-    a row that is no multiple of 16 bytes is spread over several lanes. Each of them then repeats the closed forms of
-    the 8 rows that it has a part of. With whole rows a lane reads most logits from the L1 cache. Counted with Triton
-    3.6 at 7 classes: 47 instructions a logit instead of 180. Triton 3.8 and 3.9 spread rows all the same.
+    Columns are multiplied by it where each lane of a warp shall take whole rows. Then the compiler does not see that
+    columns lie side by side. Where it sees that, it spreads a row that is no multiple of 16 bytes over several lanes.
+    Each lane then repeats the closed forms of the 8 rows that it has a part of. A lane with whole rows reads most
+    logits from the L1 cache. Counted with Triton 3.6 at 7 classes, that is 47 instructions a logit instead of 180.
+    Triton 3.8 and 3.9 spread rows all the same.
     """
     return tl.where(rows < 0, 2, 1)
 
@@ -71,7 +72,7 @@ def columns_of(
     inside = column < classes
     at = column
     if ALIGNED:
-        # The same, but seen to be constant over 16 bytes. Otherwise it would split the loads.
+        # The same columns. But this mask is seen to be constant over 16 bytes, so it does not split the loads.
         inside = column // PER_LOAD * PER_LOAD < classes
     if WHOLE:
         at = column * hidden_one(rows)
