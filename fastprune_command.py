@@ -18,7 +18,7 @@ def main() -> int:
     """Set up the process and run one command; returns the exit status."""
     give_way()
     keep_freed_memory()
-    from fastprune.cli import main as run
+    from fastprune.app.cli import main as run
 
     return run()
 

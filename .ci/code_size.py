@@ -24,7 +24,7 @@ FILES = {"fastprune/pruning/pruner.py": 200}
 KERNEL = "a Triton kernel is compiled as a whole, and most of its lines name its arguments"
 GRAMMAR = "one call of argparse an option, nothing to split"
 EXCEPTIONS: dict[str, str] = {
-    "fastprune/cli/finetune.py:add": GRAMMAR,
+    "fastprune/app/cli/finetune.py:add": GRAMMAR,
     "fastprune/scores/triton_gradient.py:long_gradient_kernel": KERNEL,
     "fastprune/scores/triton_gradient.py:short_gradient_kernel": KERNEL,
     "fastprune/scores/triton_short_rows.py:short_rows_kernel": KERNEL,

@@ -46,8 +46,8 @@ from torch.utils.data import DataLoader, Subset
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 import fastprune
-from fastprune.data import load
-from fastprune.finetune.encoder import packaged_minilm
+from fastprune.app.data import load
+from fastprune.app.finetune.encoder import packaged_minilm
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import EMA, History, Latest
 from fastprune.selection.by_rank import floor_of_share

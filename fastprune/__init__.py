@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fastprune.built  # first: it says what to do where the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
+import fastprune.moved
 from fastprune.integrations.accelerate import prepare_accelerate
 from fastprune.pruning import (
     EMA,
@@ -29,8 +30,10 @@ from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
     from fastprune.integrations.lightning import PruningCallback
-    from fastprune.integrations.transformers import attach, detach
+    from fastprune.integrations.trainer import attach, detach
     from fastprune.models import JointModel
+
+fastprune.moved.install()
 
 __version__ = "0.2.0"
 
@@ -79,9 +82,9 @@ def __getattr__(name: str) -> Any:
         return globals()[RENAMED[name]]
     # Importing a framework takes seconds and is an extra: only those who use it pay for it.
     if name in ("attach", "detach"):
-        from fastprune.integrations import transformers
+        from fastprune.integrations import trainer
 
-        return getattr(transformers, name)
+        return getattr(trainer, name)
     if name == "PruningCallback":
         from fastprune.integrations.lightning import PruningCallback
 

@@ -28,7 +28,7 @@ IMPORTS = (
     "pytest",
     "torch._dynamo",
     "torch.distributed.tensor",
-    "fastprune.finetune.session",
+    "fastprune.app.finetune.session",
     "datasets",
     "pyarrow.parquet",
     "pandas",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastprune import atomic
+from fastprune.files import atomic
 
 FILES = {f"{name}.txt": name for name in "abcde"}
 # atomic.py alone, which needs nothing of the package: so that each of the many processes starts soon.

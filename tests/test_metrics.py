@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastprune.app.quality import HEADINGS, OF_KIND, deciding_first, evaluate, metrics_of, per_class, per_span_type
 from fastprune.errors import UsageError
-from fastprune.metrics import HEADINGS, OF_KIND, deciding_first, evaluate, metrics_of, per_class, per_span_type
 
 CLASSES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)
 

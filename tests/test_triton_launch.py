@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-triton_launch = pytest.importorskip("fastprune.triton_launch")
+triton_launch = pytest.importorskip("fastprune.platform.triton_launch")
 
 
 class Compiled:

@@ -10,6 +10,6 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"Software\0fastprune report"
 
 def leave_out_the_picture(patch: pytest.MonkeyPatch) -> None:
     """Reports get `PNG` in its place."""
-    from fastprune.report import report
+    from fastprune.app.report import report
 
     patch.setattr(report, "png_of", lambda runs, fields: PNG)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastprune.data import Split, TextData, build
-from fastprune.data import load as load_any
-from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.words import clean_text
+from fastprune.app.data import Split, TextData, build
+from fastprune.app.data import load as load_any
+from fastprune.app.data.home_assistant import load_home_assistant
+from fastprune.app.data.words import clean_text
 
 SPLIT_SEED = 0
 """The seed of every draw below: which examples are taken, held out or mislabelled.  It never changes."""

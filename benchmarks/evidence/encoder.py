@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.evidence.model import JointModel
 from benchmarks.evidence.tokens import Prepared
-from fastprune.finetune.encoder import load_encoder
+from fastprune.app.finetune.encoder import load_encoder
 
 
 def read_encoder(source: str | None) -> tuple[nn.Module, Any]:

@@ -17,7 +17,7 @@ from benchmarks.evidence.measures import evaluate
 from benchmarks.evidence.model import batch_scores, example_losses, example_scores, forward, joint_loss
 from benchmarks.evidence.spec import Run, lr_share, make_pruner, steps_of
 from benchmarks.evidence.tokens import Prepared, Tokens
-from fastprune.finetune.encode import group_by_length
+from fastprune.app.finetune.encode import group_by_length
 from fastprune.pruning import score_dataset
 
 LOOP_VERSION = 1

@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.evidence.data import source
 from benchmarks.evidence.model import forward
 from benchmarks.evidence.tokens import Prepared
-from fastprune import metrics
+from fastprune.app import quality as metrics
 from fastprune.pruning.scoring import evaluation_mode
 
 EVAL_BATCH = 128

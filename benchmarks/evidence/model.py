@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fastprune
-from fastprune.finetune.encode import IGNORE
+from fastprune.app.finetune.encode import IGNORE
 from fastprune.scores import Head, JointLoss, LastLayers, Task
 
 

@@ -15,8 +15,8 @@ import torch
 from benchmarks.evidence.machine import CODE, COMMIT_FILE, ROOT
 from benchmarks.evidence.plan import Plan
 from benchmarks.evidence.work import Work
-from fastprune.atomic import write_folder_atomic
-from fastprune.finetune.encoder import load_encoder
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.files.atomic import write_folder_atomic
 
 MOST_BYTES = 56 * 2**20
 CARRIED = ("seqeval",)

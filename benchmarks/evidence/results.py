@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.evidence.loop import LOOP_VERSION
 from benchmarks.evidence.spec import method_of, run_of
-from fastprune.atomic import write_atomic
+from fastprune.files.atomic import write_atomic
 
 FOLDER = Path(__file__).parents[1] / "results" / "evidence"
 Line = dict[str, Any]

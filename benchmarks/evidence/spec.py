@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from benchmarks.evidence.model import lr_factor
-from fastprune.finetune.spec import parse_smoothing
+from fastprune.app.finetune.spec import parse_smoothing
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import Budget, DynamicPruner, KeepFraction, Latest, Method, get_method
 from fastprune.pruning.keep import parse_keep_fraction

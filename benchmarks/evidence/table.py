@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.evidence.compare import Row, Table, spread, tables
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.timemodel import read_calibrations
-from fastprune.atomic import write_atomic
-from fastprune.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.app.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.files.atomic import write_atomic
 
 NAMES = {
     "exact_match": "exact match %",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastprune.atomic import write_atomic
+from fastprune.files.atomic import write_atomic
 from fastprune.pruning import get_method
 
 KINDS = ("step", "step_scored", "score", "forward")

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.atomic import write_atomic
-from fastprune.data import TextData, identity_of
-from fastprune.finetune.encode import IGNORE, EncodedSplit
+from fastprune.app.data import TextData, identity_of
+from fastprune.app.finetune.encode import IGNORE, EncodedSplit
+from fastprune.files.atomic import write_atomic
 
 TOKENS_VERSION = 1
 SPLITS = ("train", "validation", "test")

@@ -18,7 +18,7 @@ from benchmarks.evidence.machine import commit, machine, versions
 from benchmarks.evidence.measures import figure_name
 from benchmarks.evidence.spec import Run, method_of
 from benchmarks.evidence.tokens import Prepared, prepare, restore, save
-from fastprune.atomic import sweep, write_atomic
+from fastprune.files.atomic import sweep, write_atomic
 from fastprune.pruning.history import settings_of
 
 SAVE_SECONDS = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 KERNELS = (
-    "fastprune/gpu.py",
+    "fastprune/platform/gpu.py",
     "fastprune/scores/kernels.py",
     "fastprune/scores/options.py",
     "fastprune/scores/triton_gradient.py",
@@ -25,7 +25,7 @@ KERNELS = (
     "fastprune/scores/triton_short_rows.py",
     "fastprune/scores/triton_tiles.py",
     "fastprune/selection/triton_topk.py",
-    "fastprune/triton_launch.py",
+    "fastprune/platform/triton_launch.py",
 )
 _BLANK = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 _BEFORE_STATEMENT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

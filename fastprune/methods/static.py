@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from fastprune.errors import UsageError
+from fastprune.files.score_files import numbers, read_examples, whole_numbers
+from fastprune.files.score_runs import Which
 from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import numbers, read_examples, whole_numbers
-from fastprune.score_runs import Which
 from fastprune.scores.metrics import difficulty
 from fastprune.selection import Selection
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastprune.collectives import broadcast, world
+from fastprune.platform.collectives import broadcast, world
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method
 from fastprune.pruning.schedule import Phase

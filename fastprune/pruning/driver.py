@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fastprune.collectives import together, world
+from fastprune.platform.collectives import together, world
 from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
 from fastprune.pruning.exchange import Steps, even_share, gather_scores
 from fastprune.pruning.history import History

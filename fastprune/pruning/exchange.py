@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fastprune.collectives import collective_device, gather_rows, world
+from fastprune.platform.collectives import collective_device, gather_rows, world
 from fastprune.pruning.sampler import fill_up
 from fastprune.scores.metrics import is_vector
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastprune.gpu import runs_triton
+from fastprune.platform.gpu import runs_triton
 from fastprune.scores import cpu, definition
 from fastprune.scores.options import LossOptions
 

@@ -14,11 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastprune.scores import kernels
-from fastprune.scores.checks import check_data, check_loss, check_rows
-from fastprune.scores.metrics import KERNEL_METRICS
-from fastprune.scores.options import LossOptions
-from fastprune.torch_private import (
+from fastprune.platform.torch_private import (
     apply_untransformed,
     dispatch_modes,
     has_storage,
@@ -27,6 +23,10 @@ from fastprune.torch_private import (
     is_jit_tracing,
     is_zero_tensor,
 )
+from fastprune.scores import kernels
+from fastprune.scores.checks import check_data, check_loss, check_rows
+from fastprune.scores.metrics import KERNEL_METRICS
+from fastprune.scores.options import LossOptions
 
 NO_SECOND_DERIVATIVE = (
     "fastprune.cross_entropy has no second derivative; use torch.nn.functional.cross_entropy where you need one"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastprune.torch_private import tree_map
+from fastprune.platform.torch_private import tree_map
 
 
 def per_sample_grand(

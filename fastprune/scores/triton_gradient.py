@@ -26,7 +26,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores.layout import as_rows, layout_key, unit_class_stride
 from fastprune.scores.options import LossOptions
 from fastprune.scores.triton_labels import labels_of
@@ -39,7 +40,6 @@ from fastprune.scores.triton_tiles import (
     short_threads,
     short_tile,
 )
-from fastprune.triton_launch import Launch, Plans
 
 # 32 logits a thread, all under way at once. The label and statistics cost some 200 instructions a thread.
 BLOCK = 4096

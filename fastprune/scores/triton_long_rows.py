@@ -20,12 +20,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps
+from fastprune.platform.gpu import num_warps
+from fastprune.platform.triton_launch import Launch
 from fastprune.scores.triton_labels import labels_of
 from fastprune.scores.triton_math import merge, moved_spread
 from fastprune.scores.triton_results import ENTROPY, store_loss, store_scores
 from fastprune.scores.triton_segment import segment_sums
-from fastprune.triton_launch import Launch
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 # Of one program. Its fixed cost (label, first load, final sums: some 480 instructions a thread) is then 1 issue slot a

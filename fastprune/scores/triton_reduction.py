@@ -18,11 +18,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores.layout import as_rows
 from fastprune.scores.options import LossOptions
 from fastprune.scores.triton_labels import labels_of
-from fastprune.triton_launch import Launch, Plans
 
 # Rows of a program, and how many of them, or of the programs' sums, it loads at once.
 ROWS = 8192

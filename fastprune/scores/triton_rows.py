@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastprune.gpu import on_device_of
+from fastprune.platform.gpu import on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores import triton_long_rows, triton_short_rows
 from fastprune.scores.layout import as_rows, layout_key, unit_class_stride
 from fastprune.scores.options import LossOptions
 from fastprune.scores.triton_results import bits_of, in_order
 from fastprune.scores.triton_tiles import is_short
-from fastprune.triton_launch import Launch, Plans
 
 
 def row_scores(

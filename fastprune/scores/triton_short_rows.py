@@ -14,12 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps
+from fastprune.platform.gpu import num_warps
+from fastprune.platform.triton_launch import Launch
 from fastprune.scores.triton_labels import labels_of
 from fastprune.scores.triton_math import FAR, LOG2_E, small_difference
 from fastprune.scores.triton_results import ENTROPY, store_loss, store_scores
 from fastprune.scores.triton_tiles import aligned_down, columns_of, few_classes_tile, short_threads, short_tile
-from fastprune.triton_launch import Launch
 
 # Up to so many columns each lane takes whole rows, if rows are not aligned. Longer rows issue as much either way.
 _WHOLE = tl.constexpr(256)

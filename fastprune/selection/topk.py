@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import fastprune._core as _core
-from fastprune.gpu import runs_triton
+from fastprune.platform.gpu import runs_triton
+from fastprune.platform.torch_private import dispatch_modes, is_functorch_active
 from fastprune.selection.checks import (
     OF_TORCH,
     NanPolicy,
@@ -21,7 +22,6 @@ from fastprune.selection.checks import (
     refuse_nan,
 )
 from fastprune.selection.ties import Ties, check_ties, redraw, tie_priorities
-from fastprune.torch_private import dispatch_modes, is_functorch_active
 
 _NAN_POLICIES = _core.NanPolicy.__members__
 _CPU = torch.device("cpu")

@@ -39,8 +39,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
-from fastprune.triton_launch import Launch, Plans
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 
 # Programs that a multiprocessor holds at once: 6 of 128 threads with 80 registers each. With 64 registers Triton 3.6
 # spills in the last digit's kernel. 6 programs have 24 KB of loads in flight, and an H200 needs some 20. The kernel

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fastprune.data import Source
+from fastprune.app.data import Source
 
 N = 24
 WORDS = "play some jazz music in the kitchen tomorrow at nine please turn off lights near my bed".split()

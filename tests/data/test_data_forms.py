@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from public_forms import FORMS, GLUE, N, write_rows
 
-from fastprune.data import Source, load, load_rows
+from fastprune.app.data import Source, load, load_rows
 from fastprune.errors import UsageError
 
 README = Path(__file__).parents[2] / "README.md"

@@ -20,8 +20,8 @@ import pytest
 from damage import PIECES, attempt, cases, damaged, drawing
 from public_forms import FORMS, texts
 
-from fastprune.data import Source, load, load_rows
-from fastprune.data.subset import write_subset
+from fastprune.app.data import Source, load, load_rows
+from fastprune.app.data.subset import write_subset
 
 CASES = cases(3)
 ROWS = [{"text": text, "label": f"class {i % 3}", "score": i / 7} for i, text in enumerate(texts())]

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from fastprune.data import Source, load
-from fastprune.data.home_assistant import balanced_counts, generate, number_words, tag_words
+from fastprune.app.data import Source, load
+from fastprune.app.data.home_assistant import balanced_counts, generate, number_words, tag_words
 from fastprune.errors import UsageError
 
 pytest.importorskip("hassil")
@@ -68,7 +68,7 @@ def test_same_again_here_and_in_a_fresh_interpreter(data, capfd):
     assert capfd.readouterr() == ("", "")
     # Another hash seed: no result may hang on the order of a set.
     code = (
-        "from fastprune.data import Source, load; d = load(None); import hashlib; "
+        "from fastprune.app.data import Source, load; d = load(None); import hashlib; "
         "print(d.fingerprint, hashlib.sha256(repr(d.test).encode()).hexdigest())"
     )
     out = subprocess.run(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fastprune.data import Source, load
+from fastprune.app.data import Source, load
 from fastprune.errors import UsageError
 
 datasets = pytest.importorskip("datasets")

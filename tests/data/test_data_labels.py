@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastprune.data import Source, load
-from fastprune.data.labels import guess_kind, number_of, one_spelling, read_label
+from fastprune.app.data import Source, load
+from fastprune.app.data.labels import guess_kind, number_of, one_spelling, read_label
 from fastprune.errors import UsageError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastprune.data import Source, load
+from fastprune.app.data import Source, load
 from fastprune.errors import UsageError
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.data import Source, Split, load, load_rows
-from fastprune.data.holdout import hold_out
-from fastprune.data.splits import role_of
+from fastprune.app.data import Source, Split, load, load_rows
+from fastprune.app.data.holdout import hold_out
+from fastprune.app.data.splits import role_of
 from fastprune.errors import UsageError
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.data import Source, load_rows
-from fastprune.data.builders import read_table
-from fastprune.data.subset import write_subset
+from fastprune.app.data import Source, load_rows
+from fastprune.app.data.builders import read_table
+from fastprune.app.data.subset import write_subset
 from fastprune.errors import UsageError
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=8)

@@ -7,10 +7,10 @@ import zipfile
 
 import pytest
 
-from fastprune.data import Source, load, load_rows
-from fastprune.data.builders import read_table
-from fastprune.data.subset import write_subset
-from fastprune.data.text import kind_of
+from fastprune.app.data import Source, load, load_rows
+from fastprune.app.data.builders import read_table
+from fastprune.app.data.subset import write_subset
+from fastprune.app.data.text import kind_of
 from fastprune.errors import UsageError
 
 ODD = [

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fastprune.data import Split, build
-from fastprune.data.build import limit, limit_held_out
+from fastprune.app.data import Split, build
+from fastprune.app.data.build import limit, limit_held_out
 from fastprune.errors import UsageError
 
 TRAIN = Split(["play jazz", "go home now"], ["play", "go"], [["O", "B-genre"], ["O", "B-place", "O"]])

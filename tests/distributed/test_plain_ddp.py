@@ -19,7 +19,7 @@ from one_process import replay, same
 from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
 
 import fastprune
-from fastprune import collectives
+from fastprune.platform import collectives
 from fastprune.pruning import method_names
 
 pytestmark = pytest.mark.skipif(

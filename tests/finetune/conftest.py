@@ -14,6 +14,6 @@ def no_picture():
 @pytest.fixture
 def picture(monkeypatch):
     """The report has its picture after all."""
-    from fastprune.report import plots, report
+    from fastprune.app.report import plots, report
 
     monkeypatch.setattr(report, "png_of", plots.png_of)

@@ -7,7 +7,7 @@ from under_torchrun import settle
 
 settle()
 
-from fastprune.cli import main  # noqa: E402
+from fastprune.app.cli import main  # noqa: E402
 
 FAIL = "FASTPRUNE_TEST_FAIL"
 """Environment variable RANK:METHOD:CALL: on that rank that call of that method of `RunTrainer` raises."""
@@ -17,7 +17,7 @@ def fail(rank: str, method: str, call: str) -> None:
     """What the variable says."""
     if rank != os.environ["RANK"]:
         return
-    from fastprune.finetune.train import RunTrainer
+    from fastprune.app.finetune.train import RunTrainer
 
     original, calls = getattr(RunTrainer, method), []
 

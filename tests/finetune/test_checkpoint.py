@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.errors import UsageError
-from fastprune.finetune.checkpoint import (
+from fastprune.app.finetune.checkpoint import (
     CHECKPOINT,
     has_checkpoint,
     newest_whole,
@@ -24,7 +23,8 @@ from fastprune.finetune.checkpoint import (
     save,
     write_finished,
 )
-from fastprune.finetune.state_files import read_state_files, write_state_files
+from fastprune.app.finetune.state_files import read_state_files, write_state_files
+from fastprune.errors import UsageError
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 TENSORS = st.sampled_from(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from made_up_data import utterances, write_slotgated
 
-from fastprune.cli import main
+from fastprune.app.cli import main
 
 RUN_FILES = {"config.json", "metrics.jsonl", "scores.parquet", "report.png", "report.md", "summary.json", "model"} | {
     "texts.json",
@@ -170,7 +170,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
     joint_folder, tiny_model, tmp_path, monkeypatch, capsys
 ):
     """That going on gives the same bits is shown with killed runs, in test_killed.py."""
-    from fastprune.finetune import session
+    from fastprune.app.finetune import session
 
     command = [
         "finetune", "--data", joint_folder.name, "--model", os.path.relpath(tiny_model, joint_folder.parent),
@@ -292,7 +292,7 @@ def test_the_version():
 
 
 def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_folder, tiny_model, tmp_path):
-    from fastprune.dynamics import count_epochs
+    from fastprune.app.dynamics import count_epochs
 
     def run(out, *more):
         return main(

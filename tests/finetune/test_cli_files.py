@@ -10,10 +10,10 @@ import forked
 import pytest
 from made_up_data import utterances, write_slotgated
 
-from fastprune.cli import main
-from fastprune.cli.paths import refuse_inputs, user_path
+from fastprune.app.cli import main
+from fastprune.app.cli.paths import refuse_inputs, user_path
 from fastprune.errors import UsageError
-from fastprune.lock import LOCK, new_folder, only_writer
+from fastprune.files.lock import LOCK, new_folder, only_writer
 
 SCORES = "index,score,label\n" + "".join(f"{i},{i / 10},a\n" for i in range(10))
 

@@ -17,14 +17,14 @@ import torch
 from damage import attempt, cases, damaged, drawing
 from made_up_data import utterances, write_slotgated
 
-from fastprune.cli import main
-from fastprune.data import Source, load
-from fastprune.dynamics import read_dynamics, write_epoch
-from fastprune.finetune import session
-from fastprune.finetune.checkpoint import CHECKPOINT, MANIFEST, newest_whole, read_finished, seal
-from fastprune.finetune.encoder import load_encoder
-from fastprune.finetune.finetuned import load_finetuned
-from fastprune.report import RunFolder
+from fastprune.app.cli import main
+from fastprune.app.data import Source, load
+from fastprune.app.dynamics import read_dynamics, write_epoch
+from fastprune.app.finetune import session
+from fastprune.app.finetune.checkpoint import CHECKPOINT, MANIFEST, newest_whole, read_finished, seal
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.app.finetune.finetuned import load_finetuned
+from fastprune.app.report import RunFolder
 
 CASES = cases(3)
 KEEP = {

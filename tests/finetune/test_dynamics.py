@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastprune.dynamics import count_epochs, read_dynamics, write_epoch
+from fastprune.app.dynamics import count_epochs, read_dynamics, write_epoch
 from fastprune.errors import UsageError
 
 

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from fastprune.data import Split, build
+from fastprune.app.data import Split, build
+from fastprune.app.finetune.encode import IGNORE, EncodedSplit, collator, group_by_length
+from fastprune.app.finetune.encoder import WEIGHTS_SHA256, load_encoder, longest_input, packaged_minilm
+from fastprune.app.finetune.spec import Training, plan_runs
 from fastprune.errors import UsageError
-from fastprune.finetune.encode import IGNORE, EncodedSplit, collator, group_by_length
-from fastprune.finetune.encoder import WEIGHTS_SHA256, load_encoder, longest_input, packaged_minilm
-from fastprune.finetune.spec import Training, plan_runs
 
 
 def joint_data():
@@ -131,7 +131,7 @@ def test_the_packaged_encoder_is_the_expected_file():
 
 
 def test_other_weights_under_the_packages_name_are_refused(monkeypatch):
-    import fastprune.finetune.encoder as encoder
+    import fastprune.app.finetune.encoder as encoder
 
     monkeypatch.setattr(encoder, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(UsageError, match="sha256"):

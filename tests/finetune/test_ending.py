@@ -10,10 +10,10 @@ import pytest
 import torch.distributed as dist
 from made_up_data import utterances, write_slotgated
 
-from fastprune.cli import ending, main
-from fastprune.collectives import FailedElsewhereError
+from fastprune.app.cli import ending, main
+from fastprune.app.finetune import ranks, session
 from fastprune.errors import UsageError
-from fastprune.finetune import ranks, session
+from fastprune.platform.collectives import FailedElsewhereError
 
 
 class EndedError(Exception):
@@ -88,7 +88,7 @@ def test_a_mistake_of_the_program_shows_where(monkeypatch: pytest.MonkeyPatch) -
     def broken(_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("fastprune.cli.info.run", broken)
+    monkeypatch.setattr("fastprune.app.cli.info.run", broken)
     with pytest.raises(ZeroDivisionError):
         main(["info"])
 

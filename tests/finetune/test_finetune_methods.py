@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import fastprune
-from fastprune.cli import main
+from fastprune.app.cli import main
+from fastprune.app.finetune.model import score_fn_of, task_of
+from fastprune.app.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
 from fastprune.errors import UsageError
-from fastprune.finetune.model import score_fn_of, task_of
-from fastprune.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
 from fastprune.pruning import EMA, DynamicPruner, Latest, Moments, method_names
 
 IGNORE = -100
@@ -56,9 +56,9 @@ def test_a_weight_counts_an_example_in_both_heads():
 
 
 def test_equal_weights_are_the_loss_of_the_model(tiny_model):
-    from fastprune.data import Split, build
-    from fastprune.finetune.encoder import load_encoder
-    from fastprune.finetune.model import build_model
+    from fastprune.app.data import Split, build
+    from fastprune.app.finetune.encoder import load_encoder
+    from fastprune.app.finetune.model import build_model
 
     split = Split(["book a flight", "play jazz"], ["a", "b"], [["O", "O", "B-x"], ["O", "O"]])
     model = build_model(load_encoder(str(tiny_model))[0], build("toy", split, {"test": split})).eval()
@@ -244,8 +244,8 @@ def test_the_last_epochs_scores_are_written(everything):
 
 
 def test_too_many_classes_for_probabilities_are_refused():
-    from fastprune.data import Split, build
-    from fastprune.finetune.session import check_methods
+    from fastprune.app.data import Split, build
+    from fastprune.app.finetune.requirements import check_methods
 
     names = [f"c{i}" for i in range(1025)]
     data = build("many", Split(names, names), {"test": Split(["x"], ["c0"])})
@@ -264,8 +264,8 @@ def test_too_many_classes_for_probabilities_are_refused():
     ],
 )
 def test_what_a_task_does_not_have_is_refused_before_the_run(labels, method, lacking, tmp_path):
-    from fastprune.data import Split, build
-    from fastprune.finetune.session import check_methods
+    from fastprune.app.data import Split, build
+    from fastprune.app.finetune.requirements import check_methods
 
     split = Split(["x", "y"], labels, [["O"], ["B-x"]] if labels is None else None)
     data = build("toy", split, {"test": split})

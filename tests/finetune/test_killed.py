@@ -22,7 +22,7 @@ SEED = int(os.environ.get("FASTPRUNE_SEED", "0"))
 
 def command(arguments):
     """What a child process does: the command line."""
-    from fastprune.cli import main
+    from fastprune.app.cli import main
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     leave_out_the_picture(pytest.MonkeyPatch())

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.app.finetune.trust import Trust
 from fastprune.errors import UsageError
-from fastprune.finetune.encoder import load_encoder
-from fastprune.finetune.trust import Trust
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 from made_up_data import utterances
 
-from fastprune.cli import main
+from fastprune.app.cli import main
 
 
 @pytest.fixture(scope="module")

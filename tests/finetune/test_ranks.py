@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 import under_torchrun
 
-from fastprune.finetune.checkpoint import newest_whole, read_finished
+from fastprune.app.finetune.checkpoint import newest_whole, read_finished
 
 WORKER = Path(__file__).parent / "ranks_worker.py"
 

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 
 import fastprune
-from fastprune.cli import main
-from fastprune.data import load
-from fastprune.score_files import read_scores
+from fastprune.app.cli import main
+from fastprune.app.data import load
+from fastprune.files.score_files import read_scores
 
 METRICS = ["el2n", "loss", "margin", "confidence", "entropy", "correct", "grand"]
 

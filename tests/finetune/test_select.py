@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fastprune import selection
-from fastprune.cli import main
-from fastprune.dynamics import write_epoch
-from fastprune.report.folder import RunFolder
+from fastprune.app.cli import main
+from fastprune.app.dynamics import write_epoch
+from fastprune.app.report.folder import RunFolder
 
 N = 40
 RNG = np.random.default_rng(3)

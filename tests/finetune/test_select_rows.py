@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from fastprune.cli import main
+from fastprune.app.cli import main
 
 
 @pytest.fixture

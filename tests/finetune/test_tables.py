@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastprune.data.builders import read_table
-from fastprune.finetune.tables import write_table
+from fastprune.app.data.builders import read_table
+from fastprune.app.finetune.tables import write_table
 
 LABELS = ['say "hi"', "two\twords", "two\nlines", "plain"]
 

@@ -15,16 +15,16 @@ from made_up_data import utterances
 from safetensors.torch import load_file
 
 import fastprune
-from fastprune import metrics
-from fastprune.data import Split, TextData, build
+from fastprune.app import quality as metrics
+from fastprune.app.data import Split, TextData, build
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.app.finetune.finetuned import load_finetuned
+from fastprune.app.finetune.predict import predict_texts
+from fastprune.app.finetune.scoring import score_texts
+from fastprune.app.finetune.session import finetune
+from fastprune.app.finetune.spec import Training, plan_runs
+from fastprune.app.finetune.tables import write_table
 from fastprune.errors import UsageError
-from fastprune.finetune.encoder import load_encoder
-from fastprune.finetune.finetuned import load_finetuned
-from fastprune.finetune.predict import predict_texts
-from fastprune.finetune.scoring import score_texts
-from fastprune.finetune.session import finetune
-from fastprune.finetune.spec import Training, plan_runs
-from fastprune.finetune.tables import write_table
 
 KINDS = ("classification", "pair", "multi-label", "regression", "tokens", "joint")
 TRAINING = Training(3, 1, 1, 8, 3e-3, False, "latest", 0.0, 64)
@@ -195,7 +195,7 @@ def test_auto_classes_and_pipelines_load_it(trained: tuple[str, TextData, Path])
 
 
 def test_a_pipeline_needs_no_fastprune_where_its_file_is_trusted(tiny_model: Path, tmp_path: Path) -> None:
-    from fastprune.finetune.model import build_model
+    from fastprune.app.finetune.model import build_model
 
     data = data_of("classification")
     encoder, tokenizer, _ = load_encoder(str(tiny_model))

@@ -10,16 +10,16 @@ import pytest
 import torch
 from made_up_data import utterances
 
-from fastprune.data import Split, TextData, build
+from fastprune.app.data import Split, TextData, build
+from fastprune.app.finetune.arguments import REFUSED, parse_trainer, training_arguments
+from fastprune.app.finetune.clock import Clock
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.app.finetune.progress import LiveProgress
+from fastprune.app.finetune.record import Judging
+from fastprune.app.finetune.session import _job
+from fastprune.app.finetune.spec import RunSpec, Training, plan_runs
+from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.errors import UsageError
-from fastprune.finetune.arguments import REFUSED, parse_trainer, training_arguments
-from fastprune.finetune.clock import Clock
-from fastprune.finetune.encoder import load_encoder
-from fastprune.finetune.progress import LiveProgress
-from fastprune.finetune.record import Judging
-from fastprune.finetune.session import _job
-from fastprune.finetune.spec import RunSpec, Training, plan_runs
-from fastprune.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 
 TRAINING = Training(3, 1, 1, 8, 3e-3, False, "latest", 0.0, 64)
 FULL = RunSpec("full", "full", 1.0, 0)

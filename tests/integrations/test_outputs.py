@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadMo
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import fastprune
-from fastprune.integrations._outputs import shifts_labels, task_of_model
+from fastprune.integrations.trainer.outputs import shifts_labels, task_of_model
 
 
 def el2n_by_hand(logits, labels):

@@ -12,8 +12,8 @@ from tiny_trainer import hub_dataset, model
 from transformers import TrainerCallback
 
 import fastprune
-from fastprune.integrations._order import rank_batches
-from fastprune.integrations._step_plan import batches_of_chunk, unfit
+from fastprune.integrations.trainer.order import rank_batches
+from fastprune.integrations.trainer.step_plan import batches_of_chunk, unfit
 from fastprune.pruning import Schedule
 from fastprune.pruning.chunks import chunk_pieces
 

@@ -199,7 +199,7 @@ def test_refuses_other_steps_in_chunks_of_the_same_length(make):
 
 
 def test_an_equal_dataset_built_anew_is_accepted(make, checkpoint):
-    from fastprune.integrations._datasets import fingerprint
+    from fastprune.integrations.datasets import fingerprint
 
     one = hub_dataset()
     assert fingerprint(one) == fingerprint(hub_dataset())

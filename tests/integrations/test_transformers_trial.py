@@ -12,7 +12,7 @@ from tiny_trainer import N, PlainDataset, Recorder, assert_same_weights, hub_dat
 from transformers import BertForSequenceClassification, TrainerCallback
 
 import fastprune
-from fastprune.integrations._attachment import Attachment
+from fastprune.integrations.trainer.attachment import Attachment
 
 
 class NoOutputs(Recorder):

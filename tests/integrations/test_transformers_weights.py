@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, TrainerCallback
 
 import fastprune
-from fastprune.integrations._weighted_loss import weighted_loss
+from fastprune.integrations.trainer.weighted_loss import weighted_loss
 from fastprune.pruning import Method
 from fastprune.scores.task import ExampleLosses
 from fastprune.selection import Selection

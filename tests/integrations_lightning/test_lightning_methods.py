@@ -243,7 +243,7 @@ def test_one_loss_an_example_is_asked_for(tmp_path):
 
 def test_the_ends_of_an_answer_are_found_in_a_mapping():
     """Under the names that Transformers gives them; ``labels`` come first where there are any."""
-    from fastprune.integrations._lightning_scores import task_of_batch
+    from fastprune.integrations.lightning.scores import task_of_batch
 
     batch = {"start_positions": torch.tensor([1, 7]), "end_positions": torch.tensor([2, 7])}
     outputs = {"start_logits": torch.zeros(2, 4), "end_logits": torch.zeros(2, 4)}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastprune.app.finetune.spec import Training, plan_runs, resolve_method
 from fastprune.errors import UsageError
-from fastprune.finetune.spec import Training, plan_runs, resolve_method
 from fastprune.methods import METHOD_CARDS
 from fastprune.methods.ccs import CCS
 from fastprune.methods.el2n import el2n
@@ -139,8 +139,8 @@ def test_runs_are_named_by_their_settings():
 
 
 def test_a_comparison_has_one_schedule():
-    from fastprune.cli import parser
-    from fastprune.cli.finetune import _training, settled
+    from fastprune.app.cli import parser
+    from fastprune.app.cli.finetune import _training, settled
 
     def of(*more):
         options, _ = settled(parser().parse_args(["finetune", *more]))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastprune.data import Split, TextData, build
-from fastprune.report import RunFolder
-from fastprune.report.runs import Runs
-from fastprune.report.summary import make_summary
+from fastprune.app.data import Split, TextData, build
+from fastprune.app.report import RunFolder
+from fastprune.app.report.runs import Runs
+from fastprune.app.report.summary import make_summary
 
 
 def metric(run, seed, epoch, seconds, exact, **more):

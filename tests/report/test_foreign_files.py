@@ -18,9 +18,9 @@ import pytest
 from made_up_runs import recorded, write_run
 from pyarrow import parquet
 
-from fastprune.cli import main
-from fastprune.report import RunFolder, plots
-from fastprune.report.folder import REPORT
+from fastprune.app.cli import main
+from fastprune.app.report import RunFolder, plots
+from fastprune.app.report.folder import REPORT
 
 CASES = int(os.environ.get("FASTPRUNE_FUZZ", "15"))
 JUNK = [

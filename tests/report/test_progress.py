@@ -7,8 +7,8 @@ import pytest
 
 rich_console = pytest.importorskip("rich.console")
 
-from fastprune.finetune import progress  # noqa: E402
-from fastprune.finetune.progress import LiveProgress, Work, fitted, time_left  # noqa: E402
+from fastprune.app.finetune import progress  # noqa: E402
+from fastprune.app.finetune.progress import LiveProgress, Work, fitted, time_left  # noqa: E402
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from fastprune.app.report.folder import FILES, RunFolder, write_atomic
 from fastprune.errors import UsageError
-from fastprune.report.folder import FILES, RunFolder, write_atomic
 
 
 def columns(n=3):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastprune.report.headline import headline, notes
+from fastprune.app.report.headline import headline, notes
 
 
 def run(name, gain=None, saved=None, std=None, seeds=3, deciding="exact_match", value=0.9, **more):

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import pytest
 from made_up_runs import thirty_texts, write_run
 
-from fastprune.report import RunFolder, write_report
-from fastprune.report.html import html_page
+from fastprune.app.report import RunFolder, write_report
+from fastprune.app.report.html import html_page
 
 pytest.importorskip("markdown_it")
 

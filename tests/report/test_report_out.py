@@ -6,9 +6,9 @@ import os
 import pytest
 from made_up_runs import write_run
 
-import fastprune.atomic
-from fastprune.cli import main
-from fastprune.report.folder import REPORT
+import fastprune.files.atomic
+from fastprune.app.cli import main
+from fastprune.app.report.folder import REPORT
 
 pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -74,7 +74,7 @@ def test_a_full_disk_loses_nothing(tmp_path, capsys, monkeypatch, call, after):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run))
         return real(*arguments)
 
-    monkeypatch.setattr(fastprune.atomic.os, call, full)
+    monkeypatch.setattr(fastprune.files.atomic.os, call, full)
     assert main(["report", str(run)]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from made_up_runs import METRICS, metric, recorded, runs_of, scores
 
+from fastprune.app.report import RunFolder, draw, make_summary, write_report
+from fastprune.app.report.curves import curves, line_styles
+from fastprune.app.report.histograms import bin_edges, choose_run, evenly_chosen
+from fastprune.app.report.plots import png_of
 from fastprune.errors import UsageError
-from fastprune.report import RunFolder, draw, make_summary, write_report
-from fastprune.report.curves import curves, line_styles
-from fastprune.report.histograms import bin_edges, choose_run, evenly_chosen
-from fastprune.report.plots import png_of
 
 pytest.importorskip("matplotlib")
 

@@ -10,13 +10,13 @@ import pytest
 from made_up_runs import METRICS, metric, pruned, recorded, runs_of, scores, thirty_texts, write_run
 from test_report_picture import axes_titles
 
-from fastprune.cli import main
-from fastprune.data import Split, build
+from fastprune.app.cli import main
+from fastprune.app.data import Split, build
+from fastprune.app.report import RunFolder, draw, markdown_tables, write_report
+from fastprune.app.report.cycles import churn_curves, data_map
+from fastprune.app.report.examples import Example, Extremes, extremes, texts_of
+from fastprune.app.report.runs import join_runs
 from fastprune.errors import UsageError
-from fastprune.report import RunFolder, draw, markdown_tables, write_report
-from fastprune.report.cycles import churn_curves, data_map
-from fastprune.report.examples import Example, Extremes, extremes, texts_of
-from fastprune.report.runs import join_runs
 
 pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.usefixtures("no_picture")

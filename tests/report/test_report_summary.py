@@ -4,8 +4,8 @@ from statistics import stdev
 
 import pytest
 
-from fastprune.report import make_summary
-from fastprune.report.summary import Judged, final_rows, judged_by, summarise
+from fastprune.app.report import make_summary
+from fastprune.app.report.summary import Judged, final_rows, judged_by, summarise
 
 METRICS = ("exact_match", "intent_accuracy")
 

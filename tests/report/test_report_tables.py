@@ -6,10 +6,10 @@ import pytest
 from made_up_runs import METRICS, metric, runs_of, scores
 from test_report_summary import FULL, HALF, row
 
-from fastprune.report import markdown_tables, rich_examples, rich_table
-from fastprune.report.examples import extremes
-from fastprune.report.summary import make_summary
-from fastprune.report.table import as_text
+from fastprune.app.report import markdown_tables, rich_examples, rich_table
+from fastprune.app.report.examples import extremes
+from fastprune.app.report.summary import make_summary
+from fastprune.app.report.table import as_text
 
 rich_console = pytest.importorskip("rich.console")
 

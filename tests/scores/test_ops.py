@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastprune
-from fastprune import torch_private
+from fastprune.platform import torch_private
 from fastprune.scores import cross_entropy, el2n, ops, score
 
 OPS = torch.ops.fastprune

@@ -1,0 +1,272 @@
+"""The overrides of one Trainer: its plan, its sampler, its checkpoints and its events."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerControl, TrainerState
+
+from fastprune.errors import UsageError
+from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.datasets import fingerprint
+from fastprune.integrations.hooks import Overrides
+from fastprune.integrations.trainer.checkpoint import newest_complete, read_state, save_checkpoint
+from fastprune.integrations.trainer.events import TrainerEvents
+from fastprune.integrations.trainer.order import RecordedOrder, sampling_strategy
+from fastprune.integrations.trainer.scores import TrainerScores, TrainerScoring
+from fastprune.integrations.trainer.step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
+from fastprune.integrations.trainer.training_step import TrainingStep
+from fastprune.pruning import DynamicPruner
+
+logger = logging.getLogger(__name__)
+
+
+class Attachment:
+    """The overrides of one trainer.
+
+    Attributes:
+        training: the Trainer's loop goes on.
+        plan: how it reads the run, None outside and before its sampler is asked for.
+    """
+
+    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: TrainerScoring) -> None:
+        self._trainer = weakref.ref(trainer)
+        self.pruner = pruner
+        self.driver = pruner.driver
+        self.seed = seed
+        self.dataset = trainer.train_dataset
+        self.scores = TrainerScores(trainer, scoring, pruner.method.reads)
+        self.step = TrainingStep(trainer, pruner, self.scores)
+        self.overrides = Overrides()
+        self.training = False
+        self.plan: StepPlan | None = None
+        self._events: TrainerEvents | None = None
+        self._resume_from: str | None = None
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
+    def install(self) -> None:
+        """Override the trainer's hooks on the instance."""
+        trainer, override = self.trainer, self.overrides.add
+        trainer._fastprune = self
+        override(trainer, "train", self._train)
+        override(trainer, "_inner_training_loop", self._training_loop)
+        override(trainer, "_get_train_sampler", self._train_sampler)
+        override(trainer, "set_initial_training_values", self._training_values)
+        override(trainer, "_save_checkpoint", self._save_checkpoint)
+        override(trainer.callback_handler, "call_event", self._event)
+        self.step.install(self.overrides)
+
+    def remove(self) -> None:
+        """Leave the trainer as it was before `install`."""
+        self.step.remove()
+        self.overrides.remove()
+        del self.trainer._fastprune
+
+    # --- a run ---------------------------------------------------------------------------------
+
+    def _train(
+        self, original: Callable[..., Any], resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = newest_complete(self.trainer.args.output_dir)
+        return original(resume_from_checkpoint, *args, **kwargs)
+
+    def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        self._resume_from = given.get("resume_from_checkpoint")
+        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
+        self._end()
+        self.training = True
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.training, self.plan, self._events = False, None, None
+        self.step.begin(None)
+
+    def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
+        # A callback may request another train loader mid-run.  That must not restart the run.
+        if not self.training or self.plan is not None:
+            return original(*args, **kwargs)
+        plan, own_order = self._begin(), None
+        if self.driver.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
+            # That sampler draws from the global generator, which no other order could leave as it does.
+            own_order = RecordedOrder(original(*args, **kwargs))
+        self._follow(plan, own_order)
+        return self.driver.sampler if own_order is None else own_order
+
+    def _begin(self) -> StepPlan:
+        """Plan the run; go back to its start, or to the checkpoint."""
+        trainer, driver = self.trainer, self.driver
+        self._check_dataset()
+        plan = plan_steps(driver, trainer.args, trainer._train_batch_size)
+        state = None if self._resume_from is None else read_state(self._resume_from)
+        driver.restart(self._run_seed(state))
+        driver.plan(plan.pieces)
+        if state is None:
+            driver.enter(0)
+        else:
+            _check_chunks(state, plan)
+            self.pruner.load_state_dict(state["pruner"])
+            # The Trainer skips the batches of a resumed chunk itself.  Its events set the position, from its own steps.
+            driver.progress.begin_at(0)
+        self._advise(plan)
+        return plan
+
+    def _follow(self, plan: StepPlan, own_order: RecordedOrder | None) -> None:
+        """Events and steps are those of this plan from now on."""
+        self.plan = plan
+        self.step.begin(plan, own_order)
+        self._events = TrainerEvents(
+            self.trainer.args, self.driver, plan, self.step, self._scoring_pass, self._log_cycle
+        )
+
+    def _check_dataset(self) -> None:
+        """Scores and order belong to the examples that were there when fastprune was attached."""
+        dataset, pruner = self.trainer.train_dataset, self.pruner
+        if len(dataset) != pruner.n:
+            raise ValueError(
+                f"train_dataset has {len(dataset)} examples, it had {pruner.n} when fastprune "
+                "was attached; attach to a new Trainer with this data set"
+            )
+        if dataset is self.dataset or (pruner.fingerprint is not None and fingerprint(dataset) == pruner.fingerprint):
+            return
+        raise ValueError(
+            f"train_dataset ({type(dataset).__name__}) is not the one that fastprune was attached to; attach to a new "
+            "Trainer with this data set, or put the first one back"
+        )
+
+    def _advise(self, plan: StepPlan) -> None:
+        args = self.trainer.args
+        smallest = min(piece.phase.size for piece in plan.pieces)
+        advice = unfit(smallest, self.driver.n, args, self.trainer._train_batch_size)
+        if advice is not None and args.process_index == 0:
+            logger.warning(advice)
+        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers and not plan.epochs.aligned:
+            logger.warning(
+                "data loader workers start anew for every chunk of %d examples; set dataloader_persistent_workers=True",
+                len(plan.pieces[0]),
+            )
+
+    def _run_seed(self, state: Mapping[str, Any] | None) -> int:
+        if self.seed is not None:
+            return self.seed
+        if state is not None:
+            return int(state["pruner"]["seed"])
+        data_seed = self.trainer.args.data_seed
+        return torch.initial_seed() if data_seed is None else data_seed
+
+    def _training_values(self, original: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Let the Trainer plan as many steps as the chunks have, so that the learning rate ends at 0 with the last."""
+        plan = self.plan
+        if plan is None:
+            return original(args, *rest, **kwargs)
+        # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
+        args = copy.copy(args)
+        if not ends_within_an_epoch(self.trainer.args):
+            args.num_train_epochs = len(plan.pieces)
+        elif not plan.epochs.aligned:
+            args.max_steps = plan.steps_of_epochs(args.num_train_epochs)
+        values = TrainingValues.of(original(args, *rest, **kwargs))
+        if args.max_steps <= 0:
+            # The Trainer takes epochs times the data set's size for the throughput it reports.
+            values = values._replace(samples=plan.epochs.starts[-1])
+        if values.steps_of_epoch != plan.steps:
+            self._follow(replace(plan, steps=values.steps_of_epoch), self.step.own_order)
+        self._tell_steps(values.max_steps)
+        return tuple(values)
+
+    def _tell_steps(self, steps: int) -> None:
+        """A scheduler that the user built ends where it was told, and pruning makes the run shorter."""
+        trainer, args = self.trainer, self.trainer.args
+        own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
+        if own and args.max_steps <= 0 and not self.driver.schedule.keeps_all and trainer.is_world_process_zero():
+            logger.warning(
+                "the lr_scheduler is your own, and this pruned run takes %d optimizer steps: build it for %d "
+                "steps, or leave it to the Trainer",
+                steps,
+                steps,
+            )
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        original: Callable[..., TrainerControl],
+        event: str,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> TrainerControl:
+        if self.training and self.plan is None:
+            raise ValueError(
+                f"{type(self.trainer).__name__}.get_train_dataloader does not ask _get_train_sampler for its "
+                "sampler; fastprune cannot choose the examples of such a trainer"
+            )
+        handler = getattr(self._events, event, None)
+        if handler is None:
+            return original(event, args, state, control, **kwargs)
+        if event == "on_epoch_begin" and self.driver.progress.complete and self.driver.wants_scores:
+            self._check_dataset()
+        control = handler(state, control, lambda name: original(name, args, state, control, **kwargs))
+        if event == "on_train_begin":
+            self._try_scores()
+        return control
+
+    def _scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
+        with self.step.unweighted():
+            return self.scores.scoring_pass(index)
+
+    def _log_cycle(self) -> None:
+        self.trainer.log(loggable(self.pruner))
+
+    def _try_scores(self) -> None:
+        """Score one batch, as training steps or the first pass will: what cannot work fails before the first step."""
+        if self.driver.method.observes:
+            self.driver.try_scores(self.step.trial)
+            return
+        with self.step.unweighted():
+            self.driver.try_scores(self.scores.first_of_pass)
+
+    def _save_checkpoint(self, original: Callable[..., Any], model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Put the pruning state into the checkpoint, last, and only then let older ones go."""
+        plan = self.plan
+        if plan is None:
+            return original(model, trial, *args, **kwargs)
+        self.driver.exchange()
+
+        def state() -> dict[str, Any]:
+            return {"chunk": len(plan.pieces[0]), "step": plan.step, "pruner": self.pruner.state_dict()}
+
+        return save_checkpoint(self.trainer, trial, state, lambda: original(model, trial, *args, **kwargs))
+
+
+def _check_chunks(state: Mapping[str, Any], plan: StepPlan) -> None:
+    """Refuse a checkpoint whose run was cut into other chunks or steps."""
+    if state["step"] != plan.step:  # the Trainer finds its place by the number of steps
+        raise UsageError(
+            f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this run "
+            f"takes {plan.step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
+            "and number of processes"
+        )
+    if state["chunk"] != len(plan.pieces[0]):
+        raise UsageError(
+            f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
+            f"{len(plan.pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
+        )
