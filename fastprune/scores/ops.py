@@ -203,7 +203,8 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
-    grad = _differentiated(grad_loss, *ctx.saved_tensors, ctx.options)
+    state, logits, labels, weight = ctx.saved_tensors
+    grad = _differentiated(grad_loss, state, logits, labels, weight, ctx.options)
     return grad, None, None, *(None for _ in ctx.options)
 
 

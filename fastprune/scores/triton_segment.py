@@ -294,9 +294,9 @@ def segment_sums(
         at = first
         for offset in range(0, end, TURNS * LANES):
             at += LANES
+            begin = zero + offset  # a tensor in the interpreter too
+            left = end - begin - TURNS * LANES  # behind this turn
             for turn in tl.static_range(TURNS):
-                start = zero + offset + turn * LANES  # a tensor in the interpreter too
-                left = end - start - TURNS * LANES
                 # The words of the next turn are under way while these are added.
                 if not PACKED:
                     z = tl.join(words0, words1).to(z_label.dtype)
@@ -307,7 +307,8 @@ def segment_sums(
                     words0 = _load(at, left, lane, PACKED)
                 else:
                     z = _unpack(words1, F16)
-                    words1 = _load(at + _PIECE, left, lane, PACKED)
+                    words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
+                start = begin + turn * LANES  # here: ptxas of Triton 3.9 spills if it comes before the load
                 z, below, special = _others_only(
                     z, r, position, start, s, special, label_block, last_block, classes, label, SMOOTH
                 )
