@@ -23,6 +23,15 @@ def unscored_first(
 
     Returns:
         Indices of examples; an unscored one weighs 1.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> from fastprune.selection import hardest
+        >>> history = History(4, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 1, 3]), {"loss": torch.tensor([0.1, 0.7, 0.2])}, epoch=0)
+        >>> value = history.value("loss")
+        >>> unscored_first(history, 2, lambda scored, k: hardest(value[scored], k), cycle=1, seed=0).indices
+        tensor([1, 2])
     """
     scored = (history.visits > 0).nonzero().flatten()
     if len(scored) == history.n:

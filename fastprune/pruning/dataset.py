@@ -40,6 +40,11 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
 
     Raises:
         ValueError: ``dataset`` is a dictionary of splits; or, on access, a sample has a field ``key`` already.
+
+    Example:
+        >>> data = [{"text": "book a flight", "label": 0}, {"text": "play a song", "label": 1}]
+        >>> with_index(data)[1]
+        {'text': 'play a song', 'label': 1, 'index': 1}
     """
     refuse_splits(dataset, "dataset")
     kind = _IndexedBatches if callable(getattr(dataset, "__getitems__", None)) else _Indexed

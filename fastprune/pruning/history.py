@@ -22,6 +22,13 @@ class History:
     ``visits`` counts the values of an example and ``scored_epoch`` holds the user epoch of its last one (−1: never).
     Memory: 8 bytes an example plus those of the statistics.  The tensors live where the first scores came from, so
     that on CUDA nothing is copied to the host and nothing synchronises.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> history = History(3, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 2]), {"loss": torch.tensor([0.1, 2.5])}, epoch=0)
+        >>> history.value("loss")  # example 1 has no score yet
+        tensor([0.1000,    inf, 2.5000])
     """
 
     def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:

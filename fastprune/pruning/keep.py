@@ -10,7 +10,14 @@ from numbers import Real
 
 @dataclass(frozen=True)
 class LinearRamp:
-    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps."""
+    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(LinearRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 80, 60, 40]
+    """
 
     start: float
     end: float
@@ -24,7 +31,14 @@ class LinearRamp:
 
 @dataclass(frozen=True)
 class CosineRamp:
-    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine."""
+    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(CosineRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 85, 55, 40]
+    """
 
     start: float
     end: float
@@ -42,6 +56,12 @@ class Budget:
 
     Warm-up and final epochs on all examples count, so what is left for the cycles is less.  All cycles keep equally
     many, and at least one.  A Trainer reads in chunks and may exceed it, by 2 % or by less than a step a phase.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> phases = Schedule(Budget(0.6), warmup_epochs=1).phases(100, epochs=5)
+        >>> [phase.size for phase in phases], sum(phase.length for phase in phases)  # 60 % of 5 * 100
+        ([100, 50, 50, 50, 50], 300)
     """
 
     share: float

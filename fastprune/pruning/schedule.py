@@ -76,6 +76,11 @@ class Schedule:
 
     Raises:
         ValueError: an argument is out of range; the message names it and the range.
+
+    Example:
+        >>> schedule = Schedule(keep_fraction=0.5, warmup_epochs=1, cycle_epochs=2)
+        >>> [(phase.first_epoch, phase.epochs, phase.size) for phase in schedule.phases(100, epochs=4)]
+        [(0, 1, 100), (1, 2, 50), (3, 1, 50)]
     """
 
     keep_fraction: KeepFraction
