@@ -1,14 +1,15 @@
 """The protocol of a pruned run, which every training loop goes through.
 
-1. `Driver.plan`: the pieces in which the loop reads the run's examples.
-2. `Driver.enter` before each piece.  Where a phase begins, the scoring pass is made if one is due, and the kept set is
-   chosen.
+1. Plan: the pieces in which the loop reads the run's examples.  A framework calls `Driver.begin` for a new run and
+   `Driver.resume` for one from a checkpoint.  A plain loop calls `Driver.go_on` for both.
+2. `Driver.enter` or `Driver.enter_next` before each piece.  Where a phase begins, the scoring pass is made if one is
+   due, and the kept set is chosen.
 3. `Driver.take_in` after each training step, or batch of one.  A loop that knows the scores before the step ends, or
    that counts batches, calls `Driver.record` and `Driver.advance` in its place.
 4. `Driver.leave` after each piece.
 
-`fastprune.pruning.pruner` calls these for a plain loop; the adapters of frameworks call them from their hooks.  Where
-the run is stands in `Progress`, and nowhere else.
+`fastprune.pruning.pruner` calls these for a plain loop.  The adapters of frameworks call them from their hooks.  They
+read `Progress`, which says where the run is, and leave it to the driver to write it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +30,8 @@ from fastprune.pruning.method import Method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule
+from fastprune.pruning.state import checked, load_state, state_of
+from fastprune.pruning.state_versions import converted
 from fastprune.pruning.weighting import Weights, weight_table
 
 Scores = Tensor | Mapping[str, Tensor]
@@ -43,6 +47,7 @@ class Driver:
         method: chooses the kept sets.
         schedule: says when, and how many.
         seed: of the order and of random selections.
+        fingerprint: identifies the data set; a state with another one is refused.
         arrange: order within an epoch, see `PruningSampler`.
         record_scores: whether scoring passes are made where every example is kept, too.
     """
@@ -54,12 +59,14 @@ class Driver:
         schedule: Schedule,
         *,
         seed: int = 0,
+        fingerprint: str | None = None,
         arrange: Arrange | None = None,
         record_scores: bool = False,
     ) -> None:
         self.n = n
         self.method = method
         self.schedule = schedule
+        self.fingerprint = fingerprint
         self.record_scores = record_scores
         self.progress = Progress()
         self.sampler = PruningSampler(n, seed=seed, arrange=arrange, progress=self.progress)
@@ -88,7 +95,7 @@ class Driver:
             self.method.check_keep(self.n, size)
         return phases
 
-    # --- the four verbs ------------------------------------------------------------------------
+    # --- plan ----------------------------------------------------------------------------------
 
     def plan(self, pieces: Sequence[Piece]) -> None:
         """Read the run's examples in these pieces from now on.
@@ -97,6 +104,65 @@ class Driver:
             ValueError: the piece in which the run is would have been another one.
         """
         self.progress.plan(pieces)
+
+    def begin(self, pieces: Sequence[Piece], seed: int | None = None) -> None:
+        """Begin a run in a framework: forget the one before, plan, and enter the first piece.
+
+        Args:
+            pieces: all of the run.
+            seed: a new one; None keeps the present one.
+        """
+        self.restart(seed)
+        self.plan(pieces)
+        self.enter(0)
+        self.progress.count_steps()
+
+    def resume(self, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None = None) -> None:
+        """Go on from a state in a framework: forget the run before, plan, and stand where the state was saved.
+
+        Args:
+            pieces: all of the run.
+            state: of `state_dict`.
+            seed: of this run; None takes that of the state.
+
+        Raises:
+            ValueError: as `load_state_dict`.
+        """
+        state = converted(state)
+        self.restart(state.get("seed") if seed is None else seed)
+        self.plan(pieces)
+        self.load_state_dict(state)
+        self.progress.count_steps()
+
+    def go_on(self, pieces: Sequence[Piece]) -> range:
+        """Go on where a plain loop is, which may be the start.  The sampler leaves out what was handed out before.
+
+        Args:
+            pieces: all of the run.
+
+        Returns:
+            The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once
+            more, empty, where its scoring pass is still due.
+
+        Raises:
+            ValueError: as `plan`.
+        """
+        self.plan(pieces)
+        self.progress.begin_at(self.progress.position)
+        number = self.progress.piece_number if self.wants_scores else self.progress.next_number
+        return range(number, len(pieces))
+
+    def move_to(self, number: int, position: int) -> None:
+        """Stand where a framework stands that counts steps itself, and itself skips what was trained on.
+
+        Args:
+            number: of the piece, which the loader reads from its start.
+            position: in it; user epochs that end there or before are over for callbacks, too.
+        """
+        self.progress.move_to(number, position)
+        self.progress.epochs_closed = self.progress.epochs_completed
+
+    # --- enter, take in, leave -----------------------------------------------------------------
 
     def enter(self, number: int, score: ScoreIndices | None = None) -> None:
         """Get ready to read piece ``number``: choose the kept set if it begins a phase.  Calling it again is harmless.
@@ -118,6 +184,10 @@ class Driver:
             self.choose_for(phase)
         self.progress.enter(number)
         self.steps = Steps(self.n)
+
+    def enter_next(self, score: ScoreIndices | None = None) -> None:
+        """Enter the current piece or, if it has been read to its end, the following one; as `enter`."""
+        self.enter(self.progress.next_number, score)
 
     def take_in(self, index: Tensor, scores: Scores | None = None) -> None:
         """A training step was made on these examples of this rank: record its scores, and count it.
@@ -153,6 +223,10 @@ class Driver:
     def leave(self) -> None:
         """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
         self.progress.leave()
+
+    def close_epoch(self) -> None:
+        """Note that a user epoch has ended for the callbacks of a framework."""
+        self.progress.close_epoch()
 
     def exchange(self) -> None:
         """Bring the scores of all processes together.  A collective call; one process has nothing to do."""
@@ -205,8 +279,8 @@ class Driver:
     @property
     def wants_scores(self) -> bool:
         """Whether the current piece is the last before a phase that needs a scoring pass."""
-        following = self.progress.piece_number + 1
-        return following < len(self.progress.pieces) and self.needs_pass(self.progress.pieces[following].phase)
+        progress = self.progress
+        return not progress.in_last_piece and self.needs_pass(progress.pieces[progress.piece_number + 1].phase)
 
     @property
     def expects_pass(self) -> bool:
@@ -260,6 +334,25 @@ class Driver:
         with together("the trial of one batch"):
             index, scores = score(even_share(torch.arange(self.n, device="cpu")))
             self.history.check(index, self._by_metric(scores))
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a run needs to go on exactly; the same on every rank.
+
+        Raises:
+            RuntimeError: other processes have scores that this one has not seen.
+        """
+        return state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``, also from one that version 0.1 wrote.
+
+        Raises:
+            ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs
+                were planned otherwise.  Nothing is changed then.
+        """
+        load_state(self, checked(self, state))
 
     # --- inside --------------------------------------------------------------------------------
 

@@ -52,13 +52,14 @@ class Progress:
     Attributes:
         pieces: the plan, () before there is one.
         piece_number: the current piece.
-        begins_at: the position at which reading the piece begins: above 0 after a resume, its length once it is left.
+        begins_at: the position at which reading the piece begins, above 0 after a resume.  In a loop that does not
+            say what it trains on it is the length of a piece that was left.
         handed_out: examples of the piece that the sampler has given out.
         trained: examples of the piece that training has taken in, None if the loop does not say.
         exchanged: the history holds the scores of all ranks up to this position of the piece.
         chosen_for: index of the phase whose kept set is in force.
         scored_for: index of the phase for which the newest scoring pass was made, None before one.
-        epochs_closed: user epochs that have ended for the callbacks of a framework.
+        epochs_closed: user epochs that have ended for the callbacks of a framework; the last may have been cut short.
         place: that of the current piece when it was entered, None before that.
     """
 
@@ -130,6 +131,16 @@ class Progress:
         return 0 < len(self.piece) <= self.position
 
     @property
+    def next_number(self) -> int:
+        """The piece to enter next: the current one until it has been read to its end, then the following one."""
+        return self.piece_number + self.complete
+
+    @property
+    def in_last_piece(self) -> bool:
+        """Whether no piece follows the current one."""
+        return self.piece_number + 1 >= len(self.pieces)
+
+    @property
     def begins_phase(self) -> bool:
         """Whether the run stands before the first example of a phase that is not the warm-up."""
         return self.piece.phase.index > 0 and self.piece.start == 0 and self.position == 0
@@ -144,13 +155,18 @@ class Progress:
         """The user epoch as a fractional number: 1.5 is the middle of the second."""
         return self.epochs.at(self.epochs.starts[self.piece_number] + self.position)
 
+    @property
+    def planned_epochs(self) -> int:
+        """How many user epochs the plan holds."""
+        last = self.pieces[-1].phase
+        return last.first_epoch + last.epochs
+
     def describe(self) -> str:
         """The position in words, for people."""
         if not self.pieces:
             return "no epochs planned yet"
-        phase, last = self.piece.phase, self.pieces[-1].phase
+        phase, epochs = self.piece.phase, self.planned_epochs
         stretch = "warm-up" if phase.index == 0 else "final epochs" if phase.final else f"cycle {phase.index}"
-        epochs = last.first_epoch + last.epochs
         return (
             f"epoch {min(int(self.user_epoch), epochs - 1) + 1} of {epochs}, {stretch}, "
             f"{self.examples_seen} of {self.epochs.starts[-1]} examples seen"
@@ -174,6 +190,10 @@ class Progress:
         self.piece_number, self.trained = number, trained
         self.begin_at(0)
 
+    def count_steps(self) -> None:
+        """From now on the loop says what it has trained on.  What loaders read ahead of it does not count."""
+        self.trained = self.position
+
     def take_in(self, examples: int) -> None:
         """Training has taken in so many more examples.  Those that only fill up a batch do not count."""
         before = self.observed_to
@@ -181,9 +201,14 @@ class Progress:
 
     def leave(self) -> None:
         """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
-        self.begin_at(len(self.piece))
-        if self.trained is not None:
+        if self.trained is None:
+            self.begin_at(len(self.piece))
+        else:
             self.trained = len(self.piece)
+
+    def close_epoch(self) -> None:
+        """A user epoch has ended for the callbacks of a framework."""
+        self.epochs_closed += 1
 
     # --- state ---------------------------------------------------------------------------------
 

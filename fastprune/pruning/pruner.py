@@ -19,7 +19,6 @@ from fastprune.pruning.method import DEFAULT_METHOD, Method, get_method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Schedule, budget, epoch_pieces
-from fastprune.pruning.state import checked, load_state, state_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +99,14 @@ class DynamicPruner:
                 schedule.warmup_epochs,
                 chosen.least_warmup,
             )
-        self.fingerprint = fingerprint
         self.driver = Driver(
-            n, chosen, schedule, seed=operator.index(seed), arrange=arrange, record_scores=record_scores
+            n,
+            chosen,
+            schedule,
+            seed=operator.index(seed),
+            fingerprint=fingerprint,
+            arrange=arrange,
+            record_scores=record_scores,
         )
 
     def __repr__(self) -> str:
@@ -155,19 +159,13 @@ class DynamicPruner:
             ValueError: the run is in a later epoch than ``epochs``, or that number would have changed the epochs
                 trained so far.
         """
-        driver, progress = self.driver, self.progress
+        driver, current = self.driver, self.progress.piece_number
         pieces = epoch_pieces(driver.phases(epochs))
-        first = progress.piece_number
-        if first >= len(pieces):
+        if current >= len(pieces):
             raise ValueError(
-                f"epochs is {epochs}, but the run is in epoch {first} already; pass the number it was started with"
+                f"epochs is {epochs}, but the run is in epoch {current} already; pass the number it was started with"
             )
-        driver.plan(pieces)
-        progress.begin_at(progress.position)
-        # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
-        if progress.complete and not driver.wants_scores:
-            first += 1
-        for number in range(first, len(pieces)):
+        for number in driver.go_on(pieces):
             driver.enter(number)
             yield number
             driver.leave()
@@ -280,6 +278,15 @@ class DynamicPruner:
         return self.driver.progress
 
     @property
+    def fingerprint(self) -> str | None:
+        """Identifies the data set; a state with another one is refused."""
+        return self.driver.fingerprint
+
+    @fingerprint.setter
+    def fingerprint(self, text: str | None) -> None:
+        self.driver.fingerprint = text
+
+    @property
     def record_scores(self) -> bool:
         """Whether scoring passes are made where every example is kept, too."""
         return self.driver.record_scores
@@ -318,7 +325,7 @@ class DynamicPruner:
         Raises:
             RuntimeError: other processes have scores that this one has not seen; call ``exchange`` on all first.
         """
-        return state_of(self.driver, self.fingerprint)
+        return self.driver.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``, also from one that version 0.1 wrote.
@@ -327,4 +334,4 @@ class DynamicPruner:
             ValueError: the state belongs to another data set, method, schedule, seed or version, or to a run whose
                 epochs were planned otherwise.  Nothing is changed then.
         """
-        load_state(self.driver, checked(self.driver, self.fingerprint, state))
+        self.driver.load_state_dict(state)

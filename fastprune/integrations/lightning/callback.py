@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -40,10 +40,19 @@ from fastprune.integrations.lightning.loader import TrainLoader, loader_order
 from fastprune.integrations.lightning.plan import plan_epochs
 from fastprune.integrations.lightning.randomness import RunRandomness
 from fastprune.integrations.lightning.scores import ForwardFn, LightningScoring, ScoreFn
-from fastprune.integrations.lightning.state import check_has_state, check_same_run, readable
+from fastprune.integrations.lightning.state import check_has_state, readable, resume
 from fastprune.integrations.lightning.step import CurrentBatch
 from fastprune.platform.collectives import world
-from fastprune.pruning import DEFAULT_METHOD, Driver, DynamicPruner, KeepFraction, Method, RankSampler, get_method
+from fastprune.pruning import (
+    DEFAULT_METHOD,
+    Driver,
+    DynamicPruner,
+    KeepFraction,
+    Method,
+    Piece,
+    RankSampler,
+    get_method,
+)
 from fastprune.pruning.state_versions import VERSION
 from fastprune.scores.task import Task
 
@@ -188,8 +197,8 @@ class PruningCallback(Callback):
         progress, epoch = self._driver.progress, _epoch_of(trainer)
         if self._state is not None and epoch == progress.piece_number + 1:
             # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
-            if epoch < len(progress.pieces):
-                self._enter(trainer, epoch)
+            if not progress.in_last_piece:
+                self._enter_next(trainer)
                 self._train.begin_at_first_batch(trainer)
         elif epoch != progress.piece_number:
             raise UsageError(
@@ -223,9 +232,8 @@ class PruningCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Choose the next epoch's examples, so that Lightning finds the loader at its new length."""
-        epoch = self._driver.progress.piece_number + 1
-        if epoch < len(self._driver.progress.pieces):
-            self._enter(trainer, epoch)
+        if not self._driver.progress.in_last_piece:
+            self._enter_next(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The last scores are everyone's, too."""
@@ -270,7 +278,7 @@ class PruningCallback(Callback):
         self._state = readable(state_dict)
         self._randomness.load_state_dict(self._state)
         if self.pruner is not None:
-            self._resume(self.pruner, self._state)
+            self._resume(self._driver, self._driver.progress.pieces, self._state)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -327,23 +335,18 @@ class PruningCallback(Callback):
         # For schedules, until training starts; a tuner may be trying steps of its own.
         if trainer.max_steps == max_steps:
             trainer.fit_loop.epoch_loop.max_steps = steps if max_steps == -1 else min(steps, max_steps)
-        driver.plan(pieces)
         if self._state is None:
-            driver.enter(0)
-            self._begin_epoch(driver, 0)
+            driver.begin(pieces)
+            self._begin_epoch(driver)
         else:
-            self._resume(pruner, self._state)
+            self._resume(driver, pieces, self._state)
         self.pruner = pruner
         self._randomness.begin(trainer.strategy.root_device)
         return driver.sampler.shard(rank, world_size), -(-max(map(len, pieces)) // world_size)
 
-    def _resume(self, pruner: DynamicPruner, state: Mapping[str, Any]) -> None:
-        saved = state["pruner"]
-        if self.seed is None:
-            pruner.reset(int(saved["seed"]))
-        check_same_run(pruner, state, self._step_examples)
-        pruner.load_state_dict(saved)
-        self._begin_epoch(pruner.driver, pruner.progress.position)
+    def _resume(self, driver: Driver, pieces: Sequence[Piece], state: Mapping[str, Any]) -> None:
+        resume(driver, pieces, state, self.seed, self._step_examples)
+        self._begin_epoch(driver)
 
     def _before_fetch(self, original: Callable[[], None]) -> None:
         """In place of the loop's: called before each batch is read."""
@@ -361,19 +364,18 @@ class PruningCallback(Callback):
             reads = driver.method.reads
             driver.try_scores(lambda index: self.scoring.first_of_pass(trainer, loader, index, reads))
 
-    def _enter(self, trainer: Any, epoch: int) -> None:
-        """Move to ``epoch``; score and select if a cycle starts there."""
+    def _enter_next(self, trainer: Any) -> None:
+        """Go on to the next epoch; score and select if a cycle starts there."""
         driver, loader = self._driver, self._loader
         before, reads = len(driver.sampler), driver.method.reads
         self._restore_random_state()  # a pass reads the data, which may draw, too
-        driver.enter(epoch, lambda index: self.scoring.scoring_pass(trainer, loader, index, reads))
-        self._begin_epoch(driver, 0)
+        driver.leave()
+        driver.enter_next(lambda index: self.scoring.scoring_pass(trainer, loader, index, reads))
+        self._begin_epoch(driver)
         if len(driver.sampler) != before:
             self._train.set_up_again(trainer)
 
-    def _begin_epoch(self, driver: Driver, position: int) -> None:
-        """Training has taken in so much of the epoch.  What loaders read ahead of it is no progress."""
-        driver.advance(position)
+    def _begin_epoch(self, driver: Driver) -> None:
         self._batch.begin_epoch(driver.sampler.shard(*world()).indices_from(0))
 
 
