@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fastprune.errors import UsageError, shown
 from fastprune.files.atomic import sweep, write_atomic
-from fastprune.scores.api import score
+from fastprune.scores import score
 
 FOLDER = "training_dynamics"
 COLUMNS = ("confidence", "variability", "correctness", "forgetting", "aum")

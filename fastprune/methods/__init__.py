@@ -8,6 +8,7 @@ import pkgutil
 
 from fastprune.methods.cards import Cards
 from fastprune.methods.score_method import ScoreMethod
+from fastprune.methods.static import Static
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -15,4 +16,4 @@ for _module in pkgutil.iter_modules(__path__):
 METHOD_CARDS = Cards()
 """The card of each registered method, for ``fastprune methods``."""
 
-__all__ = ["METHOD_CARDS", "ScoreMethod"]
+__all__ = ["METHOD_CARDS", "ScoreMethod", "Static"]

@@ -68,6 +68,11 @@ class ScoreMethod(Method):
         return {self.metric: self.smoothing}
 
     @property
+    def most_classes(self) -> int | None:  # type: ignore[override]
+        """That of its statistic, where it has one."""
+        return getattr(self.smoothing, "most_classes", None)
+
+    @property
     def ties(self) -> Ties:
         """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
         return "random" if is_discrete(self.metric) else "index"

@@ -21,6 +21,7 @@ class PredictionMoves:
 
     window: int = 10
     decay: float = 0.9
+    most_classes = MOST_CLASSES
 
     def __post_init__(self) -> None:
         if self.window < 3 or not 0.0 < self.decay <= 1.0:

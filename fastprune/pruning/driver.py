@@ -26,6 +26,7 @@ from fastprune.platform.collectives import together, world
 from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
 from fastprune.pruning.exchange import Steps, even_share, gather_scores
 from fastprune.pruning.history import History
+from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import Method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
@@ -50,6 +51,9 @@ class Driver:
         fingerprint: identifies the data set; a state with another one is refused.
         arrange: order within an epoch, see `PruningSampler`.
         record_scores: whether scoring passes are made where every example is kept, too.
+
+    Attributes:
+        listener: is told of scoring passes and selections.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Driver:
         self.schedule = schedule
         self.fingerprint = fingerprint
         self.record_scores = record_scores
+        self.listener = Listener()
         self.progress = Progress()
         self.sampler = PruningSampler(n, seed=seed, arrange=arrange, progress=self.progress)
         self.restart()
@@ -250,21 +255,8 @@ class Driver:
                 f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: after the "
                 "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_indices)`"
             )
-        start = time.perf_counter()
-        before = self.sampler.indices
-        selection = choose(self.method, self.history, phase, self.sampler.seed)
-        self.sampler.keep(selection.indices)
-        self.progress.chosen_for = phase.index
-        self.weights = Weights(weight_table(selection.indices, selection.weights, self.n))
-        self.cycle = CycleRecord(
-            epoch=phase.first_epoch,
-            kept=phase.size,
-            threshold=threshold(self.method, self.history, selection),
-            churn=churn(before, selection.indices, self.n),
-            score_seconds=self._score_seconds,
-            select_seconds=time.perf_counter() - start,
-        )
-        self._score_seconds = 0.0
+        with self.listener.choosing(phase):
+            self._choose_for(phase)
 
     # --- scoring passes ------------------------------------------------------------------------
 
@@ -302,15 +294,9 @@ class Driver:
         coming = self.progress.chosen_for + 1
         index = self._to_score(coming)
         if len(index):
-            epoch = self._last_epoch_before(coming)
-            if world()[1] == 1:
-                self.history.update(index, self._by_metric(score(index)), epoch)
-            else:
-                share = even_share(index)
-                with together("the scoring pass"):
-                    scores = self._by_metric(score(share))
-                    self.history.check(share, scores)
-                self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
+            share = even_share(index)
+            with self.listener.scoring(len(share)):
+                self._score(share, score, self._last_epoch_before(coming))
         self.progress.scored_for = coming
         self._score_seconds = time.perf_counter() - start
 
@@ -362,6 +348,32 @@ class Driver:
         if len(self.method.reads) > 1:
             raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
         return dict.fromkeys(self.method.reads, scores)
+
+    def _choose_for(self, phase: Phase) -> None:
+        start = time.perf_counter()
+        before = self.sampler.indices
+        selection = choose(self.method, self.history, phase, self.sampler.seed)
+        self.sampler.keep(selection.indices)
+        self.progress.chosen_for = phase.index
+        self.weights = Weights(weight_table(selection.indices, selection.weights, self.n))
+        self.cycle = CycleRecord(
+            epoch=phase.first_epoch,
+            kept=phase.size,
+            threshold=threshold(self.method, self.history, selection),
+            churn=churn(before, selection.indices, self.n),
+            score_seconds=self._score_seconds,
+            select_seconds=time.perf_counter() - start,
+        )
+        self._score_seconds = 0.0
+
+    def _score(self, share: Tensor, score: ScoreIndices, epoch: int) -> None:
+        if world()[1] == 1:
+            self.history.update(share, self._by_metric(score(share)), epoch)
+            return
+        with together("the scoring pass"):
+            scores = self._by_metric(score(share))
+            self.history.check(share, scores)
+        self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
 
     def _to_score(self, cycle: int) -> Tensor:
         everything = torch.arange(self.n, device="cpu")

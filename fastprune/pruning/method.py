@@ -54,6 +54,9 @@ class Method(ABC):
     least_warmup: int = 0
     """Epochs on all examples without which its first selections are among equals; a run with fewer is warned."""
 
+    most_classes: int | None = None
+    """The most classes that it serves, where it keeps a number for each class of an example.  None for any."""
+
     warmup_epochs: int = 1
     """Epochs on all examples first, as published, unless told otherwise."""
 

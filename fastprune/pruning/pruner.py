@@ -15,6 +15,7 @@ from fastprune.pruning.cycle import CycleRecord
 from fastprune.pruning.driver import Driver, ScoreIndices, Scores
 from fastprune.pruning.history import History
 from fastprune.pruning.keep import KeepFraction
+from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import DEFAULT_METHOD, Method, get_method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
@@ -294,6 +295,15 @@ class DynamicPruner:
     @record_scores.setter
     def record_scores(self, wanted: bool) -> None:
         self.driver.record_scores = wanted
+
+    @property
+    def listener(self) -> Listener:
+        """Is told of scoring passes and selections; set your own."""
+        return self.driver.listener
+
+    @listener.setter
+    def listener(self, listener: Listener) -> None:
+        self.driver.listener = listener
 
     @property
     def cycle(self) -> CycleRecord:

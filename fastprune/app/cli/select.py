@@ -26,7 +26,7 @@ from fastprune.files.score_files import (
 )
 from fastprune.files.score_runs import Which
 from fastprune.methods.unscored import fitting_offset
-from fastprune.pruning.keep import check_fraction
+from fastprune.pruning import check_fraction
 from fastprune.scores.metrics import hard_where_small, is_hard_where_small
 from fastprune.selection import (
     Selection,

@@ -20,7 +20,7 @@ from fastprune.app.finetune.model import head_kinds, task_of
 from fastprune.app.finetune.tables import identity_columns, label_column
 from fastprune.errors import UsageError
 from fastprune.pruning import score_dataset
-from fastprune.scores.last_layer import LastLayers
+from fastprune.scores import LastLayers
 from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
 
 Seen = tuple[Tensor, Tensor, Tensor]
