@@ -48,7 +48,14 @@ PUBLIC = {
     "fastprune.methods": ["METHOD_CARDS", "ScoreMethod", "Static"],
     "fastprune.methods.unscored": ["fitting_offset", "unscored_first"],
     "fastprune.models": ["JointModel", "MeanConfig", "MeanForSequenceClassification"],
-    "fastprune.platform.collectives": ["FailedElsewhereError", "world"],
+    "fastprune.platform.collectives": [
+        "FailedElsewhereError",
+        "broadcast_object",
+        "gather_objects",
+        "is_initialized",
+        "launcher_store",
+        "world",
+    ],
     "fastprune.pruning": [
         "DEFAULT_METHOD",
         "EMA",

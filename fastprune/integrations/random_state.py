@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, RandomSampler
 
-from fastprune.platform.collectives import world
+from fastprune.platform.collectives import gather_objects
 
 RandomState = dict[str, Any]
 
@@ -33,13 +32,7 @@ def random_state(device: torch.device) -> RandomState:
 
 def random_states(device: torch.device) -> list[RandomState]:
     """Those of all processes, by rank; a collective call."""
-    own = random_state(device)
-    _, world_size = world()
-    if world_size == 1:
-        return [own]
-    states: list[Any] = [None] * world_size
-    dist.all_gather_object(states, own)
-    return states
+    return gather_objects(random_state(device))
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:

@@ -19,9 +19,10 @@ from fastprune.app.dynamics import write_epoch
 from fastprune.app.finetune.checkpoint import save
 from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
-from fastprune.app.finetune.ranks import first, gathered
+from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
 from fastprune.errors import UsageError
+from fastprune.platform.collectives import gather_objects
 from fastprune.pruning import DynamicPruner, Phase, Progress
 
 BEST = "best.safetensors"
@@ -216,7 +217,7 @@ class Recorder(TrainerCallback):
         since = steps - rows[-1]["steps"] if rows else steps
         mean = float(torch.stack(self._losses).double().sum() / max(1, since)) if self._losses else 0.0
         self._losses = []
-        values = gathered(mean)
+        values = gather_objects(mean)
         return sum(values) / len(values)
 
     def _write_dynamics(self, epoch: int) -> None:
@@ -224,7 +225,7 @@ class Recorder(TrainerCallback):
             return
         seen, self._seen = self._seen, []
         own = [torch.cat([part.cpu() for part in parts]) for parts in zip(*seen, strict=True)]
-        index, logits, labels = (torch.cat(parts) for parts in zip(*gathered(own), strict=True))
+        index, logits, labels = (torch.cat(parts) for parts in zip(*gather_objects(own), strict=True))
         if first():
             once = [places[0] for places in _places(index.tolist()).values()]
             write_epoch(self.dynamics, epoch, index[once], logits[once], labels[once])

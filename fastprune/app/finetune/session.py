@@ -31,7 +31,7 @@ from fastprune.app.finetune.evaluate import LongestFirst, by_class
 from fastprune.app.finetune.model import build_model, head_kinds
 from fastprune.app.finetune.predict import predict
 from fastprune.app.finetune.progress import LiveProgress
-from fastprune.app.finetune.ranks import first, shared, tell
+from fastprune.app.finetune.ranks import first, tell
 from fastprune.app.finetune.record import Judging, RunResult
 from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, plan_of, resolve_method
 from fastprune.app.finetune.tables import prediction_columns, write_table
@@ -42,6 +42,7 @@ from fastprune.app.report import Report, RunFolder, make_summary, write_report
 from fastprune.app.report.folder import FILES, SUMMARY, plain
 from fastprune.errors import UsageError
 from fastprune.files.atomic import sweep, write_folder_atomic
+from fastprune.platform.collectives import broadcast_object
 from fastprune.scores.metrics import lacking
 
 MODEL, PREDICTIONS = "model", "predictions"
@@ -110,7 +111,7 @@ def finetune(
     if first():
         _begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
         _tell_never_pruned(specs, data.train.row_numbers, training)
-    shared(None)  # the folder is there
+    broadcast_object(None)  # the folder is there
     folder = RunFolder.open(out)
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
@@ -178,7 +179,7 @@ def _make_runs(
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
-            shared(None)  # before another run asks for its checkpoints
+            broadcast_object(None)  # before another run asks for its checkpoints
     return [results[number] for number in sorted(results)]
 
 

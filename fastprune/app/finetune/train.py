@@ -19,11 +19,10 @@ from fastprune.app.finetune.arguments import training_arguments
 from fastprune.app.finetune.encode import Collate, EncodedSplit, group_by_length
 from fastprune.app.finetune.evaluate import LongestFirst, compact, measure
 from fastprune.app.finetune.model import score_fn_of, task_of
-from fastprune.app.finetune.ranks import shared
 from fastprune.app.finetune.record import Judging, Recorder, RunResult, Watcher
 from fastprune.app.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.errors import UsageError
-from fastprune.platform.collectives import world
+from fastprune.platform.collectives import broadcast_object, world
 from fastprune.pruning import DynamicPruner, Listener, Moments, Phase
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
@@ -208,7 +207,7 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
             if recorder.began:
                 raise
             raise UsageError(f"--resume: {path} cannot be gone on with: {error}") from error
-    weights = shared(recorder.best_weights)
+    weights = broadcast_object(recorder.best_weights)
     if weights is not None:
         from safetensors.torch import load_file
 

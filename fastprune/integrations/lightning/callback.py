@@ -34,12 +34,13 @@ except ImportError:
 
 from fastprune.errors import UsageError
 from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import fingerprint
 from fastprune.integrations.lightning.checks import check_trainer
 from fastprune.integrations.lightning.loader import TrainLoader, loader_order
 from fastprune.integrations.lightning.plan import plan_epochs
 from fastprune.integrations.lightning.randomness import RunRandomness
-from fastprune.integrations.lightning.scores import ForwardFn, LightningScoring, ScoreFn
+from fastprune.integrations.lightning.scores import ForwardFn, LightningScores
 from fastprune.integrations.lightning.state import check_has_state, readable, resume
 from fastprune.integrations.lightning.step import CurrentBatch
 from fastprune.platform.collectives import world
@@ -137,7 +138,8 @@ class PruningCallback(Callback):
     ) -> None:
         self.method = get_method(method)
         self.seed = seed
-        self.scoring = LightningScoring(task, score_fn, forward_fn, score_batch_size)
+        scoring = BatchScoring(task, score_fn, score_batch_size)
+        self._scores = LightningScores(scoring, forward_fn, self.method.reads)
         self._make_pruner = functools.partial(
             DynamicPruner,
             keep_fraction=keep_fraction,
@@ -301,7 +303,7 @@ class PruningCallback(Callback):
         self._fitting = self._tried = False
         self._train = TrainLoader()
         self._step_examples = 0
-        self._batch = CurrentBatch(self.scoring, self.method)
+        self._batch = CurrentBatch(self._scores, self.method)
         self._randomness = RunRandomness()
 
     def _release(self, trainer: Any) -> None:
@@ -361,16 +363,14 @@ class PruningCallback(Callback):
         """Score the first batch of the next pass: what cannot work fails before the first training step."""
         driver, loader = self._driver, self._loader
         if driver.expects_pass:
-            reads = driver.method.reads
-            driver.try_scores(lambda index: self.scoring.first_of_pass(trainer, loader, index, reads))
+            driver.try_scores(lambda index: self._scores.first_of_pass(trainer, loader, index))
 
     def _enter_next(self, trainer: Any) -> None:
         """Go on to the next epoch; score and select if a cycle starts there."""
-        driver, loader = self._driver, self._loader
-        before, reads = len(driver.sampler), driver.method.reads
+        driver, loader, before = self._driver, self._loader, len(self._driver.sampler)
         self._restore_random_state()  # a pass reads the data, which may draw, too
         driver.leave()
-        driver.enter_next(lambda index: self.scoring.scoring_pass(trainer, loader, index, reads))
+        driver.enter_next(lambda index: self._scores.scoring_pass(trainer, loader, index))
         self._begin_epoch(driver)
         if len(driver.sampler) != before:
             self._train.set_up_again(trainer)

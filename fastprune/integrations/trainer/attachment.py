@@ -16,12 +16,13 @@ from transformers import TrainerControl, TrainerState
 
 from fastprune.errors import UsageError
 from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.batch_scoring import BatchScoring
 from fastprune.integrations.datasets import fingerprint
 from fastprune.integrations.hooks import Overrides
 from fastprune.integrations.trainer.checkpoint import newest_complete, read_state, save_checkpoint
 from fastprune.integrations.trainer.events import TrainerEvents
 from fastprune.integrations.trainer.order import RecordedOrder, sampling_strategy
-from fastprune.integrations.trainer.scores import TrainerScores, TrainerScoring
+from fastprune.integrations.trainer.scores import TrainerScores
 from fastprune.integrations.trainer.step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
 from fastprune.integrations.trainer.training_step import TrainingStep
 from fastprune.pruning import DynamicPruner
@@ -37,7 +38,7 @@ class Attachment:
         plan: how it reads the run, None outside and before its sampler is asked for.
     """
 
-    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: TrainerScoring) -> None:
+    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: BatchScoring) -> None:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.driver = pruner.driver

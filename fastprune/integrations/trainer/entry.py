@@ -25,10 +25,10 @@ except ImportError as error:
     raise ImportError("fastprune.attach needs transformers: pip install 'fastprune[hf]'") from error
 
 from fastprune.errors import class_of
+from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import check_readable_by_index, fingerprint
 from fastprune.integrations.trainer.attachment import Attachment
 from fastprune.integrations.trainer.order import sampling_strategy, trainer_order
-from fastprune.integrations.trainer.scores import ScoreFn, TrainerScoring
 from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
 from fastprune.scores.task import Task
 
@@ -120,7 +120,7 @@ def attach(
             "each example in the compute_loss_func of a Trainer that does not; choose a method without weights "
             "(`fastprune methods`), such as 'el2n-free'"
         )
-    Attachment(trainer, pruner, seed, TrainerScoring(task, score_fn, score_batch_size)).install()
+    Attachment(trainer, pruner, seed, BatchScoring(task, score_fn, score_batch_size)).install()
     return pruner
 
 
