@@ -12,8 +12,8 @@ from torch import Tensor
 from fastprune.pruning.statistics import State, Statistic, is_oriented
 from fastprune.scores.metrics import is_hard_where_small, is_vector
 
-VERSION = 2
-BLOCK = 1 << 16
+HISTORY_VERSION = 2
+ROWS_AT_ONCE = 1 << 16
 
 
 class History:
@@ -173,14 +173,14 @@ class History:
             metric: f"{'negated: ' if metric in self._negated else ''}{settings_of(statistic)}"
             for metric, statistic in self.statistics.items()
         }
-        return {"version": VERSION, "n": self.n, "statistics": statistics}
+        return {"version": HISTORY_VERSION, "n": self.n, "statistics": statistics}
 
     def _compute(self, metric: str) -> Tensor:
         # Block by block, so that what a statistic computes on the way stays in the processor's cache.
         statistic, state = self.statistics[metric], self._state[metric]
         value = torch.empty(self.n, dtype=torch.float32, device=self.visits.device)
-        for start in range(0, self.n, BLOCK):
-            rows = slice(start, start + BLOCK)
+        for start in range(0, self.n, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
             visits = self.visits[rows]
             found = statistic.value({name: tensor[rows] for name, tensor in state.items()}, visits)
             value[rows] = torch.where(visits > 0, found, torch.inf)

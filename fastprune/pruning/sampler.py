@@ -23,7 +23,7 @@ from fastprune.pruning.progress import Cursor, Progress
 from fastprune.pruning.schedule import Phase, Piece
 
 TOP_UP_SEED = 1 << 32
-BLOCK = 4096
+INDICES_AT_ONCE = 4096
 Arrange = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -151,7 +151,7 @@ class PruningSampler(Sampler[int]):
 
 def one_by_one(indices: Tensor) -> Iterator[int]:
     """Its integers, made block by block: a list of them all takes 36 bytes an index, and as long as the permutation."""
-    for block in indices.split(BLOCK):
+    for block in indices.split(INDICES_AT_ONCE):
         yield from block.tolist()
 
 

@@ -15,21 +15,19 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from fastprune.app.dynamics import write_epoch
+from fastprune.app.dynamics import BatchLogits, write_epoch
 from fastprune.app.finetune.checkpoint import save
 from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
 from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.report.summary import Row
 from fastprune.errors import UsageError
 from fastprune.platform.collectives import gather_objects
 from fastprune.pruning import DynamicPruner, Phase, Progress
 
 BEST = "best.safetensors"
 WEIGHTS = "model.safetensors"
-Row = dict[str, Any]
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, logits and classes of a batch."""
 
 
 @dataclass
@@ -57,9 +55,14 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Judging:
-    """By which ``metrics`` runs are judged, the deciding one first, and on which split the best epoch is chosen."""
+    """How runs are judged.
 
-    metrics: tuple[str, ...]
+    Attributes:
+        measures: of quality, the deciding one first.
+        best: the split on which the best epoch is chosen.
+    """
+
+    measures: tuple[str, ...]
     best: str | None = None
 
 
@@ -89,10 +92,10 @@ class Recorder(TrainerCallback):
         self.began = False
         self.best: dict[str, Any] | None = None
         self.best_weights: Path | None = None
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.quality: dict[str, dict[str, float]] = {}
         self._losses: list[Tensor] = []
         self._batch: tuple[Tensor, Tensor] | None = None
-        self._seen: list[Seen] = []
+        self._seen: list[BatchLogits] = []
         self._ended: list[Row] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -182,13 +185,13 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
-        deciding = self.judging.metrics[0]
-        if self.metrics:
-            self.watcher.metric(deciding, next(iter(self.metrics.values()))[deciding])
+        deciding = self.judging.measures[0]
+        if self.quality:
+            self.watcher.quality(deciding, next(iter(self.quality.values()))[deciding])
         for row in self._ended:
-            self.result.rows += [{**row, "split": split, **values} for split, values in self.metrics.items()]
+            self.result.rows += [{**row, "split": split, **values} for split, values in self.quality.items()]
         if self._ended and self.judging.best is not None:
-            value = self.metrics[self.judging.best][deciding]
+            value = self.quality[self.judging.best][deciding]
             if self.best is None or value > self.best["value"]:
                 self.best, self.best_weights = {"epoch": self._ended[-1]["epoch"], "value": value}, None
         self._ended = []

@@ -40,6 +40,7 @@ from fastprune.app.finetune.trust import NONE, Trust
 from fastprune.app.printable import printable
 from fastprune.app.report import Report, RunFolder, make_summary, write_report
 from fastprune.app.report.folder import FILES, SUMMARY, plain
+from fastprune.app.report.summary import Row
 from fastprune.errors import UsageError
 from fastprune.files.atomic import sweep, write_folder_atomic
 from fastprune.platform.collectives import broadcast_object
@@ -48,7 +49,6 @@ from fastprune.scores.metrics import lacking
 MODEL, PREDICTIONS = "model", "predictions"
 PLACES = ("model", "dynamics")
 """Options that may be paths."""
-Row = dict[str, Any]
 
 
 def finetune(
@@ -78,7 +78,7 @@ def finetune(
         out: the run folder; must be new or empty unless ``resume`` or ``extend``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
-        best: keep the model of each run's best epoch, by the deciding metric of the validation split.
+        best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
         trainer: of `parse_trainer`.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
         source: how ``data`` was loaded, for the record: `Source.settings`.

@@ -78,14 +78,20 @@ class RunSpec:
     max_examples: int | None = None
     keep: str | None = None
 
-    @functools.cached_property
+    @property
     def fraction(self) -> KeepFraction:
         """What the run's pruner is given as its ``keep_fraction``.
 
         Raises:
             ValueError: ``keep`` spells none.
         """
-        return self.keep_fraction if self.keep is None else parse_keep_fraction(self.keep)
+        return self.keep_fraction if self.keep is None else _parsed(self.keep)
+
+
+@functools.cache
+def _parsed(text: str) -> KeepFraction:
+    """A spelling is parsed once, however many runs and seeds share it."""
+    return parse_keep_fraction(text)
 
 
 def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:

@@ -67,19 +67,19 @@ class RunTrainer(Trainer):
         return loss
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        """The Trainer's, of every split by the metrics of the task, which are kept; its seconds are not counted."""
+        """The Trainer's, of every split.  The task's quality measures are kept, and its seconds are not counted."""
         with self.recorder.clock.part(None):
             if not isinstance(eval_dataset, str):
                 return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
             recorder, splits = self.recorder, dict(self.eval_dataset)  # type: ignore[arg-type]
-            split, names, spec = splits[eval_dataset], recorder.judging.metrics, recorder.result.spec
+            split, names, spec = splits[eval_dataset], recorder.judging.measures, recorder.result.spec
             recorder.watcher.epoch(spec, "evaluate", recorder.progress.epochs_closed, recorder.epochs, 1.0, len(split))
             self.compute_metrics = lambda found: measure(
                 names, split.predicted(found.predictions), split.encoded.split, split.names.positive
             )
             found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
             recorder.watcher.advance(len(split))
-            recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
+            recorder.quality[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
             return found
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -215,11 +215,11 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
         model.load_state_dict(load_file(weights), strict=False)
     result = recorder.finish()
     dynamics = recorder.dynamics
-    result.data_map = _recorded_map(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
+    result.data_map = _map_of_history(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return result
 
 
-def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:
+def _map_of_history(pruner: DynamicPruner) -> dict[str, Tensor] | None:
     """Mean and deviation of p(label), where the method keeps both; of the examples it has seen."""
     if pruner.method.statistics.get("confidence") != Moments("deviation"):
         return None

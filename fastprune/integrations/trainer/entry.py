@@ -100,7 +100,7 @@ def attach(
     step one forward pass of one batch, two for a method with weights.  Remembering what the trainer holds takes a few
     milliseconds a pass.
     """
-    _check(trainer)
+    _check_trainer(trainer)
     dataset: Any = trainer.train_dataset
     pruner = DynamicPruner(
         len(dataset),
@@ -142,7 +142,7 @@ def detach(trainer: Trainer) -> None:
     attachment.remove()
 
 
-def _check(trainer: Trainer) -> None:
+def _check_trainer(trainer: Trainer) -> None:
     """Refuse what this version cannot do, naming the argument and the way out."""
     if not isinstance(trainer, Trainer):
         raise TypeError(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from fastprune.integrations.spans import LABELS, question_answering
+from fastprune.integrations.spans import SPAN_LABELS, question_answering
 from fastprune.scores.metrics import HeadKind
 from fastprune.scores.task import Head, Task
 
@@ -27,7 +27,7 @@ def task_of_model(
         ValueError: the batch holds not exactly one field of labels, or those of start and end.
     """
     found = [name for name in label_names if inputs.get(name) is not None]
-    spans = question_answering(inputs) if set(found) == set(LABELS) else None
+    spans = question_answering(inputs) if set(found) == set(SPAN_LABELS) else None
     if spans is not None:
         return spans
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
