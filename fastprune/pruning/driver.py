@@ -37,7 +37,10 @@ from fastprune.pruning.weighting import Weights, weight_table
 
 Scores = Tensor | Mapping[str, Tensor]
 ScoreIndices = Callable[[Tensor], Scores]
-"""Scores of the examples with these indices, in that order: (B,) int64 -> (B,), or a dict of such by metric."""
+"""Gives the scores of the examples with these indices, in that order.
+
+It takes int64 indices (B,), and returns a tensor (B,) or a dict of such tensors by metric.
+"""
 
 
 class Driver:
@@ -48,9 +51,9 @@ class Driver:
         method: chooses the kept sets.
         schedule: says when, and how many.
         seed: of the order and of random selections.
-        fingerprint: identifies the data set; a state with another one is refused.
+        fingerprint: identifies the data set.  A state with another fingerprint is refused.
         arrange: order within an epoch, see `PruningSampler`.
-        record_scores: whether scoring passes are made where every example is kept, too.
+        record_scores: whether scoring passes are also made where every example is kept.
 
     Attributes:
         listener: is told of scoring passes and selections.
@@ -78,7 +81,11 @@ class Driver:
         self.restart()
 
     def restart(self, seed: int | None = None) -> None:
-        """Forget every score, the kept set and the position; optionally take a new seed.  The plan stays."""
+        """Forget every score, the kept set and the position.  The plan stays.
+
+        Args:
+            seed: a new seed.  None keeps the present one.
+        """
         if seed is not None:
             self.sampler.seed = operator.index(seed)
         self.progress.restart()
@@ -111,11 +118,11 @@ class Driver:
         self.progress.plan(pieces)
 
     def begin(self, pieces: Sequence[Piece], seed: int | None = None) -> None:
-        """Begin a run in a framework: forget the one before, plan, and enter the first piece.
+        """Begin a run in a framework: forget the run before, plan, and enter the first piece.
 
         Args:
-            pieces: all of the run.
-            seed: a new one; None keeps the present one.
+            pieces: all pieces of the run.
+            seed: a new seed.  None keeps the present one.
         """
         self.restart(seed)
         self.plan(pieces)
@@ -126,9 +133,9 @@ class Driver:
         """Go on from a state in a framework: forget the run before, plan, and stand where the state was saved.
 
         Args:
-            pieces: all of the run.
+            pieces: all pieces of the run.
             state: of `state_dict`.
-            seed: of this run; None takes that of the state.
+            seed: of this run.  None takes that of the state.
 
         Raises:
             ValueError: as `load_state_dict`.
@@ -143,11 +150,11 @@ class Driver:
         """Go on where a plain loop is, which may be the start.  The sampler leaves out what was handed out before.
 
         Args:
-            pieces: all of the run.
+            pieces: all pieces of the run.
 
         Returns:
-            The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once
-            more, empty, where its scoring pass is still due.
+            The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once more,
+            empty, where its scoring pass is still due.
 
         Raises:
             ValueError: as `plan`.
@@ -158,11 +165,11 @@ class Driver:
         return range(number, len(pieces))
 
     def move_to(self, number: int, position: int) -> None:
-        """Stand where a framework stands that counts steps itself, and itself skips what was trained on.
+        """Stand where a framework stands that counts its steps itself, and that itself skips what was trained on.
 
         Args:
-            number: of the piece, which the loader reads from its start.
-            position: in it; user epochs that end there or before are over for callbacks, too.
+            number: of the piece.  The loader reads it from its start.
+            position: in the piece.  User epochs that end there or before are over for callbacks, too.
         """
         self.progress.move_to(number, position)
         self.progress.epochs_closed = self.progress.epochs_completed
@@ -170,7 +177,9 @@ class Driver:
     # --- enter, take in, leave -----------------------------------------------------------------
 
     def enter(self, number: int, score: ScoreIndices | None = None) -> None:
-        """Get ready to read piece ``number``: choose the kept set if it begins a phase.  Calling it again is harmless.
+        """Get ready to read piece ``number``, and choose the kept set if the piece begins a phase.
+
+        Calling it again for the same piece changes nothing.
 
         Args:
             score: makes the scoring pass if one is due, see `rescore`.
@@ -191,14 +200,18 @@ class Driver:
         self.steps = Steps(self.n)
 
     def enter_next(self, score: ScoreIndices | None = None) -> None:
-        """Enter the current piece or, if it has been read to its end, the following one; as `enter`."""
+        """Enter the current piece, or the following one if the current piece has been read to its end.
+
+        Args and errors are those of `enter`.
+        """
         self.enter(self.progress.next_number, score)
 
     def take_in(self, index: Tensor, scores: Scores | None = None) -> None:
         """A training step was made on these examples of this rank: record its scores, and count it.
 
         Args:
-            scores: what a method that observes reads.  None for such a method: the batch was left out of training.
+            scores: what a method that observes reads.  For such a method None means that the batch was left out of
+                training.
 
         Raises:
             KeyError, ValueError, IndexError: as `History.check`.
@@ -209,7 +222,10 @@ class Driver:
         self.progress.take_in(len(index) * world()[1])
 
     def record(self, index: Tensor, scores: Scores | None) -> None:
-        """Only record the scores of a step, for a loop that knows them before the step has ended; as `take_in`."""
+        """Record the scores of a step without counting it, for a loop that knows them before the step has ended.
+
+        Args and errors are those of `take_in`.
+        """
         self.weights.expect_use(self.method.name)
         if not self.method.observes:
             return
@@ -222,7 +238,7 @@ class Driver:
             self.steps.record(index, {metric: by_metric[metric] for metric in self.method.reads})
 
     def advance(self, position: int) -> None:
-        """Only set the position, for a loop that counts batches: the piece has been trained on up to there."""
+        """Set the position without recording scores, for a loop that counts batches."""
         self.progress.trained = position
 
     def leave(self) -> None:
@@ -234,7 +250,7 @@ class Driver:
         self.progress.close_epoch()
 
     def exchange(self) -> None:
-        """Bring the scores of all processes together.  A collective call; one process has nothing to do."""
+        """Bring the scores of all processes together.  A collective call.  With one process there is nothing to do."""
         if world()[1] == 1 or not self.method.observes or not self.progress.pieces:
             return
         piece, progress = self.progress.piece, self.progress
@@ -243,7 +259,7 @@ class Driver:
             progress.exchanged += len(batch[0])
 
     def choose_for(self, phase: Phase) -> None:
-        """Choose the kept set of a phase; a collective call.
+        """Choose the kept set of a phase.  A collective call.
 
         All ranks hold the same history here, and `choose` sends rank 0's choice to all of them.
 
@@ -283,11 +299,11 @@ class Driver:
         """Make the scoring pass for the next phase.
 
         Args:
-            score: called once with the int64 indices to score.  On several processes each is given its share, all
-                shares of one length.
+            score: called once with the int64 indices to score.  On several processes each is given its share.  All
+                shares have one length.
 
         Raises:
-            RuntimeError: it raised on another process; on that one its own error.
+            RuntimeError: the pass failed on another process.  The process on which it failed raises its own error.
         """
         self.exchange()
         start = time.perf_counter()
@@ -304,15 +320,15 @@ class Driver:
         """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
 
         Nothing is done where the rest of the run reads no scores.  Where keep_fraction is 1.0 that is so unless
-        ``record_scores`` is set.  On several processes a collective call.
+        ``record_scores`` is set.  A collective call on several processes.
 
         Args:
-            score: called once with the indices of which this process scores its share; returns those that it chose
-                for the trial, and their scores.
+            score: called once with the indices of which this process scores its share.  Returns the indices that it
+                chose for the trial, and their scores.
 
         Raises:
             KeyError, ValueError: as `History.check`.
-            RuntimeError: it raised on another process; on that one its own error.
+            RuntimeError: the trial failed on another process.  The process on which it failed raises its own error.
         """
         reads_none = self.schedule.keeps_all and not self.record_scores
         if reads_none or not (self.method.observes or self.expects_pass):
@@ -324,7 +340,7 @@ class Driver:
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run needs to go on exactly; the same on every rank.
+        """Everything that a run needs to go on exactly.  It is the same on every rank.
 
         Raises:
             RuntimeError: other processes have scores that this one has not seen.
@@ -335,8 +351,8 @@ class Driver:
         """Go on from ``state_dict()``, also from one that version 0.1 wrote.
 
         Raises:
-            ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs
-                were planned otherwise.  Nothing is changed then.
+            ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
+                planned otherwise.  Nothing is changed then.
         """
         load_state(self, checked(self, state))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def state_of(driver: Driver) -> dict[str, Any]:
-    """History, kept set, weights and progress, in tensors and plain values; the same on every rank.
+    """History, kept set, weights and progress, in tensors and plain values.  It is the same on every rank.
 
     Raises:
         RuntimeError: other processes have scores that this one has not seen.
@@ -40,7 +40,7 @@ def state_of(driver: Driver) -> dict[str, Any]:
 
 
 def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state in the form of this version, once it is known to be one of this run's.
+    """The state in the form of this version, once it is known to be a state of this run.
 
     Raises:
         ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
