@@ -1,6 +1,6 @@
-"""The pruning methods, one file each; the docstring of what a file registers is the method's card.
+"""The pruning methods, one file each.  The docstring of what a file registers is the method's card.
 
-Importing this package registers them all: every module in it is imported, so that a method is one file.
+Importing this package imports every module in it, and each registers its method.  So a method is one file.
 """
 
 import importlib
