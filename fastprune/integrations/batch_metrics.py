@@ -11,7 +11,10 @@ from fastprune.pruning import DynamicPruner
 
 
 def loggable(pruner: DynamicPruner) -> dict[str, float]:
-    """The newest cycle for a logger: ``pruner.log()`` without NaN, such as the threshold of a method without scores."""
+    """The newest cycle for a logger.
+
+    It is ``pruner.log()`` without NaN, such as the threshold of a method without scores.
+    """
     return {key: value for key, value in pruner.log().items() if math.isfinite(value)}
 
 
@@ -32,7 +35,7 @@ def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor
 
 
 def without_owners(index: Tensor, scores: Mapping[str, Tensor]) -> str | None:
-    """How the scores' number differs from that of the examples in the batch; None if it does not."""
+    """How the number of scores differs from that of the examples in the batch, in words.  None if it does not."""
     found = counts(scores)
     if found == {len(index)}:
         return None
@@ -40,5 +43,5 @@ def without_owners(index: Tensor, scores: Mapping[str, Tensor]) -> str | None:
 
 
 def counts(scores: Mapping[str, Tensor]) -> set[int]:
-    """The numbers of scores that the metrics have: one number if all is well."""
+    """The numbers of scores that the metrics have.  It is one number if all is well."""
     return {len(values) if values.ndim else 1 for values in scores.values()}

@@ -18,10 +18,10 @@ from fastprune.scores.task import Task
 ScoreFn = Callable[[Any, Any], Tensor | Mapping[str, Tensor]]
 """``(outputs, batch) -> (B,)`` scores, or a dict of them by metric."""
 ScoreBatch = Callable[[Any], Mapping[str, Tensor]]
-"""The metrics of a collated batch, of whose examples it runs the model."""
+"""Gives the metrics of a collated batch.  It runs the model on the batch itself."""
 
 PASS_BATCH_FACTOR = 4
-"""A scoring pass reads so many times the training batch at once: nothing is kept for a backward pass."""
+"""A scoring pass reads so many training batches at once, because nothing is kept for a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class BatchScoring:
     """The options of `attach` and `PruningCallback` that say how a batch is scored.
 
     Attributes:
-        task: where logits and labels are; None where the framework's adapter finds them.
+        task: where logits and labels are.  None where the framework's adapter finds them.
         score_fn: gives the scores in place of the task.
-        score_batch_size: of a scoring pass; None for `PASS_BATCH_FACTOR` times the training batch.
+        score_batch_size: of a scoring pass.  None for `PASS_BATCH_FACTOR` times the training batch.
 
     Raises:
         ValueError: ``score_batch_size`` is below 1.
@@ -57,8 +57,11 @@ class BatchScoring:
         """The metrics ``reads`` of a batch's examples, (B,) each.
 
         Args:
-            find_task: where logits and labels of this batch are.  Asked only where the user gave neither ``task`` nor
-                ``score_fn``.
+            outputs: of the model.
+            batch: that the model was given.
+            reads: names of metrics.
+            find_task: says where logits and labels of this batch are.  It is asked only if the user gave neither
+                ``task`` nor ``score_fn``.
             last_layers: which watched the forward pass, for metrics that need "states", such as grand.
         """
         with torch.no_grad():

@@ -31,7 +31,7 @@ def random_state(device: torch.device) -> RandomState:
 
 
 def random_states(device: torch.device) -> list[RandomState]:
-    """Those of all processes, by rank; a collective call."""
+    """The random states of all processes, by rank.  A collective call."""
     return gather_objects(random_state(device))
 
 
@@ -47,7 +47,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def draw_seeds(count: int) -> None:
-    """Draw what so many iterators of data loaders draw when they begin."""
+    """Draw what ``count`` iterators of data loaders draw when they begin."""
     for _ in range(count):
         torch.empty((), dtype=torch.int64).random_()
 

@@ -24,7 +24,8 @@ class LightningScores:
     """The metrics a method reads, of batches of a Lightning run.
 
     Args:
-        forward_fn: the outputs of a module for a batch, in a scoring pass; None for `forward_batch`.
+        scoring: the user's options.
+        forward_fn: the outputs of a module for a batch, in a scoring pass.  None for `forward_batch`.
         reads: the metrics.
     """
 
@@ -40,8 +41,8 @@ class LightningScores:
     def scoring_pass(self, trainer: Any, loader: DataLoader[Any], index: Tensor) -> Mapping[str, Tensor]:
         """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision.
 
-        What ``forward`` counts and collects in the module is as it was before, see `left_as_it_was`, and what it logs
-        goes nowhere.
+        What ``forward`` counts and collects in the module is as it was before, see `left_as_it_was`.  What it logs goes
+        nowhere.
         """
         return self._over(trainer, loader, index, self._pass_batch_size(loader), lengths(loader.dataset))
 
@@ -83,10 +84,12 @@ class LightningScores:
 
 
 def task_of_batch(batch: Any) -> Task:
-    """One head: ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
+    """The task of one head.
+
+    Its labels are ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
 
     Raises:
-        ValueError: the batch is neither.
+        ValueError: the batch is none of these.
     """
     if isinstance(batch, Mapping):
         spans = None if batch.get("labels") is not None else question_answering(batch)
@@ -100,7 +103,10 @@ def task_of_batch(batch: Any) -> Task:
 
 
 def forward_batch(module: Any, batch: Any) -> Any:
-    """``module(x)`` for an ``(x, y)`` pair; for a mapping ``module(**fields)``, those fields that ``forward`` names.
+    """Run a module on a batch.
+
+    This is ``module(x)`` for an ``(x, y)`` pair.  For a mapping it is ``module(**fields)`` with those fields that
+    ``forward`` names.
 
     Raises:
         ValueError: the batch is neither, or ``forward`` names none of its fields.

@@ -58,11 +58,11 @@ class CurrentBatch:
             self._overrides.add(trainer.strategy, "training_step", self._training_step)
 
     def release(self) -> None:
-        """Leave the training steps alone."""
+        """Leave the training steps alone from now on."""
         self._overrides.remove()
 
     def _training_step(self, original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score the first pass over a batch: a closure may be called again, at weights that are no step's."""
+        """Score the first pass over a batch.  A closure may be called again, at weights that are no step's."""
         outputs = original(batch, *args, **kwargs)
         if self._awaits_scores and outputs is not None:
             found = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}

@@ -34,8 +34,8 @@ class Attachment:
     """The overrides of one trainer.
 
     Attributes:
-        training: the Trainer's loop goes on.
-        plan: how it reads the run, None outside and before its sampler is asked for.
+        training: whether the Trainer's loop goes on.
+        plan: how it reads the run.  None outside of a run, and before its sampler is asked for.
     """
 
     def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: BatchScoring) -> None:
@@ -87,7 +87,7 @@ class Attachment:
     def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
         self._resume_from = given.get("resume_from_checkpoint")
-        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
+        # auto_find_batch_size calls this again after running out of memory, and the run starts afresh.
         self._end()
         self.training = True
         try:
@@ -100,19 +100,19 @@ class Attachment:
         self.step.begin(None)
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
+        # accelerate would make its seedable sampler now.  The random state's seed is the one that it would take.
         # A callback may request another train loader mid-run.  That must not restart the run.
         if not self.training or self.plan is not None:
             return original(*args, **kwargs)
         plan, own_order = self._begin(), None
         if self.driver.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
-            # That sampler draws from the global generator, which no other order could leave as it does.
+            # That sampler draws from the global generator.  Another order would leave it in another state.
             own_order = RecordedOrder(original(*args, **kwargs))
         self._follow(plan, own_order)
         return self.driver.sampler if own_order is None else own_order
 
     def _begin(self) -> StepPlan:
-        """Plan the run; go back to its start, or to the checkpoint."""
+        """Plan the run, and go to its start or to the checkpoint."""
         args, driver = self.trainer.args, self.driver
         self._check_dataset()
         pieces, plan = plan_steps(driver, args, self.trainer._train_batch_size)
@@ -127,7 +127,7 @@ class Attachment:
         return plan
 
     def _follow(self, plan: StepPlan, own_order: RecordedOrder | None) -> None:
-        """Events and steps are those of this plan from now on."""
+        """Let events and steps be those of this plan from now on."""
         self.plan = plan
         self.step.begin(plan, own_order)
         self._events = TrainerEvents(
@@ -135,7 +135,7 @@ class Attachment:
         )
 
     def _check_dataset(self) -> None:
-        """Scores and order belong to the examples that were there when fastprune was attached."""
+        """Refuse a training set that has changed: scores and order belong to the examples at the time of ``attach``."""
         dataset, pruner = self.trainer.train_dataset, self.pruner
         if len(dataset) != pruner.n:
             raise ValueError(
@@ -166,7 +166,7 @@ class Attachment:
         plan, progress = self.plan, self.driver.progress
         if plan is None:
             return original(args, *rest, **kwargs)
-        # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
+        # This is a copy, because loggers and checkpoints go on seeing the epochs the user asked for.
         args = copy.copy(args)
         if not ends_within_an_epoch(self.trainer.args):
             args.num_train_epochs = len(progress.pieces)
@@ -174,7 +174,7 @@ class Attachment:
             args.max_steps = plan.steps_of_epochs(args.num_train_epochs)
         values = TrainingValues.of(original(args, *rest, **kwargs))
         if args.max_steps <= 0:
-            # The Trainer takes epochs times the data set's size for the throughput it reports.
+            # For the throughput that it reports the Trainer would take epochs times the data set's size.
             values = values._replace(samples=progress.epochs.starts[-1])
         if values.steps_of_epoch != plan.steps:
             self._follow(replace(plan, steps=values.steps_of_epoch), self.step.own_order)
@@ -182,7 +182,9 @@ class Attachment:
         return tuple(values)
 
     def _tell_steps(self, steps: int) -> None:
-        """A scheduler that the user built ends where it was told, and pruning makes the run shorter."""
+        """Log the number of steps if the user built the scheduler.  It ends where it was told, and pruning makes the
+        run shorter.
+        """
         trainer, args = self.trainer, self.trainer.args
         own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
         if own and args.max_steps <= 0 and not self.driver.schedule.keeps_all and trainer.is_world_process_zero():
@@ -227,7 +229,7 @@ class Attachment:
         self.trainer.log(loggable(self.pruner))
 
     def _try_scores(self) -> None:
-        """Score one batch, as training steps or the first pass will: what cannot work fails before the first step."""
+        """Score one batch, as training steps or the first pass will.  What cannot work fails before the first step."""
         if self.driver.method.observes:
             self.driver.try_scores(self.step.trial)
             return

@@ -1,6 +1,6 @@
 """A Trainer's events during one run, translated into the driver's verbs and into the user's epochs.
 
-The Trainer counts chunks as epochs.  Its callbacks see the user's epochs: ``on_epoch_begin`` and ``on_epoch_end`` are
+The Trainer counts chunks as epochs.  Its callbacks see the user's epochs.  ``on_epoch_begin`` and ``on_epoch_end`` are
 fired where those begin and end, also in the middle of a chunk.
 """
 
@@ -55,7 +55,7 @@ class TrainerEvents:
         return fire("on_train_begin")
 
     def on_epoch_begin(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A chunk begins, or goes on after a resume: select if it starts a cycle."""
+        """A chunk begins, or goes on after a resume.  If it starts a cycle, examples are selected."""
         self._driver.enter_next(self._scoring_pass)
         self._step.forget_batches()
         if self._driver.progress.begins_phase:
@@ -70,7 +70,7 @@ class TrainerEvents:
         return control
 
     def on_substep_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A batch has been taken in; the next one of the same step follows."""
+        """A batch has been taken in.  The next one of the same step follows."""
         self._advance()
         control = fire("on_substep_end")
         self._step.awaits_scores = True
@@ -89,13 +89,15 @@ class TrainerEvents:
         if ended and not progress.complete:
             control = self._close_epochs(fire)
         elif ended and control.should_save and not self._driver.schedule.keeps_all:
-            # At the end of the epoch, a moment later, it is evaluated first: a run resumed from a checkpoint
-            # written before would miss the evaluation, and the random numbers its loader draws.
+            # Save a moment later, at the end of the epoch, when it has been evaluated.  A run resumed from an
+            # earlier checkpoint would miss the evaluation, and the random numbers that its loader draws.
             control.should_save, self.saves_late = False, True
         return control
 
     def on_epoch_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
+        """A chunk is over, or training stops inside it.  A user epoch ends only if it is over, too, or if training
+        stops.
+        """
         progress = self._driver.progress
         if not control.should_training_stop:
             self._driver.leave()
@@ -107,7 +109,7 @@ class TrainerEvents:
         return control
 
     def on_train_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """The last scores belong to the history of every process."""
+        """Give the last scores to the history of every process."""
         self._driver.exchange()
         return fire("on_train_end")
 

@@ -18,9 +18,9 @@ SCORE_ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or atta
 def task_of_model(
     inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = SCORE_ADVICE
 ) -> Task:
-    """The one head whose labels are in the batch.
+    """The task of the one head whose labels are in the batch.
 
-    Classification, of one label or several, token classification, masked and causal language models (labels
+    It knows classification with one label or several, token classification, masked and causal language models (labels
     shifted as in their loss), regression, and question answering.
 
     Raises:

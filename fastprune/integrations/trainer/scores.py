@@ -41,7 +41,7 @@ class TrainerScores:
         return self.scoring.task or task_of_model(inputs, trainer.label_names, trainer.model, advice)
 
     def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
+        """The batch as it is now.  Computing the loss may take labels out of it, or change them in place."""
         names = set(self.trainer.label_names)
         if self.scoring.task is not None:
             names |= label_fields(self.scoring.task)
@@ -63,9 +63,14 @@ class TrainerScores:
         return first, self.over(first, len(first), self._score_of_pass())
 
     def over(self, index: Tensor, batch_size: int, score_batch: ScoreBatch) -> Mapping[str, Tensor]:
-        """The scores of ``index``; ``score_batch`` is given collated batches, in eval mode without gradients.
+        """The scores of ``index``, in eval mode without gradients.
 
-        It is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+        This is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+
+        Args:
+            index: which examples.
+            batch_size: of the pass.
+            score_batch: is given collated batches.
         """
         trainer = self.trainer
         quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero() or len(index) <= batch_size
@@ -123,7 +128,9 @@ class TrainerScores:
             yield
 
     def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What a ``compute_loss_func`` may divide by, here of this process's batch alone: nobody reads the loss."""
+        """What a ``compute_loss_func`` may divide by, here of this process's batch alone, because nobody reads the
+        loss.
+        """
         if self.trainer.compute_loss_func is None:
             return {}
         labels = [fields[name] for name in self.trainer.label_names if isinstance(fields.get(name), Tensor)]
@@ -135,7 +142,11 @@ class TrainerScores:
 
 
 def loss_and_outputs(result: Any) -> tuple[Any, Any]:
-    """What ``compute_loss(..., return_outputs=True)`` returned, if it is that."""
+    """What ``compute_loss(..., return_outputs=True)`` returned, if it is a pair.
+
+    Raises:
+        ValueError: it is not.
+    """
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
             "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "

@@ -47,7 +47,7 @@ class StepPlan:
     """Translates what a Trainer counts into positions of a run, and back.
 
     Attributes:
-        progress: of the run; its plan says where chunks and the user's epochs end.
+        progress: of the run.  Its plan says where chunks and the user's epochs end.
         batch: examples of a batch, on all processes.
         batches: of a chunk, for each process.
         steps: optimizer steps of a chunk.
@@ -66,14 +66,16 @@ class StepPlan:
         return self.batch * self.accumulation
 
     def place_at(self, global_step: int) -> tuple[int, int]:
-        """(piece number, position in it) after so many optimizer steps; between two pieces the end of the first."""
+        """Piece number and position in the piece after so many optimizer steps.  Between two pieces, the end of the
+        first.
+        """
         number, steps = divmod(global_step, self.steps)
         if number and not steps:
             return number - 1, len(self.progress.pieces[number - 1])
         return number, self.position_after(number, steps * self.accumulation)
 
     def position_after(self, number: int, batches: int) -> int:
-        """The position in a piece after so many batches.  It counts as read when all its batches are."""
+        """The position in a piece after so many batches.  The piece counts as read when all its batches are."""
         return len(self.progress.pieces[number]) if batches >= self.batches else batches * self.batch
 
     def batches_until(self, number: int, position: int) -> int:
@@ -87,21 +89,28 @@ class StepPlan:
         return number * self.steps + min(-(-(position - starts[number]) // self.step), self.steps)
 
     def steps_of_epochs(self, epochs: float) -> int:
-        """Steps of so many user epochs, the last a part of one: as many of that epoch's as the part says."""
+        """Steps of so many user epochs.
+
+        The last epoch may be a part of one.  It then has as many of that epoch's steps as the part says.
+        """
         whole = int(epochs)
         start, end = (self.steps_until(self.progress.epochs.end_of(e)) for e in (whole, whole + 1))
         return start + math.ceil((epochs - whole) * (end - start))
 
 
 def plan_steps(driver: Driver, args: Any, batch_size: int) -> tuple[list[Piece], StepPlan]:
-    """Chunks, for the driver to plan, for num_train_epochs user epochs, or for enough of them to make max_steps steps.
+    """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps.
 
     Args:
+        driver: that will read them.
         args: the Trainer's arguments.
         batch_size: examples of a batch of one process.
 
+    Returns:
+        The chunks, and how the Trainer counts in them.
+
     Raises:
-        ValueError: the arguments do not go with pruning; the message says which.
+        ValueError: the arguments do not go with pruning.  The message says which.
     """
     batch, accumulation = batch_size * args.world_size, args.gradient_accumulation_steps
 
@@ -133,7 +142,7 @@ def ends_within_an_epoch(args: Any) -> bool:
 
 
 def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
-    """Whole user epochs to plan; None where max_steps says how long the run is."""
+    """Whole user epochs to plan.  None if max_steps says how long the run is."""
     if args.max_steps > 0:
         if isinstance(keep_fraction, Budget):
             raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
@@ -150,16 +159,16 @@ def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
 
 
 def batches_of_chunk(chunk: int, batch_size: int, args: Any) -> int:
-    """Batches of a chunk that one process gets; accelerate deals out whole batches and evens them out."""
+    """Batches of a chunk that one process gets.  accelerate deals out whole batches and evens them out."""
     if args.dataloader_drop_last:
         return chunk // batch_size // args.world_size
     return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
 
 
 def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
-    """What to change where the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
+    """What to change if the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
 
-    None where there is nothing to say.
+    None if there is nothing to say.
     """
     world_size, accumulation = args.world_size, args.gradient_accumulation_steps
     batch = batch_size * world_size
