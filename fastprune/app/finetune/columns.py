@@ -12,7 +12,7 @@ from torch import Tensor
 from fastprune.app.finetune.record import RunResult
 from fastprune.app.finetune.spec import RunSpec
 from fastprune.app.report import RunFolder
-from fastprune.app.report.summary import Row
+from fastprune.app.report.json_types import Row
 
 
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:

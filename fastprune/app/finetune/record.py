@@ -21,7 +21,7 @@ from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
 from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
-from fastprune.app.report.summary import Row
+from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
 from fastprune.platform.collectives import gather_objects
 from fastprune.pruning import DynamicPruner, Phase, Progress

@@ -37,8 +37,8 @@ import numpy as np
 
 from fastprune.app.data.files import read_text
 from fastprune.app.report.columns import read_typed_columns, write_typed_columns
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_classes, check_config, check_evaluation
-from fastprune.app.report.summary import Row
 from fastprune.errors import UsageError
 from fastprune.files.atomic import left_over, write_atomic
 from fastprune.files.lock import LOCK
@@ -47,6 +47,7 @@ CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
 TEXTS, CLASSES, HTML = "texts.json", "classes.json", "report.html"
 REPORT = (PICTURE, PAGE, HTML)
+MODEL = "model"
 FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, TEXTS, CLASSES, *REPORT)
 MARK = "fastprune_run"
 FORMAT_VERSION = 1

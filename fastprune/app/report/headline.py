@@ -9,6 +9,7 @@ from typing import Any
 from fastprune.app.report.summary import BASELINE
 
 MOST_SENTENCES = 3
+MOST_LISTED = 4
 _SURNAMES = {"matthews", "pearson", "spearman"}
 _NAME = re.compile(r"(.+) ((?:0?\.)?\d[\d.]*|(?:linear|cosine|budget):\S+)")
 """How a run of a comparison is named: the method, and the share it keeps."""
@@ -68,6 +69,11 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"Shown is each run's best epoch by {deciding} on {chosen}.")
     if chosen in (summary["split"], *summary.get("others", ())):
         lines.append(f"The epochs were chosen on {chosen}, so the figures on {chosen} flatter.")
+    if summary.get("unfinished"):
+        runs = [f"{run['run']}, seed {run['seed']} (epoch {run['epoch']})" for run in summary["unfinished"]]
+        more = f" and {len(runs) - MOST_LISTED} more" if len(runs) > MOST_LISTED else ""
+        left = "Not finished, and left out" if summary.get("left_out") else "Not finished"
+        lines.append(f"{left}: {'; '.join(runs[:MOST_LISTED])}{more}.")
     held = summary.get("model_run")
     if held:
         lines.append(f"model/ holds {held['run']}, seed {held['seed']}, after epoch {held['epoch']}.")

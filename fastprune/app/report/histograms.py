@@ -73,8 +73,9 @@ def draw_histograms(figure: Any, scores: Mapping[str, np.ndarray], run: str, see
         mine = epoch == shown[place]
         for part, colour, name in ((~kept, DROPPED_COLOUR, "dropped"), (kept, KEPT_COLOUR, "kept")):
             axes.hist(score[mine & part], bins=edges, color=colour, alpha=0.75, label=name)
-        share = kept[mine].mean()
-        axes.set_title(f"after epoch {shown[place]}: {100 * share:.0f} % kept", fontsize=11)
+        # Scores of the last epoch chose nothing: no example of them is kept.
+        chosen = f"{100 * kept[mine].mean():.0f} % kept" if kept[mine].any() else "no selection"
+        axes.set_title(f"after epoch {shown[place]}: {chosen}", fontsize=11)
         if logarithmic:
             axes.set_xscale("log")
         axes.tick_params(labelsize=10)

@@ -11,6 +11,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+td[style*=right] { white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; font-weight: normal; color: #555; }
 thead th strong { color: #000; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }

@@ -75,7 +75,8 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
     draw_loss(axes[2], rows, style)
     counts = {row["n_seeds"] for row in runs.summary["rows"]}
     means = "" if max(counts) == 1 else f"means of {max(counts)} seeds" if len(counts) == 1 else "means over the seeds"
-    labels = {row["run"]: _label(row) for row in runs.summary["rows"]}
+    labels = {run: f"{drawn(run, LONGEST_LABEL)}: not finished" for run in style}
+    labels |= {row["run"]: _label(row) for row in runs.summary["rows"]}
     from matplotlib.lines import Line2D
 
     listed = list(labels)[:MOST_LABELS]

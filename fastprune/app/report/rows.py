@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastprune.app.quality import HEADINGS
-from fastprune.app.report.summary import SECONDS, Row
+from fastprune.app.report.json_types import Row
+from fastprune.app.report.summary import SECONDS
 from fastprune.errors import UsageError
 
 _OTHERS = (

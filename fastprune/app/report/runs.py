@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fastprune.app.report.folder import METRICS, SUMMARY, RunFolder
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_model_run
-from fastprune.app.report.summary import BASELINE, Row, make_summary
+from fastprune.app.report.summary import BASELINE, make_summary
 from fastprune.errors import UsageError
 
 RunColumns = dict[str, np.ndarray]
@@ -63,7 +64,11 @@ def read_runs(folder: RunFolder) -> Runs:
     if not summary["rows"]:
         what = f"{METRICS} holds no evaluation on {summary['split']!r}, which decides"
         raise UsageError(f"{folder.path}: {what}: mend config.json or run again.")
-    return Runs(metrics, summary, folder.read_scores(), folder.read_data_map())
+    # A curve is a mean over seeds: the seeds that have ended draw it, and one under way only where none has ended.
+    ended = {row["run"] for row in summary["rows"]}
+    under_way = {(run["run"], run["seed"]) for run in summary["unfinished"]} if summary["left_out"] else set()
+    drawn = [row for row in metrics if row["run"] not in ended or (row["run"], row["seed"]) not in under_way]
+    return Runs(drawn, summary, folder.read_scores(), folder.read_data_map())
 
 
 def join_runs(runs: Mapping[str, Runs]) -> Runs:

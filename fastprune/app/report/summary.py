@@ -8,9 +8,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fastprune.app.quality import HEADINGS
-
-Row = dict[str, Any]
-"""A JSON object of a run folder, such as a line of metrics.jsonl."""
+from fastprune.app.report.json_types import Row
+from fastprune.app.report.unfinished import unfinished_runs
 
 SECONDS = ("train_seconds", "score_seconds", "select_seconds", "total_seconds", "cpu_seconds")
 BASELINE = "full"
@@ -52,12 +51,19 @@ def make_summary(
 ) -> Row:
     """``summary.json`` of the rows of ``metrics.jsonl`` and of ``config.json``.
 
+    Runs that have not reached their end are listed as ``unfinished``. They are left out of the rows, unless no run has
+    reached its end.
+
     Args:
         model_run: run, seed and epoch that ``model/`` holds.
     """
     judged = judged_by(config, metrics)
     split, *others = judged.reported
-    rows = {name: summarise(final_rows(metrics, judged, name), judged.measures) for name in judged.reported}
+    unfinished = unfinished_runs(metrics, config)
+    under_way = {(run["run"], run["seed"]) for run in unfinished}
+    finished = [row for row in metrics if (row["run"], row["seed"]) not in under_way]
+    shown = finished or metrics
+    rows = {name: summarise(final_rows(shown, judged, name), judged.measures) for name in judged.reported}
     return {
         "data": config.get("data"),
         "model": config.get("model"),
@@ -66,6 +72,8 @@ def make_summary(
         "split": split,
         "chosen_on": judged.chosen_on,
         "model_run": model_run,
+        "unfinished": unfinished,
+        "left_out": bool(finished),
         "rows": rows[split],
         "others": {name: [_quality(row, judged.measures) for row in rows[name]] for name in others if rows[name]},
     }
