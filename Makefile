@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
+# What the compiled extension is built from.
+CORE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
 .PHONY: demo test lint soak sanitize gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
 
@@ -58,10 +60,10 @@ sanitize: $(STAMP)-test
 	    done; \
 	done
 
-$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
+$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
 	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
-	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
+	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
 
 # The call to a GPU machine (benchmarks/gpu_check.sh), without a GPU: every step on toy sizes, and the kernels compiled for
 # sm_90, with the GPU machine's Triton and transformers. Its PyTorch is to be had as a CUDA build alone, and for its
@@ -84,7 +86,7 @@ CARRIED ?= python3.12
 gpu-carry: $(REHEARSED)
 	$(GPU) gpu.carry --python $(CARRIED)
 
-$(REHEARSED): setup.py $(wildcard csrc/*)
+$(REHEARSED): setup.py $(CORE)
 	test -x $(REHEARSAL)/bin/python || $(PYTHON) -m venv $(REHEARSAL)
 	$(REHEARSAL)/bin/python -m pip install --quiet "$(TORCH)"
 	$(REHEARSAL)/bin/python -m pip install --quiet triton==3.6.0 "transformers==5.17.*" "accelerate==1.15.*" "numpy<2.4" \
@@ -94,7 +96,7 @@ $(REHEARSED): setup.py $(wildcard csrc/*)
 
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files. Python compiles
 # the modules that it imports; pip would compile all 17,000 files of the packages, one after the other, for a minute.
-$(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
+$(STAMP)-%: pyproject.toml setup.py $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
 	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"

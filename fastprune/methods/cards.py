@@ -33,7 +33,10 @@ class Cards(Mapping[str, str]):
 
 
 def usage(name: str) -> str:
-    """Two lines: the method of that registered name in Python and on the command line, each setting at its default."""
+    """How the method is made, in two lines: in Python, and on the command line.
+
+    Each setting is shown at its default.
+    """
     factory = factory_of(name)
     settings = inspect.signature(factory).parameters.values()
     shown = ", ".join(

@@ -1,4 +1,4 @@
-"""Selecting while some examples have no score yet: nothing says that they are easy, so they come first."""
+"""Selecting while some examples have no score yet.  Nothing says that they are easy, so they come first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from fastprune.selection.by_rank import floor_of_share
 def unscored_first(
     history: History, k: int, choose: Callable[[Tensor, int], Selection], *, cycle: int, seed: int
 ) -> Selection:
-    """The unscored examples, in random order if there are more than k, and for the rest ``choose(scored, count)``.
+    """The unscored examples, and for the rest ``choose(scored, count)``.
+
+    If more than k examples have no score, k of them are drawn at random.
 
     Args:
+        history: says which examples have a score.
+        k: how many to keep.
         choose: given the scored examples (ascending int64 indices) and how many to keep, selects *positions in them*,
             with weights or without.
+        cycle, seed: of the draw.
 
     Returns:
-        Indices of examples; an unscored one weighs 1.
+        Indices of examples.  An unscored one weighs 1.
 
     Example:
         >>> from fastprune.pruning import Latest
@@ -54,7 +59,7 @@ def finite_value(history: History, metric: str) -> Tensor:
     """The statistic of ``metric``, for methods that average scores or measure between them.
 
     Raises:
-        ValueError: that of a scored example is infinite.
+        ValueError: the statistic of a scored example is infinite.
     """
     value = history.value(metric)
     broken = (value.isinf() & (history.visits > 0)).nonzero().flatten()

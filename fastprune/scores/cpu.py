@@ -1,4 +1,4 @@
-"""Row scores and cross-entropy on the CPU: torch tensors to the C++ kernels (csrc/scores/row_scores.h) and back."""
+"""Row scores and cross-entropy on the CPU: from torch tensors to the C++ kernels in csrc/scores, and back."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def add_data(group: Any) -> None:
 
 def add_held_out(group: Any) -> None:
     """What only training needs to know of the data."""
-    group.add_argument("--metric", help="the metric that decides (the task's own)")
+    group.add_argument("--metric", help="the quality measure that decides (the task's own)")
     group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 

@@ -31,7 +31,7 @@ class Source:
         data: a folder, a file or a hub id; None: the packaged commands.
         train_file, validation_file, test_file: one file a split, in place of ``data``.
         task: a `Kind`, "pair" or "glue/NAME".
-        metric: the deciding one.
+        metric: the deciding quality measure.
         text_column, label_column, pair_column, tags_column, id_column, split_column: columns of a table.
         columns: names for the columns of a table without a header line.
         encoding: of text files.

@@ -1,14 +1,15 @@
 """The run folder: files with fixed names, each complete or absent, never half-written.
 
 ``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.  Of use to a
-                   report: data and model (their names), task (its kind), metrics and reported (names of metrics and
-                   splits, the deciding one first) and best (the split that chooses the epoch, or null).
+                   report: data and model (their names), task (its kind), metrics and reported (names of quality
+                   measures and splits, the deciding one first) and best (the split that chooses the epoch, or null).
 ``metrics.jsonl``  one evaluation a line: one an epoch and reported split.  Keys: run, method, keep_fraction, seed,
-                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the metrics by their names in
-                   `fastprune.app.quality`, train_loss, lr; cycle (0 before the first), and of its selection churn
-                   (share of the kept that were not kept before) and threshold; and, counted from the run's start,
-                   examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and their sum
-                   ``seconds`` (evaluation excluded).
+                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the quality measures by their
+                   names in `fastprune.app.quality`, train_loss, lr; cycle (the index of the phase: 0 in the warm-up,
+                   1, 2, … in the cycles, and one more in the final epochs on everything), and of the newest
+                   selection churn (share of the kept that were not kept before) and threshold; and, counted from the
+                   run's start, examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and
+                   their sum ``seconds`` (evaluation excluded).
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
                    learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
                    false.
@@ -36,6 +37,7 @@ import numpy as np
 
 from fastprune.app.data.files import read_text
 from fastprune.app.report.columns import read_typed_columns, write_typed_columns
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_classes, check_config, check_evaluation
 from fastprune.errors import UsageError
 from fastprune.files.atomic import left_over, write_atomic
@@ -58,8 +60,6 @@ SCORE_TYPES = {
     "kept": "bool",
 }
 MAP_TYPES = {"run": "string", "seed": "int64", "index": "int64", "confidence": "float32", "variability": "float32"}
-
-Row = dict[str, Any]
 
 
 class RunFolder:
