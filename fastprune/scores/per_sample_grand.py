@@ -37,6 +37,14 @@ def per_sample_grand(
         ValueError: The model has no parameter that requires a gradient.
 
     Cost: a forward and a backward pass over the batch, vectorised over examples.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 2)
+        >>> batch = {"x": torch.randn(3, 2), "y": torch.tensor([0, 1, 0])}
+        >>> per_sample_grand(
+        ...     model, lambda call, one: torch.nn.functional.cross_entropy(call(one["x"]), one["y"]), batch
+        ... ).shape
+        torch.Size([3])
     """
     trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
