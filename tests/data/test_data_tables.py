@@ -169,7 +169,7 @@ def test_two_files_for_one_split_and_folders_without_any(tmp_path):
         load(str(tmp_path))
     (tmp_path / "train.csv").write_text("text,label\na,b\n")
     (tmp_path / "train.tsv").write_text("text\tlabel\na\tb\n")
-    with pytest.raises(UsageError, match="train.csv and train.tsv"):
+    with pytest.raises(UsageError, match="'train.csv', 'train.tsv'"):
         load(str(tmp_path))
     with pytest.raises(UsageError, match="--data and --train-file"):
         load(Source(data="x", train_file="y"))
