@@ -1,4 +1,4 @@
-"""What several commands share: which data, and whether the packages they need are there."""
+"""What several commands share: the options that name the data, and a check that needed packages are there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastprune.errors import UsageError
 
 
 def add_data(group: Any) -> None:
-    """``--data`` and the options that say how to read it: the fields of `fastprune.app.data.Source`."""
+    """Add ``--data`` and the options that say how to read it: the fields of `fastprune.app.data.Source`."""
     group.add_argument(
         "--data",
         help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (the packaged "
@@ -38,37 +38,37 @@ def add_data(group: Any) -> None:
 
 
 def add_held_out(group: Any) -> None:
-    """What only training needs to know of the data."""
+    """Add the options about the data that only training needs."""
     group.add_argument("--metric", help="the metric that decides (the task's own)")
     group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 
 
 def add_trust(group: Any) -> None:
-    """What a model from elsewhere may do: nothing, unless these are given."""
+    """Add the options that allow a model from elsewhere to do something.  By default it may do nothing."""
     group.add_argument("--trust-remote-code", action="store_true", help="run the Python files that come with --model")
     group.add_argument("--allow-pickle", action="store_true", help="load weights from .bin files, if --model has them")
 
 
 def trust_of(arguments: argparse.Namespace) -> Trust:
-    """What ``--trust-remote-code`` and ``--allow-pickle`` say."""
+    """Return what ``--trust-remote-code`` and ``--allow-pickle`` allow."""
     return Trust(remote_code=arguments.trust_remote_code, pickle=arguments.allow_pickle)
 
 
 def source_of(arguments: argparse.Namespace) -> Source:
-    """How the data are to be read."""
+    """Return how the data are to be read."""
     fields = Source.__dataclass_fields__
     return Source(**{name: getattr(arguments, name) for name in fields if hasattr(arguments, name)})
 
 
 def say(notes: Iterable[str]) -> None:
-    """One line each, on standard error."""
+    """Print each note as a line on standard error."""
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def add_use(job: Any) -> None:
-    """What a command has that uses a finetuned model without training: the model, the data, and how it reads them."""
+    """Add the options of a command that uses a finetuned model without training it."""
     job.add_argument(
         "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
     )
@@ -81,10 +81,10 @@ def add_use(job: Any) -> None:
 
 
 def check_use(arguments: argparse.Namespace) -> None:
-    """Refuse sizes below 1, and an ``--out`` that has no folder or is what is read.
+    """Refuse sizes below 1, and an ``--out`` that has no folder or is itself an input.
 
     Raises:
-        UsageError: it names the option.
+        UsageError: the message names the option.
     """
     for name in ("batch_size", "max_length"):
         if getattr(arguments, name) < 1:
@@ -95,14 +95,18 @@ def check_use(arguments: argparse.Namespace) -> None:
 
 
 def use_bf16(precision: str) -> bool:
-    """What ``--precision`` means on this machine."""
+    """Return whether ``--precision`` means bf16 on this machine."""
     from fastprune.app.finetune.precision import fast_bf16
 
     return fast_bf16() if precision == "auto" else precision == "bf16"
 
 
 def need_packages(command: str, *names: str) -> None:
-    """Refuse to start what would fail for want of a package: before hours of work, not after them."""
+    """Refuse to start a command whose packages are missing, before it has worked for hours.
+
+    Raises:
+        UsageError: a package is missing.
+    """
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'fastprune[demo]'")

@@ -31,11 +31,11 @@ from fastprune.files.lock import LOCK, new_folder, only_writer
 from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
-"""The schedule of all runs of a comparison, unless said."""
+"""The schedule of all runs of a comparison, unless the user says another."""
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     job = commands.add_parser(
         "finetune",
         help="finetune on all examples and pruned, and report both",
@@ -126,7 +126,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune finetune``, on every process that torchrun or accelerate has started."""
+    """Run ``fastprune finetune``, on every process that torchrun or accelerate has started."""
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
     from fastprune.app.finetune import ranks
     from fastprune.app.finetune.spec import plan_runs
@@ -206,13 +206,13 @@ PATHS = ("data", "model", "dynamics", "train_file", "validation_file", "test_fil
 
 
 def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """All options of a run, and as config.json keeps them.
+    """Return all options of a run, and the same options as config.json keeps them.
 
-    The command line goes before ``--config``, and that before the defaults.  With ``--resume`` and ``--extend`` they
-    are those of the folder, with which the command line must agree.
+    The command line has the last word, then ``--config``, then the defaults.  With ``--resume`` and ``--extend`` the
+    options are those of the folder, and the command line must agree with them.
 
     Raises:
-        UsageError: it does not, or there is no such folder.
+        UsageError: it does not agree, or there is no such folder.
     """
     parser, defaults = arguments.parser, arguments.defaults
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "parser", "defaults")}
@@ -233,12 +233,12 @@ def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str
 
 
 def going_on(options: argparse.Namespace) -> bool:
-    """Whether the folder is there already."""
+    """Return whether the run folder is there already."""
     return bool(options.resume or options.extend)
 
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:
-    """What the folder's config.json says of the command that began it."""
+    """Return what the folder's config.json says of the command that began it."""
     from fastprune.app.finetune.checkpoint import has_checkpoint
     from fastprune.app.report.folder import CONFIG, SUMMARY, is_ours, read_json
 
@@ -267,9 +267,10 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
-    """The run's folder, in which no other process writes; one that nobody else has, if none is named.
+    """Hold the run folder, so that no other process writes into it.
 
-    A folder that this made is taken away again if nothing came into it.
+    Without a name it is a new folder that nobody else has.  A folder that this function made, and that stayed empty, is
+    removed again.
     """
     out = wanted or new_folder(Path("runs") / f"{data}-{time.strftime('%Y%m%d-%H%M%S')}")
     if out.exists() and not out.is_dir():
@@ -285,7 +286,7 @@ def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
 
 
 def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
-    """Warm-up and cycles as they were given; a comparison needs the same for all runs."""
+    """Return warm-up and cycles as they were given.  A comparison has the same ones for all runs."""
     unsaid: Mapping[str, int | None] = COMPARED if arguments.compare else dict.fromkeys(COMPARED)
     given = {name: getattr(arguments, name) for name in COMPARED}
     return {name: unsaid[name] if value is None else value for name, value in given.items()}

@@ -26,14 +26,14 @@ FIELDS = (
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     methods = commands.add_parser("methods", help="the pruning methods and their cards")
     methods.set_defaults(command=run)
     methods.add_argument("name", nargs="?", help="show this method's card whole")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune methods``."""
+    """Run ``fastprune methods``."""
     from fastprune.methods import METHOD_CARDS
 
     if arguments.name is not None:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def fields_of(card: str) -> tuple[str, list[tuple[str, str]]]:
-    """The title of a card, and its fields by name in their order.
+    r"""Return the title of a card, and its fields by name in their order.
 
     Text that belongs to no field has the name "".
 
@@ -75,7 +75,7 @@ def fields_of(card: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def wrap_card(card: str) -> str:
-    """A card in 80 columns.  Each field begins a line of its own, and its other lines are indented."""
+    """Return a card in 80 columns.  Each field begins a line of its own, and its other lines are indented."""
     title, *paragraphs = card.split("\n\n")
     lines = [textwrap.fill(title, WIDTH)]
     for paragraph in paragraphs:

@@ -13,7 +13,7 @@ from fastprune.files.score_files import KINDS
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     predict = commands.add_parser(
         "predict",
         help="predict the labels of a file with a finetuned model",
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune predict``."""
+    """Run ``fastprune predict``."""
     need_packages("predict", "transformers", "accelerate")
     if arguments.out.suffix not in (".tsv", *KINDS):
         raise UsageError(f"--out {arguments.out}: a file of predictions ends in .tsv, {', '.join(KINDS)}")

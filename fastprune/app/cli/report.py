@@ -10,7 +10,7 @@ from fastprune.app.printable import printable
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     report = commands.add_parser(
         "report",
         help="table, picture and examples of run folders",
@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune report``."""
+    """Run ``fastprune report``."""
     from rich.console import Console
 
     from fastprune.app.report import rich_examples, rich_table, write_report

@@ -13,7 +13,7 @@ from fastprune.scores.metrics import of_examples
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     score = commands.add_parser(
         "score",
         help="score a data set with a finetuned model",
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune score``."""
+    """Run ``fastprune score``."""
     need_packages("score", "transformers", "rich")
     check_kind(arguments.out)
     check_use(arguments)

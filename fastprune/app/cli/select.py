@@ -60,7 +60,7 @@ WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     select = commands.add_parser(
         "select",
         help="choose the examples to keep from a file of scores",
@@ -111,7 +111,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune select``."""
+    """Run ``fastprune select``."""
     given = arguments.scores
     if arguments.data is None:
         check_kind(arguments.out)
@@ -160,7 +160,7 @@ def _write(
     selection: Selection,
     where: str,
 ) -> None:
-    """--out: the user's own rows that are kept, or their numbers, scores and weights."""
+    """Write ``--out``: the user's own rows that are kept, or their numbers, scores and weights."""
     kept = selection.indices.numpy()
     if arguments.data is not None:
         named = "row" in columns
@@ -185,11 +185,17 @@ def _write(
 def selection_of(
     arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str
 ) -> Selection:
-    """The selection of ``scores``, (n,) with larger harder, that the options ask for.
+    """Return the selection that the options ask for.
+
+    Args:
+        arguments: the options.
+        scores: (n,), larger where an example is harder.
+        columns: all columns of the file of scores.
+        where: the file, for messages.
 
     Raises:
-        UsageError: options that do not go together.
-        ValueError: as the strategies.
+        UsageError: options do not go together.
+        ValueError: as the strategies raise it.
     """
     strategy, seed, n = arguments.strategy, arguments.seed, len(scores)
     k = max(1, round(check_fraction(arguments.keep_fraction, "--keep-fraction") * n))
@@ -229,7 +235,7 @@ def selection_of(
 
 
 def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
-    """How many are kept, where the cut is, and the scores of both parts."""
+    """Say how many are kept, where the cut is, and what the scores of both parts are."""
     inside = np.zeros(len(scores), dtype=bool)
     inside[kept] = True
     hard_end = "smallest" if smallest else "largest"
@@ -252,7 +258,7 @@ def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selec
 
 
 def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:
-    """InfoBatch's rule with the share dropped below the mean that leaves k."""
+    """Apply InfoBatch's rule, dropping the share below the mean that leaves k examples."""
     below, dropped = int(below_mean(scores).sum()), len(scores) - k
     if dropped >= below > 0 or dropped > below:
         raise UsageError(
