@@ -47,7 +47,10 @@ def new_path(old: str) -> str | None:
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds modules by their old paths.  Python asks it only for paths that it does not find itself."""
+    """Finds modules by their old paths.
+
+    Python asks it first. A module below an old package would otherwise be found in the new folder, and run twice.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -70,6 +73,6 @@ class MovedModules(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Make Python ask `MovedModules` last.  A second call changes nothing."""
+    """Make Python ask `MovedModules` first.  A second call changes nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
-        sys.meta_path.append(MovedModules())
+        sys.meta_path.insert(0, MovedModules())

@@ -245,7 +245,7 @@ def test_the_last_epochs_scores_are_written(everything):
 
 def test_too_many_classes_for_probabilities_are_refused():
     from fastprune.app.data import Split, build
-    from fastprune.app.finetune.session import check_methods
+    from fastprune.app.finetune.requirements import check_methods
 
     names = [f"c{i}" for i in range(1025)]
     data = build("many", Split(names, names), {"test": Split(["x"], ["c0"])})
@@ -265,7 +265,7 @@ def test_too_many_classes_for_probabilities_are_refused():
 )
 def test_what_a_task_does_not_have_is_refused_before_the_run(labels, method, lacking, tmp_path):
     from fastprune.app.data import Split, build
-    from fastprune.app.finetune.session import check_methods
+    from fastprune.app.finetune.requirements import check_methods
 
     split = Split(["x", "y"], labels, [["O"], ["B-x"]] if labels is None else None)
     data = build("toy", split, {"test": split})

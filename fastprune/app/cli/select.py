@@ -4,63 +4,35 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fastprune.app import dynamics
 from fastprune.app.cli.paths import refuse_inputs, user_path
+from fastprune.app.cli.strategies import BY_RANK, QUOTAS, STRATEGIES, WITH_OFFSET, selection_of
 from fastprune.app.data.subset import write_subset
 from fastprune.errors import UsageError
 from fastprune.files.score_files import (
     check_kind,
     numbers,
     one_row_each,
-    pick,
     read_columns,
     whole_numbers,
     write_columns,
 )
 from fastprune.files.score_runs import Which
-from fastprune.methods.unscored import fitting_offset
-from fastprune.pruning.keep import check_fraction
 from fastprune.scores.metrics import hard_where_small, is_hard_where_small
 from fastprune.selection import (
     Selection,
-    class_balanced,
-    easiest,
-    hardest,
-    probabilistic,
-    random,
-    stratified,
-    threshold_random,
-    window,
 )
-from fastprune.selection.by_chance import below_mean
-from fastprune.selection.by_group import Quota
-from fastprune.selection.by_rank import count_dropped
 from fastprune.selection.ties import Ties, tie_note
-
-STRATEGIES = (
-    "hardest",
-    "easiest",
-    "window",
-    "stratified",
-    "class-balanced",
-    "probabilistic",
-    "random",
-    "threshold-random",
-)
-QUOTAS: tuple[Quota, ...] = ("proportional", "equal", "sqrt")
-BY_RANK = ("hardest", "easiest", "window")
-WITH_OFFSET = ("window", "stratified", "class-balanced")
 
 
 def add(commands: Any) -> None:
-    """Add the command's grammar."""
+    """The command's grammar."""
     select = commands.add_parser(
         "select",
         help="choose the examples to keep from a file of scores",
@@ -111,7 +83,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run ``fastprune select``."""
+    """``fastprune select``."""
     given = arguments.scores
     if arguments.data is None:
         check_kind(arguments.out)
@@ -160,7 +132,7 @@ def _write(
     selection: Selection,
     where: str,
 ) -> None:
-    """Write ``--out``: the user's own rows that are kept, or their numbers, scores and weights."""
+    """--out: the user's own rows that are kept, or their numbers, scores and weights."""
     kept = selection.indices.numpy()
     if arguments.data is not None:
         named = "row" in columns
@@ -182,60 +154,8 @@ def _write(
     write_columns(arguments.out, written)
 
 
-def selection_of(
-    arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str
-) -> Selection:
-    """Return the selection that the options ask for.
-
-    Args:
-        arguments: the options.
-        scores: (n,), larger where an example is harder.
-        columns: all columns of the file of scores.
-        where: the file, for messages.
-
-    Raises:
-        UsageError: options do not go together.
-        ValueError: as the strategies raise it.
-    """
-    strategy, seed, n = arguments.strategy, arguments.seed, len(scores)
-    k = max(1, round(check_fraction(arguments.keep_fraction, "--keep-fraction") * n))
-    if arguments.offset and strategy not in WITH_OFFSET:
-        raise UsageError(f"--offset goes with --strategy {', '.join(WITH_OFFSET)}, not with {strategy}")
-    if (arguments.labels is None) == (strategy == "class-balanced"):
-        raise UsageError("--labels COLUMN and --strategy class-balanced go together; give both or neither")
-    if arguments.quota is not None and strategy != "class-balanced":
-        raise UsageError(f"--quota goes with --strategy class-balanced, not with {strategy}")
-    if arguments.power is not None and strategy != "probabilistic":
-        raise UsageError(f"--power goes with --strategy probabilistic, not with {strategy}")
-    if arguments.weighted and strategy != "probabilistic":
-        raise UsageError(f"--weighted goes with --strategy probabilistic, not with {strategy}")
-    ties: dict[str, Any] = {"ties": arguments.ties, "seed": seed}
-    if strategy == "class-balanced":
-        labels = np.unique(pick(columns, arguments.labels, where).astype(str), return_inverse=True)[1]
-        if k > n - count_dropped(n, arguments.offset):
-            raise UsageError(
-                f"--offset {arguments.offset:g} and --keep-fraction {arguments.keep_fraction:g} exceed 1 together; "
-                "lower one of them"
-            )
-        inner = _fitting_window(arguments.offset, **ties)
-        quota: Quota = arguments.quota or "proportional"
-        return class_balanced(scores, torch.from_numpy(labels), k, quota=quota, inner=inner)
-    if strategy == "window":
-        return window(scores, k, arguments.offset, **ties)
-    if strategy == "stratified":
-        return stratified(scores, k, seed, 0, offset=arguments.offset, ties=arguments.ties)
-    if strategy == "probabilistic":
-        power = 1.0 if arguments.power is None else arguments.power
-        return probabilistic(scores, k, seed, 0, power=power, weighted=arguments.weighted)
-    if strategy == "random":
-        return random(n, k, seed, 0)
-    if strategy == "threshold-random":
-        return _threshold_random(scores, k, seed)
-    return easiest(scores, k, **ties) if strategy == "easiest" else hardest(scores, k, **ties)
-
-
 def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
-    """Say how many are kept, where the cut is, and what the scores of both parts are."""
+    """How many are kept, where the cut is, and the scores of both parts."""
     inside = np.zeros(len(scores), dtype=bool)
     inside[kept] = True
     hard_end = "smallest" if smallest else "largest"
@@ -250,19 +170,3 @@ def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *,
         )
         lines.append(f"{name:<11}{len(part):>9}" + "".join(f"{number:>13}" for number in numbers))
     return "\n".join(lines)
-
-
-def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selection]:
-    # A class of which nearly all are kept cannot spare its hardest.
-    return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k), **ties)
-
-
-def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:
-    """Apply InfoBatch's rule, dropping the share below the mean that leaves k examples."""
-    below, dropped = int(below_mean(scores).sum()), len(scores) - k
-    if dropped >= below > 0 or dropped > below:
-        raise UsageError(
-            f"threshold-random drops some of the {below} examples below the mean score, so it cannot drop {dropped} of "
-            f"{len(scores)}; raise --keep-fraction above {1 - below / len(scores):.4g}"
-        )
-    return threshold_random(scores, dropped / max(1, below), seed, 0)

@@ -11,6 +11,7 @@ from typing import Any
 from fastprune.app.data.types import Kind, Split
 from fastprune.app.finetune.encoder import check_vocabulary, load_pretrained, load_tokenizer, own_class
 from fastprune.app.finetune.trust import NONE, Trust
+from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 
 OLDER_HEADS = ("heads.safetensors", "heads.pt")
@@ -75,7 +76,7 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     """
     folder = Path(model)
     if not (folder / "config.json").is_file() or not (folder / "tokenizer_config.json").is_file():
-        folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
+        folder = folder / MODEL if (folder / MODEL / "config.json").is_file() else folder
     older = [name for name in OLDER_HEADS if (folder / name).is_file()]
     if older:
         raise UsageError(

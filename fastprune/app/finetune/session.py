@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from torch import nn
 
 import fastprune
 from fastprune.app.data import TextData, identity_of
-from fastprune.app.dynamics import count_epochs
+from fastprune.app.finetune.beginning import begin, dynamics_folder, refuse_old_dynamics
 from fastprune.app.finetune.checkpoint import (
-    CHECKPOINT,
     can_go_on,
     newest_whole,
     read_finished,
@@ -24,30 +22,22 @@ from fastprune.app.finetune.checkpoint import (
     run_folder,
     write_finished,
 )
-from fastprune.app.finetune.columns import map_columns, results_of, score_columns
+from fastprune.app.finetune.columns import map_columns, score_columns
 from fastprune.app.finetune.encode import EncodedSplit, collator
 from fastprune.app.finetune.encoder import load_encoder, longest_input
-from fastprune.app.finetune.evaluate import LongestFirst, by_class
-from fastprune.app.finetune.model import build_model, head_kinds
-from fastprune.app.finetune.predict import predict
+from fastprune.app.finetune.evaluate import LongestFirst
+from fastprune.app.finetune.model import build_model
 from fastprune.app.finetune.progress import LiveProgress
 from fastprune.app.finetune.ranks import first, shared, tell
 from fastprune.app.finetune.record import Judging, RunResult
-from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, plan_of, resolve_method
-from fastprune.app.finetune.tables import prediction_columns, write_table
+from fastprune.app.finetune.requirements import check_methods, tell_never_pruned
+from fastprune.app.finetune.spec import RunSpec, Training, plan_of
 from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.app.finetune.trust import NONE, Trust
-from fastprune.app.printable import printable
+from fastprune.app.finetune.written_model import write_model
 from fastprune.app.report import Report, RunFolder, make_summary, write_report
-from fastprune.app.report.folder import FILES, SUMMARY, plain
 from fastprune.errors import UsageError
-from fastprune.files.atomic import sweep, write_folder_atomic
-from fastprune.methods.tdds import MOST_CLASSES
-from fastprune.scores.metrics import is_vector, lacking
 
-MODEL, PREDICTIONS = "model", "predictions"
-PLACES = ("model", "dynamics")
-"""Options that may be paths."""
 Row = dict[str, Any]
 
 
@@ -90,7 +80,7 @@ def finetune(
     """
     going_on = (resume or extend) and can_go_on(out, extend=extend)
     if not resume and not extend:
-        _refuse_old_dynamics(dynamics, specs)
+        refuse_old_dynamics(dynamics, specs)
     check_methods(specs, training, data, dynamics)
     if best and data.validation is None:
         raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
@@ -109,38 +99,14 @@ def finetune(
     judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
     config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
     if first():
-        _begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
-        _tell_never_pruned(specs, data.train.row_numbers, training)
+        begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
+        tell_never_pruned(specs, data.train.row_numbers, training)
     shared(None)  # the folder is there
     folder = RunFolder.open(out)
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
-    results = _make_runs(job, specs, folder, dynamics, lambda run: _keep_model(folder, run, tokenizer, job, length))
+    results = _make_runs(job, specs, folder, dynamics, lambda run: write_model(folder, run, tokenizer, job, length))
     return finish(folder, data, model_name, results) if first() else None
-
-
-def _begin(
-    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None,
-    *, extend: bool, going_on: bool,
-) -> None:  # fmt: skip
-    """Make the run folder, or check that it is the one to go on with; of the first process."""
-    if extend:
-        _extend(out, specs, options, config, dynamics)
-    elif going_on:
-        _check_same(RunFolder.open(out).read_config(), options, out)
-    else:
-        RunFolder.create(out).write_config(config)
-        remove_checkpoint(out)
-    sweep(out, (*FILES, MODEL))
-    tell(f"run folder: {out}")
-
-
-def _tell_never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> None:
-    for name in never_pruned(specs, rows, training):
-        tell(
-            f"note: nothing is pruned in run {printable(name)!r}, whose warm-up covers all epochs; "
-            "raise --epochs or lower --warmup-epochs"
-        )
 
 
 def _make_runs(
@@ -209,35 +175,6 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
     return report
 
 
-def dynamics_folder(base: Path, spec: RunSpec) -> Path:
-    """Where a run's training dynamics go: a folder of its own, named after run and seed."""
-    return base / re.sub(r"[^\w.=-]+", "-", f"{spec.name} seed {spec.seed}")
-
-
-def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, dynamics: Path | None = None) -> None:
-    """Refuse methods that read what a task has not, before the run and not after its warm-up.
-
-    Raises:
-        UsageError: it names the option.
-    """
-    one_class = data.kind in ("classification", "joint")
-    if dynamics is not None and not one_class:
-        raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
-    for spec in specs:
-        reads = resolve_method(spec.method, training, data.train.row_numbers).reads
-        missing = lacking(reads, head_kinds(data.kind))
-        if missing:
-            raise UsageError(
-                f"--method {spec.method} reads {', '.join(missing)}, which {data.kind} does not have; choose another, "
-                "for instance el2n-free"
-            )
-        if any(map(is_vector, reads)) and len(data.label_names or ()) > MOST_CLASSES:
-            raise UsageError(
-                f"--method {spec.method} keeps a number for each class of an example and takes {MOST_CLASSES} classes "
-                f"at most, the data have {len(data.label_names or ())}; choose another, for instance dyn-unc"
-            )
-
-
 def environment(data: TextData) -> Row:
     """What a reader needs to judge the numbers."""
     return {
@@ -272,82 +209,5 @@ def _job(
     return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)
 
 
-def _keep_model(folder: RunFolder, run: RunTrainer, tokenizer: Any, job: Job, length: int) -> None:
-    """The model with its tokenizer, what it gets right of each class, and its predictions of unlabelled splits.
-
-    All processes predict, the first writes.
-    """
-    data = job.data
-    deciding = by_class(predict(run, job.splits[data.reported[0]]), data.test)
-    tables = {}
-    for name, split in data.unlabelled.items():
-        encoded = LongestFirst(data, EncodedSplit(data, split, tokenizer, length))
-        tables[name] = prediction_columns(split, predict(run, encoded))
-    if not first():
-        return
-
-    model: Any = run.model
-
-    def save(temporary: Path) -> None:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-
-    write_folder_atomic(folder.path / MODEL, save)
-    if deciding is not None:
-        folder.write_classes(deciding)
-    for name, columns in tables.items():
-        file = f"{PREDICTIONS}.tsv" if len(tables) == 1 else f"{PREDICTIONS}_{name}.tsv"
-        write_table(folder.path / file, columns)
-
-
 def _rows(results: Mapping[int, RunResult]) -> list[Row]:
     return [row for number in sorted(results) for row in results[number].rows]
-
-
-def _check_same(
-    config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
-) -> None:
-    """Refuse to go on with other data or other options than a folder was begun with."""
-    theirs = config.get("fingerprint")
-    if theirs != options["fingerprint"]:
-        raise UsageError(
-            f"the run in {out} belongs to another data set (fingerprint {str(theirs)[:12]}…, "
-            f"--data has {options['fingerprint'][:12]}…); pass the data it was made with"
-        )
-    # The command keeps whole paths, so that a run can be gone on with from another folder.
-    whole = {name: path for name, path in (config.get("command") or {}).items() if name in PLACES}
-    for name, value in options.items():
-        before = {**config, **whole}.get(name)
-        now = str(Path(value).resolve()) if name in whole and value is not None else plain(value)
-        if name not in apart_from and before != now and before != plain(value):
-            raise UsageError(
-                f"the run in {out} was made with {name} = {before!r}, now it is {value!r}; leave out what differs"
-            )
-
-
-def _extend(
-    out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None
-) -> None:
-    """Turn a finished run folder into one of a longer comparison that was killed after the runs it has."""
-    folder = RunFolder.open(out)
-    before = folder.read_config()
-    _check_same(before, options, out, apart_from=("runs", "epochs"))
-    again = before.get("epochs") != options["epochs"]
-    kept = {} if again else results_of(folder, specs)
-    _refuse_old_dynamics(dynamics, (spec for number, spec in enumerate(specs) if number not in kept))
-    if len(kept) == len(specs):
-        raise UsageError(f"--extend: {out} has all of these runs; add a --seed, a --method or other --epochs")
-    (out / CHECKPOINT).mkdir(exist_ok=True)
-    for number, result in kept.items():
-        write_finished(out, number, asdict(result))
-    folder.write_config({**config, "model": before.get("model")})  # by the name that it was given first
-    (out / SUMMARY).unlink(missing_ok=True)
-
-
-def _refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
-    for spec in specs:
-        if base is None:
-            return
-        folder = dynamics_folder(base, spec)
-        if count_epochs(folder):
-            raise UsageError(f"--dynamics: {folder} holds training dynamics already; choose another folder")

@@ -45,6 +45,7 @@ CONFIG, METRICS, SCORES = "config.json", "metrics.jsonl", "scores.parquet"
 SUMMARY, PICTURE, PAGE, DATA_MAP = "summary.json", "report.png", "report.md", "data_map.parquet"
 TEXTS, CLASSES, HTML = "texts.json", "classes.json", "report.html"
 REPORT = (PICTURE, PAGE, HTML)
+MODEL = "model"
 FILES = (CONFIG, METRICS, SCORES, DATA_MAP, SUMMARY, TEXTS, CLASSES, *REPORT)
 MARK = "fastprune_run"
 FORMAT_VERSION = 1
