@@ -32,7 +32,7 @@ from fastprune.selection.ties import Ties, tie_note
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     select = commands.add_parser(
         "select",
         help="choose the examples to keep from a file of scores",
@@ -83,7 +83,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune select``."""
+    """Run ``fastprune select``."""
     given = arguments.scores
     if arguments.data is None:
         check_kind(arguments.out)
@@ -132,7 +132,7 @@ def _write(
     selection: Selection,
     where: str,
 ) -> None:
-    """--out: the user's own rows that are kept, or their numbers, scores and weights."""
+    """Write ``--out``: the user's own rows that are kept, or their numbers, scores and weights."""
     kept = selection.indices.numpy()
     if arguments.data is not None:
         named = "row" in columns

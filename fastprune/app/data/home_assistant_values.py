@@ -1,6 +1,6 @@
 """Values for the slots whose words the home-assistant-intents package leaves open.
 
-Written by hand for this project.  `NAMES` holds device names by Home Assistant domain; `OPEN_LISTS`
+They were written by hand for this project.  `NAMES` holds device names by Home Assistant domain, and `OPEN_LISTS`
 everything else.  Order matters: the train/test split of the values is a function of it.
 """
 

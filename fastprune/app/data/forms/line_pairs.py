@@ -1,7 +1,7 @@
 """Texts and labels in two files of as many lines, as TweetEval has them.
 
-``train_text.txt`` and ``train_labels.txt`` beside each other, the same for ``val_`` and ``test_``; ``mapping.txt`` may
-name the numbers ("0<tab>negative").
+``train_text.txt`` and ``train_labels.txt`` lie beside each other, and the same for ``val_`` and ``test_``.
+``mapping.txt`` may name the numbers ("0<tab>negative").
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TEXTS, LABELS, NAMES = "_text.txt", "_labels.txt", "mapping.txt"
 
 
 def matches(path: Path) -> bool:
-    """A folder with a file of texts and its labels."""
+    """Return whether it is a folder with a file of texts and its labels."""
     return path.is_dir() and any(_labels(text).is_file() for text in path.glob(f"*{TEXTS}"))
 
 
 def read(path: Path) -> Mapping[str, Table]:
-    """Splits by name; a file of texts without labels is an unlabelled one."""
+    """Return the splits by name.  A file of texts without labels is an unlabelled one."""
     names = dict(line.split("\t", 1) for line in lines_of(path / NAMES) if "\t" in line) if _named(path) else {}
     splits = {}
     for file in sorted(path.glob(f"*{TEXTS}")):
