@@ -1,8 +1,10 @@
 """fastprune: finetune on the examples that still teach the model something.
 
-Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
-`fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
-have (`DynamicPruner`, `prepare_accelerate` for Accelerate, `attach` for the Trainer, `PruningCallback` for Lightning).
+* Scores: `el2n`, `joint_el2n`, `score`, `cross_entropy`.
+* Exact selection: `select_topk`, `TopK`, the strategies in `fastprune.selection`, and `fastprune.distributed` for many
+  processes.
+* Pruning around the loop you already have: `DynamicPruner`, `attach` for the Trainer, `PruningCallback` for Lightning,
+  and `prepare_accelerate` for Accelerate.
 """
 
 import warnings
@@ -69,7 +71,7 @@ __all__ = [
 
 
 RENAMED = {"prepare": "prepare_accelerate"}
-"""Names of version 0.1 and what they are called now; the old ones go away in 0.3."""
+"""Names of version 0.1 and what they are called now.  The old ones go away in 0.3."""
 
 
 def __getattr__(name: str) -> Any:

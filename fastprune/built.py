@@ -1,4 +1,4 @@
-"""Importing this says in one sentence what to do where the C++ core is missing, as in a fresh source tree."""
+"""Says in one sentence what to do where the C++ core is missing, as in a fresh source tree.  Import it first."""
 
 try:
     import fastprune._core  # noqa: F401

@@ -7,17 +7,23 @@ sentence and exits with status 2.
 
 
 class UsageError(ValueError):
-    """Bad input from outside: names what was given, why it is wrong and how to fix it."""
+    """Bad input from outside.  The message says what was given, why it is wrong and how to fix it."""
 
 
 def class_of(value: object) -> str:
-    """The class of ``value`` with its module, as there is more than one Trainer; builtins by their name alone."""
+    """Return the class of ``value`` with its module, as there is more than one Trainer.
+
+    Builtins go by their name alone.
+
+    >>> class_of(1), class_of(UsageError("no"))
+    ('int', 'fastprune.errors.UsageError')
+    """
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """``repr(value)``, cut to a length that fits a message.
+    """Return ``repr(value)``, cut to a length that fits a message.
 
     >>> shown("a" * 99, 9)
     "'aaaaaaa…"
@@ -27,7 +33,9 @@ def shown(value: object, longest: int = 60) -> str:
 
 
 def in_short(text: object, longest: int = 1000) -> str:
-    """The text, without its middle if it is longer: a sentence begins with what is wrong and ends with the fix.
+    """Return the text, without its middle if it is longer.
+
+    A sentence begins with what is wrong, and ends with the fix.
 
     >>> in_short("a long cell: mend it", 14)
     'a long … mend it'

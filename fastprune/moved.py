@@ -49,7 +49,7 @@ def new_path(old: str) -> str | None:
 class MovedModules(MetaPathFinder, Loader):
     """Finds modules by their old paths.
 
-    Python asks it first. A module below an old package would otherwise be found in the new folder, and run twice.
+    Python asks it first.  A module below an old package would otherwise be found in the new folder, and run twice.
     """
 
     def find_spec(

@@ -1,6 +1,6 @@
-"""How good predictions are: which metrics a task has, and what each of them is.
+"""Measures how good predictions are: which metrics a task has, and what each of them is.
 
-All are computed by scikit-learn, scipy and seqeval.  Values are shares in [0, 1], correlations in [-1, 1]; a metric
+All are computed by scikit-learn, scipy and seqeval.  Values are shares in [0, 1], or correlations in [-1, 1].  A metric
 that is not defined, such as the correlation of constant predictions, is 0.
 
 A gold label that training never saw cannot be predicted, so it counts as an error.
@@ -33,7 +33,7 @@ HEADINGS: Mapping[str, str] = {
     "tag_accuracy": "Tag acc. %",
     "exact_match": "Exact %",
 }
-"""How tables head each metric; all are shown in per cent."""
+"""How tables head each metric.  All are shown in per cent."""
 
 OF_KIND: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
@@ -45,10 +45,11 @@ OF_KIND: Mapping[Kind, tuple[str, ...]] = {
 
 
 def metrics_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
-    """The metrics of a task, the deciding one first.
+    """Return the metrics of a task, the deciding one first.
 
     Args:
-        n_labels: of classes; two classes have an F1, that of `TextData.positive`.
+        kind: what is predicted.
+        n_labels: number of classes.  Two classes have an F1, that of `TextData.positive`.
 
     >>> metrics_of("classification", 2)
     ('accuracy', 'f1', 'macro_f1', 'matthews')
@@ -58,10 +59,13 @@ def metrics_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
 
 
 def deciding_first(metrics: Sequence[str], deciding: str) -> tuple[str, ...]:
-    """``metrics`` with ``deciding`` in front.
+    """Return ``metrics`` with ``deciding`` in front.
 
     Raises:
         UsageError: it is none of them.
+
+    >>> deciding_first(("accuracy", "f1"), "f1")
+    ('f1', 'accuracy')
     """
     if deciding not in metrics:
         raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join(metrics)}")
@@ -75,11 +79,12 @@ def evaluate(
     tags: tuple[Tags, Tags] | None = None,
     positive: str | None = None,
 ) -> dict[str, float]:
-    """The values of ``metrics``, in their order.
+    """Return the values of ``metrics``, in their order.
 
     Args:
-        labels: (predicted, true), one an example; None without such a label.
-        tags: (predicted, true) BIO tags, one a word; None without tags.
+        metrics: their names.
+        labels: (predicted, true), one an example.  None without such a label.
+        tags: (predicted, true) BIO tags, one a word.  None without tags.
         positive: the class whose F1 is ``f1``.
 
     Raises:
@@ -107,7 +112,7 @@ def evaluate(
 
 
 def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and support of each class that is true or predicted somewhere, in sorted order.
+    """Return precision, recall, f1 and support of each class that is true or predicted somewhere, sorted.
 
     Labels are classes, or tuples of classes.
     """
@@ -121,7 +126,7 @@ def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, di
 
 
 def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
-    """As `per_class`, of the types of spans."""
+    """Return the same as `per_class`, for the types of spans."""
     report = _seqeval("classification_report")(_lists(gold), _lists(predicted), output_dict=True, zero_division=0)
     return {
         name: {"precision": float(row["precision"]), "recall": float(row["recall"]), "f1": float(row["f1-score"]),
@@ -131,10 +136,10 @@ def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
 
 
 def span_f1(predicted: Tags, gold: Tags) -> float:
-    """Micro-averaged F1 over spans, as seqeval (conlleval) counts them.
+    """Return the micro-averaged F1 over spans, as seqeval (conlleval) counts them.
 
-    A span is right if its type and both borders are; an I- without its B- opens a span.  0 when neither list has any
-    span.
+    A span is right if its type and both borders are.  An I- without its B- opens a span.  The F1 is 0 when neither list
+    has any span.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "no true samples" is the 0 that is documented
@@ -142,13 +147,13 @@ def span_f1(predicted: Tags, gold: Tags) -> float:
 
 
 def tag_accuracy(predicted: Tags, gold: Tags) -> float:
-    """Share of words whose tag is right."""
+    """Return the share of words whose tag is right."""
     pairs = [(p, g) for ps, gs in zip(predicted, gold, strict=True) for p, g in zip(ps, gs, strict=True)]
     return sum(p == g for p, g in pairs) / max(1, len(pairs))
 
 
 def exact_match(labels: tuple[Sequence[Label], Sequence[Label]] | None, tags: tuple[Tags, Tags] | None = None) -> float:
-    """Share of examples whose label and every tag are right; of what is given."""
+    """Return the share of examples whose label and every tag are right, of what is given."""
     right = [True] * len((labels or tags or ((), ()))[1])
     if labels is not None:
         right = [ok and p == g for ok, p, g in zip(right, *labels, strict=True)]

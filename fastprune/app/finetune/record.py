@@ -1,4 +1,4 @@
-"""What a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
+"""Records what a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class RunResult:
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> RunResult:
-        """What ``asdict`` made of one."""
+        """Make a result of what ``asdict`` made of one."""
         return cls(RunSpec(**state["spec"]), state["rows"], state["cycles"], state["data_map"], state["model"])
 
 
 @dataclass(frozen=True)
 class Judging:
-    """By which ``metrics`` runs are judged, the deciding one first, and on which split the best epoch is chosen."""
+    """The ``metrics`` by which runs are judged, the deciding one first, and the split that chooses the best epoch."""
 
     metrics: tuple[str, ...]
     best: str | None = None
@@ -97,7 +97,7 @@ class Recorder(TrainerCallback):
         self._ended: list[Row] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What the Trainer's own checkpoint does not hold."""
+        """Return what the Trainer's own checkpoint does not hold."""
         return {
             **asdict(self.result),
             "clock": asdict(self.clock),
@@ -122,6 +122,7 @@ class Recorder(TrainerCallback):
     # --- training --------------------------------------------------------------------------------
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record the newest selection, tell the watcher that an epoch begins, and start the clock."""
         self.began = True
         phase = self.pruner.sampler.piece.phase
         if phase.index and not phase.final and phase.first_epoch == self.done:
@@ -131,16 +132,17 @@ class Recorder(TrainerCallback):
         self.clock.start("train")
 
     def step(self, loss: Tensor, examples: int, processes: int) -> None:
-        """A micro-batch has been trained on."""
+        """Count a micro-batch that has been trained on."""
         self._losses.append(loss)
         self.examples += examples * processes
         self.watcher.advance(examples * processes)
 
     def saw(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """The logits of a micro-batch."""
+        """Keep the logits of a micro-batch."""
         self._seen.append((index, logits.detach(), labels))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **kwargs: Any) -> Any:
+        """Ask for an evaluation and a checkpoint."""
         self.clock.stop()
         self.done += 1
         loss = self._mean_loss(state.global_step)
@@ -178,7 +180,7 @@ class Recorder(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
+        """Write the epoch's rows and our state, after the evaluation and the Trainer's checkpoint."""
         deciding = self.judging.metrics[0]
         if self.metrics:
             self.watcher.metric(deciding, next(iter(self.metrics.values()))[deciding])
@@ -199,7 +201,7 @@ class Recorder(TrainerCallback):
         save(folder, self.state_dict())
 
     def finish(self) -> RunResult:
-        """The run has ended."""
+        """Return the result: the run has ended."""
         pruner, result = self.pruner, self.result
         if pruner.method.reads and not pruner.history.empty:
             epoch = int(pruner.history.scored_epoch.max()) + 1
@@ -209,7 +211,10 @@ class Recorder(TrainerCallback):
         return result
 
     def _mean_loss(self, steps: int) -> float:
-        """Over the steps since the last epoch's end; micro-batches of a step are parts of its loss."""
+        """Return the mean loss over the steps since the last epoch's end.
+
+        Micro-batches of a step are parts of its loss.
+        """
         mean = float(torch.stack(self._losses).double().sum() / max(1, steps - self.steps)) if self._losses else 0.0
         self._losses, self.steps = [], steps
         values = gathered(mean)
@@ -227,7 +232,10 @@ class Recorder(TrainerCallback):
 
 
 def cycle_record(spec: RunSpec, pruner: DynamicPruner, epoch: int) -> list[Row]:
-    """The scores that the newest selection looked at, and what it kept; none if nothing was scored."""
+    """Return the scores that the newest selection looked at, and what it kept.
+
+    There is nothing to return if nothing was scored.
+    """
     if not pruner.method.reads or pruner.history.empty:
         return []
     kept = torch.zeros(pruner.n, dtype=torch.bool)
@@ -243,7 +251,7 @@ def _name(pruner: DynamicPruner, phase: Phase) -> str:
 
 
 def _places(index: Sequence[int]) -> dict[int, list[int]]:
-    """Where each example is: the last step of a cycle may read some again."""
+    """Return where each example is.  The last step of a cycle may read some again."""
     places: dict[int, list[int]] = {}
     for place, example in enumerate(index):
         places.setdefault(example, []).append(place)

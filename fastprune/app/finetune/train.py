@@ -1,4 +1,4 @@
-"""One run: Transformers' Trainer with `fastprune.attach`."""
+"""Makes one run: Transformers' Trainer with `fastprune.attach`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Job:
     Attributes:
         own: TrainingArguments of `parse_trainer`.
         splits: those that are evaluated at every epoch's end, by name.
-        make_model: a fresh model, drawn from the global random state.
+        make_model: returns a fresh model, drawn from the global random state.
     """
 
     data: TextData
@@ -50,19 +50,22 @@ class Job:
 
 
 class RunTrainer(Trainer):
-    """A Trainer whose steps and evaluations its `Recorder` is told of."""
+    """A Trainer that tells its `Recorder` of its steps and evaluations."""
 
     recorder: Recorder
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The Trainer's, and the loss is kept."""
+        """Do the Trainer's step, and keep the loss."""
         examples = len(inputs["input_ids"])
         loss = super().training_step(model, inputs, *args, **kwargs)
         self.recorder.step(loss, examples, self.args.world_size)
         return loss
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        """The Trainer's, of every split by the metrics of the task, which are kept; its seconds are not counted."""
+        """Evaluate every split as the Trainer does, by the metrics of the task, and keep them.
+
+        The seconds of it are not counted.
+        """
         with self.recorder.clock.part(None):
             if not isinstance(eval_dataset, str):
                 return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
@@ -82,7 +85,7 @@ class RunTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody reads them, and counting every parameter at every step takes longer than an optimizer step."""
+        """Return 0.  Counting every parameter takes longer than an optimizer step, and nobody reads the count."""
         return 0
 
 
@@ -94,10 +97,13 @@ def make_trainer(
     write: Callable[[RunResult], None],
     dynamics: Path | None = None,
 ) -> RunTrainer:
-    """The trainer of a run, of which weights, order and dropout all start from ``spec.seed``.
+    """Return the trainer of a run.  Weights, order and dropout all start from ``spec.seed``.
 
     Args:
+        job: what all runs share.
+        spec: the run.
         folder: for the Trainer's checkpoints.
+        watcher: is told how the run goes on.
         write: as for `Recorder`.
         dynamics: likewise.
 
@@ -147,7 +153,7 @@ def make_trainer(
 
 
 def warm_up(trainer: RunTrainer) -> None:
-    """A step that is thrown away: the first of a process is several times slower than the rest.
+    """Make a step that is thrown away, because the first of a process is several times slower than the rest.
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
@@ -164,11 +170,12 @@ def warm_up(trainer: RunTrainer) -> None:
 
 
 def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = None) -> RunResult:
-    """Train to the run's end, from its checkpoint if there is one; the model is then that of the best epoch, if one is
-    to be chosen.
+    """Train to the run's end, from its checkpoint if there is one.
+
+    If the best epoch is to be chosen, the model is then that of the best epoch.
 
     Raises:
-        UsageError: it diverged, or the checkpoint is not that of this run.
+        UsageError: the run diverged, or the checkpoint is not that of this run.
     """
     recorder = trainer.recorder
     if checkpoint is None:
@@ -195,7 +202,7 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
 
 
 def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any):  # type: ignore[no-untyped-def]
-    """The Trainer's loss of a batch that holds ``index``, which the model does not take."""
+    """Compute the Trainer's loss of a batch that holds ``index``, which the model does not take."""
     index = inputs.pop("index", None)
     labels = inputs.get("labels")
     loss, outputs = original(model, inputs, return_outputs=True, **kwargs)
@@ -205,7 +212,7 @@ def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return
 
 
 def _time(driver: Driver, recorder: Recorder) -> None:
-    """The seconds of scoring passes and selections, each apart from training."""
+    """Count the seconds of scoring passes and selections apart from training."""
 
     def rescore(original: Callable[..., Any], score: Callable[[Tensor], Any]) -> None:
         def counted(index: Tensor) -> Any:
@@ -227,7 +234,7 @@ def _time(driver: Driver, recorder: Recorder) -> None:
 
 
 def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:
-    """Mean and deviation of p(label), where the method keeps both; of the examples it has seen."""
+    """Return mean and deviation of p(label) of the examples seen, where the method keeps both."""
     if pruner.method.statistics.get("confidence") != Moments("deviation"):
         return None
     history = pruner.history

@@ -1,4 +1,4 @@
-"""What a summary says, in sentences: what was saved and lost, and how to read the tables."""
+"""Says in sentences what a summary holds: what was saved and lost, and how to read the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"(.+) ((?:0?\.)?\d[\d.]*|(?:linear|cosine|budget):\S+)")
 
 
 def spoken(metric: str | None) -> str:
-    """What a sentence calls a metric.
+    """Return what a sentence calls a metric.
 
     >>> spoken("exact_match"), spoken("macro_f1"), spoken("matthews")
     ('exact match', 'macro F1', 'Matthews correlation')
@@ -29,7 +29,7 @@ def spoken(metric: str | None) -> str:
 
 
 def headline(summary: Row) -> list[str]:
-    """What came out, best run first, in at most three sentences.
+    """Say what came out, best run first, in at most three sentences.
 
     Differences are taken seed by seed from the run on all data, so ± is the deviation of the difference.
     """
@@ -51,7 +51,7 @@ def headline(summary: Row) -> list[str]:
 
 
 def notes(summary: Row) -> list[str]:
-    """How to read the tables: what decides, which epoch is shown, and which run ``model/`` holds.
+    """Say how to read the tables: what decides, which epoch is shown, and which run ``model/`` holds.
 
     Of several folders, what does not hold for all names its folder.
     """
@@ -115,7 +115,7 @@ def _seeds(count: int) -> str:
 
 
 def _called(run: str) -> str:
-    """The run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
+    """Return the run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
     parts = _NAME.fullmatch(run)
     return f"{parts[1]} at {parts[2]}" if parts else run
 

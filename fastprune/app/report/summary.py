@@ -1,4 +1,4 @@
-"""From evaluations to one row per run: means and deviations over seeds, and what pruning saved and cost."""
+"""Turns evaluations into one row per run: means and deviations over seeds, and what pruning saved and cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ Row = dict[str, Any]
 SECONDS = ("train_seconds", "score_seconds", "select_seconds", "total_seconds", "cpu_seconds")
 BASELINE = "full"
 OLDER_METRICS = ("exact_match", "intent_accuracy", "slot_f1")
-"""The metrics of folders that do not say theirs; the first decides."""
+"""The metrics of folders that do not say theirs.  The first decides."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """How runs are judged: ``metrics`` and ``reported`` splits, the deciding one first in both; ``chosen_on``: the
-    split by which each run's best epoch was chosen, None where it is the last epoch."""
+    """How runs are judged.
+
+    Attributes:
+        metrics: the deciding one first.
+        reported: splits, the deciding one first.
+        chosen_on: the split by which each run's best epoch was chosen.  None where it is the last epoch.
+    """
 
     metrics: tuple[str, ...]
     reported: tuple[str, ...]
@@ -29,7 +34,7 @@ class Judged:
 
 
 def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Judged:
-    """What ``config.json`` says; of folders that do not say it, what the evaluations hold.
+    """Return what ``config.json`` says, or for folders that do not say it, what the evaluations hold.
 
     A split can have chosen only if it was evaluated.
     """
@@ -45,12 +50,14 @@ def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -
 def make_summary(
     metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], model_run: Mapping[str, Any] | None = None
 ) -> Row:
-    """``summary.json`` of the rows of ``metrics.jsonl`` and of ``config.json``.
+    """Return ``summary.json`` of the rows of ``metrics.jsonl`` and of ``config.json``.
 
-    Runs that have not reached their end are listed as ``unfinished``. They are left out of the rows, unless no run has
+    Runs that have not reached their end are listed as ``unfinished``.  They are left out of the rows, unless no run has
     reached its end.
 
     Args:
+        metrics: the rows.
+        config: the settings.
         model_run: run, seed and epoch that ``model/`` holds.
     """
     judged = judged_by(config, metrics)
@@ -76,10 +83,10 @@ def make_summary(
 
 
 def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str) -> list[Row]:
-    """The last evaluation on ``split`` of every (run, seed), in order of first appearance.
+    """Return the last evaluation on ``split`` of every (run, seed), in order of first appearance.
 
-    Where a split chose the best epoch, the metrics are those of that epoch, and the rest, such as the seconds, is of
-    the last.
+    Where a split chose the best epoch, the metrics are those of that epoch.  The rest, such as the seconds, is of the
+    last.
     """
     runs: dict[tuple[str, int], dict[str, dict[int, Row]]] = {}
     for row in metrics:
@@ -100,15 +107,19 @@ def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str)
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    """One row per run from its final rows, one per seed; runs keep their order of first appearance.
+    """Return one row per run from its final rows, of which there is one per seed.
 
-    ``method`` defaults to the run's name, ``keep_fraction`` to ``kept`` and ``total_seconds`` to ``seconds``.
+    Runs keep their order of first appearance.  ``method`` defaults to the run's name, ``keep_fraction`` to ``kept`` and
+    ``total_seconds`` to ``seconds``.
 
-    Values are means over seeds; ``<metric>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
-    Against the run named "full", seed by seed and over the ``shared_seeds`` alone: ``time_saved``, 1 - total / total;
-    ``cpu_saved``, the same of CPU seconds, which do not grow when other programs share the machine; and ``gain``, how
-    much higher the deciding metric (the first of ``metrics``) is, with ``gain_std``.  They are None for "full" itself
-    and where no seed is shared.
+    Values are means over seeds.  ``<metric>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
+    Three values compare with the run named "full", seed by seed and over the ``shared_seeds`` alone:
+
+    * ``time_saved`` is 1 - total / total.
+    * ``cpu_saved`` is the same of CPU seconds, which do not grow when other programs share the machine.
+    * ``gain`` says how much higher the deciding metric (the first of ``metrics``) is, with ``gain_std``.
+
+    They are None for "full" itself and where no seed is shared.
     """
     by_run: dict[str, dict[int, Row]] = {}
     for row in rows:
@@ -137,7 +148,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
 
 
 def _pairs(mine: Mapping[int, Row], other: Mapping[int, Row], key: str) -> list[tuple[float, float]]:
-    """The values of both, seed by seed, of the seeds for which both have one."""
+    """Return the values of both, seed by seed, of the seeds for which both have one."""
     both = [(mine[seed].get(key), other[seed].get(key)) for seed in mine if seed in other]
     return [(a, b) for a, b in both if a is not None and b is not None]
 

@@ -82,16 +82,16 @@ def _columns(path: Path, lines: Sequence[str]) -> Table:
 
 
 def _has_cells(filled: Sequence[str]) -> bool:
-    """Return whether every line has as many tabs, at least two."""
+    """Return whether every line has the same number of tabs, at least two."""
     tabs = {line.count("\t") for line in filled}
     return len(tabs) == 1 and tabs.pop() >= 2
 
 
 def _has_labels(filled: Sequence[str], suffix: str) -> bool:
-    """Return whether a label stands before each text that is no first word of a sentence.
+    """Return whether each line begins with a label, and not with the first word of a sentence.
 
-    Such a label ends with a tab, holds a colon as TREC's, begins with fastText's mark, or is a number.  A file of
-    labels by its name needs none of these.
+    A label ends with a tab, holds a colon as TREC's, begins with fastText's mark, or is a number.  In a file with the
+    suffix ".label" every first word is one.
     """
     parts = [line.split(None, 1) for line in filled]
     if any(len(cells) < 2 for cells in parts):
