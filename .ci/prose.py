@@ -71,8 +71,8 @@ class Room:
     @property
     def share(self) -> float:
         """Percent of the sentences that have at most `MOST_WORDS` words."""
-        short = sum(sentence.words <= MOST_WORDS for sentence in self.sentences)
-        return 100 * short / max(len(self.sentences), 1)
+        long = sum(sentence.words > MOST_WORDS for sentence in self.sentences)
+        return 100 - 100 * long / max(len(self.sentences), 1)
 
     @property
     def passes(self) -> bool:
@@ -115,36 +115,28 @@ def sentences(where: str, line: int, found: Iterator[tuple[int, str]]) -> Iterat
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """The paragraphs, list items and entries of a docstring, each with the offset of its first line.
 
-    What is indented deeper than the text around it is code or a formula, unless it stands in a Google section.
+    Doctests and what follows "::" are code.  What is indented deeper than the text around it is code or a formula,
+    unless it stands in a Google section.
     """
-    section, literal = False, False
+    section = doctest = literal = False
     start, held = 0, []  # type: int, list[str]
     for number, line in enumerate([*text.splitlines(), ""]):
-        stripped = line.strip()
-        indent = len(line) - len(line.lstrip())
+        stripped, indent = line.strip(), len(line) - len(line.lstrip())
+        heading = bool(SECTION.match(stripped))
+        doctest = bool(stripped) and (doctest or stripped.startswith(">>>"))
         if stripped and indent == 0:
-            section, literal = bool(SECTION.match(stripped)), False
-        code = stripped.startswith((">>>", "...")) or literal or (indent > 0 and not section and not held)
-        begins = not stripped or code or SECTION.match(stripped) or ITEM.match(stripped) or (
-            section and indent == 4 and ENTRY.match(stripped)
-        )  # fmt: skip
-        if begins and held:
-            joined = " ".join(held)
-            literal = joined.endswith("::")
-            yield start, joined
+            section, literal = heading, False
+        entry = section and indent == 4 and bool(ENTRY.match(stripped))
+        code = doctest or literal or (indent > 0 and not section and not held)
+        if held and (not stripped or code or heading or entry or ITEM.match(stripped)):
+            yield start, " ".join(held)
+            literal = held[-1].endswith("::")
             held = []
-        if not stripped or code or SECTION.match(stripped):
-            literal = literal or stripped.startswith(">>>")
-            literal = literal and bool(stripped)
+        if not stripped or code or heading:
             continue
-        if not held:
-            start = number
-        held.append(_without_marks(stripped, entry=section and indent == 4))
-
-
-def _without_marks(line: str, *, entry: bool) -> str:
-    line = ITEM.sub("", line)
-    return ENTRY.sub("", line) if entry else line
+        start = start if held else number
+        stripped = ITEM.sub("", stripped)
+        held.append(ENTRY.sub("", stripped) if entry else stripped)
 
 
 def markdown(text: str) -> Iterator[tuple[int, str]]:

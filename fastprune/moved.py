@@ -55,9 +55,11 @@ class MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return a specification for an old path, and None for all others."""
         return None if new_path(fullname) is None else ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the new module, warn, and return it."""
         new = new_path(spec.name)
         assert new is not None
         if spec.name in MOVED:
@@ -68,7 +70,10 @@ class MovedModules(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has run under its new path.  The import wrote the old path into it, which is undone."""
+        """Do nothing, because the module has run under its new path.
+
+        The import wrote the old path into it, which is undone.
+        """
         module.__spec__, module.__loader__ = self._identity
 
 

@@ -25,7 +25,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        # mkstemp gives 0600; what is written here is meant to be read by others as any new file is.
+        # mkstemp gives 0600.  What is written here is meant to be read by others, as any new file is.
         os.chmod(temporary, 0o666 & ~_umask())
         with temporary.open("rb") as written:
             os.fsync(written.fileno())

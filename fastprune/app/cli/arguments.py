@@ -20,12 +20,12 @@ def add_data(group: Any) -> None:
     """Add ``--data`` and the options that say how to read it: the fields of `fastprune.app.data.Source`."""
     group.add_argument(
         "--data",
-        help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (the packaged "
-        "home-assistant commands)",
+        help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (by default the "
+        "packaged home-assistant commands)",
     )
     for split in ("train", "validation", "test"):
         group.add_argument(f"--{split}-file", help=f"the file of the {split} split, in place of --data")
-    group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (told by the data)")
+    group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (by default the data tell)")
     group.add_argument("--text-column", help="column with the text (found by its usual names)")
     group.add_argument("--label-column", help="column with the label (found by its usual names)")
     group.add_argument("--pair-column", help="column with a second text (found by its usual names)")
@@ -33,14 +33,14 @@ def add_data(group: Any) -> None:
     group.add_argument("--id-column", help="column that says which example it is, for the files that are written")
     group.add_argument("--split-column", help="column that says which split a row is of")
     group.add_argument("--columns", type=_names, help="names of the columns of files without a header line: text,label")
-    group.add_argument("--encoding", help="of text files (utf-8)")
-    group.add_argument("--max-train", type=int, help="that many training examples only (all)")
+    group.add_argument("--encoding", help="encoding of text files (utf-8)")
+    group.add_argument("--max-train", type=int, help="use at most that many training examples (all)")
 
 
 def add_held_out(group: Any) -> None:
     """Add the options about the data that only training needs."""
-    group.add_argument("--metric", help="the metric that decides (the task's own)")
-    group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
+    group.add_argument("--metric", help="the metric that decides (by default the task's own)")
+    group.add_argument("--max-test", type=int, help="use at most that many examples of every other split (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 
 
@@ -73,11 +73,15 @@ def add_use(job: Any) -> None:
         "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
     )
     add_data(job)
-    job.add_argument("--split", help="which split of the data (the only one, or train; to predict, test)")
+    job.add_argument(
+        "--split", help="which split of the data (by default the only one, else train, and to predict test)"
+    )
     add_trust(job)
-    job.add_argument("--batch-size", type=int, default=128)
+    job.add_argument("--batch-size", type=int, default=128, help="texts in a batch")
     job.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
-    job.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    job.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast"
+    )
 
 
 def check_use(arguments: argparse.Namespace) -> None:

@@ -14,13 +14,15 @@ def add(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="table, picture and examples of run folders",
-        description="Make report.html, report.md and report.png again and show what is in them: what was saved and "
-        "lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the classes, "
-        "and the most and the least useful examples.",
+        description="Make report.html, report.md and report.png again, and show what is in them. That is what was "
+        "saved and lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the "
+        "classes, and the most and the least useful examples.",
     )
     report.set_defaults(command=run)
-    report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder; several are shown together")
-    report.add_argument("--out", type=user_path, help="folder for the three files (the run folder, if it is one)")
+    report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder. Several are shown together")
+    report.add_argument(
+        "--out", type=user_path, help="folder for the three files (by default the run folder, if there is only one)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

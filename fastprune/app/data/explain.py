@@ -96,8 +96,9 @@ def bad_json(path: Path, encoding: str) -> str | None:
 
 
 def line_finder(path: Path, separator: str, encoding: str, *, header: bool) -> Any:
-    """Return a function from a row to its line.  It reads the file when it is asked, as a quoted cell may hold several
-    lines.
+    """Return a function from a row to its line.
+
+    It reads the file when it is asked, as a quoted cell may hold several lines.
     """
 
     def line_of(row: int) -> str:

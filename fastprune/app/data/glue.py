@@ -115,5 +115,5 @@ def _header(path: Path, task: GlueTask) -> tuple[str, ...] | None:
     """Return names for the columns if the first line has none."""
     if not task.header:
         return None
-    with open_text(path, "latin-1") as file:  # which decodes everything; what is no UTF-8 is said by who reads it
+    with open_text(path, "latin-1") as file:  # decodes everything, and the reader says later what is no UTF-8
         return None if task.text in file.readline().rstrip("\r\n").split("\t") else task.header

@@ -176,7 +176,7 @@ def tag_words(pieces: list[TextPiece]) -> Utterance:
         if not owners:
             tags.append("O")
             continue
-        # The same piece as the word before continues the value; another starts a new one.
+        # The same piece as the word before continues the value.  Another piece starts a new one.
         tags.append(f"{'I' if owners[0] == last_piece else 'B'}-{pieces[owners[0]][1]}")
         last_piece = owners[0]
     return " ".join(words), tuple(tags)

@@ -79,6 +79,11 @@ def _extend(
 
 
 def refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
+    """Refuse folders of training dynamics that hold an earlier run's.
+
+    Raises:
+        UsageError: one of them does.
+    """
     for spec in specs:
         if base is None:
             return

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprune.app.report.summary import BASELINE
 
-# Okabe and Ito's palette, which stays distinct for colour-blind readers; black is the baseline's.
+# Okabe and Ito's palette, which stays distinct for colour-blind readers.  Black is the baseline's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BASELINE_COLOUR = "#000000"
 MARKERS = "osD^vPX*"

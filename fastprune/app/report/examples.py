@@ -52,7 +52,8 @@ def extremes(
 
     Args:
         scores: the columns of scores.parquet.
-        run, seed: which run.
+        run: its name.
+        seed: its seed.
         texts: (text, label) by index of those that are at hand.
         count: how many of each.
     """

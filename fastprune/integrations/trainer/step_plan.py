@@ -17,7 +17,7 @@ from fastprune.pruning.user_epochs import UserEpochs
 
 
 class TrainingValues(NamedTuple):
-    """What ``Trainer.set_initial_training_values`` returns, from transformers 4.50 to 5.x."""
+    """What ``Trainer.set_initial_training_values`` returns, from transformers 4.52 to 5.x."""
 
     epochs: int
     steps_of_epoch: int
