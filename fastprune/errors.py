@@ -16,7 +16,7 @@ def class_of(value: object) -> str:
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """``repr(value)``, cut to a length that fits a message.
+    """Return ``repr(value)``, cut to a length that fits a message.
 
     Example:
         >>> shown("a" * 99, 9)

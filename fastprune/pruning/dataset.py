@@ -52,8 +52,9 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
 
 
 def refuse_splits(dataset: Any, argument: str) -> None:
-    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``.  It has a length and items, as a data set
-    has.
+    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``.
+
+    It has a length and items, as a data set has.
 
     Raises:
         ValueError: it is one.  The message names the splits.

@@ -191,8 +191,9 @@ class Progress:
         self.place = Place.of(self.pieces[number], self.epochs.starts[number])
 
     def move_to(self, number: int, trained: int | None) -> None:
-        """Stand in piece ``number``, of which ``trained`` examples were trained on.  The loader reads it from its
-        start.
+        """Stand in piece ``number``, of which ``trained`` examples were trained on.
+
+        The loader reads the piece from its start.
         """
         self.piece_number, self.trained = number, trained
         self.begin_at(0)

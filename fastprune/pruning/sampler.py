@@ -224,8 +224,9 @@ class _Reader(Iterator[int]):
 
 
 def fill_up(indices: Tensor, multiple: int, order: Tensor) -> Tensor:
-    """``indices`` with more of them from the beginning of ``order``, repeated if need be, up to a multiple of
-    ``multiple``.
+    """``indices``, filled up to a multiple of ``multiple``.
+
+    The added ones come from the beginning of ``order``, which is repeated if need be.
     """
     missing = -len(indices) % multiple
     return torch.cat([indices, order.repeat(-(-missing // max(len(order), 1)))[:missing]])

@@ -215,8 +215,9 @@ class Mean:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation of all values, by Welford's update.  The deviation is that of the population, as
-    ``np.std``.
+    """Mean and standard deviation of all values, by Welford's update.
+
+    The deviation is that of the population, as ``np.std``.
 
     ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
     `Statistic`.  For a metric that is hard where it is small this is the negated mean.

@@ -411,7 +411,7 @@ def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
         return None
     if group is None:
         return dist.group.WORLD
-    if group == dist.GroupMember.NON_GROUP_MEMBER:
+    if group == dist.GroupMember.NON_GROUP_MEMBER:  # type: ignore[comparison-overlap]
         raise ValueError("this rank is not a member of group; call select_topk on the members of group only")
     if not isinstance(group, dist.ProcessGroup):
         raise TypeError(f"group must be a torch.distributed.ProcessGroup, got {type(group).__name__}")
