@@ -114,6 +114,15 @@ def cross_entropy(
     once and writes the gradient. Between them 12 bytes a row are kept. The logits are never copied to fp32 and never
     written. They are copied as `score` says. float64 logits, probabilities, torch.func, torch.jit.trace and
     forward-mode differentiation go through torch, with one more read for the scores.
+
+    Example:
+        A training step whose scores are free:
+
+        >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+        >>> loss, scores = cross_entropy(logits, torch.tensor([0, 2]), return_scores="el2n")
+        >>> loss.backward()
+        >>> loss.item(), scores
+        (0.7937..., tensor([0.0433, 0.9989]))
     """
     soft = is_soft(logits, labels)
     names = () if return_scores is None else check_metrics(return_scores, per_class=soft)

@@ -58,6 +58,14 @@ def grand(
 
     Cost: for rows one read of the logits and one of the features. For tokens the softmax and B T min(T (C + d), C d)
     multiplications, in fp32. That takes the memory of at most B T (C + d) + B max(T T, C d) numbers.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> last_layer = torch.nn.Linear(2, 3)
+        >>> logits = last_layer(features)
+        >>> scores = grand(logits, torch.tensor([0, 2]), features)
+        >>> scores.shape
+        torch.Size([2])
     """
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):

@@ -37,6 +37,14 @@ def per_sample_grand(
         ValueError: The model has no parameter that requires a gradient.
 
     Cost: a forward and a backward pass over the batch, vectorised over examples.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> batch = {"x": torch.randn(5, 4), "y": torch.tensor([0, 1, 2, 0, 1])}
+        >>> def loss(model: Callable[..., Tensor], example: dict[str, Tensor]) -> Tensor:
+        ...     return nn.functional.cross_entropy(model(example["x"]), example["y"])
+        >>> per_sample_grand(model, loss, batch, chunk_size=2).shape
+        torch.Size([5])
     """
     trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
