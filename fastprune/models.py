@@ -35,10 +35,6 @@ class MeanConfig(PretrainedConfig):
         encoder: the configuration of the encoder, as a dict with its ``model_type``.
         classifier_dropout: before the heads.
         tag_names: of a joint model, in the order of its ``tag_logits``.
-
-    Example:
-        >>> MeanConfig({"model_type": "bert"}, tag_names=["O", "B-city"]).tag_names
-        ['O', 'B-city']
     """
 
     model_type = "fastprune"

@@ -22,22 +22,12 @@ _ERRORS = (TypeError, ValueError, RuntimeError)
 
 
 def is_initialized() -> bool:
-    """Whether there is a process group, perhaps of one process.
-
-    Example:
-        >>> is_initialized()  # a plain Python process
-        False
-    """
+    """Whether there is a process group, perhaps of one process."""
     return dist.is_available() and dist.is_initialized()
 
 
 def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
-    """(rank, world_size) of the group; (0, 1) where there is none.
-
-    Example:
-        >>> world()  # a plain Python process
-        (0, 1)
-    """
+    """(rank, world_size) of the group; (0, 1) where there is none."""
     return (dist.get_rank(group), dist.get_world_size(group)) if is_initialized() else (0, 1)
 
 
@@ -106,12 +96,7 @@ def broadcast(tensor: Tensor) -> Tensor:
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each rank gives, by rank; a collective call.  Values are pickled on the way.
-
-    Example:
-        >>> gather_objects("a plain Python process")
-        ['a plain Python process']
-    """
+    """What each rank gives, by rank; a collective call.  Values are pickled on the way."""
     _, world_size = world()
     if world_size == 1:
         return [value]
@@ -121,12 +106,7 @@ def gather_objects(value: T) -> list[T]:
 
 
 def broadcast_object(value: T) -> T:
-    """What rank 0 gives; a collective call.  It is pickled on the way.
-
-    Example:
-        >>> broadcast_object({"seed": 7})
-        {'seed': 7}
-    """
+    """What rank 0 gives; a collective call.  It is pickled on the way."""
     if world()[1] == 1:
         return value
     box = [value]
@@ -142,14 +122,6 @@ def launcher_store(address: str, port: int, wait: timedelta) -> dist.Store:
 
     Raises:
         RuntimeError: the process that holds it has ended.
-
-    Example:
-        >>> from datetime import timedelta
-        >>> torchrun = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        >>> store = launcher_store("127.0.0.1", torchrun.port, timedelta(seconds=10))
-        >>> store.set("round", "1")
-        >>> torchrun.get("round")
-        b'1'
     """
     return dist.TCPStore(address, port, is_master=False, timeout=wait, wait_for_workers=False)
 
@@ -158,15 +130,7 @@ def launcher_store(address: str, port: int, wait: timedelta) -> dist.Store:
 
 
 class FailedElsewhereError(RuntimeError):
-    """Another process has failed and says why; this one need not say it, too.
-
-    Example:
-        >>> try:
-        ...     raise FailedElsewhereError("scoring failed on rank [1]; rank 1: logits are missing")
-        ... except RuntimeError as error:
-        ...     print(getattr(error, "said_elsewhere", False))  # rank 1 prints the error itself
-        True
-    """
+    """Another process has failed and says why; this one need not say it, too."""
 
     said_elsewhere = True
 

@@ -60,12 +60,11 @@ def grand(
     multiplications, in fp32. That takes the memory of at most B T (C + d) + B max(T T, C d) numbers.
 
     Example:
-        >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-        >>> last_layer = torch.nn.Linear(2, 3)
-        >>> logits = last_layer(features)
-        >>> scores = grand(logits, torch.tensor([0, 2]), features)
-        >>> scores.shape
-        torch.Size([2])
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> features = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+        >>> scores = grand(torch.zeros(2, 2), torch.tensor([0, 1]), features, bias=layer.bias is not None)
+        >>> scores  # sqrt(1/2) times the norm of (features, 1)
+        tensor([1.0000, 3.6056])
     """
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):
