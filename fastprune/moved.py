@@ -56,9 +56,11 @@ class MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return a specification for an old path, and None for all others."""
         return None if new_path(fullname) is None else ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the new module, warn, and return it."""
         new = new_path(spec.name)
         assert new is not None
         if spec.name in MOVED:

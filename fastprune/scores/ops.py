@@ -224,6 +224,7 @@ class DirectCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> tuple[Tensor, ...]:
+        """The loss and the scores. Autograd gives no gradient to the scores."""
         loss, state, scores = kernels.loss_forward(logits, labels, weight, options)
         ctx.save_for_backward(state, logits, labels, weight)
         ctx.options = options
@@ -233,8 +234,9 @@ class DirectCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
+        """The gradient with respect to the logits."""
         state, logits, labels, weight = ctx.saved_tensors
-        check_data(logits=logits, labels=labels)  # which somebody may have freed since the forward pass
+        check_data(logits=logits, labels=labels)  # they may have been freed since the forward pass
         if is_zero_tensor(grad_loss):
             grad_loss = grad_loss.clone()
         # With create_graph=True the operator knows what to say to a second backward. Under vmap
