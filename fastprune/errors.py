@@ -6,7 +6,15 @@ the program: files, columns and checkpoints. The command line prints its sentenc
 
 
 class UsageError(ValueError):
-    """Bad input from outside. The message names what was given, why it is wrong and how to fix it."""
+    """Bad input from outside. The message names what was given, why it is wrong and how to fix it.
+
+    Example:
+        >>> try:
+        ...     raise UsageError("scores.csv has no column 'id'; its columns are row, el2n")
+        ... except ValueError as error:
+        ...     print(error)
+        scores.csv has no column 'id'; its columns are row, el2n
+    """
 
 
 def class_of(value: object) -> str:

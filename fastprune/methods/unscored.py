@@ -72,7 +72,12 @@ def finite_value(history: History, metric: str) -> Tensor:
 
 
 def fitting_offset(offset: float, n: int, k: int) -> float:
-    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
+    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``.
+
+    Example:
+        >>> fitting_offset(0.3, n=100, k=80)  # dropping 30 would leave 70
+        0.19...
+    """
     return min(offset, 1.0 - k / n)
 
 

@@ -94,6 +94,10 @@ def check_fraction(value: object, name: str) -> float:
 
     Raises:
         ValueError: it is not.  The message names the argument.
+
+    Example:
+        >>> check_fraction(0.5, "keep_fraction")
+        0.5
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) <= 1.0:
         raise ValueError(
@@ -132,6 +136,10 @@ def parse_keep_fraction(text: str) -> KeepFraction:
 
     Raises:
         ValueError: the text is none of these, or a number is out of range.
+
+    Example:
+        >>> parse_keep_fraction("linear:1.0:0.3")
+        LinearRamp(start=1.0, end=0.3)
     """
     kind, *numbers = text.split(":")
     try:

@@ -63,6 +63,15 @@ class Progress:
         epochs_closed: user epochs that have ended for the callbacks of a framework.  The last of them may have been cut
             short.
         place: that of the current piece when it was entered, None before that.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(100, keep_fraction=0.5, method="random")
+        >>> for epoch in pruner.epochs(2):
+        ...     indices = list(pruner.sampler)
+        >>> progress: Progress = pruner.progress
+        >>> progress.examples_seen, progress.describe()
+        (150, 'epoch 2 of 2, cycle 1, 150 of 150 examples seen')
     """
 
     def __init__(self) -> None:

@@ -278,6 +278,10 @@ def as_statistic(smoothing: Statistic | str) -> Statistic:
 
     Raises:
         ValueError: the text is none of these.
+
+    Example:
+        >>> as_statistic("mean:3")
+        Mean(last=3)
     """
     if not isinstance(smoothing, str):
         return smoothing

@@ -107,6 +107,9 @@ def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, i
 
 
 def _error(logits: Tensor, labels: Tensor) -> Tensor:
-    """p - y. At the label it is minus the sum of the others, because p_y - 1 cancels where the model is confident."""
+    """The difference p - y.
+
+    At the label it is minus the sum of the others, because p_y - 1 cancels where the model is confident.
+    """
     others = logits.softmax(-1).scatter(-1, labels, 0.0)
     return others.scatter(-1, labels, -others.sum(-1, keepdim=True))

@@ -19,6 +19,18 @@ class LastLayers:
     Args:
         model: The model that is called inside `watch`.
         wanted: Whether the inputs are needed. If not, no layer is watched and none is found.
+
+    Example:
+        >>> import torch
+        >>> import fastprune
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> layers = LastLayers(model)
+        >>> with layers.watch():
+        ...     logits = model(torch.randn(5, 4))
+        >>> features, bias = layers.features({"": logits})[""]
+        >>> features.shape
+        torch.Size([5, 8])
+        >>> scores = fastprune.grand(logits, torch.tensor([0, 1, 2, 0, 1]), features, bias=bias)
     """
 
     def __init__(self, model: nn.Module, *, wanted: bool = True) -> None:

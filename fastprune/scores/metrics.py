@@ -129,12 +129,22 @@ KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
 
 
 def is_hard_where_small(name: str) -> bool:
-    """Whether small values are hard. A name that no row has, such as ``score``, is hard where it is large."""
+    """Whether small values are hard. A name that no row has, such as ``score``, is hard where it is large.
+
+    Example:
+        >>> is_hard_where_small("confidence"), is_hard_where_small("loss")
+        (True, False)
+    """
     return name in TABLE and TABLE[name].hard == "small"
 
 
 def hard_where_small() -> list[str]:
-    """The names of all metrics whose small values are hard."""
+    """The names of all metrics whose small values are hard.
+
+    Example:
+        >>> "margin" in hard_where_small()
+        True
+    """
     return [name for name in TABLE if is_hard_where_small(name)]
 
 
@@ -142,6 +152,11 @@ def difficulty(name: str, values: Any) -> Any:
     """The values of the metric, negated if small ones are hard, so that the largest are the hardest.
 
     It takes tensors and arrays.
+
+    Example:
+        >>> import torch
+        >>> difficulty("confidence", torch.tensor([0.9, 0.2])).argmax()  # the example with low confidence
+        tensor(1)
     """
     return -values if is_hard_where_small(name) else values
 
@@ -150,13 +165,23 @@ def difficulty(name: str, values: Any) -> Any:
 
 
 def of_rows(kind: str | None = None) -> list[str]:
-    """The metrics with one number a row, which `fastprune.score` gives. With ``kind``, those that such a head has."""
+    """The metrics with one number a row, which `fastprune.score` gives. With ``kind``, those that such a head has.
+
+    Example:
+        >>> of_rows("multi_label")
+        ['el2n', 'loss']
+    """
     rows = [row for row in TABLE.values() if row.per == "row" and not row.vector and "states" not in row.needs]
     return [row.name for row in rows if kind is None or kind in row.heads]
 
 
 def of_examples() -> list[str]:
-    """The metrics with one number an example. `fastprune.Task` gives them, and a method can rank by them."""
+    """The metrics with one number an example. `fastprune.Task` gives them, and a method can rank by them.
+
+    Example:
+        >>> "grand" in of_examples(), "forgetting" in of_examples()
+        (True, False)
+    """
     return [row.name for row in TABLE.values() if row.per != "run" and not row.vector]
 
 
@@ -164,12 +189,21 @@ def lacking(names: Iterable[str], kinds: Collection[str]) -> list[str]:
     """The ``names`` that none of these kinds of heads has.
 
     A name that no row has is the user's own, and does not count as missing.
+
+    Example:
+        >>> lacking(["el2n", "margin", "mine"], ["regression"])
+        ['margin']
     """
     return [name for name in names if name in TABLE and TABLE[name].heads.isdisjoint(kinds)]
 
 
 def is_vector(name: str) -> bool:
-    """Whether the metric has a number for each class of an example."""
+    """Whether the metric has a number for each class of an example.
+
+    Example:
+        >>> is_vector("probabilities"), is_vector("el2n")
+        (True, False)
+    """
     return name in TABLE and TABLE[name].vector
 
 
@@ -179,7 +213,12 @@ def is_discrete(name: str) -> bool:
 
 
 def needs_states(names: Iterable[str]) -> bool:
-    """Whether one of the metrics is computed from the input of the last layer."""
+    """Whether one of the metrics is computed from the input of the last layer.
+
+    Example:
+        >>> needs_states(["el2n", "grand"]), needs_states(["el2n"])
+        (True, False)
+    """
     return any(name in TABLE and "states" in TABLE[name].needs for name in names)
 
 

@@ -87,7 +87,7 @@ def _check_backward(
     schema="(Tensor logits, Tensor labels, str[] metrics, int ignore_index, int shift) -> Tensor",
 )
 def row_scores(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
-    """The scores of `kernels.row_scores`, one after the other, as (len(metrics), *labels.shape) fp32."""
+    """The scores of `kernels.row_scores`, one after the other, as ``(len(metrics), *labels.shape)`` fp32."""
     _check(logits, labels, metrics, ignore_index, shift)
     check_data(logits=logits, labels=labels)
     scores = kernels.row_scores(logits, labels, tuple(metrics), ignore_index, shift)
@@ -116,7 +116,7 @@ def cross_entropy(
     shift: int,
     reduction: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `kernels.loss_forward` returns, with the scores as (len(metrics), *labels.shape)."""
+    """What `kernels.loss_forward` returns, with the scores as ``(len(metrics), *labels.shape)``."""
     options = LossOptions(tuple(metrics), ignore_index, label_smoothing, shift, reduction)
     _check_loss(logits, labels, weight, options)
     check_data(logits=logits, labels=labels, weight=weight)
@@ -217,13 +217,14 @@ torch.library.register_autograd("fastprune::cross_entropy_backward", _refuse)
 
 
 class DirectCrossEntropy(torch.autograd.Function):
-    """`cross_entropy` without the dispatcher, as (loss, *scores).
+    """`cross_entropy` without the dispatcher, as ``(loss, *scores)``.
 
     The options are one argument, because autograd looks at each argument of a function.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> tuple[Tensor, ...]:
+        """The loss and the scores. Autograd gives no gradient to the scores."""
         loss, state, scores = kernels.loss_forward(logits, labels, weight, options)
         ctx.save_for_backward(state, logits, labels, weight)
         ctx.options = options
@@ -233,8 +234,9 @@ class DirectCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
+        """The gradient with respect to the logits."""
         state, logits, labels, weight = ctx.saved_tensors
-        check_data(logits=logits, labels=labels)  # which somebody may have freed since the forward pass
+        check_data(logits=logits, labels=labels)  # they may have been freed since the forward pass
         if is_zero_tensor(grad_loss):
             grad_loss = grad_loss.clone()
         # With create_graph=True the operator knows what to say to a second backward. Under vmap

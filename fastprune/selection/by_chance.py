@@ -124,6 +124,11 @@ def below_mean(scores: Tensor | np.ndarray) -> Tensor:
 
     Raises:
         ValueError: A score is infinite or NaN.
+
+    Example:
+        >>> import torch
+        >>> below_mean(torch.tensor([0.1, 0.2, 3.0]))
+        tensor([ True,  True, False])
     """
     values = finite(as_tensor(scores), "threshold_random")
     return values < mean_in_order(values)

@@ -79,7 +79,12 @@ def window(
 
 
 def count_dropped(n: int, offset: float) -> int:
-    """How many examples an offset drops from the hard end."""
+    """How many examples an offset drops from the hard end.
+
+    Example:
+        >>> count_dropped(100, offset=0.29)
+        29
+    """
     if not 0 <= offset < 1:
         raise ValueError(f"offset must be in [0, 1), got {offset}")
     return floor_of_share(offset, n)

@@ -79,7 +79,14 @@ def split_tie(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray) -> int:
 
 
 def tie_note(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray, ties: Ties) -> str | None:
-    """One sentence if the cut falls into a tie of more than 1 % of the scores, otherwise None."""
+    """One sentence if the cut falls into a tie of more than 1 % of the scores, otherwise None.
+
+    Example:
+        >>> import torch
+        >>> forgotten = torch.tensor([2, 0, 0, 0, 1])
+        >>> tie_note(forgotten, torch.tensor([0, 1, 4]), "index")  # one of three zeros is kept
+        'the cut falls into a tie: 3 of 5 examples have the same score, and the smaller index decides which are kept'
+    """
     n, tied = len(scores), split_tie(scores, kept)
     if tied <= NOTABLE * n:
         return None
