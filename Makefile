@@ -35,14 +35,14 @@ docs: $(STAMP)-docs
 KILLS ?= 20
 SEED ?= 0
 ALL_COMBINATIONS := scores/test_scores_triton.py scores/test_triton_compiled.py scores/test_sharded.py \
-    selection/test_triton_topk.py test_distributed.py distributed pruning/test_pruner_resume.py finetune/test_ranks.py \
-    integrations/test_accelerate.py integrations/test_transformers_distributed.py integrations_lightning
+    selection/test_triton_topk.py selection/test_distributed.py pruning/test_plain_ddp.py pruning/test_pruner_resume.py \
+    integrations/trainer/test_trainer_distributed.py integrations/lightning integrations/accelerate app/finetune/test_ranks.py
 soak: $(STAMP)-test
-	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
-	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/app/finetune/test_killed.py
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/trainer/test_trainer_checkpoints.py
 	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q $(addprefix tests/,$(ALL_COMBINATIONS))
-	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py \
-	    tests/finetune/test_checkpoint.py tests/finetune/test_damaged_files.py
+	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/app/report/test_foreign_files.py tests/app/data/test_data_fuzz.py \
+	    tests/app/finetune/test_checkpoint.py tests/app/finetune/test_damaged_files.py
 	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
@@ -59,7 +59,8 @@ sanitize: $(STAMP)-test
 	    echo "== $$isa"; \
 	    (cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 FASTPRUNE_FUZZ=1000 FASTPRUNE_ISA=$$isa \
-	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
+	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider --ignore=tests/selection/test_distributed.py \
+	        $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
 	    for sanitizer in address,undefined thread; do \
 	        FASTPRUNE_ISA=$$isa $(SANITIZED)/fuzz-$$sanitizer 1000 || exit 1; \
 	    done; \

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up_call
 import pytest
 from gpu import report
-from made_up_call import KERNELS
+from helpers import made_up_call
+from helpers.made_up_call import KERNELS
 
 
 def written(path: Path, found: list) -> Path:

@@ -12,9 +12,9 @@ import plateau_cases
 import pytest
 import row_score_cases as cases
 import torch
+from helpers.interpreter import run_interpreted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import run_interpreted
 
 pytest.importorskip("triton")
 

@@ -19,8 +19,8 @@ import torch
 
 pytest.importorskip("triton")
 import triton
-from ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
-from combinations import pairwise, some
+from helpers.ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
+from helpers.combinations import pairwise, some
 
 from fastprune.scores import triton_gradient, triton_long_rows, triton_rows, triton_short_rows
 from fastprune.scores.definition import METRICS

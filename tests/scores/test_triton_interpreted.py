@@ -13,12 +13,12 @@ import pytest
 import row_score_cases as cases
 import torch
 import triton_cases
-from combinations import some
+from helpers.combinations import some
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("run with TRITON_INTERPRET=1, as test_scores_triton.py does", allow_module_level=True)
 
-from interpreter_fixes import mend_interpreter
+from helpers.interpreter_fixes import mend_interpreter
 
 from fastprune.scores import triton_long_rows, triton_reduction, triton_rows, triton_segment
 from fastprune.scores.options import LossOptions
