@@ -52,7 +52,8 @@ def measures_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
     """The quality measures of a task, the deciding one first.
 
     Args:
-        n_labels: of classes; two classes have an F1, that of `TextData.positive`.
+        kind: what is predicted.
+        n_labels: number of classes.  Two classes have an F1, that of `TextData.positive`.
 
     >>> measures_of("classification", 2)
     ('accuracy', 'f1', 'macro_f1', 'matthews')
@@ -66,6 +67,9 @@ def deciding_first(measures: Sequence[str], deciding: str) -> tuple[str, ...]:
 
     Raises:
         UsageError: it is none of them.
+
+    >>> deciding_first(("accuracy", "f1"), "f1")
+    ('f1', 'accuracy')
     """
     if deciding not in measures:
         raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join(measures)}")
@@ -82,8 +86,9 @@ def evaluate(
     """The values of ``measures``, in their order.
 
     Args:
-        labels: (predicted, true), one an example; None without such a label.
-        tags: (predicted, true) BIO tags, one a word; None without tags.
+        measures: their names.
+        labels: (predicted, true), one an example.  None without such a label.
+        tags: (predicted, true) BIO tags, one a word.  None without tags.
         positive: the class whose F1 is ``f1``.
 
     Raises:
@@ -111,7 +116,7 @@ def evaluate(
 
 
 def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and support of each class that is true or predicted somewhere, in sorted order.
+    """Return precision, recall, f1 and support of each class that is true or predicted somewhere, sorted.
 
     Labels are classes, or tuples of classes.
     """
@@ -125,7 +130,7 @@ def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, di
 
 
 def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
-    """As `per_class`, of the types of spans."""
+    """Return the same as `per_class`, for the types of spans."""
     report = _seqeval("classification_report")(_lists(gold), _lists(predicted), output_dict=True, zero_division=0)
     return {
         name: {"precision": float(row["precision"]), "recall": float(row["recall"]), "f1": float(row["f1-score"]),
@@ -135,10 +140,10 @@ def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
 
 
 def span_f1(predicted: Tags, gold: Tags) -> float:
-    """Micro-averaged F1 over spans, as seqeval (conlleval) counts them.
+    """Return the micro-averaged F1 over spans, as seqeval (conlleval) counts them.
 
-    A span is right if its type and both borders are; an I- without its B- opens a span.  0 when neither list has any
-    span.
+    A span is right if its type and both borders are.  An I- without its B- opens a span.  The F1 is 0 when neither list
+    has any span.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "no true samples" is the 0 that is documented
@@ -146,13 +151,13 @@ def span_f1(predicted: Tags, gold: Tags) -> float:
 
 
 def tag_accuracy(predicted: Tags, gold: Tags) -> float:
-    """Share of words whose tag is right."""
+    """Return the share of words whose tag is right."""
     pairs = [(p, g) for ps, gs in zip(predicted, gold, strict=True) for p, g in zip(ps, gs, strict=True)]
     return sum(p == g for p, g in pairs) / max(1, len(pairs))
 
 
 def exact_match(labels: tuple[Sequence[Label], Sequence[Label]] | None, tags: tuple[Tags, Tags] | None = None) -> float:
-    """Share of examples whose label and every tag are right; of what is given."""
+    """Return the share of examples whose label and every tag are right, of what is given."""
     right = [True] * len((labels or tags or ((), ()))[1])
     if labels is not None:
         right = [ok and p == g for ok, p, g in zip(right, *labels, strict=True)]

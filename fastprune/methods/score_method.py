@@ -43,6 +43,13 @@ class ScoreMethod(Method):
         reentry: share of the k kept that is drawn at random from the others, in [0, 1).
         least_warmup: epochs on all examples that the statistic needs to tell any two apart.
         offset_yields: True for an offset that nobody asked for.  It shrinks until k examples are left.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> method = ScoreMethod("hard-loss", metric="loss", source="step", offset=0.05)
+        >>> pruner = DynamicPruner(100, keep_fraction=0.5, method=method)
+        >>> pruner.method.reads
+        ('loss',)
     """
 
     name: str

@@ -29,6 +29,13 @@ class Static(Method):
         scores: fp32 (n,).  Larger scores are kept first.
         offset: share of all examples dropped from the hard end first, in [0, 1).
         rows: int64 (n,), the row of the user's file that each score belongs to.  None where the file does not say it.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> method = Static(torch.tensor([0.9, 0.1, 0.5, 0.7]))
+        >>> pruner = DynamicPruner(4, keep_fraction=0.5, warmup_epochs=0, method=method)
+        >>> [sorted(pruner.sampler) for epoch in pruner.epochs(2)]
+        [[0, 3], [0, 3]]
     """
 
     scores: Tensor = field(repr=False)

@@ -28,6 +28,15 @@ def unscored_first(
 
     Returns:
         Indices of examples.  An unscored one weighs 1.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> from fastprune.selection import hardest
+        >>> history = History(4, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 1, 3]), {"loss": torch.tensor([0.1, 0.7, 0.2])}, epoch=0)
+        >>> value = history.value("loss")
+        >>> unscored_first(history, 2, lambda scored, k: hardest(value[scored], k), cycle=1, seed=0).indices
+        tensor([1, 2])
     """
     scored = (history.visits > 0).nonzero().flatten()
     if len(scored) == history.n:
@@ -63,7 +72,12 @@ def finite_value(history: History, metric: str) -> Tensor:
 
 
 def fitting_offset(offset: float, n: int, k: int) -> float:
-    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
+    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``.
+
+    Example:
+        >>> fitting_offset(0.3, n=100, k=80)  # dropping 30 would leave 70
+        0.19...
+    """
     return min(offset, 1.0 - k / n)
 
 

@@ -40,6 +40,11 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
 
     Raises:
         ValueError: ``dataset`` is a dictionary of splits.  When a sample is read, also: it has a field ``key`` already.
+
+    Example:
+        >>> data = [{"text": "book a flight", "label": 0}, {"text": "play a song", "label": 1}]
+        >>> with_index(data)[1]
+        {'text': 'play a song', 'label': 1, 'index': 1}
     """
     refuse_splits(dataset, "dataset")
     kind = _IndexedBatches if callable(getattr(dataset, "__getitems__", None)) else _Indexed
@@ -47,8 +52,9 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
 
 
 def refuse_splits(dataset: Any, argument: str) -> None:
-    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``.  It has a length and items, as a data set
-    has.
+    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``.
+
+    It has a length and items, as a data set has.
 
     Raises:
         ValueError: it is one.  The message names the splits.

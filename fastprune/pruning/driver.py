@@ -57,6 +57,19 @@ class Driver:
 
     Attributes:
         listener: is told of scoring passes and selections.
+
+    Example:
+        The loop of `DynamicPruner` in the driver's own words:
+
+        >>> from fastprune.pruning import get_method
+        >>> from fastprune.pruning.schedule import epoch_pieces
+        >>> driver = Driver(6, get_method("random"), Schedule(keep_fraction=0.5))
+        >>> driver.begin(epoch_pieces(driver.phases(2)))
+        >>> first = list(driver.sampler)
+        >>> driver.leave()
+        >>> driver.enter_next()
+        >>> len(first), len(list(driver.sampler))
+        (6, 3)
     """
 
     def __init__(

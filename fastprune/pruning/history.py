@@ -27,6 +27,13 @@ class History:
     Attributes:
         visits: how many values each example has had.
         scored_epoch: the user epoch of its last value, -1 before the first.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> history = History(3, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 2]), {"loss": torch.tensor([0.1, 2.5])}, epoch=0)
+        >>> history.value("loss")  # example 1 has no score yet
+        tensor([0.1000,    inf, 2.5000])
     """
 
     def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:

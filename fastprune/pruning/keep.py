@@ -10,7 +10,14 @@ from numbers import Real
 
 @dataclass(frozen=True)
 class LinearRamp:
-    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps."""
+    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(LinearRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 80, 60, 40]
+    """
 
     start: float
     end: float
@@ -24,7 +31,14 @@ class LinearRamp:
 
 @dataclass(frozen=True)
 class CosineRamp:
-    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine."""
+    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(CosineRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 85, 55, 40]
+    """
 
     start: float
     end: float
@@ -42,6 +56,12 @@ class Budget:
 
     Warm-up and final epochs on all examples count, so less is left for the cycles.  All cycles keep equally many, and
     at least one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> phases = Schedule(Budget(0.6), warmup_epochs=1).phases(100, epochs=5)
+        >>> [phase.size for phase in phases], sum(phase.length for phase in phases)  # 60 % of 5 * 100
+        ([100, 50, 50, 50, 50], 300)
     """
 
     share: float
@@ -74,6 +94,10 @@ def check_fraction(value: object, name: str) -> float:
 
     Raises:
         ValueError: it is not.  The message names the argument.
+
+    Example:
+        >>> check_fraction(0.5, "keep_fraction")
+        0.5
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) <= 1.0:
         raise ValueError(
@@ -112,6 +136,10 @@ def parse_keep_fraction(text: str) -> KeepFraction:
 
     Raises:
         ValueError: the text is none of these, or a number is out of range.
+
+    Example:
+        >>> parse_keep_fraction("linear:1.0:0.3")
+        LinearRamp(start=1.0, end=0.3)
     """
     kind, *numbers = text.split(":")
     try:

@@ -30,6 +30,24 @@ class Method(ABC):
 
     Only `select` must be written.  The attributes say what it needs.  A subclass with settings is a frozen dataclass,
     because a checkpoint compares its ``repr``.
+
+    Example:
+        A method of your own, the k examples with the smallest margin:
+
+        >>> from dataclasses import dataclass
+        >>> from fastprune import DynamicPruner
+        >>> from fastprune.pruning import Latest
+        >>> from fastprune.selection import hardest
+        >>> @dataclass(frozen=True)
+        ... class SmallMargin(Method):
+        ...     name = "small-margin"
+        ...     statistics = {"margin": Latest()}
+        ...     observes = True
+        ...
+        ...     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        ...         return hardest(history.value("margin"), k)
+        >>> DynamicPruner(100, keep_fraction=0.5, method=SmallMargin()).method.reads
+        ('margin',)
     """
 
     name: str
@@ -147,6 +165,15 @@ def register(name: str, factory: Any = None) -> Any:
 
     Raises:
         ValueError: the name is that of another method.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> from fastprune.methods import ScoreMethod
+        >>> @register("hard-loss")
+        ... def hard_loss() -> Method:
+        ...     return ScoreMethod("hard-loss", metric="loss", source="step")
+        >>> DynamicPruner(100, keep_fraction=0.5, method="hard-loss").method.reads
+        ('loss',)
     """
     if factory is None:
         return functools.partial(register, name)
@@ -165,7 +192,13 @@ def _place(factory: Any) -> tuple[str, str]:
 
 
 def method_names() -> list[str]:
-    """The registered names, sorted."""
+    """The registered names, sorted.
+
+    Example:
+        >>> import fastprune
+        >>> "el2n-free" in method_names()
+        True
+    """
     return sorted(_REGISTRY)
 
 
@@ -177,6 +210,11 @@ def get_method(method: str | Method) -> Method:
 
     Raises:
         ValueError: no method has that name, or it has no such setting.  The message lists those that exist.
+
+    Example:
+        >>> import fastprune
+        >>> get_method("orderdp(ratio=0.375)").ratio
+        0.375
     """
     if not isinstance(method, str):
         return method

@@ -33,6 +33,10 @@ def parse_method(text: str) -> MethodText:
 
     Raises:
         ValueError: what stands in the brackets is no list of literals.  The message says how it should look.
+
+    Example:
+        >>> parse_method("orderdp(ratio=0.375)")
+        MethodText(name='orderdp', positional=(), settings={'ratio': 0.375})
     """
     call = _CALL.fullmatch(text)
     name, colon, argument = text.partition(":")

@@ -63,6 +63,15 @@ class Progress:
         epochs_closed: user epochs that have ended for the callbacks of a framework.  The last of them may have been cut
             short.
         place: that of the current piece when it was entered, None before that.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(100, keep_fraction=0.5, method="random")
+        >>> for epoch in pruner.epochs(2):
+        ...     indices = list(pruner.sampler)
+        >>> progress: Progress = pruner.progress
+        >>> progress.examples_seen, progress.describe()
+        (150, 'epoch 2 of 2, cycle 1, 150 of 150 examples seen')
     """
 
     def __init__(self) -> None:
@@ -191,8 +200,9 @@ class Progress:
         self.place = Place.of(self.pieces[number], self.epochs.starts[number])
 
     def move_to(self, number: int, trained: int | None) -> None:
-        """Stand in piece ``number``, of which ``trained`` examples were trained on.  The loader reads it from its
-        start.
+        """Stand in piece ``number``, of which ``trained`` examples were trained on.
+
+        The loader reads the piece from its start.
         """
         self.piece_number, self.trained = number, trained
         self.begin_at(0)

@@ -39,6 +39,13 @@ class PruningSampler(Sampler[int]):
         arrange: optional pure function ``(order, generator) -> order`` applied to every epoch's permutation, for
             instance to group examples of like length into batches.
         progress: says which piece is read, and from where.  It counts what is handed out.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(6, keep_fraction=0.5, method="random")
+        >>> sampler: PruningSampler = pruner.sampler
+        >>> [len(list(sampler)) for epoch in pruner.epochs(2)]
+        [6, 3]
     """
 
     def __init__(
@@ -174,6 +181,14 @@ class RankSampler(Sampler[int]):
     The order is filled up from its beginning, as in torch's ``DistributedSampler``, so that all ranks read equally
     many.  It is filled up to a multiple of ``world_size`` unless told otherwise.  `DynamicPruner` counts the scores of
     such repeats once.  A resumed piece is filled up with the same examples as one that is read without a break.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(6, keep_fraction=0.5, method="random")
+        >>> ranks = [RankSampler(pruner.sampler, rank, world_size=2) for rank in (0, 1)]
+        >>> number = next(pruner.epochs(2))
+        >>> sorted(index for rank in ranks for index in rank)
+        [0, 1, 2, 3, 4, 5]
     """
 
     def __init__(self, sampler: PruningSampler, rank: int, world_size: int, multiple: int | None = None) -> None:
@@ -224,8 +239,9 @@ class _Reader(Iterator[int]):
 
 
 def fill_up(indices: Tensor, multiple: int, order: Tensor) -> Tensor:
-    """``indices`` with more of them from the beginning of ``order``, repeated if need be, up to a multiple of
-    ``multiple``.
+    """``indices``, filled up to a multiple of ``multiple``.
+
+    The added ones come from the beginning of ``order``, which is repeated if need be.
     """
     missing = -len(indices) % multiple
     return torch.cat([indices, order.repeat(-(-missing // max(len(order), 1)))[:missing]])

@@ -29,6 +29,10 @@ class Phase:
         epochs: how many user epochs it has.
         size: examples of one of its epochs.
         final: whether it reads all examples at the end of the run.
+
+    Example:
+        >>> Phase(index=1, first_epoch=1, epochs=2, size=50).length
+        100
     """
 
     index: int
@@ -53,6 +57,12 @@ class Piece:
         stop: where it ends.
         distinct: the stream of the phase is cut into blocks of so many examples, and no block holds an example twice.
             It is at most the size of the phase.
+
+    Example:
+        >>> cycle = Phase(index=1, first_epoch=1, epochs=2, size=50)
+        >>> second = Piece(cycle, start=50, stop=100)
+        >>> len(second), second.epoch_at(0)
+        (50, 2)
     """
 
     phase: Phase
@@ -84,6 +94,11 @@ class Schedule:
 
     Raises:
         ValueError: an argument is out of range.  The message names it and the range.
+
+    Example:
+        >>> schedule = Schedule(keep_fraction=0.5, warmup_epochs=1, cycle_epochs=2)
+        >>> [(phase.first_epoch, phase.epochs, phase.size) for phase in schedule.phases(100, epochs=4)]
+        [(0, 1, 100), (1, 2, 50), (3, 1, 50)]
     """
 
     keep_fraction: KeepFraction

@@ -71,6 +71,15 @@ def score_dataset(
         ValueError: ``indices`` is empty, or ``batch_scores`` returns another number of scores than examples.
 
     Cost: one forward pass over K examples, and memory of one batch.
+
+    Example:
+        >>> import fastprune
+        >>> from torch.utils.data import TensorDataset
+        >>> data = TensorDataset(torch.eye(4, 3), torch.tensor([0, 1, 2, 0]))
+        >>> model = nn.Linear(3, 3)
+        >>> scores = score_dataset(model, data, lambda batch: fastprune.el2n(model(batch[0]), batch[1]), batch_size=2)
+        >>> scores.shape
+        torch.Size([4])
     """
     size = len(dataset)  # type: ignore[arg-type]
     wanted = torch.arange(size, device="cpu") if indices is None else indices

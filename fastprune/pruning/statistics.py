@@ -23,6 +23,29 @@ class Statistic(Protocol):
     A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric is.
     Values of a metric that is hard where it is small, such as confidence, come negated.  Without it values come as the
     metric has them.
+
+    Example:
+        A statistic of your own, the largest value so far:
+
+        >>> from fastprune.pruning import History
+        >>> class Largest:
+        ...     oriented = True
+        ...     bytes_per_example = 4
+        ...
+        ...     def new_state(self, n: int) -> State:
+        ...         return {"largest": torch.full((n,), -torch.inf)}
+        ...
+        ...     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        ...         state["largest"][index] = torch.maximum(state["largest"][index], values)
+        ...
+        ...     def value(self, state: State, visits: Tensor) -> Tensor:
+        ...         return state["largest"].clone()
+        >>> largest: Statistic = Largest()
+        >>> history = History(1, {"el2n": largest})
+        >>> for epoch, score in enumerate([0.5, 0.9, 0.2]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.9000])
     """
 
     @property
@@ -58,7 +81,16 @@ class Statistic(Protocol):
 
 @dataclass(frozen=True)
 class Latest:
-    """The latest value only: the default of the paper's GLUE script."""
+    """The latest value only: the default of the paper's GLUE script.
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": Latest()})
+        >>> for epoch, score in enumerate([0.9, 0.5]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.5000])
+    """
 
     oriented = True
 
@@ -87,6 +119,14 @@ class EMA:
     With mean m and biased variance c, one score x moves them to m' = (1−α)m + αx and c' = (1−α)(c + (m−m')²) +
     α(x−m')².  The debiasing factor 1/(1 − Σw²) depends on the number of scores alone.  Σw² after t scores is
     (1−α)^(2(t−1)) + α²·(1−(1−α)^(2(t−1)))/(1−(1−α)²).
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": EMA(alpha=0.8, deviation=0.0)})
+        >>> for epoch, score in enumerate([0.9, 0.5]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")  # 0.2 * 0.9 + 0.8 * 0.5
+        tensor([0.5800])
     """
 
     alpha: float = 0.8
@@ -141,7 +181,16 @@ class EMA:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of the last ``last`` scores, or of all of them while there are fewer."""
+    """The mean of the last ``last`` scores, or of all of them while there are fewer.
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": Mean(last=2)})
+        >>> for epoch, score in enumerate([0.9, 0.5, 0.3]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.4000])
+    """
 
     last: int
     oriented = True
@@ -166,11 +215,22 @@ class Mean:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation of all values, by Welford's update.  The deviation is that of the population, as
-    ``np.std``.
+    """Mean and standard deviation of all values, by Welford's update.
+
+    The deviation is that of the population, as ``np.std``.
 
     ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
     `Statistic`.  For a metric that is hard where it is small this is the negated mean.
+
+    Example:
+        The variability of data maps, the deviation of the label's probability over epochs:
+
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"confidence": Moments("deviation")})
+        >>> for epoch, score in enumerate([0.2, 0.8]):
+        ...     history.update(torch.tensor([0]), {"confidence": torch.tensor([score])}, epoch)
+        >>> history.value("confidence")
+        tensor([0.3000])
     """
 
     of: str = "deviation"
@@ -218,6 +278,10 @@ def as_statistic(smoothing: Statistic | str) -> Statistic:
 
     Raises:
         ValueError: the text is none of these.
+
+    Example:
+        >>> as_statistic("mean:3")
+        Mean(last=3)
     """
     if not isinstance(smoothing, str):
         return smoothing

@@ -36,9 +36,8 @@ class Diary(Listener):
             self.lines.append(f"end {what}")
 
 
-def listened(method: str, warmup_epochs: int = 1) -> tuple[DynamicPruner, Diary]:
-    pruner = DynamicPruner(10, keep_fraction=0.5, method=method, warmup_epochs=warmup_epochs)
-    diary = Diary()
+def listened(method: str) -> tuple[DynamicPruner, Diary]:
+    pruner, diary = DynamicPruner(10, keep_fraction=0.5, method=method), Diary()
     pruner.listener = diary
     return pruner, diary
 
@@ -65,5 +64,5 @@ def test_it_is_left_where_the_pass_fails() -> None:
 
 
 def test_a_run_that_neither_scores_nor_selects_tells_it_nothing() -> None:
-    pruner, diary = listened("el2n", warmup_epochs=3)
+    pruner, diary = listened("full")
     assert list(pruner.epochs(3)) == [0, 1, 2] and diary.lines == []

@@ -7,20 +7,20 @@ from typing import Any
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     info = commands.add_parser("info", help="versions, devices and kernels in use")
     info.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune info``."""
+    """Run ``fastprune info``."""
     import platform
 
     import numpy
     import torch
 
     import fastprune
-    from fastprune.platform.processor import instruction_set, instruction_sets
+    from fastprune import _core
 
     rows = {
         "fastprune": fastprune.__version__,
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
         "numpy": numpy.__version__,
         "triton": _version("triton"),
         "transformers": _version("transformers"),
-        "CPU scores": f"C++ kernels for {instruction_set()}, of {', '.join(instruction_sets())}",
+        "CPU scores": f"C++ kernels for {_core.instruction_set()}, of {', '.join(_core.instruction_sets())}",
         "CUDA": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
     for name, value in rows.items():

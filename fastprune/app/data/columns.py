@@ -1,4 +1,4 @@
-"""Which column of a table holds the text, the second text, the label, the tags, and who the example is."""
+"""Finds the columns of a table that hold the text, the second text, the label, the tags and the id."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LONGEST_NAME, LISTED_NAMES = 40, 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns by what they hold, as the user named them; None: found by its usual names, or absent."""
+    """Columns by what they hold, as the user named them.  None means found by its usual names, or absent."""
 
     text: str | None = None
     label: str | None = None
@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that exist; without label and tags a table is unlabelled."""
+    """Columns that exist.  Without label and tags a table is unlabelled."""
 
     text: str
     label: str | None = None
@@ -59,7 +59,7 @@ class Columns:
 
 
 def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
-    """The columns of a table, those the user named and those of the usual names (in any case of letters).
+    """Find the columns of a table, by the user's names or by the usual names in any case of letters.
 
     Raises:
         UsageError: a named column is not there, or several columns could be the text or the label.
@@ -91,10 +91,10 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
 
 
 def split_column(names: Sequence[str], wanted: str | None, where: str) -> str | None:
-    """The column that says which split a row is of, if there is one.
+    """Find the column that says which split a row is of, if there is one.
 
     Raises:
-        UsageError: the named one is not there.
+        UsageError: the named column is not there.
     """
     if wanted is not None and wanted not in names:
         raise UsageError(f"{where}: no column --split-column {wanted!r}: choose one of {listing(names)}.")
@@ -112,7 +112,7 @@ def _one(names: Sequence[str], usual: Sequence[str], taken: set[str | None], wha
 
 
 def listing(names: Iterable[str]) -> str:
-    """The first names, each cut to a length that fits a message.
+    """Return the first names, each cut to a length that fits a message.
 
     >>> listing(["a", "b" * 50])
     "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"

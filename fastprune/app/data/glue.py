@@ -53,7 +53,7 @@ class GlueTask:
     positive: tuple[str, ...] = ()
 
     def wanted(self, names: Sequence[str]) -> Wanted:
-        """The columns of a table of the task: those of the files, or the hub's usual names."""
+        """Return the columns of a table of the task: those of the files, or the hub's usual names."""
         if self.text not in names:
             return Wanted(label="label" if "label" in names else None)
         return Wanted(text=self.text, pair=self.pair, label=self.label if self.label in names else None)
@@ -76,7 +76,7 @@ GLUE_TASKS: Mapping[str, GlueTask] = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task that "glue/cola" names.
+    """Return the task that a name such as "glue/cola" means.
 
     Raises:
         UsageError: there is none of that name.
@@ -88,7 +88,7 @@ def glue_task(name: str) -> GlueTask:
 
 
 def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
-    """The splits of a folder in GLUE's form, or of a folder that holds the task's.
+    """Read the splits of a folder in GLUE's form, or of a folder that holds the task's.
 
     Raises:
         UsageError: there are no files of the task.
@@ -112,8 +112,8 @@ def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
 
 
 def _header(path: Path, task: GlueTask) -> tuple[str, ...] | None:
-    """Names for the columns if the first line has none."""
+    """Return names for the columns if the first line has none."""
     if not task.header:
         return None
-    with open_text(path, "latin-1") as file:  # which decodes everything; what is no UTF-8 is said by who reads it
+    with open_text(path, "latin-1") as file:  # decodes everything, and the reader says later what is no UTF-8
         return None if task.text in file.readline().rstrip("\r\n").split("\t") else task.header

@@ -1,5 +1,7 @@
-"""A model that is finetuned already, to score data with or to predict: a run folder's ``model/``, or any classifier in
-HF form."""
+"""Loads a model that is finetuned already, to score data with or to predict.
+
+It is a run folder's ``model/``, or any classifier in Hugging Face form.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ TOKEN_CLASSIFIER, TEXT_CLASSIFIER = "ForTokenClassification", "ForSequenceClassi
 
 @dataclass(frozen=True)
 class Finetuned:
-    """``label_names`` and ``tag_names`` name the classes of ``model``, None without that head."""
+    """A finetuned model.  ``label_names`` and ``tag_names`` name its classes, and are None without that head."""
 
     model: Any
     tokenizer: Any
@@ -30,7 +32,7 @@ class Finetuned:
     tag_names: list[str] | None
 
     def fit(self, split: Split) -> tuple[Finetuned, Split]:
-        """This model and labelled examples as they fit together: the same classes, and no labels it has no head for.
+        """Return this model and labelled examples with the same classes, without labels that it has no head for.
 
         A model whose classes have no names takes labels that are whole numbers.
 
@@ -65,10 +67,10 @@ class Finetuned:
 
 
 def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
-    """The model in a folder written by ``fastprune finetune``, or a sequence or token classifier.
+    """Load the model in a folder written by ``fastprune finetune``, or a sequence or token classifier.
 
     Args:
-        model: a folder or hub id; a run folder stands for its ``model/``.
+        model: a folder or hub id.  A run folder stands for its ``model/``.
         trust: what may be executed of it.
 
     Raises:

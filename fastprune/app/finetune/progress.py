@@ -1,4 +1,4 @@
-"""One live line while runs go on; plain lines where there is no terminal."""
+"""Shows one live line while runs go on, and plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastprune.app.printable import printable
 from fastprune.app.quality import HEADINGS
 
 TRAINING = ("full", "warmup", "pruned", "final")
-"""The phases that train; all others read forward only."""
+"""The phases that train.  All others only read forward."""
 FORWARD = 1 / 3
 """What an example costs that is scored or evaluated, by one that is trained on."""
 SHORTEST_NAME = 12
@@ -34,36 +34,39 @@ class Watcher(Protocol):
     """
 
     def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None:
-        """What the comparison will do.
+        """Say what the comparison will do.
 
         Args:
-            examples: that all runs train on, together.
-            forward: that all runs score and evaluate, together; 0 if it is not known, and the time of these passes is
-                then spread over the training.
+            examples: those that all runs train on, together.
+            forward: those that all runs score and evaluate, together.  0 if that is not known, and the time of these
+                passes is then spread over the training.
             done: the share of all that an earlier process has done, in [0, 1).
         """
         ...
 
     def run(self, spec: RunSpec) -> None:
-        """A run begins, or goes on."""
+        """Say that a run begins, or goes on."""
         ...
 
     def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
-        """A stretch of ``length`` examples begins.
+        """Say that a stretch of a run begins.
 
         Args:
-            phase: one of `TRAINING`; or what else is done, such as "score" and "evaluate".
+            spec: the run.
+            phase: one of `TRAINING`, or what else is done, such as "score" and "evaluate".
             epoch: from 1.
+            epochs: of the whole run.
             kept: the share of the data that the run trains on.
+            length: the examples of the stretch.
         """
         ...
 
     def advance(self, examples: int) -> None:
-        """So many more examples of the stretch are done."""
+        """Say that so many more examples of the stretch are done."""
         ...
 
     def loss(self, value: float) -> None:
-        """The newest training loss."""
+        """Tell the newest training loss."""
         ...
 
     def quality(self, name: str, value: float) -> None:
@@ -81,11 +84,11 @@ class Work:
 
     @property
     def share(self) -> float:
-        """Of all."""
+        """The share of all work that is done."""
         return min(1.0, (self.before + self.done) / self.total) if self.total else 0.0
 
     def left(self, elapsed: float) -> float | None:
-        """Seconds to the end at the speed so far; None while that is not known.
+        """Return the seconds to the end at the speed so far, or None while that is not known.
 
         >>> Work(total=100, before=20, done=20).left(elapsed=5)
         15.0
@@ -100,7 +103,9 @@ Part = tuple[int, str]
 
 
 def fitted(parts: Sequence[Part], width: int) -> str:
-    """The parts in their order, without those that matter least until they fit; the first is shortened before it goes.
+    """Join the parts in their order, without those that matter least, until they fit.
+
+    The first part is shortened before it goes.
 
     >>> fitted([(9, "el2n 0.5"), (1, "seed 0"), (5, "loss 0.23")], 22)
     'el2n 0.5 · loss 0.23'
@@ -121,7 +126,7 @@ def _joined(parts: Sequence[Part]) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """The time as a person says it.
+    """Return the time as a person says it.
 
     >>> time_left(45), time_left(780), time_left(12_000), time_left(None)
     ('45 s left', '13 min left', '3.3 h left', '')
@@ -254,7 +259,10 @@ def _percent(name: str, value: float) -> str:
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; the body calls its argument with how many more are done.  Silent without a terminal."""
+    """Show a bar on standard error.  The body calls its argument with how many more are done.
+
+    Without a terminal nothing is shown.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
     console = Console(file=sys.stderr)
     with Progress(

@@ -1,4 +1,7 @@
-"""One process or many: the first creates, locks, prints and reports; all of them train; one says what went wrong."""
+"""Runs the job on one process or many.  The first creates, locks, prints and reports, and all of them train.
+
+Where one fails, one says what went wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ TURN = timedelta(seconds=5)
 
 
 def launched() -> tuple[int, int]:
-    """(rank, world_size) that torchrun or accelerate has given this process, also before `join`."""
+    """Return (rank, world_size) that torchrun or accelerate has given this process, also before `join`."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -43,7 +46,10 @@ def join() -> None:
 
 
 def _several_wanted() -> bool:
-    """Whether accelerate was told of several processes that it has not started: those of a CPU it leaves to MPI."""
+    """Return whether accelerate was told of several processes that it has not started.
+
+    Those of a CPU it leaves to MPI.
+    """
     names = os.environ.keys()
     mpi = any(name.endswith(("COMM_WORLD_SIZE", "PMI_SIZE")) for name in names)
     wanted = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in names
@@ -51,19 +57,19 @@ def _several_wanted() -> bool:
 
 
 def first() -> bool:
-    """Whether this process is the one that creates, locks, prints and reports."""
+    """Return whether this process is the one that creates, locks, prints and reports."""
     return world()[0] == 0
 
 
 def tell(text: str) -> None:
-    """A line on standard error, from the first process."""
+    """Print a line on standard error, from the first process."""
     if first():
         print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
-    """Enter ``context`` in the first process alone; all get what it gives.
+    """Enter ``context`` in the first process alone, and give all what it gives.
 
     Raises:
         FailedElsewhereError: it failed there.
@@ -86,9 +92,9 @@ def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
 
 @contextmanager
 def voice(*, wanted: bool) -> Iterator[bool]:
-    """Whether this process is the one to say what is wrong: the first to ask.  The others wait until it has.
+    """Give True to one process, the first to ask, which may then say what is wrong.  The others wait until it has.
 
-    Otherwise torchrun, which ends all once the first is gone, could end that one in the middle of its sentence.
+    Otherwise torchrun could end that process in the middle of its sentence.  It ends all once the first is gone.
 
     Args:
         wanted: False for a process that has nothing to say.

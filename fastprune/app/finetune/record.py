@@ -1,4 +1,4 @@
-"""What a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
+"""Records what a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RunResult:
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> RunResult:
-        """What ``asdict`` made of one."""
+        """Make a result of what ``asdict`` made of one."""
         return cls(RunSpec(**state["spec"]), state["rows"], state["cycles"], state["data_map"], state["model"])
 
 
@@ -99,7 +99,7 @@ class Recorder(TrainerCallback):
         self._ended: list[Row] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What the Trainer's own checkpoint does not hold."""
+        """Return what the Trainer's own checkpoint does not hold."""
         return {
             **asdict(self.result),
             "clock": asdict(self.clock),
@@ -125,6 +125,7 @@ class Recorder(TrainerCallback):
     # --- training --------------------------------------------------------------------------------
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record the newest selection, tell the watcher that an epoch begins, and start the clock."""
         self.began = True
         phase, done = self.progress.piece.phase, self.progress.epochs_closed
         if phase.index and not phase.final and phase.first_epoch == done:
@@ -134,7 +135,7 @@ class Recorder(TrainerCallback):
         self.clock.start("train")
 
     def step(self, loss: Tensor, examples: int, processes: int) -> None:
-        """A micro-batch has been trained on."""
+        """Count a micro-batch that has been trained on."""
         self._losses.append(loss)
         self.watcher.advance(examples * processes)
 
@@ -149,6 +150,7 @@ class Recorder(TrainerCallback):
             self._seen.append((index, outputs["logits"].detach(), labels))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **kwargs: Any) -> Any:
+        """Ask for an evaluation and a checkpoint."""
         self.clock.stop()
         loss = self._mean_loss(state.global_step)
         spec, phase, epoch = self.result.spec, self.progress.piece.phase, self.progress.epochs_closed
@@ -205,7 +207,7 @@ class Recorder(TrainerCallback):
         save(folder, self.state_dict())
 
     def finish(self) -> RunResult:
-        """The run has ended."""
+        """Return the result: the run has ended."""
         pruner, result = self.pruner, self.result
         if pruner.method.reads and not pruner.history.empty:
             epoch = int(pruner.history.scored_epoch.max()) + 1
@@ -235,7 +237,10 @@ class Recorder(TrainerCallback):
 
 
 def cycle_record(spec: RunSpec, pruner: DynamicPruner, epoch: int) -> list[Row]:
-    """The scores that the newest selection looked at, and what it kept; none if nothing was scored."""
+    """Return the scores that the newest selection looked at, and what it kept.
+
+    There is nothing to return if nothing was scored.
+    """
     if not pruner.method.reads or pruner.history.empty:
         return []
     kept = torch.zeros(pruner.n, dtype=torch.bool)
@@ -251,7 +256,7 @@ def _name(pruner: DynamicPruner, phase: Phase) -> str:
 
 
 def _places(index: Sequence[int]) -> dict[int, list[int]]:
-    """Where each example is: the last step of a cycle may read some again."""
+    """Return where each example is.  The last step of a cycle may read some again."""
     places: dict[int, list[int]] = {}
     for place, example in enumerate(index):
         places.setdefault(example, []).append(place)

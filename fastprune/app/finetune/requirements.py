@@ -1,4 +1,4 @@
-"""What is refused, or said, before the first step: methods that do not fit the data."""
+"""Refuses methods that do not fit the data, and names runs that prune nothing, before the first step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
     """Refuse methods that read what a task has not, before the run and not after its warm-up.
 
     Raises:
-        UsageError: it names the option.
+        UsageError: the message names the option.
     """
     one_class = data.kind in ("classification", "joint")
     if dynamics is not None and not one_class:

@@ -1,4 +1,4 @@
-"""Scores of a data set by a finetuned model, without training."""
+"""Scores a data set by a finetuned model, without training."""
 
 from __future__ import annotations
 
@@ -35,19 +35,25 @@ def score_texts(
     progress: Callable[[int], None],
     dynamics: Path | None = None,
 ) -> dict[str, np.ndarray]:
-    """The metrics of labelled examples, in their order.
+    """Return the metrics of labelled examples, in their order.
 
     Args:
-        metrics: of `fastprune.score`, and ``grand``; of several heads as `fastprune.Task` joins them.
+        finetuned: the model.
+        split: the examples.
+        metrics: those of `fastprune.score`, and ``grand``.  `fastprune.Task` joins those of several heads.
+        batch_size: of the pass.
+        max_length: tokens that a text is cut to.
+        bf16: whether to use autocast.
         progress: called with the number of examples of each finished batch.
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.app.dynamics`.
 
     Returns:
-        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first
-        metric, negated where small is hard, so that the largest are the hardest, and ``label``.
+        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score`` and ``label``.  ``score``
+            is the first metric, negated where small is hard, so that the largest are the hardest.
 
     Raises:
-        UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.
+        UsageError: the task has no such metric.  Or it has no single class of each text, whose logits ``dynamics``
+            would hold.
     """
     finetuned, split = finetuned.fit(split)
     _check_kind(finetuned, metrics, dynamics)
@@ -86,7 +92,7 @@ def _check_kind(finetuned: Finetuned, metrics: Sequence[str], dynamics: Path | N
 
 
 def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSplit:
-    """The texts as tokens; a note says if some were cut."""
+    """Return the texts as tokens.  A note says if some were cut."""
     length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
     encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
@@ -97,7 +103,10 @@ def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSpli
 def _batch_scorer(
     finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[BatchLogits] | None
 ) -> Callable[[Any], Mapping[str, Tensor]]:
-    """What scores a collated batch, on the GPU if there is one, and adds its logits to ``seen`` if it is a list."""
+    """Return a function that scores a collated batch, on the GPU if there is one.
+
+    It adds the batch's logits to ``seen`` if that is a list.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, task = finetuned.model.to(device), task_of(finetuned.kind)
     layers = LastLayers(model, wanted=needs_states(metrics))

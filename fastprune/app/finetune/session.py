@@ -1,4 +1,4 @@
-"""The main job: make every run of a comparison and write the run folder."""
+"""The main job: makes every run of a comparison, and writes the run folder."""
 
 from __future__ import annotations
 
@@ -57,15 +57,16 @@ def finetune(
     command: Mapping[str, Any] | None = None,
     trust: Trust = NONE,
 ) -> Report | None:
-    """Make the runs one after the other and leave a run folder with report and the last model.
+    """Make the runs one after the other, and leave a run folder with report and the last model.
 
-    In several processes (torchrun, accelerate) all call it; the first alone writes, and gets the report.
+    In several processes (torchrun, accelerate) all call it.  Only the first writes, and gets the report.
 
     Args:
-        data: what to train and test on; the reported splits are evaluated at every epoch's end.
+        data: what to train and test on.  The reported splits are evaluated at every epoch's end.
         model: a folder, a hub id, or None for the packaged MiniLM.
         specs: the runs, see `plan_runs`.
-        out: the run folder; must be new or empty unless ``resume`` or ``extend``.
+        training: how all of them are trained.
+        out: the run folder.  It must be new or empty unless ``resume`` or ``extend``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
         best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
@@ -119,6 +120,10 @@ def _make_runs(
     """Make those of the runs that the folder has not finished, and return all in their order.
 
     Args:
+        job: what they share.
+        specs: all runs.
+        folder: the run folder.
+        dynamics: gets their training dynamics.
         keep_model: given the last run when it has ended.
     """
     out = folder.path
@@ -150,7 +155,7 @@ def _make_runs(
 
 
 def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
-    """Examples that the runs train on, those that they score or evaluate, and the share of what is done already."""
+    """Return what the runs train on, what they score or evaluate, and the share of it that is done already."""
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
     for spec in specs:
@@ -161,7 +166,7 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
-    """Write scores, summary and picture; the checkpoint is no longer needed then, and goes last."""
+    """Write scores, summary and picture, and then remove the checkpoint, which is no longer needed."""
     rows = [row for result in results for row in result.rows]
     folder.write_metrics(rows)
     folder.write_scores(score_columns([cycle for result in results for cycle in result.cycles]))
@@ -176,7 +181,7 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
 
 
 def environment(data: TextData) -> Row:
-    """What a reader needs to judge the numbers."""
+    """Return what a reader needs to judge the numbers."""
     return {
         "train_examples": len(data.train),
         "test_examples": len(data.test),

@@ -1,4 +1,4 @@
-"""One run: Transformers' Trainer with `fastprune.attach`."""
+"""Makes one run: Transformers' Trainer with `fastprune.attach`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Job:
     Attributes:
         own: TrainingArguments of `parse_trainer`.
         splits: those that are evaluated at every epoch's end, by name.
-        make_model: a fresh model, drawn from the global random state.
+        make_model: returns a fresh model, drawn from the global random state.
     """
 
     data: TextData
@@ -49,7 +49,7 @@ class Job:
 
 
 class RunTrainer(Trainer):
-    """A Trainer whose steps and evaluations its `Recorder` is told of."""
+    """A Trainer that tells its `Recorder` of its steps and evaluations."""
 
     recorder: Recorder
 
@@ -60,7 +60,7 @@ class RunTrainer(Trainer):
         return prepared
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The Trainer's, and the loss is kept."""
+        """Do the Trainer's step, and keep the loss."""
         examples = len(inputs["input_ids"])
         loss = super().training_step(model, inputs, *args, **kwargs)
         self.recorder.step(loss, examples, self.args.world_size)
@@ -87,7 +87,7 @@ class RunTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody reads them, and counting every parameter at every step takes longer than an optimizer step."""
+        """Return 0.  Counting every parameter takes longer than an optimizer step, and nobody reads the count."""
         return 0
 
 
@@ -120,10 +120,13 @@ def make_trainer(
     write: Callable[[RunResult], None],
     dynamics: Path | None = None,
 ) -> RunTrainer:
-    """The trainer of a run, of which weights, order and dropout all start from ``spec.seed``.
+    """Return the trainer of a run.  Weights, order and dropout all start from ``spec.seed``.
 
     Args:
+        job: what all runs share.
+        spec: the run.
         folder: for the Trainer's checkpoints.
+        watcher: is told how the run goes on.
         write: as for `Recorder`.
         dynamics: likewise.
 
@@ -172,7 +175,7 @@ def make_trainer(
 
 
 def warm_up(trainer: RunTrainer) -> None:
-    """A step that is thrown away: the first of a process is several times slower than the rest.
+    """Make a step that is thrown away, because the first of a process is several times slower than the rest.
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
@@ -189,11 +192,12 @@ def warm_up(trainer: RunTrainer) -> None:
 
 
 def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = None) -> RunResult:
-    """Train to the run's end, from its checkpoint if there is one; the model is then that of the best epoch, if one is
-    to be chosen.
+    """Train to the run's end, from its checkpoint if there is one.
+
+    If the best epoch is to be chosen, the model is then that of the best epoch.
 
     Raises:
-        UsageError: it diverged, or the checkpoint is not that of this run.
+        UsageError: the run diverged, or the checkpoint is not that of this run.
     """
     recorder = trainer.recorder
     if checkpoint is None:

@@ -1,4 +1,4 @@
-"""How well the model in ``model/`` knows each class: the largest classes of ``classes.json`` as a table."""
+"""Shows how well the model in ``model/`` knows each class: the largest classes of ``classes.json`` as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RATES = ("precision", "recall", "f1")
 
 
 def markdown_classes(classes: Mapping[str, Mapping[str, float]]) -> str:
-    """The classes with most examples first, at most `MOST_ROWS`; the others are counted."""
+    """Return the classes with most examples first, at most `MOST_ROWS`.  The others are counted."""
     order = sorted(classes, key=lambda name: (-classes[name]["support"], name))
     body = [
         [as_text(name), *(f"{100 * classes[name][rate]:.1f}" for rate in RATES), f"{classes[name]['support']:,.0f}"]

@@ -1,4 +1,4 @@
-"""What a summary says, in sentences: what was saved and lost, and how to read the tables."""
+"""Says in sentences what a summary holds: what was saved and lost, and how to read the tables."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _seeds(count: int) -> str:
 
 
 def _called(run: str) -> str:
-    """The run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
+    """Return the run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
     parts = _NAME.fullmatch(run)
     return f"{parts[1]} at {parts[2]}" if parts else run
 

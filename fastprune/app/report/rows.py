@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold, so that nothing after the reading fails over them."""
+"""Checks what the files of a run folder hold, so that nothing after the reading fails over it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RATES = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": LARGEST}
 
 
 def check_evaluation(row: Row, where: str) -> Row:
-    """A line of metrics.jsonl with its split, ``test`` by default.
+    """Return a line of metrics.jsonl with its split, ``test`` by default.
 
     Raises:
         UsageError: run, seed, epoch or seconds are missing, or a number is none.
@@ -63,7 +63,7 @@ def check_config(config: Row, where: str) -> Row:
 
 
 def check_model_run(held: Any, where: str) -> Row | None:
-    """``model_run`` of summary.json: run, seed and epoch, or None."""
+    """Return ``model_run`` of summary.json: run, seed and epoch, or None."""
     if held is not None and not isinstance(held, dict):
         raise UsageError(f"{where}: 'model_run' must be an object, got {_shown(held)}; remove the file.")
     if held:
@@ -72,7 +72,11 @@ def check_model_run(held: Any, where: str) -> Row | None:
 
 
 def check_classes(classes: Row, where: str) -> dict[str, Row]:
-    """classes.json; `UsageError` unless every class has precision, recall, f1 and support."""
+    """Return classes.json.
+
+    Raises:
+        UsageError: a class lacks precision, recall, f1 or support.
+    """
     for name, row in classes.items():
         here = f"{where}, {_shown(name)}"
         if not isinstance(row, dict) or any(row.get(rate) is None for rate in _RATES):

@@ -1,4 +1,4 @@
-"""From evaluations to one row per run: means and deviations over seeds, and what pruning saved and cost."""
+"""Turns evaluations into one row per run: means and deviations over seeds, and what pruning saved and cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Judged:
 
 
 def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Judged:
-    """What ``config.json`` says; of folders that do not say it, what the evaluations hold.
+    """Return what ``config.json`` says, or for folders that do not say it, what the evaluations hold.
 
     A split can have chosen only if it was evaluated.
     """
@@ -49,12 +49,14 @@ def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -
 def make_summary(
     metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], model_run: Mapping[str, Any] | None = None
 ) -> Row:
-    """``summary.json`` of the rows of ``metrics.jsonl`` and of ``config.json``.
+    """Return ``summary.json`` of the rows of ``metrics.jsonl`` and of ``config.json``.
 
-    Runs that have not reached their end are listed as ``unfinished``. They are left out of the rows, unless no run has
+    Runs that have not reached their end are listed as ``unfinished``.  They are left out of the rows, unless no run has
     reached its end.
 
     Args:
+        metrics: the rows.
+        config: the settings.
         model_run: run, seed and epoch that ``model/`` holds.
     """
     judged = judged_by(config, metrics)
@@ -80,7 +82,7 @@ def make_summary(
 
 
 def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str) -> list[Row]:
-    """The last evaluation on ``split`` of every (run, seed), in order of first appearance.
+    """Return the last evaluation on ``split`` of every (run, seed), in order of first appearance.
 
     Where a split chose the best epoch, the quality measures are those of that epoch.  The rest, such as the seconds,
     is of the last.
@@ -106,7 +108,8 @@ def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str)
 def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[Row]:
     """One row per run from its final rows, one per seed; runs keep their order of first appearance.
 
-    ``method`` defaults to the run's name, ``keep_fraction`` to ``kept`` and ``total_seconds`` to ``seconds``.
+    Runs keep their order of first appearance.  ``method`` defaults to the run's name, ``keep_fraction`` to ``kept`` and
+    ``total_seconds`` to ``seconds``.
 
     Values are means over seeds; ``<measure>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
     Against the run named "full", seed by seed and over the ``shared_seeds`` alone: ``time_saved``, 1 - total / total;
@@ -141,7 +144,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> lis
 
 
 def _pairs(mine: Mapping[int, Row], other: Mapping[int, Row], key: str) -> list[tuple[float, float]]:
-    """The values of both, seed by seed, of the seeds for which both have one."""
+    """Return the values of both, seed by seed, of the seeds for which both have one."""
     both = [(mine[seed].get(key), other[seed].get(key)) for seed in mine if seed in other]
     return [(a, b) for a, b in both if a is not None and b is not None]
 

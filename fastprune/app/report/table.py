@@ -1,4 +1,4 @@
-"""The summary as tables: for the terminal (rich) and for a page (Markdown).
+"""Shows the summary as tables: for the terminal (rich) and for a page (Markdown).
 
 Both show the same cells: shares in per cent, times in seconds, "mean ± deviation" over several seeds.  The heading of
 the deciding quality measure is marked.
@@ -51,7 +51,7 @@ def quality_columns(summary: Mapping[str, Any]) -> list[Column]:
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """The columns in which some row has a value; that of the seeds only if the runs differ in it."""
+    """Return the columns in which some row has a value.  That of the seeds is shown only if the runs differ in it."""
     differ = len({row.get("n_seeds") for row in rows}) > 1
     return [c for c in columns if any(row.get(c.key) is not None for row in rows) and (c is not SEEDS or differ)]
 
@@ -74,15 +74,15 @@ def _markdown(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def markdown_lines(headings: Sequence[str], numeric: Sequence[bool], body: Sequence[Sequence[str]]) -> str:
-    """A table ending in a newline; numbers are right-aligned."""
+    """Return a table ending in a newline, with numbers aligned to the right."""
     lines = [headings, ["---:" if right else "---" for right in numeric], *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rich_table(summary: Mapping[str, Any]) -> Any:
-    """What to print of a summary with ``rich.console.Console``: the headline, and tables of the console's width.
+    """Return what to print with ``rich.console.Console``: the headline, and tables of the console's width.
 
-    Quality stands above time; columns that do not fit go into a further table.
+    Quality stands above time.  Columns that do not fit go into a further table.
     """
     try:
         from rich.console import Group
@@ -109,7 +109,7 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class _Tables:
-    """As many tables as it takes to show the columns in the width there is; each begins with the run's name."""
+    """As many tables as it takes to show the columns in the width there is.  Each begins with the run's name."""
 
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
@@ -138,7 +138,9 @@ class _Tables:
 
 
 def packed(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Where to cut a row of columns, so that each part fits into the room; a part has at least one column.
+    """Return where to cut a row of columns, so that each part fits into the room.
+
+    A part has at least one column.
 
     >>> packed([4, 4, 4, 9], 8)
     [(0, 2), (2, 3), (3, 4)]
@@ -158,7 +160,7 @@ def _heading(column: Column) -> str:
 
 
 def cell(row: Mapping[str, Any], column: Column) -> str:
-    """A row's value as it is shown."""
+    """Return a row's value as it is shown."""
     value = row.get(column.key)
     if value is None:
         return NOTHING
@@ -179,7 +181,10 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
 
 
 def as_text(text: object) -> str:
-    """Text as itself in Markdown, in a table or not: no cell ends with it, and no link, image or tag begins."""
+    """Return text that means itself in Markdown, in a table or not.
+
+    No cell ends with it, and no link, image or tag begins.
+    """
     text = str(text)
     for mark in "\\|[]`*_":
         text = text.replace(mark, "\\" + mark)

@@ -36,6 +36,26 @@ def prepare_accelerate(accelerator: Accelerator, pruner: DynamicPruner, loader: 
     Raises:
         ValueError: the loader samples otherwise, or accelerate is to keep its position (``use_stateful_dataloader``),
             which the pruner does.
+
+    Example:
+        >>> import torch
+        >>> from accelerate import Accelerator
+        >>> import fastprune
+        >>> data = torch.utils.data.TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+        >>> accelerator, pruner = Accelerator(cpu=True), DynamicPruner(8, keep_fraction=0.5)
+        >>> loader = DataLoader(fastprune.with_index(data), sampler=pruner.sampler, batch_size=4)
+        >>> model = torch.nn.Linear(4, 2)
+        >>> model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        >>> loader = prepare_accelerate(accelerator, pruner, loader)
+        >>> for epoch in pruner.epochs(2):
+        ...     for x, y, index in loader:
+        ...         loss, scores = fastprune.cross_entropy(model(x), y, return_scores="el2n")
+        ...         pruner.observe(index, scores)
+        ...         accelerator.backward(loss)
+        ...         optimizer.step()
+        ...         optimizer.zero_grad()
+        >>> len(pruner.kept_indices)
+        4
     """
     batches: Any = loader.batch_sampler
     batches = getattr(batches, "batch_sampler", batches)

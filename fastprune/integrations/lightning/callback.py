@@ -112,6 +112,29 @@ class PruningCallback(Callback):
 
     Cost: the history (12 bytes an example).  For "el2n" also one forward pass over the data a cycle, which reads the
     data in the main process, and one of a batch before the first step.
+
+    Example:
+        >>> import torch, fastprune
+        >>> from lightning.pytorch import LightningModule, Trainer
+        >>> class Net(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Linear(4, 2)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         x, y = batch
+        ...         logits = self.net(x)
+        ...         return {"loss": fastprune.cross_entropy(logits, y), "logits": logits}
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.AdamW(self.parameters())
+        >>> data = torch.utils.data.TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+        >>> pruning = PruningCallback(keep_fraction=0.5)
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> trainer = Trainer(max_epochs=2, accelerator="cpu", callbacks=[pruning], enable_model_summary=False, **quiet)
+        >>> trainer.fit(Net(), DataLoader(data, batch_size=4, shuffle=True))
+        >>> len(pruning.pruner.kept_indices)
+        4
     """
 
     pruner: DynamicPruner | None = None

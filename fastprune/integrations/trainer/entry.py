@@ -1,4 +1,4 @@
-"""Dynamic pruning inside an unmodified Hugging Face ``Trainer``, 4.50 to 5.x, in one process or many.
+"""Dynamic pruning inside an unmodified Hugging Face ``Trainer``, 4.52 to 5.x, in one process or many.
 
 ``attach`` overrides attributes of one Trainer *instance*.  Nothing global is patched:
 
@@ -99,6 +99,23 @@ def attach(
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.  Before the first
     step one forward pass of one batch, two for a method with weights.  Remembering what the trainer holds takes a few
     milliseconds a pass.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> model = BertForSequenceClassification(BertConfig(vocab_size=30, **sizes))
+        >>> data = [{"input_ids": torch.tensor([i, 1]), "labels": i % 2} for i in range(16)]
+        >>> quiet = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "use_cpu": True}
+        >>> arguments = TrainingArguments("runs", num_train_epochs=2, **quiet)
+        >>> trainer = Trainer(model, arguments, train_dataset=data)
+        >>> pruner = attach(trainer, keep_fraction=0.5)
+        >>> trainer.train().global_step  # two steps of 8 examples, and one on the 8 that are kept
+        {'prune/keep_fraction': ...}
+        {'train_runtime': ...}
+        3
+        >>> len(pruner.kept_indices)
+        8
     """
     _check_trainer(trainer)
     dataset: Any = trainer.train_dataset
@@ -133,6 +150,16 @@ def detach(trainer: Trainer) -> None:
     Raises:
         ValueError: fastprune is not attached to it.
         RuntimeError: it trains now.
+
+    Example:
+        >>> import torch
+        >>> from transformers import TrainingArguments
+        >>> data = [{"x": torch.tensor([float(i)])} for i in range(16)]
+        >>> arguments = TrainingArguments("runs", report_to="none", use_cpu=True)
+        >>> trainer = Trainer(torch.nn.Linear(1, 2), arguments, train_dataset=data)
+        >>> pruner = attach(trainer, keep_fraction=0.5)
+        >>> detach(trainer)  # train() would use all 16 examples again
+        >>> pruner = attach(trainer, keep_fraction=0.2)
     """
     attachment = getattr(trainer, "_fastprune", None)
     if attachment is None:

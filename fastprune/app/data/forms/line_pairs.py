@@ -1,7 +1,7 @@
 """Texts and labels in two files of as many lines, as TweetEval has them.
 
-``train_text.txt`` and ``train_labels.txt`` beside each other, the same for ``val_`` and ``test_``; ``mapping.txt`` may
-name the numbers ("0<tab>negative").
+``train_text.txt`` and ``train_labels.txt`` lie beside each other, and the same for ``val_`` and ``test_``.
+``mapping.txt`` may name the numbers ("0<tab>negative").
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Joint intent and slot folders in the SlotGated form.
 
-``<folder>/{train,test,valid}`` (or validation, dev); each holds ``seq.in`` (one sentence a line), ``seq.out`` (its BIO
-tags) and ``label`` (its intent).  A label such as ``a#b`` is one class.  Folders without any ``seq.out`` are plain
-classification.
+``<folder>/{train,test,valid}`` (or validation, dev) are folders.  Each holds ``seq.in`` (one sentence a line),
+``seq.out`` (its BIO tags) and ``label`` (its intent).  A label such as ``a#b`` is one class.  Folders without any
+``seq.out`` are plain classification.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SPLIT_FILES = ("seq.in", "seq.out", "label")
 
 
 def matches(path: Path) -> bool:
-    """A folder with folders that hold a file of the form."""
+    """Return whether it is a folder with folders that hold a file of the form."""
     return bool(_parts(path)) or (path / "seq.in").is_file()
 
 
 def read(path: Path) -> Mapping[str, Table]:
-    """Splits by name; a lone folder is train."""
+    """Return the splits by name.  A lone folder is train."""
     parts = _parts(path) or [path]
     with_tags = any((part / "seq.out").is_file() for part in parts)
     roles: dict[str, Table] = {}
