@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
+# What the compiled extension is built from.
+CORE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
 .PHONY: demo test lint docs soak sanitize test-oldest test-newest wheel wheels sdist gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
 
@@ -33,14 +35,14 @@ docs: $(STAMP)-docs
 KILLS ?= 20
 SEED ?= 0
 ALL_COMBINATIONS := scores/test_scores_triton.py scores/test_triton_compiled.py scores/test_sharded.py \
-    selection/test_triton_topk.py test_distributed.py distributed pruning/test_pruner_resume.py finetune/test_ranks.py \
-    integrations/test_accelerate.py integrations/test_transformers_distributed.py integrations_lightning
+    selection/test_triton_topk.py selection/test_distributed.py pruning/test_plain_ddp.py pruning/test_pruner_resume.py \
+    integrations/trainer/test_trainer_distributed.py integrations/lightning integrations/accelerate app/finetune/test_ranks.py
 soak: $(STAMP)-test
-	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/finetune/test_killed.py
-	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/test_transformers_checkpoints.py
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/app/finetune/test_killed.py
+	FASTPRUNE_KILLS=$(KILLS) FASTPRUNE_SEED=$(SEED) $(BIN)/python -m pytest -q tests/integrations/trainer/test_trainer_checkpoints.py
 	FASTPRUNE_SOAK=1 $(BIN)/python -m pytest -q $(addprefix tests/,$(ALL_COMBINATIONS))
-	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/report/test_foreign_files.py tests/data/test_data_fuzz.py \
-	    tests/finetune/test_checkpoint.py tests/finetune/test_damaged_files.py
+	FASTPRUNE_FUZZ=500 $(BIN)/python -m pytest -q tests/app/report/test_foreign_files.py tests/app/data/test_data_fuzz.py \
+	    tests/app/finetune/test_checkpoint.py tests/app/finetune/test_damaged_files.py
 	FASTPRUNE_FUZZ=100 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/scores/test_triton_plateaus.py
 
 # The C++ core under sanitizers. Address and UndefinedBehavior: the tests that call it, with a longer random search,
@@ -57,16 +59,17 @@ sanitize: $(STAMP)-test
 	    echo "== $$isa"; \
 	    (cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 FASTPRUNE_FUZZ=1000 FASTPRUNE_ISA=$$isa \
-	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
+	        $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider --ignore=tests/selection/test_distributed.py \
+	        $(addprefix tests/,$(SANITIZER_TESTS))) || exit 1; \
 	    for sanitizer in address,undefined thread; do \
 	        FASTPRUNE_ISA=$$isa $(SANITIZED)/fuzz-$$sanitizer 1000 || exit 1; \
 	    done; \
 	done
 
-$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
+$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
 	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
-	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
+	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
 
 # The tests with the oldest versions that pyproject.toml claims, and with those that plain pip takes today.  TESTS names
 # files, by default all.  On x86-64 plain pip takes a CUDA build of PyTorch, which is gigabytes: its CPU builds are on
@@ -131,7 +134,7 @@ CARRIED ?= python3.12
 gpu-carry: $(REHEARSED)
 	$(GPU) gpu.carry --python $(CARRIED)
 
-$(REHEARSED): setup.py $(wildcard csrc/*)
+$(REHEARSED): setup.py $(CORE)
 	test -x $(REHEARSAL)/bin/python || $(PYTHON) -m venv $(REHEARSAL)
 	$(REHEARSAL)/bin/python -m pip install --quiet "$(TORCH)"
 	$(REHEARSAL)/bin/python -m pip install --quiet triton==3.6.0 "transformers==5.17.*" "accelerate==1.15.*" "numpy<2.4" \
@@ -141,7 +144,7 @@ $(REHEARSED): setup.py $(wildcard csrc/*)
 
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files. Python compiles
 # the modules that it imports; pip would compile all 17,000 files of the packages, one after the other, for a minute.
-$(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
+$(STAMP)-%: pyproject.toml setup.py $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
 	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"

@@ -59,8 +59,9 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "fastprune._core",
-            sources=[str(path) for path in sorted(Path("csrc").glob("*.cpp"))],
-            depends=[str(path) for path in sorted(Path("csrc").glob("*.h"))],
+            sources=[str(path) for path in sorted(Path("csrc").rglob("*.cpp"))],
+            depends=[str(path) for path in sorted(Path("csrc").rglob("*.h"))],
+            include_dirs=["csrc"],
             extra_compile_args=FLAGS,
             extra_link_args=(["-pthread"] if sys.platform.startswith("linux") else [])
             + ([f"-fsanitize={SANITIZE}"] if SANITIZE else []),

@@ -1,16 +1,16 @@
 """fastprune: finetune on the examples that still teach the model something.
 
-* Scores: `el2n`, `joint_el2n`, `score`, `cross_entropy`.
-* Exact selection: `select_topk`, `TopK`, the strategies in `fastprune.selection`, and `fastprune.distributed` for many
-  processes.
-* Pruning around the loop you already have: `DynamicPruner`, `attach` for the Trainer, `PruningCallback` for Lightning,
-  and `prepare_accelerate` for Accelerate.
+- Scores: `el2n`, `joint_el2n`, `score` and `cross_entropy`.
+- Exact selection: `select_topk`, `TopK` and the strategies in `fastprune.selection`. `fastprune.distributed` selects
+  over many processes.
+- Dynamic pruning around the loop you already have: `DynamicPruner` for a plain loop, `prepare_accelerate` for
+  Accelerate, `attach` for the Trainer, and `PruningCallback` for Lightning.
 """
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import fastprune.built  # first: it says what to do where the core is missing
+import fastprune.built  # first, because it says what to do if the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
 import fastprune.moved
@@ -71,7 +71,7 @@ __all__ = [
 
 
 RENAMED = {"prepare": "prepare_accelerate"}
-"""Names of version 0.1 and what they are called now.  The old ones go away in 0.3."""
+"""Names of version 0.1, and the names that replace them. The old ones go away in 0.3."""
 
 
 def __getattr__(name: str) -> Any:
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
             stacklevel=2,
         )
         return globals()[RENAMED[name]]
-    # Importing a framework takes seconds and is an extra: only those who use it pay for it.
+    # A framework takes seconds to import and may not be installed. So it is imported only when it is used.
     if name in ("attach", "detach"):
         from fastprune.integrations import trainer
 

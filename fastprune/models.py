@@ -115,15 +115,15 @@ class _Model(PreTrainedModel):
 
 
 class MeanForSequenceClassification(_Model):
-    """One class, several, or a number for each text.
+    """One class, several, or a number for each text, by ``config.problem_type`` as in Transformers' own models.
 
-    ``config.problem_type`` says which, as in Transformers' own models.
-
-    >>> encoder = {"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1,
-    ...            "num_attention_heads": 2, "intermediate_size": 8}
-    >>> model = MeanForSequenceClassification(MeanConfig(encoder, num_labels=3))
-    >>> model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([2])).logits.shape
-    torch.Size([1, 3])
+    Example:
+        >>> from transformers import BertConfig
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> config = MeanConfig(BertConfig(vocab_size=30, **sizes).to_dict(), num_labels=3)
+        >>> model = MeanForSequenceClassification(config)
+        >>> model(torch.tensor([[2, 7, 9], [2, 5, 3]]), labels=torch.tensor([0, 2])).logits.shape
+        torch.Size([2, 3])
     """
 
     def forward(
@@ -146,15 +146,16 @@ class MeanForSequenceClassification(_Model):
 
 
 class JointModel(_Model):
-    """A class for each text and a tag for each token.
+    """A class for each text and a tag for each token; ``config.id2label`` and ``config.tag_names`` name them.
 
-    ``config.id2label`` and ``config.tag_names`` name them.
-
-    >>> encoder = {"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1,
-    ...            "num_attention_heads": 2, "intermediate_size": 8}
-    >>> model = JointModel(MeanConfig(encoder, num_labels=3, tag_names=["O", "B-city", "I-city"]))
-    >>> model(torch.tensor([[1, 2, 3]])).tag_logits.shape
-    torch.Size([1, 3, 3])
+    Example:
+        >>> from transformers import BertConfig
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> encoder = BertConfig(vocab_size=30, **sizes).to_dict()
+        >>> model = JointModel(MeanConfig(encoder, num_labels=3, tag_names=["O", "B-city"]))
+        >>> output = model(torch.tensor([[2, 7, 9], [2, 5, 3]]))
+        >>> output.logits.shape, output.tag_logits.shape
+        (torch.Size([2, 3]), torch.Size([2, 3, 2]))
     """
 
     def add_heads(self, hidden: int) -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_data import utterances, write_slotgated
+from helpers.made_up_data import utterances, write_slotgated
 
 
 def pytest_collection_finish() -> None:

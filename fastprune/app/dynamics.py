@@ -19,10 +19,14 @@ from torch import Tensor
 
 from fastprune.errors import UsageError, shown
 from fastprune.files.atomic import sweep, write_atomic
-from fastprune.scores.api import score
+from fastprune.scores import score
+from fastprune.scores.metrics import TABLE
+
+BatchLogits = tuple[Tensor, Tensor, Tensor]
+"""Indices, logits and classes of a batch."""
 
 FOLDER = "training_dynamics"
-COLUMNS = ("confidence", "variability", "correctness", "forgetting", "aum")
+COLUMNS = ("confidence", *(name for name, metric in TABLE.items() if metric.per == "run"))
 """What the logits of an example over the epochs become, see `read_dynamics`."""
 
 
@@ -120,14 +124,14 @@ class _Sums:
 
     def columns(self, epochs: int) -> dict[str, np.ndarray]:
         visits, mean, squares, margin, right, forgotten, _ = self.table.unbind(1)
-        columns = (
-            mean,
-            (squares / visits).clamp_min(0).sqrt(),
-            right,
-            torch.where(right > 0, forgotten, epochs),
-            margin / visits,
-        )
-        return {name: values.float().numpy() for name, values in zip(COLUMNS, columns, strict=True)}
+        found = {
+            "confidence": mean,
+            "variability": (squares / visits).clamp_min(0).sqrt(),
+            "correctness": right,
+            "forgetting": torch.where(right > 0, forgotten, epochs),
+            "aum": margin / visits,
+        }
+        return {name: found[name].float().numpy() for name in COLUMNS}
 
 
 def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+T = TypeVar("T")
 _CPU = torch.device("cpu")
 _ERRORS = (TypeError, ValueError, RuntimeError)
 """What one rank's error may become on the others.  All else becomes the last."""
@@ -96,6 +98,39 @@ def broadcast(tensor: Tensor) -> Tensor:
     sent = tensor.to(device, copy=True)
     dist.broadcast(sent, src=0)
     return sent.to(tensor.device)
+
+
+def gather_objects(value: T) -> list[T]:
+    """What each rank gives, by rank; a collective call.  Values are pickled on the way."""
+    _, world_size = world()
+    if world_size == 1:
+        return [value]
+    values: list[Any] = [None] * world_size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: T) -> T:
+    """What rank 0 gives; a collective call.  It is pickled on the way."""
+    if world()[1] == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def launcher_store(address: str, port: int, wait: timedelta) -> dist.Store:
+    """The key-value store of torchrun, which stays where the processes are started again.
+
+    Args:
+        address: of the process that holds the store.
+        port: on which it listens.
+        wait: how long to wait for it, and for its keys.
+
+    Raises:
+        RuntimeError: the process that holds it has ended.
+    """
+    return dist.TCPStore(address, port, is_master=False, timeout=wait, wait_for_workers=False)
 
 
 # --- one error for all -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import tiny_run, training
+from helpers.tiny_runs import tiny_run, training
 
 from benchmarks.evidence import loop
 from benchmarks.evidence.encoder import make_model

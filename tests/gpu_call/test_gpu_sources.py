@@ -10,7 +10,7 @@ import fastprune._core
 import pytest
 from gpu import carry, rehearse, sources, torch_functions
 from gpu.plan import STEPS
-from made_up_call import record
+from helpers.made_up_call import record
 
 CODE = '''"""What it is."""
 
@@ -75,6 +75,16 @@ def test_a_carried_extension_is_taken_only_if_it_is_of_these_sources_and_loads(t
     (tmp_path / "setup.py").write_text("# other flags")
     (tmp_path / "fastprune" / carry.EXTENSION).unlink()
     assert not carry.install_core(tmp_path)
+
+
+def test_the_digest_of_the_core_sees_every_folder_of_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "setup.py").write_text("")
+    header = tmp_path / "csrc" / "platform" / "parallel.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("one")
+    before = sources.core_digest(tmp_path)
+    header.write_text("another")
+    assert sources.core_digest(tmp_path) != before
 
 
 def test_names_of_torch_are_found_wherever_they_stand() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recorded import Recorded, scored, top, uniform
+from helpers.recorded import Recorded, scored, top, uniform
 
 from fastprune.files.score_files import read_columns, write_columns
 from fastprune.methods import ScoreMethod

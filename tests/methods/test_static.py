@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import top
+from helpers.recorded import top
 
 from fastprune.app.report.folder import RunFolder
 from fastprune.errors import UsageError

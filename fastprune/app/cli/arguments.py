@@ -38,9 +38,9 @@ def add_data(group: Any) -> None:
 
 
 def add_held_out(group: Any) -> None:
-    """Add the options about the data that only training needs."""
-    group.add_argument("--metric", help="the metric that decides (by default the task's own)")
-    group.add_argument("--max-test", type=int, help="use at most that many examples of every other split (all)")
+    """What only training needs to know of the data."""
+    group.add_argument("--metric", help="the quality measure that decides (the task's own)")
+    group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 
 

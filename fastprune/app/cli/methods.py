@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from fastprune.errors import UsageError
-from fastprune.pruning.naming import parse_method
+from fastprune.pruning import parse_method
 
 WIDTH = 80
 FIELDS = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastprune.errors import UsageError
 from fastprune.files.score_files import pick
 from fastprune.methods.unscored import fitting_offset
-from fastprune.pruning.keep import check_fraction
+from fastprune.pruning import check_fraction
 from fastprune.selection import (
     Selection,
     class_balanced,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fastprune.app.data.fingerprint import split_fingerprint
 from fastprune.app.data.types import Label, Split, TextData
 from fastprune.app.data.words import check_tags
-from fastprune.app.quality import metrics_of
+from fastprune.app.quality import measures_of
 from fastprune.errors import UsageError, shown
 
 
@@ -32,7 +32,7 @@ def build(
         train: what is trained on.
         held_out: labelled splits by name.  Tables report those called "test…", or all of them if there is none.
         unlabelled: splits without labels by name.
-        metrics: names in `fastprune.app.quality`, the deciding one first.  By default those of the task.
+        metrics: quality measures of `fastprune.app.quality`, the deciding one first; by default those of the task.
         reported: names in ``held_out``, in place of the rule above.
         positive: of two classes the one whose F1 counts.  By default the last.
 
@@ -67,7 +67,7 @@ def build(
         held_out=dict(held_out),
         reported=tuple(reported) or tests or tuple(held_out),
         unlabelled=dict(unlabelled or {}),
-        metrics=tuple(metrics) or metrics_of(train.kind, 0 if label_names is None else len(label_names)),
+        metrics=tuple(metrics) or measures_of(train.kind, 0 if label_names is None else len(label_names)),
         label_names=label_names,
         positive=positive or (label_names[-1] if label_names and len(label_names) == 2 else None),
         tag_names=tag_names,

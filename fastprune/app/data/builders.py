@@ -10,6 +10,7 @@ import codecs
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from fastprune.app.data.explain import DEEPEST, bad_json, bad_line, explained, line_finder, too_deep, unreadable
 from fastprune.app.data.table import Cell, Table, line_numbers
 from fastprune.app.data.text import DELIMITED, ENCODING, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 
 def read_table(
@@ -101,8 +102,9 @@ def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] 
         first = next(filled, None)
     if first is None:
         raise UsageError(f"{path}: no rows in it: give a file with at least one example.")
-    if len(set(names)) < len(names):
-        raise UsageError(f"{path}: two columns of the same name in {names}: rename one.")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: two columns of the same name, {shown(twice)}: rename one.")
     if len(first) > len(names):
         option = "name each in --columns" if header else "mend it, or name the columns of a file without header"
         raise UsageError(f"{path}, line {lines.line_num}: {len(first)} columns, but {len(names)} names: {option}.")

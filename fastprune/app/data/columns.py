@@ -16,8 +16,8 @@ PAIRS = (
     ("question", "sentence"),
     ("#1 string", "#2 string"),
 )
-TEXTS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
-LABELS = (
+TEXT_COLUMNS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
+LABEL_COLUMNS = (
     "label",
     "labels",
     "target",
@@ -32,7 +32,7 @@ LABELS = (
 TAGS = ("tags", "ner_tags", "slots", "slot_tags", "bio_tags")
 IDS = ("id", "idx", "guid", "slurp_id")
 SPLITS = ("split", "partition")
-LONGEST, MOST = 40, 20
+LONGEST_NAME, LISTED_NAMES = 40, 20
 """How much of a name, and how many names, a message shows."""
 
 
@@ -75,16 +75,16 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
         if both is not None:
             text, pair = usual[both[0]], usual[both[1]]
     given = {wanted.label, wanted.pair, wanted.tags, wanted.id} - {None}
-    text = text or _one(names, TEXTS, given, "text", where)
+    text = text or _one(names, TEXT_COLUMNS, given, "text", where)
     if text is None:
         raise UsageError(
-            f"{where}: no column has a usual name of a text ({', '.join(TEXTS[:5])}, …): set --text-column to one of "
-            f"{listing(names)}, or name the columns of a file without header in --columns."
+            f"{where}: no column has a usual name of a text ({', '.join(TEXT_COLUMNS[:5])}, …): set --text-column to "
+            f"one of {listing(names)}, or name the columns of a file without header in --columns."
         )
     return Columns(
         text=text,
         pair=pair,
-        label=wanted.label or _one(names, LABELS, {text, pair, wanted.tags, wanted.id}, "label", where),
+        label=wanted.label or _one(names, LABEL_COLUMNS, {text, pair, wanted.tags, wanted.id}, "label", where),
         tags=wanted.tags or _one(names, TAGS, {text, pair, wanted.label, wanted.id}, "tags", where),
         id=wanted.id or next((usual[name] for name in IDS if name in usual), None),
     )
@@ -117,5 +117,5 @@ def listing(names: Iterable[str]) -> str:
     >>> listing(["a", "b" * 50])
     "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"
     """
-    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-    return ", ".join(map(repr, shown[:MOST])) + (", …" if len(shown) > MOST else "")
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    return ", ".join(map(repr, shown[:LISTED_NAMES])) + (", …" if len(shown) > LISTED_NAMES else "")

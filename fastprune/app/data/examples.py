@@ -20,7 +20,7 @@ from fastprune.app.data.labels import (
 from fastprune.app.data.table import Cell, Table
 from fastprune.app.data.types import Kind, Label, Split
 from fastprune.app.data.words import check_tags, clean_text, is_bio
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 NO_BREAK = "\u00a0"
 
@@ -59,7 +59,8 @@ def kind_in(table: Table, columns: Columns) -> Guess:
     nothing = minus_one_is_nothing(cells)
     given = [cell for cell in cells if not (is_withheld(cell) if nothing else cell is None) and cell != ""]
     if not given:
-        raise UsageError(f"{table.where}: column {columns.label!r} has no label in any row: choose another column.")
+        what = f"column {shown(columns.label)} has no label in any row"
+        raise UsageError(f"{table.where}: {what}: choose another column.")
     return guess_kind(given, declared=columns.label in table.classes, where=table.where)
 
 

@@ -1,4 +1,4 @@
-"""The nine tasks of GLUE: their columns, files and metrics, from a folder in GLUE's form or from the hub."""
+"""The nine tasks of GLUE: their columns, files and quality measures, from a folder in GLUE's form or from the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GlueTask:
     Attributes:
         folder: what GLUE calls its folder.
         text, pair, label: columns of its files.
-        metrics: the deciding one first.
+        metrics: the quality measures, the deciding one first.
         header: names of the columns of files without a header line.
         positive: the class whose F1 counts, as files and as the hub call it.
     """
@@ -60,7 +60,7 @@ class GlueTask:
 
 
 BOTH = ("f1", "accuracy", "macro_f1")
-TASKS: Mapping[str, GlueTask] = {
+GLUE_TASKS: Mapping[str, GlueTask] = {
     "cola": GlueTask(
         "CoLA", "sentence", "label", ("matthews", "accuracy"), header=("source", "label", "mark", "sentence")
     ),
@@ -81,9 +81,9 @@ def glue_task(name: str) -> GlueTask:
     Raises:
         UsageError: there is none of that name.
     """
-    found = TASKS.get(name.removeprefix(PREFIX).lower().replace("-", ""))
+    found = GLUE_TASKS.get(name.removeprefix(PREFIX).lower().replace("-", ""))
     if found is None:
-        raise UsageError(f"--task {name}: GLUE's tasks are {', '.join(PREFIX + task for task in TASKS)}.")
+        raise UsageError(f"--task {name}: GLUE's tasks are {', '.join(PREFIX + task for task in GLUE_TASKS)}.")
     return found
 
 

@@ -10,7 +10,7 @@ from fastprune.app.data.types import Label, Split
 from fastprune.errors import UsageError
 
 SHARE = 0.1
-MOST = 2 * SHARE
+MOST_HELD_OUT = 2 * SHARE
 QUANTILES = 10
 
 
@@ -41,9 +41,9 @@ def hold_out(split: Split, seed: int, where: str) -> tuple[Split, Split]:
     step = round(1 / SHARE)
     chosen = line[rng.randrange(min(step, max(len(line), 1))) :: step]
     # A text that is most of the data stays in train.
-    while len(chosen) > 1 and _rows(chosen) > MOST * len(split):
+    while len(chosen) > 1 and _rows(chosen) > MOST_HELD_OUT * len(split):
         chosen.remove(max(chosen, key=len))
-    if _rows(chosen) > MOST * len(split):
+    if _rows(chosen) > MOST_HELD_OUT * len(split):
         chosen = [min(line, key=len)]
     test = {i for members in chosen for i in members}
     if not test:

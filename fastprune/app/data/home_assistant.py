@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastprune.app.data.build import build
-from fastprune.app.data.home_assistant_values import NAMES, OPEN_LISTS, SAME_NAMES
+from fastprune.app.data.home_assistant_values import DEVICE_NAMES, OPEN_LISTS, SAME_NAMES
 from fastprune.app.data.types import Split, TextData
 from fastprune.errors import UsageError
 
@@ -245,9 +245,9 @@ class Walk:
     def _value(self, reference: Any, domains: tuple[str, ...]) -> str:
         name = reference.list_name
         if name == "name":
-            known = [table for d in domains if (table := SAME_NAMES.get(d, d)) in NAMES]
-            domain = self.rng.choice(known or sorted(NAMES))
-            return self._open(f"name:{domain}", NAMES[domain])
+            known = [table for d in domains if (table := SAME_NAMES.get(d, d)) in DEVICE_NAMES]
+            domain = self.rng.choice(known or sorted(DEVICE_NAMES))
+            return self._open(f"name:{domain}", DEVICE_NAMES[domain])
         if name in OPEN_LISTS:
             return self._open(name, OPEN_LISTS[name])
         slot_list: Any = self.slot_lists.get(name)

@@ -182,7 +182,7 @@ def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None)
     return guess.kind, (f"taken for {guess.kind}, because {guess.why}; --task {other} if it is not",)
 
 
-FAR = 20.0
+FAR_FROM_ZERO = 20.0
 """Numbers of this mean or deviation are many epochs away from those of a new model."""
 
 
@@ -190,7 +190,7 @@ def _far_from_zero(train: Split) -> list[str]:
     numbers = np.array([label for label in train.labels or () if isinstance(label, float)])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = (numbers.mean(), numbers.std()) if len(numbers) else (0.0, 0.0)
-    if max(abs(mean), deviation) < FAR:
+    if max(abs(mean), deviation) < FAR_FROM_ZERO:
         return []
     return [
         f"the numbers to predict are {mean:.4g} ± {deviation:.4g}, and a new model begins near 0 and gets there "

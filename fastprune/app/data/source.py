@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprune.app.data import forms
 from fastprune.app.data.builders import read_table
-from fastprune.app.data.columns import Wanted, split_column
+from fastprune.app.data.columns import Wanted, listing, split_column
 from fastprune.app.data.forms.annotated import rewritten
 from fastprune.app.data.forms.lines import read_lines
 from fastprune.app.data.glue import HUB, PREFIX, glue_task, read_glue
@@ -31,7 +31,7 @@ class Source:
         data: a folder, a file or a hub id.  None means the packaged commands.
         train_file, validation_file, test_file: one file a split, in place of ``data``.
         task: a `Kind`, "pair" or "glue/NAME".
-        metric: the deciding one.
+        metric: the deciding quality measure.
         text_column, label_column, pair_column, tags_column, id_column, split_column: columns of a table.
         columns: names for the columns of a table without a header line.
         encoding: of text files.
@@ -138,7 +138,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
             found.setdefault(role, []).append(path)
     for paths in found.values():
         if len(paths) > 1 and {kind_of(path) for path in paths} != {".parquet"}:
-            names = " and ".join(path.name for path in paths)
+            names = listing(path.name for path in paths)
             raise UsageError(f"{folder}: holds {names}: keep one file per split, or name them with --train-file ….")
     return found
 

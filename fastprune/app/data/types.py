@@ -78,11 +78,11 @@ class TextData:
         held_out: the labelled other splits by name, such as "validation", "validation_mismatched", "test".
         reported: names of the held-out splits that tables report, the deciding one first.
         unlabelled: other splits without labels by name, for predictions.
-        metrics: names in `fastprune.app.quality`, the deciding one first.
-        label_names: classes seen in train, sorted, whole numbers by size.  None for numbers and tags alone.
-        positive: the class whose F1 is the metric ``f1``.  None unless there are two classes.
-        tag_names: tags seen in train, "O" first, then sorted.  None without tags.
-        unseen: labels and tags that held-out splits have and train has not, so that no model can get them right.
+        metrics: quality measures of `fastprune.app.quality`, the deciding one first.
+        label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
+        positive: the class whose F1 is the measure ``f1``; None but for two classes.
+        tag_names: tags seen in train, "O" first, then sorted; None without tags.
+        unseen: what held-out splits have and train has not, which no model can get right:
             ``{"label": {class: examples}, "tag": {tag: words}}``, counted over all of them.
         fingerprint: SHA-256 (hex) of the train split's content and order.
         notes: what was decided while reading, one sentence each, to be shown once.
@@ -106,7 +106,7 @@ class TextData:
 
     @property
     def test(self) -> Split:
-        """The split whose deciding metric decides."""
+        """The split whose deciding measure decides."""
         return self.held_out[self.reported[0]]
 
     @property

@@ -29,7 +29,7 @@ from fastprune.files.lock import LOCK
 
 CHECKPOINT = "checkpoint"
 MANIFEST = "manifest.json"
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 
 
 def run_folder(folder: Path, number: int) -> Path:
@@ -40,7 +40,7 @@ def run_folder(folder: Path, number: int) -> Path:
 def save(path: Path, state: Any) -> None:
     """Make a whole checkpoint of what the Trainer has written in ``path``.  Of the older ones only the newest stays."""
     seal(path, state)
-    for older in _by_steps(path.parent)[KEPT:]:
+    for older in _by_steps(path.parent)[CHECKPOINTS_KEPT:]:
         shutil.rmtree(older)
 
 

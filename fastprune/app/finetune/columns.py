@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.app.finetune.record import Row, RunResult
+from fastprune.app.finetune.record import RunResult
 from fastprune.app.finetune.spec import RunSpec
 from fastprune.app.report import RunFolder
+from fastprune.app.report.json_types import Row
 
 
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:

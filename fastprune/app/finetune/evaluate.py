@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastprune.app import quality as metrics
+from fastprune.app import quality
 from fastprune.app.data.types import Label, Split
 from fastprune.app.finetune.encode import EncodedExample, EncodedSplit, Names
 
@@ -83,10 +83,10 @@ def compact(kind: str, answers: Any) -> Any:
 
 
 def measure(names: Sequence[str], predicted: Predicted, gold: Split, positive: str | None) -> dict[str, float]:
-    """Return the metrics of those names of predictions."""
+    """The quality measures of these names, of predictions."""
     labels = None if predicted.labels is None or gold.labels is None else (predicted.labels, gold.labels)
     tags = None if predicted.tags is None or gold.tags is None else (predicted.tags, gold.tags)
-    return metrics.evaluate(names, labels=labels, tags=tags, positive=positive)
+    return quality.evaluate(names, labels=labels, tags=tags, positive=positive)
 
 
 def by_class(predicted: Predicted, gold: Split) -> Mapping[str, Mapping[str, float]] | None:
@@ -96,5 +96,5 @@ def by_class(predicted: Predicted, gold: Split) -> Mapping[str, Mapping[str, flo
     """
     if predicted.labels is not None and gold.labels is not None:
         numbers = any(isinstance(label, float) for label in gold.labels)
-        return None if numbers else metrics.per_class(predicted.labels, gold.labels)
-    return None if predicted.tags is None or gold.tags is None else metrics.per_span_type(predicted.tags, gold.tags)
+        return None if numbers else quality.per_class(predicted.labels, gold.labels)
+    return None if predicted.tags is None or gold.tags is None else quality.per_span_type(predicted.tags, gold.tags)

@@ -17,7 +17,7 @@ from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 
 OLDER_HEADS = ("heads.safetensors", "heads.pt")
-TOKENS, TEXTS = "ForTokenClassification", "ForSequenceClassification"
+TOKEN_CLASSIFIER, TEXT_CLASSIFIER = "ForTokenClassification", "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,14 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     own = own_class(name)
     config = load_pretrained("AutoConfig", name, trust)
     # A folder without a class to load is tried as what its number of outputs says, and refused there.
-    ends = [end for end in (TEXTS, TOKENS) if any(a.endswith(end) for a in config.architectures or [])]
+    ends = [
+        end for end in (TEXT_CLASSIFIER, TOKEN_CLASSIFIER) if any(a.endswith(end) for a in config.architectures or [])
+    ]
     if own is None and not ends:
         shown = ", ".join(config.architectures or ["of no known architecture"])
         raise UsageError(f"--model {name} is {shown}; it takes a sequence or token classifier")
     loaded = load_pretrained(own or f"AutoModel{ends[0]}", name, trust).float()
-    tokens = own is None and ends[0] == TOKENS
+    tokens = own is None and ends[0] == TOKEN_CLASSIFIER
     tags = getattr(loaded.config, "tag_names", None) if own else None
     tokenizer = load_tokenizer(name, trust, words=tokens or tags is not None)
     check_vocabulary(name, loaded, tokenizer)

@@ -29,7 +29,7 @@ class Watcher(Protocol):
     """Who is told how a comparison goes on.
 
     ``total`` comes first, once.  Every run begins with ``run``.  Every stretch of it, an epoch or a pass that scores
-    or evaluates, begins with ``epoch``, and says ``advance`` after each batch.  ``loss`` and ``metric`` come whenever
+    or evaluates, begins with ``epoch``, and says ``advance`` after each batch.  ``loss`` and ``quality`` come whenever
     there is news.
     """
 
@@ -69,8 +69,8 @@ class Watcher(Protocol):
         """Tell the newest training loss."""
         ...
 
-    def metric(self, name: str, value: float) -> None:
-        """Tell a metric of `fastprune.app.quality`.  The last one told is the deciding one, and is shown."""
+    def quality(self, name: str, value: float) -> None:
+        """The deciding quality measure has been taken; the last of its values is shown."""
         ...
 
 
@@ -139,7 +139,7 @@ def time_left(seconds: float | None) -> str:
 
 
 class LiveProgress:
-    """A `Watcher` with a bar on standard error: where the comparison is, loss, last metric and the time that is left.
+    """A `Watcher` with a bar on standard error: where the comparison is, loss, last quality and the time that is left.
 
     Parts are left out where the terminal is narrow.  Where standard error is no terminal, one line for each epoch.
     """
@@ -155,7 +155,7 @@ class LiveProgress:
         self.kept, self.done, self.length, self.rate = 1.0, 0, 1, 0.0
         self.forward_counts = False
         self.last_loss: float | None = None
-        self.last_metric: tuple[str, float] | None = None
+        self.last_quality: tuple[str, float] | None = None
         self.unsaid = False
         self.bar = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
@@ -187,7 +187,7 @@ class LiveProgress:
         """See `Watcher`."""
         self._say()
         self.run_number += 1
-        self.last_loss = self.last_metric = None
+        self.last_loss = self.last_quality = None
 
     def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
         """See `Watcher`."""
@@ -216,9 +216,9 @@ class LiveProgress:
         self.last_loss = value
         self._show()
 
-    def metric(self, name: str, value: float) -> None:
+    def quality(self, name: str, value: float) -> None:
         """See `Watcher`."""
-        self.last_metric = name, value
+        self.last_quality = name, value
         self._show()
 
     @property
@@ -239,7 +239,7 @@ class LiveProgress:
     def _parts(self, phase: str) -> list[Part]:
         if self.spec is None:
             return []
-        metric = "" if self.last_metric is None else _metric(*self.last_metric)
+        quality = "" if self.last_quality is None else _percent(*self.last_quality)
         return [
             (10, f"{self.run_number}/{self.n_runs} {printable(self.spec.name)}"),
             (3, f"seed {self.spec.seed}"),
@@ -248,12 +248,12 @@ class LiveProgress:
             (1, f"kept {self.kept:.0%}"),
             (4, f"{self.rate:.0f} ex/s" if self.rate else ""),
             (7, "" if self.last_loss is None else f"loss {self.last_loss:.3g}"),
-            (8, metric),
+            (8, quality),
             (9, time_left(self.work.left(time.perf_counter() - self.started))),
         ]
 
 
-def _metric(name: str, value: float) -> str:
+def _percent(name: str, value: float) -> str:
     return f"{HEADINGS.get(name, name).removesuffix(' %')} {100 * value:.1f} %"
 
 

@@ -13,9 +13,14 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 
-from fastprune.platform.collectives import FailedElsewhereError, world
+from fastprune.platform.collectives import (
+    FailedElsewhereError,
+    broadcast_object,
+    is_initialized,
+    launcher_store,
+    world,
+)
 
 T = TypeVar("T")
 TURN = timedelta(seconds=5)
@@ -28,8 +33,8 @@ def launched() -> tuple[int, int]:
 
 
 def join() -> None:
-    """Join the processes that torchrun or accelerate has started.  Nothing happens if this is the only one."""
-    if launched()[1] > 1 and not dist.is_initialized():
+    """Join the processes that torchrun or accelerate has started; nothing happens if this is the only one."""
+    if launched()[1] > 1 and not is_initialized():
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())
@@ -62,15 +67,6 @@ def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def shared(value: T) -> T:
-    """Return what the first process gives.  A collective call."""
-    if world()[1] == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 @contextmanager
 def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
     """Enter ``context`` in the first process alone, and give all what it gives.
@@ -79,7 +75,7 @@ def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
         FailedElsewhereError: it failed there.
     """
     if not first():
-        given = shared(None)
+        given = broadcast_object(None)
         if given is None:
             raise FailedElsewhereError("failed in the first process")
         yield given[0]
@@ -88,20 +84,10 @@ def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
         try:
             value = stack.enter_context(context)
         except BaseException:
-            shared(None)
+            broadcast_object(None)
             raise
-        shared((value,))  # type: ignore[arg-type]
+        broadcast_object((value,))  # type: ignore[arg-type]
         yield value
-
-
-def gathered(value: T) -> list[T]:
-    """Return what each process gives, in their order.  A collective call."""
-    size = world()[1]
-    if size == 1:
-        return [value]
-    values: list[T] = [value] * size
-    dist.all_gather_object(values, value)
-    return values
 
 
 @contextmanager
@@ -117,7 +103,7 @@ def voice(*, wanted: bool) -> Iterator[bool]:
     said = f"fastprune said {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=TURN, wait_for_workers=False)
+        store = launcher_store(address, port, TURN)
         mine = wanted and store.add(f"{said} by", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         # The process that holds the store has ended, or there never was one: the first speaks.

@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from fastprune.app.dynamics import write_epoch
+from fastprune.app.dynamics import BatchLogits, write_epoch
 from fastprune.app.finetune.checkpoint import save
 from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
-from fastprune.app.finetune.ranks import first, gathered
+from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
-from fastprune.pruning import DynamicPruner, Phase
+from fastprune.platform.collectives import gather_objects
+from fastprune.pruning import DynamicPruner, Phase, Progress
 
 BEST = "best.safetensors"
 WEIGHTS = "model.safetensors"
-Row = dict[str, Any]
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, logits and classes of a batch."""
 
 
 @dataclass
@@ -56,9 +55,14 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Judging:
-    """The ``metrics`` by which runs are judged, the deciding one first, and the split that chooses the best epoch."""
+    """How runs are judged.
 
-    metrics: tuple[str, ...]
+    Attributes:
+        measures: of quality, the deciding one first.
+        best: the split on which the best epoch is chosen.
+    """
+
+    measures: tuple[str, ...]
     best: str | None = None
 
 
@@ -86,14 +90,12 @@ class Recorder(TrainerCallback):
         self.write, self.dynamics = write, dynamics
         self.clock = Clock()
         self.began = False
-        self.done = 0
-        self.steps = 0
-        self.examples = 0
         self.best: dict[str, Any] | None = None
         self.best_weights: Path | None = None
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.quality: dict[str, dict[str, float]] = {}
         self._losses: list[Tensor] = []
-        self._seen: list[Seen] = []
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self._seen: list[BatchLogits] = []
         self._ended: list[Row] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,9 +103,6 @@ class Recorder(TrainerCallback):
         return {
             **asdict(self.result),
             "clock": asdict(self.clock),
-            "done": self.done,
-            "steps": self.steps,
-            "examples": self.examples,
             "best": self.best,
         }
 
@@ -111,48 +110,55 @@ class Recorder(TrainerCallback):
         """Go on from the checkpoint in ``folder``."""
         self.result = RunResult.of(state)
         self.clock = Clock(**state["clock"])
-        self.done, self.steps, self.examples = state["done"], state["steps"], state["examples"]
         self.best, self.best_weights = state["best"], folder / BEST if state["best"] else None
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run is."""
+        return self.pruner.progress
 
     @property
     def kept_epoch(self) -> int:
         """The epoch of the model that the run ends with."""
-        return self.done if self.best is None else int(self.best["epoch"])
+        return int((self.result.rows[-1] if self.best is None else self.best)["epoch"])
 
     # --- training --------------------------------------------------------------------------------
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the newest selection, tell the watcher that an epoch begins, and start the clock."""
         self.began = True
-        phase = self.pruner.sampler.piece.phase
-        if phase.index and not phase.final and phase.first_epoch == self.done:
-            self.result.cycles += cycle_record(self.result.spec, self.pruner, self.done)
+        phase, done = self.progress.piece.phase, self.progress.epochs_closed
+        if phase.index and not phase.final and phase.first_epoch == done:
+            self.result.cycles += cycle_record(self.result.spec, self.pruner, done)
         name, kept = _name(self.pruner, phase), phase.size / self.pruner.n
-        self.watcher.epoch(self.result.spec, name, self.done + 1, self.epochs, kept, phase.size)
+        self.watcher.epoch(self.result.spec, name, done + 1, self.epochs, kept, phase.size)
         self.clock.start("train")
 
     def step(self, loss: Tensor, examples: int, processes: int) -> None:
         """Count a micro-batch that has been trained on."""
         self._losses.append(loss)
-        self.examples += examples * processes
         self.watcher.advance(examples * processes)
 
-    def saw(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Keep the logits of a micro-batch."""
-        self._seen.append((index, logits.detach(), labels))
+    def next_batch(self, index: Tensor | None, labels: Tensor | None) -> None:
+        """The examples of the batch that the model is given next, where they are numbered, and their classes."""
+        self._batch = None if index is None or labels is None else (index, labels)
+
+    def forward_hook(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
+        """The model has answered: of a training step the logits are kept."""
+        if self._batch is not None and model.training:
+            index, labels = self._batch
+            self._seen.append((index, outputs["logits"].detach(), labels))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **kwargs: Any) -> Any:
         """Ask for an evaluation and a checkpoint."""
         self.clock.stop()
-        self.done += 1
         loss = self._mean_loss(state.global_step)
-        spec, phase = self.result.spec, self.pruner.sampler.piece.phase
+        spec, phase, epoch = self.result.spec, self.progress.piece.phase, self.progress.epochs_closed
         if not math.isfinite(loss):
             raise UsageError(
-                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {self.done}: its mean loss is {loss}; "
-                "lower --lr"
+                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {epoch}: its mean loss is {loss}; lower --lr"
             )
-        self._write_dynamics()
+        self._write_dynamics(epoch - 1)
         self.watcher.loss(loss)
         seconds = self.clock.seconds
         self._ended.append(
@@ -161,14 +167,14 @@ class Recorder(TrainerCallback):
                 "method": spec.method,
                 "keep_fraction": spec.keep_fraction,
                 "seed": spec.seed,
-                "epoch": self.done,
+                "epoch": epoch,
                 "phase": _name(self.pruner, phase),
                 "kept": phase.size / self.pruner.n,
-                "cycle": self.pruner.progress.chosen_for,
+                "cycle": self.progress.chosen_for,
                 "churn": self.pruner.cycle.churn,
                 "threshold": self.pruner.cycle.threshold,
-                "examples_seen": self.examples,
-                "steps": self.steps,
+                "examples_seen": self.progress.examples_seen,
+                "steps": state.global_step,
                 "seconds": self.clock.total,
                 **{f"{part}_seconds": seconds[part] for part in seconds},
                 "cpu_seconds": self.clock.cpu_seconds,
@@ -180,16 +186,16 @@ class Recorder(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the epoch's rows and our state, after the evaluation and the Trainer's checkpoint."""
-        deciding = self.judging.metrics[0]
-        if self.metrics:
-            self.watcher.metric(deciding, next(iter(self.metrics.values()))[deciding])
+        """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
+        deciding = self.judging.measures[0]
+        if self.quality:
+            self.watcher.quality(deciding, next(iter(self.quality.values()))[deciding])
         for row in self._ended:
-            self.result.rows += [{**row, "split": split, **values} for split, values in self.metrics.items()]
+            self.result.rows += [{**row, "split": split, **values} for split, values in self.quality.items()]
         if self._ended and self.judging.best is not None:
-            value = self.metrics[self.judging.best][deciding]
+            value = self.quality[self.judging.best][deciding]
             if self.best is None or value > self.best["value"]:
-                self.best, self.best_weights = {"epoch": self.done, "value": value}, None
+                self.best, self.best_weights = {"epoch": self._ended[-1]["epoch"], "value": value}, None
         self._ended = []
         if not first():
             return
@@ -211,24 +217,23 @@ class Recorder(TrainerCallback):
         return result
 
     def _mean_loss(self, steps: int) -> float:
-        """Return the mean loss over the steps since the last epoch's end.
-
-        Micro-batches of a step are parts of its loss.
-        """
-        mean = float(torch.stack(self._losses).double().sum() / max(1, steps - self.steps)) if self._losses else 0.0
-        self._losses, self.steps = [], steps
-        values = gathered(mean)
+        """Over the steps since the last epoch's end; micro-batches of a step are parts of its loss."""
+        rows = self._ended or self.result.rows
+        since = steps - rows[-1]["steps"] if rows else steps
+        mean = float(torch.stack(self._losses).double().sum() / max(1, since)) if self._losses else 0.0
+        self._losses = []
+        values = gather_objects(mean)
         return sum(values) / len(values)
 
-    def _write_dynamics(self) -> None:
+    def _write_dynamics(self, epoch: int) -> None:
         if self.dynamics is None:
             return
         seen, self._seen = self._seen, []
         own = [torch.cat([part.cpu() for part in parts]) for parts in zip(*seen, strict=True)]
-        index, logits, labels = (torch.cat(parts) for parts in zip(*gathered(own), strict=True))
+        index, logits, labels = (torch.cat(parts) for parts in zip(*gather_objects(own), strict=True))
         if first():
             once = [places[0] for places in _places(index.tolist()).values()]
-            write_epoch(self.dynamics, self.done - 1, index[once], logits[once], labels[once])
+            write_epoch(self.dynamics, epoch, index[once], logits[once], labels[once])
 
 
 def cycle_record(spec: RunSpec, pruner: DynamicPruner, epoch: int) -> list[Row]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastprune.app.data.types import Split
-from fastprune.app.dynamics import count_epochs, write_epoch
+from fastprune.app.dynamics import BatchLogits, count_epochs, write_epoch
 from fastprune.app.finetune.encode import EncodedSplit, collator
 from fastprune.app.finetune.encoder import longest_input
 from fastprune.app.finetune.finetuned import Finetuned
@@ -20,11 +20,8 @@ from fastprune.app.finetune.model import head_kinds, task_of
 from fastprune.app.finetune.tables import identity_columns, label_column
 from fastprune.errors import UsageError
 from fastprune.pruning import score_dataset
-from fastprune.scores.last_layer import LastLayers
+from fastprune.scores import LastLayers
 from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
-
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, logits and classes of a batch."""
 
 
 def score_texts(
@@ -61,7 +58,7 @@ def score_texts(
     finetuned, split = finetuned.fit(split)
     _check_kind(finetuned, metrics, dynamics)
     encoded = _encoded(finetuned, split, max_length)
-    seen: list[Seen] | None = None if dynamics is None else []
+    seen: list[BatchLogits] | None = None if dynamics is None else []
     found = score_dataset(
         finetuned.model,
         encoded,
@@ -104,7 +101,7 @@ def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSpli
 
 
 def _batch_scorer(
-    finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[Seen] | None
+    finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[BatchLogits] | None
 ) -> Callable[[Any], Mapping[str, Tensor]]:
     """Return a function that scores a collated batch, on the GPU if there is one.
 
@@ -126,8 +123,8 @@ def _batch_scorer(
     return scores_of
 
 
-def _write_dynamics(folder: Path, seen: Sequence[Seen]) -> None:
-    """Write the logits of all batches as the folder's next epoch."""
+def _write_dynamics(folder: Path, seen: Sequence[BatchLogits]) -> None:
+    """The logits of all batches as the folder's next epoch."""
     index, logits, gold = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
     order = index.argsort()
     write_epoch(folder, count_epochs(folder), index[order], logits[order], gold[order])

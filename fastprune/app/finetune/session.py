@@ -28,7 +28,7 @@ from fastprune.app.finetune.encoder import load_encoder, longest_input
 from fastprune.app.finetune.evaluate import LongestFirst
 from fastprune.app.finetune.model import build_model
 from fastprune.app.finetune.progress import LiveProgress
-from fastprune.app.finetune.ranks import first, shared, tell
+from fastprune.app.finetune.ranks import first, tell
 from fastprune.app.finetune.record import Judging, RunResult
 from fastprune.app.finetune.requirements import check_methods, tell_never_pruned
 from fastprune.app.finetune.spec import RunSpec, Training, plan_of
@@ -36,9 +36,9 @@ from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, w
 from fastprune.app.finetune.trust import NONE, Trust
 from fastprune.app.finetune.written_model import write_model
 from fastprune.app.report import Report, RunFolder, make_summary, write_report
+from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
-
-Row = dict[str, Any]
+from fastprune.platform.collectives import broadcast_object
 
 
 def finetune(
@@ -69,8 +69,8 @@ def finetune(
         out: the run folder.  It must be new or empty unless ``resume`` or ``extend``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
-        best: keep the model of each run's best epoch, by the deciding metric of the validation split.
-        trainer: what `parse_trainer` returned.
+        best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
+        trainer: of `parse_trainer`.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
         source: how ``data`` was loaded, for the record: `Source.settings`.
         command: the options of the command line, for ``--resume`` without them.
@@ -102,7 +102,7 @@ def finetune(
     if first():
         begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
         tell_never_pruned(specs, data.train.row_numbers, training)
-    shared(None)  # the folder is there
+    broadcast_object(None)  # the folder is there
     folder = RunFolder.open(out)
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
@@ -150,7 +150,7 @@ def _make_runs(
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
-            shared(None)  # before another run asks for its checkpoints
+            broadcast_object(None)  # before another run asks for its checkpoints
     return [results[number] for number in sorted(results)]
 
 

@@ -12,13 +12,18 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from fastprune.errors import UsageError
-from fastprune.methods import ScoreMethod
-from fastprune.methods.static import Static
-from fastprune.pruning import Latest, Method, Phase, get_method
-from fastprune.pruning.keep import KeepFraction, parse_keep_fraction
-from fastprune.pruning.naming import parse_method
-from fastprune.pruning.schedule import budget
-from fastprune.pruning.statistics import Statistic, as_statistic
+from fastprune.methods import ScoreMethod, Static
+from fastprune.pruning import (
+    KeepFraction,
+    Latest,
+    Method,
+    Phase,
+    Statistic,
+    as_statistic,
+    get_method,
+    parse_keep_fraction,
+    parse_method,
+)
 
 
 def parse_smoothing(text: str) -> Statistic:
@@ -73,14 +78,20 @@ class RunSpec:
     max_examples: int | None = None
     keep: str | None = None
 
-    @functools.cached_property
+    @property
     def fraction(self) -> KeepFraction:
         """Return what the run's pruner is given as its ``keep_fraction``.
 
         Raises:
             ValueError: ``keep`` spells none.
         """
-        return self.keep_fraction if self.keep is None else parse_keep_fraction(self.keep)
+        return self.keep_fraction if self.keep is None else _parsed(self.keep)
+
+
+@functools.cache
+def _parsed(text: str) -> KeepFraction:
+    """A spelling is parsed once, however many runs and seeds share it."""
+    return parse_keep_fraction(text)
 
 
 def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:
@@ -122,7 +133,7 @@ class RunPlan(NamedTuple):
     @property
     def examples(self) -> int:
         """Training examples of the whole run."""
-        return budget(self.phases)
+        return sum(phase.length for phase in self.phases)
 
     @property
     def passes(self) -> int:
@@ -185,9 +196,9 @@ def plan_runs(
     of its method's own.
 
     Args:
-        methods: names, perhaps with settings.
-        keep_fractions: numbers, or text as `fastprune.pruning.keep.parse_keep_fraction` reads it.
-        seeds: one of each run per seed.
+        methods: names of methods, with settings or without.
+        keep_fractions: numbers, or text as `fastprune.pruning.parse_keep_fraction` reads it.
+        seeds: of the runs.
         rows: the row of each training example in its file.
         training: how all of them are trained.
         compare: whether to add the baselines.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fastprune.app.report.table import as_text, markdown_lines
 
 MOST_ROWS = 30
-HEADINGS = ("Class", "Precision %", "Recall %", "F1 %", "Examples")
+CLASS_HEADINGS = ("Class", "Precision %", "Recall %", "F1 %", "Examples")
 RATES = ("precision", "recall", "f1")
 
 
@@ -18,6 +18,6 @@ def markdown_classes(classes: Mapping[str, Mapping[str, float]]) -> str:
         [as_text(name), *(f"{100 * classes[name][rate]:.1f}" for rate in RATES), f"{classes[name]['support']:,.0f}"]
         for name in order[:MOST_ROWS]
     ]
-    table = markdown_lines(HEADINGS, (False, True, True, True, True), body)
+    table = markdown_lines(CLASS_HEADINGS, (False, True, True, True, True), body)
     more = len(order) - MOST_ROWS
     return table + (f"\nNot shown: {more} more with fewer examples.\n" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Draws how runs went: the deciding metric against time and by epoch, and the loss."""
+"""The panels of how runs went: the deciding quality measure against time and by epoch, and the loss."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, scale: float = 1.0
 
 
 def draw_time(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """Draw the deciding metric against what training costs."""
+    """The deciding quality measure against what training costs."""
     _draw(axes, curves(rows, "seconds", "decides", 100), style, "training, scoring and selecting (s)", f"{label} (%)")
     axes.set_title("Quality against time", fontsize=12)
     axes.set_xlim(left=0)
 
 
 def draw_quality(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """Draw the deciding metric by epoch."""
+    """The deciding quality measure by epoch."""
     _draw(axes, curves(rows, "epoch", "decides", 100), style, "epoch", f"{label} (%)")
     axes.set_title("Quality by epoch", fontsize=12)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,30 +1,27 @@
 """The run folder: files with fixed names, each complete or absent, never half-written.
 
-* ``config.json``: the settings of the command.  It carries ``fastprune_run``, which marks the folder as ours.  A report
-  uses data and model (their names), task (its kind), metrics and reported (names of metrics and splits, the deciding
-  one first), and best (the split that chooses the epoch, or null).
-* ``metrics.jsonl``: a line for each epoch and reported split, with the keys of `check_evaluation` and those below.
-* ``scores.parquet``: run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
-  learn from the training steps have the scores of the last epoch, too.  Those chose nothing, so kept is false.
-* ``data_map.parquet``: run, seed, index, confidence (mean of p(label)) and variability (its deviation), of runs that
-  recorded them.
-* ``summary.json``: see `fastprune.app.report.summary.make_summary`.  A report makes it again, and takes model_run from
-  it.
-* ``classes.json``: precision, recall, f1 and support of each class, or type of span, of the model in ``model/`` on the
-  deciding split.
-* ``texts.json``: text and label of the examples that the page shows, by index.  A report opens no other folder.
-* ``report.png``: the picture, see `fastprune.app.report.plots`.
-* ``report.md``: sentences, tables, picture, classes, and the most and the least useful examples.
-* ``report.html``: the same page in one file.
-
-The keys of a line of ``metrics.jsonl`` are
-
-* run, method, keep_fraction, seed, epoch, phase ("full", "warmup", "pruned" or "final"), kept and split.
-* the metrics by their names in `fastprune.app.quality`, train_loss and lr.
-* cycle (0 before the first), and of its selection churn (the share of the kept that were not kept before) and
-  threshold.
-* counted from the run's start: examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and
-  their sum ``seconds``, without evaluation.
+``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.  Of use to a
+                   report: data and model (their names), task (its kind), metrics and reported (names of quality
+                   measures and splits, the deciding one first) and best (the split that chooses the epoch, or null).
+``metrics.jsonl``  one evaluation a line: one an epoch and reported split.  Keys: run, method, keep_fraction, seed,
+                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the quality measures by their
+                   names in `fastprune.app.quality`, train_loss, lr; cycle (the index of the phase: 0 in the warm-up,
+                   1, 2, … in the cycles, and one more in the final epochs on everything), and of the newest
+                   selection churn (share of the kept that were not kept before) and threshold; and, counted from the
+                   run's start, examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and
+                   their sum ``seconds`` (evaluation excluded).
+``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
+                   learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
+                   false.
+``data_map.parquet`` run, seed, index, confidence (mean of p(label)), variability (its deviation); of runs that
+                   recorded them.
+``summary.json``   see `fastprune.app.report.summary.make_summary`; a report makes it again and takes model_run from it.
+``classes.json``   precision, recall, f1 and support of each class, or type of span, of the model in ``model/`` on the
+                   deciding split.
+``texts.json``     text and label of the examples that the page shows, by index: a report opens no other folder.
+``report.png``     the picture (see `fastprune.app.report.plots`).
+``report.md``      sentences, tables, picture, classes, and the most and the least useful examples.
+``report.html``    the same page in one file.
 """
 
 from __future__ import annotations
@@ -40,6 +37,7 @@ import numpy as np
 
 from fastprune.app.data.files import read_text
 from fastprune.app.report.columns import read_typed_columns, write_typed_columns
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_classes, check_config, check_evaluation
 from fastprune.errors import UsageError
 from fastprune.files.atomic import left_over, write_atomic
@@ -62,8 +60,6 @@ SCORE_TYPES = {
     "kept": "bool",
 }
 MAP_TYPES = {"run": "string", "seed": "int64", "index": "int64", "confidence": "float32", "variability": "float32"}
-
-Row = dict[str, Any]
 
 
 class RunFolder:

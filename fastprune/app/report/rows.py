@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastprune.app.quality import HEADINGS
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.summary import SECONDS
 from fastprune.errors import UsageError
-
-Row = dict[str, Any]
 
 _OTHERS = (
     "seconds",
@@ -46,10 +45,10 @@ def check_evaluation(row: Row, where: str) -> Row:
 
 
 def check_config(config: Row, where: str) -> Row:
-    """Return config.json.
+    """config.json, if its quality measures, reported splits and choosing split are what they should be.
 
     Raises:
-        UsageError: metrics, reported splits or the choosing split are not what they should be.
+        UsageError: they are not.
     """
     for name, known in (("metrics", HEADINGS), ("reported", None)):
         names = config.get(name) or []
@@ -57,7 +56,7 @@ def check_config(config: Row, where: str) -> Row:
             raise UsageError(f"{where}: {name!r} must be a list of names, got {_shown(names)}; mend it.")
         unknown = [item for item in names if known is not None and item not in known]
         if unknown:
-            raise UsageError(f"{where}: {_shown(unknown[0])} is no metric; choose from {', '.join(HEADINGS)}.")
+            raise UsageError(f"{where}: {_shown(unknown[0])} is no quality measure; choose from {', '.join(HEADINGS)}.")
     if not isinstance(config.get("best") or "", str):
         raise UsageError(f"{where}: 'best' must be the name of a split, got {_shown(config['best'])}; mend it.")
     return config

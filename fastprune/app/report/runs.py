@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastprune.app.report.folder import METRICS, SUMMARY, RunFolder
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_model_run
 from fastprune.app.report.summary import BASELINE, make_summary
 from fastprune.errors import UsageError
 
-Row = dict[str, Any]
 RunColumns = dict[str, np.ndarray]
 
 
@@ -42,7 +41,10 @@ class Runs:
 
     @property
     def judged(self) -> list[Row]:
-        """The evaluations that decide, of every run on its folder's deciding split, with the metric as ``decides``."""
+        """The evaluations that decide, of every run on its folder's deciding split.
+
+        The quality measure that decides is in their ``decides``.
+        """
         folders = self.summary.get("folders")
         judged = []
         for row in self.metrics:

@@ -8,14 +8,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fastprune.app.quality import HEADINGS
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.unfinished import unfinished_runs
-
-Row = dict[str, Any]
 
 SECONDS = ("train_seconds", "score_seconds", "select_seconds", "total_seconds", "cpu_seconds")
 BASELINE = "full"
-OLDER_METRICS = ("exact_match", "intent_accuracy", "slot_f1")
-"""The metrics of folders that do not say theirs.  The first decides."""
+OLDER_MEASURES = ("exact_match", "intent_accuracy", "slot_f1")
+"""The quality measures of folders that do not say theirs; the first decides."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,12 @@ class Judged:
     """How runs are judged.
 
     Attributes:
-        metrics: the deciding one first.
+        measures: of quality, the deciding one first.
         reported: splits, the deciding one first.
-        chosen_on: the split by which each run's best epoch was chosen.  None where it is the last epoch.
+        chosen_on: the split by which each run's best epoch was chosen, None where it is the last epoch.
     """
 
-    metrics: tuple[str, ...]
+    measures: tuple[str, ...]
     reported: tuple[str, ...]
     chosen_on: str | None = None
 
@@ -38,7 +37,7 @@ def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -
 
     A split can have chosen only if it was evaluated.
     """
-    there = [name for name in (*OLDER_METRICS, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
+    there = [name for name in (*OLDER_MEASURES, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
     splits = dict.fromkeys(row["split"] for row in metrics)
     return Judged(
         tuple(config.get("metrics") or dict.fromkeys(there)),
@@ -66,27 +65,27 @@ def make_summary(
     under_way = {(run["run"], run["seed"]) for run in unfinished}
     finished = [row for row in metrics if (row["run"], row["seed"]) not in under_way]
     shown = finished or metrics
-    rows = {name: summarise(final_rows(shown, judged, name), judged.metrics) for name in judged.reported}
+    rows = {name: summarise(final_rows(shown, judged, name), judged.measures) for name in judged.reported}
     return {
         "data": config.get("data"),
         "model": config.get("model"),
-        "metrics": list(judged.metrics),
-        "deciding": judged.metrics[0] if judged.metrics else None,
+        "metrics": list(judged.measures),
+        "deciding": judged.measures[0] if judged.measures else None,
         "split": split,
         "chosen_on": judged.chosen_on,
         "model_run": model_run,
         "unfinished": unfinished,
         "left_out": bool(finished),
         "rows": rows[split],
-        "others": {name: [_quality(row, judged.metrics) for row in rows[name]] for name in others if rows[name]},
+        "others": {name: [_quality(row, judged.measures) for row in rows[name]] for name in others if rows[name]},
     }
 
 
 def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str) -> list[Row]:
     """Return the last evaluation on ``split`` of every (run, seed), in order of first appearance.
 
-    Where a split chose the best epoch, the metrics are those of that epoch.  The rest, such as the seconds, is of the
-    last.
+    Where a split chose the best epoch, the quality measures are those of that epoch.  The rest, such as the seconds,
+    is of the last.
     """
     runs: dict[tuple[str, int], dict[str, dict[int, Row]]] = {}
     for row in metrics:
@@ -96,30 +95,27 @@ def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str)
     for splits in runs.values():
         mine = splits.get(split, {})
         rank = {
-            epoch: row[judged.metrics[0]]
+            epoch: row[judged.measures[0]]
             for epoch, row in splits.get(judged.chosen_on or "", {}).items()
-            if epoch in mine and row.get(judged.metrics[0]) is not None
+            if epoch in mine and row.get(judged.measures[0]) is not None
         }
         if mine:
             shown = max(sorted(rank), key=rank.__getitem__) if rank else max(mine)
-            final.append({**mine[max(mine)], **{name: mine[shown].get(name) for name in judged.metrics}})
+            final.append({**mine[max(mine)], **{name: mine[shown].get(name) for name in judged.measures}})
     return final
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    """Return one row per run from its final rows, of which there is one per seed.
+def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[Row]:
+    """One row per run from its final rows, one per seed; runs keep their order of first appearance.
 
     Runs keep their order of first appearance.  ``method`` defaults to the run's name, ``keep_fraction`` to ``kept`` and
     ``total_seconds`` to ``seconds``.
 
-    Values are means over seeds.  ``<metric>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
-    Three values compare with the run named "full", seed by seed and over the ``shared_seeds`` alone:
-
-    * ``time_saved`` is 1 - total / total.
-    * ``cpu_saved`` is the same of CPU seconds, which do not grow when other programs share the machine.
-    * ``gain`` says how much higher the deciding metric (the first of ``metrics``) is, with ``gain_std``.
-
-    They are None for "full" itself and where no seed is shared.
+    Values are means over seeds; ``<measure>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
+    Against the run named "full", seed by seed and over the ``shared_seeds`` alone: ``time_saved``, 1 - total / total;
+    ``cpu_saved``, the same of CPU seconds, which do not grow when other programs share the machine; and ``gain``, how
+    much higher the deciding measure (the first of ``measures``) is, with ``gain_std``.  They are None for "full" itself
+    and where no seed is shared.
     """
     by_run: dict[str, dict[int, Row]] = {}
     for row in rows:
@@ -129,12 +125,12 @@ def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
     for run, seeds in by_run.items():
         first = next(iter(seeds.values()))
         result: Row = {key: first[key] for key in ("run", "method", "keep_fraction")}
-        result |= {"seeds": sorted(seeds), "n_seeds": len(seeds), "deciding": metrics[0] if metrics else None}
-        for key in (*metrics, *SECONDS, "examples_seen"):
+        result |= {"seeds": sorted(seeds), "n_seeds": len(seeds), "deciding": measures[0] if measures else None}
+        for key in (*measures, *SECONDS, "examples_seen"):
             values = [row[key] for row in seeds.values() if row.get(key) is not None]
             if values:
                 result[key] = fmean(values)
-            if values and (key in metrics or key == "total_seconds"):
+            if values and (key in measures or key == "total_seconds"):
                 result[f"{key}_std"] = _deviation(values)
         compared = {} if run == BASELINE else full
         for name, key in (("time_saved", "total_seconds"), ("cpu_saved", "cpu_seconds")):
@@ -157,8 +153,8 @@ def _deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def _quality(row: Row, metrics: Sequence[str]) -> Row:
-    wanted = {"run", "deciding", "n_seeds", *metrics, *(f"{name}_std" for name in metrics)}
+def _quality(row: Row, measures: Sequence[str]) -> Row:
+    wanted = {"run", "deciding", "n_seeds", *measures, *(f"{name}_std" for name in measures)}
     return {key: value for key, value in row.items() if key in wanted}
 
 

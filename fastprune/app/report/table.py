@@ -1,7 +1,7 @@
 """Shows the summary as tables: for the terminal (rich) and for a page (Markdown).
 
 Both show the same cells: shares in per cent, times in seconds, "mean ± deviation" over several seeds.  The heading of
-the deciding metric is marked.
+the deciding quality measure is marked.
 """
 
 from __future__ import annotations
@@ -18,12 +18,7 @@ from fastprune.errors import UsageError
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        key: that of the summary's rows.
-        kind: text, share, metric, seconds, saved or count.
-    """
+    """``key`` of the summary's rows; ``kind``: text, share, quality, seconds, saved or count."""
 
     key: str
     heading: str
@@ -31,8 +26,8 @@ class Column:
     decides: bool = False
 
 
-NAMES = (Column("run", "Run", "text"), Column("method", "Method", "text"))
-KEPT = Column("keep_fraction", "Kept %", "share")
+NAME_COLUMNS = (Column("run", "Run", "text"), Column("method", "Method", "text"))
+KEPT_COLUMN = Column("keep_fraction", "Kept %", "share")
 TIME = (
     Column("total_seconds", "Total s", "seconds"),
     Column("time_saved", "Saved %", "saved"),
@@ -48,11 +43,11 @@ NOTHING = "–"
 RUN_WIDTH, GAP = 24, 2
 
 
-def metric_columns(summary: Mapping[str, Any]) -> list[Column]:
-    """Return a column for each metric, the deciding one first."""
+def quality_columns(summary: Mapping[str, Any]) -> list[Column]:
+    """One a quality measure, the deciding one first."""
     folders = (summary.get("folders") or {"": summary}).values()
     deciding = {folder["deciding"] for folder in folders}
-    return [Column(name, HEADINGS[name], "metric", name in deciding) for name in summary["metrics"]]
+    return [Column(name, HEADINGS[name], "quality", name in deciding) for name in summary["metrics"]]
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -62,12 +57,12 @@ def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list
 
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
-    """Return GitHub-flavoured tables, one a reported split, each followed by what must be known to read it."""
-    metrics, rows = metric_columns(summary), summary["rows"]
-    parts = [_markdown([*NAMES, KEPT, *metrics, *TIME, SEEDS], rows)]
+    """GitHub-flavoured tables, one a reported split, each followed by what must be known to read it."""
+    measures, rows = quality_columns(summary), summary["rows"]
+    parts = [_markdown([*NAME_COLUMNS, KEPT_COLUMN, *measures, *TIME, SEEDS], rows)]
     parts += [f"{as_text(note)}\n" for note in notes(summary)]
     for split, others in summary["others"].items():
-        parts += [f"On {as_text(split)}:\n", _markdown([NAMES[0], *metrics, SEEDS], others)]
+        parts += [f"On {as_text(split)}:\n", _markdown([NAME_COLUMNS[0], *measures, SEEDS], others)]
     return "\n".join(parts)
 
 
@@ -95,17 +90,17 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
     except ImportError:
         raise UsageError("the table needs the rich package: pip install 'fastprune[demo]'.") from None
     names = ", ".join(printable(summary[key]) for key in ("data", "model") if summary.get(key))
-    metrics, rows = metric_columns(summary), summary["rows"]
+    measures, rows = quality_columns(summary), summary["rows"]
     # The method, which the run's name says, and the total's deviation would push other columns off the screen.
     without = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in rows]
     return Group(
         *([Text(names, style="bold")] if names else []),
         *(Text(printable(sentence)) for sentence in headline(summary)),
-        _Tables([KEPT, *metrics, SEEDS], rows),
+        _Tables([KEPT_COLUMN, *measures, SEEDS], rows),
         *(
             part
             for split, others in summary["others"].items()
-            for part in (Text(f"On {printable(split)}:"), _Tables(metrics, others))
+            for part in (Text(f"On {printable(split)}:"), _Tables(measures, others))
         ),
         _Tables(TIME, without),
         *(Text(printable(f"* {note}" if note.startswith("Decides") else note)) for note in notes(summary)),
@@ -137,7 +132,7 @@ class _Tables:
         for column in columns:
             table.add_column(_heading(column), justify="right", no_wrap=True)
         for row in self.rows:
-            cells = [printable(cell(row, column)) for column in (NAMES[0], *columns)]
+            cells = [printable(cell(row, column)) for column in (NAME_COLUMNS[0], *columns)]
             table.add_row(*map(Text, cells))
         return table
 
@@ -177,7 +172,7 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
         return f"{100 * value:.4g}"
     if column.kind == "saved":
         return f"{100 * value:.1f}"
-    scale, digits = (100, 2) if column.kind == "metric" else (1, 1)
+    scale, digits = (100, 2) if column.kind == "quality" else (1, 1)
     text = f"{scale * value:.{digits}f}"
     deviation = row.get(f"{column.key}_std")
     if row.get("n_seeds", 1) > 1 and deviation is not None:

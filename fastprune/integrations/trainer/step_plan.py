@@ -1,4 +1,4 @@
-"""How a Trainer reads a run: its chunks in batches and optimizer steps.  Nothing here changes during a run."""
+"""How a Trainer reads a run: its chunks in batches and optimizer steps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import transformers
 
-from fastprune.pruning import Budget, Driver, Piece
+from fastprune.pruning import Budget, Driver, Piece, Progress
 from fastprune.pruning.chunks import chunk_pieces
 from fastprune.pruning.schedule import epochs_until
-from fastprune.pruning.user_epochs import UserEpochs
 
 
 class TrainingValues(NamedTuple):
@@ -48,16 +47,14 @@ class StepPlan:
     """Translates what a Trainer counts into positions of a run, and back.
 
     Attributes:
-        pieces: the chunks.
-        epochs: where the user's epochs end in them.
+        progress: of the run.  Its plan says where chunks and the user's epochs end.
         batch: examples of a batch, on all processes.
         batches: of a chunk, for each process.
         steps: optimizer steps of a chunk.
         accumulation: batches of an optimizer step.
     """
 
-    pieces: Sequence[Piece]
-    epochs: UserEpochs
+    progress: Progress
     batch: int
     batches: int
     steps: int
@@ -68,52 +65,56 @@ class StepPlan:
         """Examples of an optimizer step, on all processes."""
         return self.batch * self.accumulation
 
-    @property
-    def user_epochs(self) -> int:
-        """How many epochs the user asked for."""
-        last = self.pieces[-1].phase
-        return last.first_epoch + last.epochs
-
     def place_at(self, global_step: int) -> tuple[int, int]:
-        """(piece number, position in it) after so many optimizer steps; between two pieces the end of the first."""
+        """Piece number and position in the piece after so many optimizer steps.  Between two pieces, the end of the
+        first.
+        """
         number, steps = divmod(global_step, self.steps)
         if number and not steps:
-            return number - 1, len(self.pieces[number - 1])
+            return number - 1, len(self.progress.pieces[number - 1])
         return number, self.position_after(number, steps * self.accumulation)
 
     def position_after(self, number: int, batches: int) -> int:
-        """The position in a piece after so many batches.  It counts as read when all its batches are."""
-        return len(self.pieces[number]) if batches >= self.batches else batches * self.batch
+        """The position in a piece after so many batches.  The piece counts as read when all its batches are."""
+        return len(self.progress.pieces[number]) if batches >= self.batches else batches * self.batch
 
     def batches_until(self, number: int, position: int) -> int:
         """The batches of a piece that lie before a position."""
-        return self.batches if position >= len(self.pieces[number]) else position // self.batch
+        return self.batches if position >= len(self.progress.pieces[number]) else position // self.batch
 
     def steps_until(self, position: int) -> int:
         """The fewest optimizer steps after which so many examples of the run have been read."""
-        number = max(bisect_left(self.epochs.starts, position) - 1, 0)
-        return number * self.steps + min(-(-(position - self.epochs.starts[number]) // self.step), self.steps)
+        starts = self.progress.epochs.starts
+        number = max(bisect_left(starts, position) - 1, 0)
+        return number * self.steps + min(-(-(position - starts[number]) // self.step), self.steps)
 
     def steps_of_epochs(self, epochs: float) -> int:
-        """Steps of so many user epochs, the last a part of one: as many of that epoch's as the part says."""
+        """Steps of so many user epochs.
+
+        The last epoch may be a part of one.  It then has as many of that epoch's steps as the part says.
+        """
         whole = int(epochs)
-        start, end = (self.steps_until(self.epochs.end_of(e)) for e in (whole, whole + 1))
+        start, end = (self.steps_until(self.progress.epochs.end_of(e)) for e in (whole, whole + 1))
         return start + math.ceil((epochs - whole) * (end - start))
 
 
-def plan_steps(driver: Driver, args: Any, batch_size: int) -> StepPlan:
+def plan_steps(driver: Driver, args: Any, batch_size: int) -> tuple[list[Piece], StepPlan]:
     """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps.
 
     Args:
+        driver: that will read them.
         args: the Trainer's arguments.
         batch_size: examples of a batch of one process.
 
+    Returns:
+        The chunks, and how the Trainer counts in them.
+
     Raises:
-        ValueError: the arguments do not go with pruning; the message says which.
+        ValueError: the arguments do not go with pruning.  The message says which.
     """
     batch, accumulation = batch_size * args.world_size, args.gradient_accumulation_steps
 
-    def planned(epochs: int) -> StepPlan:
+    def planned(epochs: int) -> tuple[list[Piece], StepPlan]:
         pieces = chunk_pieces(driver.phases(epochs), batch * accumulation, batch)
         shortest = min(map(len, pieces))
         if not batches_of_chunk(shortest, batch_size, args):
@@ -123,11 +124,11 @@ def plan_steps(driver: Driver, args: Any, batch_size: int) -> StepPlan:
                 "per_device_train_batch_size"
             )
         batches = batches_of_chunk(len(pieces[0]), batch_size, args)
-        return StepPlan(pieces, UserEpochs(pieces), batch, batches, -(-batches // accumulation), accumulation)
+        return pieces, StepPlan(driver.progress, batch, batches, -(-batches // accumulation), accumulation)
 
     def enough(epochs: int) -> bool:
-        plan = planned(epochs)
-        return len(plan.pieces) * plan.steps >= args.max_steps
+        pieces, plan = planned(epochs)
+        return len(pieces) * plan.steps >= args.max_steps
 
     epochs = _epochs_asked_for(args, driver.schedule.keep_fraction)
     if epochs is None:
@@ -141,7 +142,7 @@ def ends_within_an_epoch(args: Any) -> bool:
 
 
 def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
-    """Whole user epochs to plan; None where max_steps says how long the run is."""
+    """Whole user epochs to plan.  None if max_steps says how long the run is."""
     if args.max_steps > 0:
         if isinstance(keep_fraction, Budget):
             raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
@@ -158,16 +159,16 @@ def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
 
 
 def batches_of_chunk(chunk: int, batch_size: int, args: Any) -> int:
-    """Batches of a chunk that one process gets; accelerate deals out whole batches and evens them out."""
+    """Batches of a chunk that one process gets.  accelerate deals out whole batches and evens them out."""
     if args.dataloader_drop_last:
         return chunk // batch_size // args.world_size
     return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
 
 
 def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
-    """What to change where the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
+    """What to change if the smallest epoch of a pruned run holds fewer examples than a batch, or than a step.
 
-    None where there is nothing to say.
+    None if there is nothing to say.
     """
     world_size, accumulation = args.world_size, args.gradient_accumulation_steps
     batch = batch_size * world_size

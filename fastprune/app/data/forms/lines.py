@@ -18,7 +18,7 @@ from fastprune.errors import UsageError
 _TAG = re.compile(r"O|[BIESLU]-.+")
 _BIO = {"S": "B", "U": "B", "E": "I", "L": "I"}
 """How the marks of IOBES and BILOU read in BIO."""
-MOST_LABELS = 0.2
+MOST_DISTINCT = 0.2
 """A first word is a label if the file has at most that many different ones, as a share of its lines."""
 
 
@@ -99,7 +99,7 @@ def _has_labels(filled: Sequence[str], suffix: str) -> bool:
     first = {cells[0] for cells in parts}
     tabs = all(line.lstrip()[len(cells[0])] == "\t" for line, cells in zip(filled, parts, strict=True))
     marked = (all(map(is_label, first)) for is_label in (lambda w: ":" in w[1:-1], str.isdecimal, _of_fasttext))
-    few = 2 <= len(first) <= max(2, MOST_LABELS * len(filled))
+    few = 2 <= len(first) <= max(2, MOST_DISTINCT * len(filled))
     return few and (suffix == ".label" or tabs or any(marked))
 
 

@@ -15,7 +15,7 @@ from fastprune.app.data.splits import role_of
 from fastprune.app.data.table import Table, line_numbers
 from fastprune.errors import UsageError
 
-FILES = ("seq.in", "seq.out", "label")
+SPLIT_FILES = ("seq.in", "seq.out", "label")
 
 
 def matches(path: Path) -> bool:
@@ -40,7 +40,7 @@ def _parts(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     inside = (part for part in sorted(path.iterdir()) if part.is_dir() and role_of(part.name))
-    return [part for part in inside if any((part / name).is_file() for name in FILES)]
+    return [part for part in inside if any((part / name).is_file() for name in SPLIT_FILES)]
 
 
 def _read(folder: Path, with_tags: bool) -> Table:
