@@ -80,7 +80,10 @@ def add_use(job: Any) -> None:
     job.add_argument("--batch-size", type=int, default=128, help="texts in a batch")
     job.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     job.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast"
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="number format. auto is bf16 where that is fast",
     )
 
 

@@ -99,7 +99,10 @@ def add(commands: Any) -> None:
     train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast"
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="number format. auto is bf16 where that is fast",
     )
     train.add_argument(
         "--best", action="store_true", help="keep the best epoch of each run by the validation split, not the last"

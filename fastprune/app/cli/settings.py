@@ -21,7 +21,7 @@ def undefaulted(parser: argparse.ArgumentParser) -> Options:
     for action in parser._actions:
         if action.default is argparse.SUPPRESS:
             continue
-        if action.default not in (None, False) and "%(default)" not in (action.help or ""):
+        if action.default not in (None, False, []) and "%(default)" not in (action.help or ""):
             shown = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
             action.help = f"{action.help or ''} (default: {shown})".strip()
         defaults[action.dest] = action.default
