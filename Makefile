@@ -23,7 +23,7 @@ lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/code_size.py
-	$(BIN)/python .ci/prose.py
+	$(BIN)/python .ci/prose.py --limit
 	$(BIN)/mypy
 
 # The documentation, into build/docs. A warning is an error.
