@@ -4,12 +4,12 @@
    `Driver.resume` for one from a checkpoint.  A plain loop calls `Driver.go_on` for both.
 2. `Driver.enter` or `Driver.enter_next` before each piece.  Where a phase begins, the scoring pass is made if one is
    due, and the kept set is chosen.
-3. `Driver.take_in` after each training step, or batch of one.  A loop that knows the scores before the step ends, or
-   that counts batches, calls `Driver.record` and `Driver.advance` in its place.
+3. `Driver.take_in` after each training step, or after each micro-batch of a step.  A loop that knows the scores
+   before the step ends, or that counts batches, calls `Driver.record` and `Driver.advance` in its place.
 4. `Driver.leave` after each piece.
 
 `fastprune.pruning.pruner` calls these for a plain loop.  The adapters of frameworks call them from their hooks.  They
-read `Progress`, which says where the run is, and leave it to the driver to write it.
+read `Progress`, which says where the run is, but only the driver writes it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Driver:
     Args:
         n: number of training examples.
         method: chooses the kept sets.
-        schedule: says when, and how many.
+        schedule: says when to choose a kept set, and how many examples to keep.
         seed: of the order and of random selections.
         fingerprint: identifies the data set.  A state with another fingerprint is refused.
         arrange: order within an epoch, see `PruningSampler`.
@@ -113,7 +113,7 @@ class Driver:
         """The phases of a run of ``epochs`` user epochs.
 
         Raises:
-            ValueError: the method cannot keep as many as one of them asks for.
+            ValueError: the method cannot keep as many examples as one of the phases asks for.
         """
         phases = self.schedule.phases(self.n, epochs)
         for size in {phase.size for phase in phases if phase.size < self.n}:
@@ -126,12 +126,12 @@ class Driver:
         """Read the run's examples in these pieces from now on.
 
         Raises:
-            ValueError: the piece in which the run is would have been another one.
+            ValueError: the new pieces would change the piece that the run is in now.
         """
         self.progress.plan(pieces)
 
     def begin(self, pieces: Sequence[Piece], seed: int | None = None) -> None:
-        """Begin a run in a framework: forget the run before, plan, and enter the first piece.
+        """Begin a run in a framework: forget the previous run, set the plan, and enter the first piece.
 
         Args:
             pieces: all pieces of the run.
@@ -143,7 +143,7 @@ class Driver:
         self.progress.count_steps()
 
     def resume(self, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None = None) -> None:
-        """Go on from a state in a framework: forget the run before, plan, and stand where the state was saved.
+        """Go on from a state in a framework: forget the previous run, set the plan, and move to the saved position.
 
         Args:
             pieces: all pieces of the run.
@@ -167,7 +167,7 @@ class Driver:
 
         Returns:
             The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once more,
-            empty, where its scoring pass is still due.
+            without examples, if the scoring pass after it is still due.
 
         Raises:
             ValueError: as `plan`.
@@ -178,7 +178,7 @@ class Driver:
         return range(number, len(pieces))
 
     def move_to(self, number: int, position: int) -> None:
-        """Stand where a framework stands that counts its steps itself, and that itself skips what was trained on.
+        """Move to the position of a framework that counts its own steps and skips the examples already trained on.
 
         Args:
             number: of the piece.  The loader reads it from its start.
@@ -220,10 +220,10 @@ class Driver:
         self.enter(self.progress.next_number, score)
 
     def take_in(self, index: Tensor, scores: Scores | None = None) -> None:
-        """A training step was made on these examples of this rank: record its scores, and count it.
+        """Record the scores of a training step on these examples of this rank, and count the step.
 
         Args:
-            scores: what a method that observes reads.  For such a method None means that the batch was left out of
+            scores: those that an observing method reads.  For such a method None means that the batch was left out of
                 training.
 
         Raises:
@@ -313,7 +313,7 @@ class Driver:
 
         Args:
             score: called once with the int64 indices to score.  On several processes each is given its share.  All
-                shares have one length.
+                shares have the same length.
 
         Raises:
             RuntimeError: the pass failed on another process.  The process on which it failed raises its own error.
@@ -330,13 +330,13 @@ class Driver:
         self._score_seconds = time.perf_counter() - start
 
     def try_scores(self, score: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
-        """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
+        """Score one batch as a test and drop the scores, so that a scoring error appears before the run.
 
-        Nothing is done where the rest of the run reads no scores.  Where keep_fraction is 1.0 that is so unless
+        This does nothing if the rest of the run reads no scores.  If keep_fraction is 1.0, it reads none unless
         ``record_scores`` is set.  A collective call on several processes.
 
         Args:
-            score: called once with the indices of which this process scores its share.  Returns the indices that it
+            score: called once with this process's share of the indices.  Returns the indices that it
                 chose for the trial, and their scores.
 
         Raises:

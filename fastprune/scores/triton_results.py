@@ -1,4 +1,4 @@
-"""What the sums of a row turn into: its scores, its loss, and what the gradient needs of it.
+"""Turns the sums of a row into its scores, its loss, and the values that its gradient needs.
 
 `triton_math` defines the sums m, S1, S2, R, T, D and W. z_y is the logit of the label, M = max(m, z_y), w = e^(m - M)
 and p = e^(z_y - M). Then:
@@ -11,10 +11,10 @@ and p = e^(z_y - M). Then:
     correct    = 1 if z_y >= m, else 0
     entropy    in `triton_math.entropy_of`
 
-If all logits but the label's are -inf, m is -inf and the limits are stored instead. Rows that are not counted get 0 in
-every output. Rows with a NaN, with a logit of +inf or with a label out of range get NaN.
+If all logits but the label's are -inf, m is -inf. Then the limits of the formulas are stored. Rows that are not
+counted get 0 in every output. Rows with a NaN, with a logit of +inf or with a label out of range get NaN.
 
-Bytes: 4 a row and output written.
+Bytes: 4 are written for each row and each output.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def bits_of(metrics: tuple[str, ...]) -> int:
 
 @triton.jit
 def _parts(counted, valid, z_label, m, s1):
-    """(undefined, gap, w, p): which rows give NaN, z_y - m, and the two exponentials."""
+    """(undefined, gap, w, p): a mask of the rows that give NaN, the gap z_y - m, and the two exponentials."""
     inf: tl.constexpr = float("inf")
-    # NaN, or +inf times 0, among the others has made s1 NaN.
+    # A NaN among the other classes, or a product of +inf and 0, has already made s1 NaN.
     undefined = (s1 != s1) | (z_label != z_label) | (m == inf) | (z_label == inf) | (counted != valid)
     undefined = undefined | ((m == -inf) & (z_label == -inf))
     gap = (z_label - m).to(tl.float32)
@@ -161,7 +161,7 @@ def store_loss(
         lead = small_difference(z_label, m)
         d = moved_spread(d, w_others, top, m) + w_label * tl.maximum(-lead, 0.0)
         spread = (w_all / classes) * log_z + d * ((1.0 / SMALL) / classes)
-        # An infinite loss of the label has no share where all of it is smoothed away.
+        # With a label_smoothing of 1, the loss of the label counts for nothing, even if it is infinite.
         value = tl.where(label_smoothing == 1.0, 0.0, (1.0 - label_smoothing) * value) + label_smoothing * spread
     tl.store(losses + row, tl.where(counted, value, 0.0), mask=stored)
     tl.store(state + row, tl.where(counted, top, 0.0), mask=stored)

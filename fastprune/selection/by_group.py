@@ -35,10 +35,10 @@ def stratified(
 
     1. Drop the hardest floor(offset * n) examples.
     2. Cut the range of the remaining scores into `strata` of equal width.
-    3. Visit the strata in the order of their number of examples, the fewest first. Among equals, the one with lower
-       scores comes first.
-    4. From each stratum draw an equal part of what is still to be kept, uniformly. A stratum with fewer examples gives
-       all.
+    3. Visit the strata from the fewest examples to the most. If two strata have equally many, visit the one with
+       lower scores first.
+    4. Divide the number still to keep by the number of strata left, including this one, and round down. Draw that
+       many examples uniformly from this stratum, or take all if it has fewer.
 
     Args:
         scores: (n,) floats or integers, finite. A larger score is harder.
@@ -48,7 +48,7 @@ def stratified(
         offset: Share of all n examples that is dropped from the hard end, in [0, 1). It is the paper's beta. The paper
             uses 0 to 0.3, and more where fewer examples are kept.
         strata: Number of strata, at least 1.
-        ties: Which of equal scores the offset drops, as for `select_topk`.
+        ties: If scores are equal, this decides which examples the offset drops, as in `select_topk`.
 
     Raises:
         ValueError: offset or strata is out of range, fewer than k examples remain, or a score is infinite or NaN.
@@ -106,9 +106,10 @@ def class_balanced(
         scores: (n,), as `inner` takes them.
         labels: (n,) integers, the class of each example.
         k: How many to keep, in [0, n].
-        quota: What the share of a class of n_c examples is proportional to: n_c ("proportional"), 1 ("equal"), or the
-            root of n_c ("sqrt"). A class with fewer examples than its share gives all, and the others share the rest.
-            Shares are rounded by largest remainder. Equal remainders go to the smaller label.
+        quota: Let n_c be the number of examples in a class. The share of the class is proportional to n_c
+            ("proportional"), 1 ("equal"), or the square root of n_c ("sqrt"). If a class has fewer examples than
+            its share, it gives all of them, and the other classes share the rest. Shares are rounded by largest
+            remainder. If remainders are equal, the class with the smaller label gets the extra example.
         inner: A strategy ``(scores, k) -> Selection``, such as ``partial(window, offset=0.05)``. It sees the scores of
             one class, in index order. If it draws, the label is part of the counter, so that two classes draw
             independently. Its weights are passed on, and are 1 where it gives none. They estimate the mean loss of each
@@ -174,7 +175,8 @@ def quotas(k: int, sizes: list[int], quota: Quota) -> list[int]:
     share = np.where(open_, share, size)
     count = np.floor(np.round(share, 9)).astype(np.int64)
     remainder = np.where(count < size, share - count, -1.0)
-    # Rounded, so that remainders which differ in the last bit alone count as equal and go by label.
+    # The remainders are rounded, so that a difference in only the last bit is ignored. If remainders are equal, the
+    # smaller label comes first.
     for group in np.argsort(-np.round(remainder, 9), kind="stable")[: k - int(count.sum())]:
         count[group] += 1
     return [int(c) for c in count]
@@ -193,7 +195,10 @@ def _strata(values: Tensor, strata: int) -> Tensor:
 
 
 def _groups(numbers: Tensor) -> list[Tensor]:
-    """The positions of each number that occurs, ascending, in the order of the numbers."""
+    """Return one tensor of positions for each number that occurs.
+
+    The tensors are in ascending order of the number, and the positions in each tensor are ascending.
+    """
     if len(numbers) == 0:
         return []
     keys = numbers.numpy()

@@ -19,28 +19,28 @@ from fastprune.app.printable import printable
 from fastprune.app.quality import HEADINGS
 
 TRAINING = ("full", "warmup", "pruned", "final")
-"""The phases that train.  All others only read forward."""
+"""The phases that train the model.  All other phases only run forward passes."""
 FORWARD = 1 / 3
-"""What an example costs that is scored or evaluated, by one that is trained on."""
+"""Scoring or evaluating one example costs this share of what training on it costs."""
 SHORTEST_NAME = 12
 
 
 class Watcher(Protocol):
-    """Who is told how a comparison goes on.
+    """A watcher is told about the progress of a comparison.
 
-    ``total`` comes first, once.  Every run begins with ``run``.  Every stretch of it, an epoch or a pass that scores
-    or evaluates, begins with ``epoch``, and says ``advance`` after each batch.  ``loss`` and ``quality`` come whenever
-    there is news.
+    ``total`` is called first, and only once.  ``run`` is called when a run begins or resumes.  A stretch of a run is
+    one epoch, or one pass that scores or evaluates.  ``epoch`` is called when a stretch begins, and ``advance`` after
+    each batch.  ``loss`` and ``quality`` are called when there is a new value.
     """
 
     def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None:
         """Say what the comparison will do.
 
         Args:
-            examples: those that all runs train on, together.
-            forward: those that all runs score and evaluate, together.  0 if that is not known, and the time of these
-                passes is then spread over the training.
-            done: the share of all that an earlier process has done, in [0, 1).
+            examples: how many examples all runs train on, in total.
+            forward: how many examples all runs score and evaluate, in total.  It is 0 if this number is unknown.
+                The time of these passes then counts as training time.
+            done: the share of all work that an earlier process has already done, in [0, 1).
         """
         ...
 
@@ -53,11 +53,11 @@ class Watcher(Protocol):
 
         Args:
             spec: the run.
-            phase: one of `TRAINING`, or what else is done, such as "score" and "evaluate".
-            epoch: from 1.
-            epochs: of the whole run.
+            phase: one of `TRAINING`, or the name of a pass that does not train, such as "score" or "evaluate".
+            epoch: which epoch it is, counted from 1.
+            epochs: how many epochs the whole run has.
             kept: the share of the data that the run trains on.
-            length: the examples of the stretch.
+            length: how many examples the stretch has.
         """
         ...
 
@@ -70,13 +70,16 @@ class Watcher(Protocol):
         ...
 
     def quality(self, name: str, value: float) -> None:
-        """The deciding quality measure has been taken; the last of its values is shown."""
+        """Tell the newest value of the deciding quality measure.  Only the last value is shown."""
         ...
 
 
 @dataclass
 class Work:
-    """Examples trained on, or as much work: of all runs, before this process, and in it."""
+    """Counts work.  One unit is the work of training on one example.
+
+    ``total`` is for all runs, ``before`` is for earlier processes, and ``done`` is for this process.
+    """
 
     total: float = 0.0
     before: float = 0.0
@@ -99,13 +102,13 @@ class Work:
 
 
 Part = tuple[int, str]
-"""How much a part of the line matters, and its text."""
+"""The importance of one part of the line, and its text.  A larger number matters more."""
 
 
 def fitted(parts: Sequence[Part], width: int) -> str:
-    """Join the parts in their order, without those that matter least, until they fit.
+    """Join the parts in order, and drop the least important ones until the line fits.
 
-    The first part is shortened before it goes.
+    The first part always stays, but it may be shortened.
 
     >>> fitted([(9, "el2n 0.5"), (1, "seed 0"), (5, "loss 0.23")], 22)
     'el2n 0.5 · loss 0.23'
@@ -139,9 +142,9 @@ def time_left(seconds: float | None) -> str:
 
 
 class LiveProgress:
-    """A `Watcher` with a bar on standard error: where the comparison is, loss, last quality and the time that is left.
+    """A `Watcher` that shows a bar on standard error, with the position, loss, last quality and time left.
 
-    Parts are left out where the terminal is narrow.  Where standard error is no terminal, one line for each epoch.
+    If the terminal is narrow, some parts are left out.  If there is no terminal, one line is printed for each epoch.
     """
 
     def __init__(self, n_runs: int, n_done: int = 0, *, silent: bool = False, console: Console | None = None) -> None:
@@ -259,7 +262,7 @@ def _percent(name: str, value: float) -> str:
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error.  The body calls its argument with how many more are done.
+    """Show a bar on standard error.  The body gets a function, and calls it with the number of newly done items.
 
     Without a terminal nothing is shown.
     """

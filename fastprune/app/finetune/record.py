@@ -49,7 +49,7 @@ class RunResult:
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> RunResult:
-        """Make a result of what ``asdict`` made of one."""
+        """Rebuild a result from the dict that ``asdict`` made."""
         return cls(RunSpec(**state["spec"]), state["rows"], state["cycles"], state["data_map"], state["model"])
 
 
@@ -58,7 +58,7 @@ class Judging:
     """How runs are judged.
 
     Attributes:
-        measures: of quality, the deciding one first.
+        measures: the quality measures, with the deciding one first.
         best: the split on which the best epoch is chosen.
     """
 
@@ -67,11 +67,11 @@ class Judging:
 
 
 class Recorder(TrainerCallback):
-    """Asks for an evaluation and a checkpoint at every epoch's end, and makes a row of it.
+    """Asks for an evaluation and a checkpoint at the end of every epoch, and makes the rows of that epoch.
 
     Args:
         epochs: of the run, for the watcher.
-        write: called with the rows so far when an epoch's are complete.
+        write: called with the result so far when the rows of an epoch are complete.
         dynamics: folder for the logits of every training step, see `fastprune.app.dynamics`.
     """
 
@@ -140,11 +140,11 @@ class Recorder(TrainerCallback):
         self.watcher.advance(examples * processes)
 
     def next_batch(self, index: Tensor | None, labels: Tensor | None) -> None:
-        """The examples of the batch that the model is given next, where they are numbered, and their classes."""
+        """Remember the example numbers and the classes of the model's next batch, if its examples are numbered."""
         self._batch = None if index is None or labels is None else (index, labels)
 
     def forward_hook(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
-        """The model has answered: of a training step the logits are kept."""
+        """Keep the logits that the model returns in a training step."""
         if self._batch is not None and model.training:
             index, labels = self._batch
             self._seen.append((index, outputs["logits"].detach(), labels))
@@ -186,7 +186,7 @@ class Recorder(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
+        """After the evaluation and the Trainer's checkpoint, write the rows of the epoch and our state."""
         deciding = self.judging.measures[0]
         if self.quality:
             self.watcher.quality(deciding, next(iter(self.quality.values()))[deciding])
@@ -217,7 +217,10 @@ class Recorder(TrainerCallback):
         return result
 
     def _mean_loss(self, steps: int) -> float:
-        """Over the steps since the last epoch's end; micro-batches of a step are parts of its loss."""
+        """Return the mean loss per step since the last epoch ended.
+
+        The losses of a step's micro-batches add up to its loss.
+        """
         rows = self._ended or self.result.rows
         since = steps - rows[-1]["steps"] if rows else steps
         mean = float(torch.stack(self._losses).double().sum() / max(1, since)) if self._losses else 0.0

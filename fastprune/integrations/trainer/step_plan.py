@@ -28,10 +28,10 @@ class TrainingValues(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> TrainingValues:
-        """Their names.
+        """Give each of the values its name.
 
         Raises:
-            RuntimeError: this version of transformers returns others.
+            RuntimeError: this version of transformers returns a different number of values.
         """
         if len(values) != len(cls._fields):
             raise RuntimeError(
@@ -47,11 +47,11 @@ class StepPlan:
     """Translates what a Trainer counts into positions of a run, and back.
 
     Attributes:
-        progress: of the run.  Its plan says where chunks and the user's epochs end.
-        batch: examples of a batch, on all processes.
-        batches: of a chunk, for each process.
-        steps: optimizer steps of a chunk.
-        accumulation: batches of an optimizer step.
+        progress: the progress of the run.  Its plan says where chunks and the user's epochs end.
+        batch: how many examples all processes together read in one batch.
+        batches: how many batches each process reads in one chunk.
+        steps: how many optimizer steps one chunk takes.
+        accumulation: how many batches one optimizer step uses.
     """
 
     progress: Progress
@@ -66,8 +66,9 @@ class StepPlan:
         return self.batch * self.accumulation
 
     def place_at(self, global_step: int) -> tuple[int, int]:
-        """Piece number and position in the piece after so many optimizer steps.  Between two pieces, the end of the
-        first.
+        """Return the piece number, and the position in that piece, after ``global_step`` optimizer steps.
+
+        If this place is between two pieces, the end of the first piece is returned.
         """
         number, steps = divmod(global_step, self.steps)
         if number and not steps:
@@ -75,7 +76,7 @@ class StepPlan:
         return number, self.position_after(number, steps * self.accumulation)
 
     def position_after(self, number: int, batches: int) -> int:
-        """The position in a piece after so many batches.  The piece counts as read when all its batches are."""
+        """Return the position in a piece after ``batches`` batches.  After all its batches, this is the end."""
         return len(self.progress.pieces[number]) if batches >= self.batches else batches * self.batch
 
     def batches_until(self, number: int, position: int) -> int:
@@ -83,15 +84,15 @@ class StepPlan:
         return self.batches if position >= len(self.progress.pieces[number]) else position // self.batch
 
     def steps_until(self, position: int) -> int:
-        """The fewest optimizer steps after which so many examples of the run have been read."""
+        """Return the smallest number of optimizer steps that reads the first ``position`` examples of the run."""
         starts = self.progress.epochs.starts
         number = max(bisect_left(starts, position) - 1, 0)
         return number * self.steps + min(-(-(position - starts[number]) // self.step), self.steps)
 
     def steps_of_epochs(self, epochs: float) -> int:
-        """Steps of so many user epochs.
+        """Return the number of optimizer steps in ``epochs`` user epochs.
 
-        The last epoch may be a part of one.  It then has as many of that epoch's steps as the part says.
+        If ``epochs`` is not whole, the last epoch is cut.  It keeps that fraction of its steps, rounded up.
         """
         whole = int(epochs)
         start, end = (self.steps_until(self.progress.epochs.end_of(e)) for e in (whole, whole + 1))
@@ -99,18 +100,20 @@ class StepPlan:
 
 
 def plan_steps(driver: Driver, args: Any, batch_size: int) -> tuple[list[Piece], StepPlan]:
-    """Chunks for num_train_epochs user epochs, or for enough of them to make max_steps steps.
+    """Plan the chunks for num_train_epochs user epochs.
+
+    If max_steps is set, plan enough user epochs for max_steps steps instead.
 
     Args:
-        driver: that will read them.
+        driver: the driver that will read the chunks.
         args: the Trainer's arguments.
-        batch_size: examples of a batch of one process.
+        batch_size: how many examples one process reads in a batch.
 
     Returns:
-        The chunks, and how the Trainer counts in them.
+        The chunks, and the plan that turns the Trainer's counts into positions in them.
 
     Raises:
-        ValueError: the arguments do not go with pruning.  The message says which.
+        ValueError: some arguments cannot be used with pruning.  The message says which.
     """
     batch, accumulation = batch_size * args.world_size, args.gradient_accumulation_steps
 
@@ -137,7 +140,7 @@ def plan_steps(driver: Driver, args: Any, batch_size: int) -> tuple[list[Piece],
 
 
 def ends_within_an_epoch(args: Any) -> bool:
-    """Whether num_train_epochs counts and is no whole number."""
+    """Return whether num_train_epochs sets the length of the run and is not a whole number."""
     return args.max_steps <= 0 and args.num_train_epochs != int(args.num_train_epochs)
 
 
@@ -159,7 +162,10 @@ def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
 
 
 def batches_of_chunk(chunk: int, batch_size: int, args: Any) -> int:
-    """Batches of a chunk that one process gets.  accelerate deals out whole batches and evens them out."""
+    """Return how many batches of a chunk one process gets.
+
+    accelerate gives out whole batches, and every process gets the same number.
+    """
     if args.dataloader_drop_last:
         return chunk // batch_size // args.world_size
     return math.ceil(math.ceil(chunk / batch_size) / args.world_size)
