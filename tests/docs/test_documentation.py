@@ -56,9 +56,7 @@ def test_what_the_map_says_to_look_for_is_in_the_file() -> None:
     for question, files, names in questions:
         text = "".join(read(ROOT / name) for name in re.findall(r"`([^`]+\.py)`", files))
         for name in re.findall(r"`([\w.]+)`", names if text else ""):
-            # `seed + epoch` and the like say more than a name, and `total_batches` is another loop's way.
-            if name != "total_batches":
-                assert re.search(rf"\b{name.split('.')[-1]}\b", text), (question, name)
+            assert re.search(rf"\b{name.split('.')[-1]}\b", text), (question, name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
