@@ -281,8 +281,8 @@ class Driver:
         """
         if self.needs_pass(phase):
             raise RuntimeError(
-                f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: after the "
-                "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_indices)`"
+                f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: add "
+                "`if pruner.wants_scores: pruner.rescore(score_indices)` after the loop over the loader"
             )
         with self.listener.choosing(phase):
             self._choose_for(phase)

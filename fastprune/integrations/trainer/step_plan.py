@@ -36,8 +36,8 @@ class TrainingValues(NamedTuple):
         if len(values) != len(cls._fields):
             raise RuntimeError(
                 f"this version of transformers ({transformers.__version__}) returns {len(values)} values from "
-                f"set_initial_training_values, and fastprune knows {len(cls._fields)}; install transformers 5.24, and "
-                "report it"
+                f"set_initial_training_values, but fastprune expects {len(cls._fields)}. "
+                "Install transformers 5.24, and report this problem to fastprune"
             )
         return cls(*values)
 
@@ -122,9 +122,9 @@ def plan_steps(driver: Driver, args: Any, batch_size: int) -> tuple[list[Piece],
         shortest = min(map(len, pieces))
         if not batches_of_chunk(shortest, batch_size, args):
             raise ValueError(
-                f"dataloader_drop_last leaves nothing of a chunk of {shortest} examples in batches of "
-                f"{batch_size} for each of {args.world_size} processes; set it to False or lower "
-                "per_device_train_batch_size"
+                f"dataloader_drop_last drops a whole chunk of {shortest} examples: it has less than one batch of "
+                f"{batch_size} for each of {args.world_size} processes. Set dataloader_drop_last to False, or "
+                "lower per_device_train_batch_size"
             )
         batches = batches_of_chunk(len(pieces[0]), batch_size, args)
         return pieces, StepPlan(driver.progress, batch, batches, -(-batches // accumulation), accumulation)
@@ -148,15 +148,18 @@ def _epochs_asked_for(args: Any, keep_fraction: Any) -> int | None:
     """Whole user epochs to plan.  None if max_steps says how long the run is."""
     if args.max_steps > 0:
         if isinstance(keep_fraction, Budget):
-            raise ValueError("a Budget is a share of num_train_epochs, which max_steps overrides; set one of them")
+            raise ValueError(
+                "a Budget is a share of num_train_epochs, but max_steps overrides num_train_epochs. "
+                "Use a Budget or max_steps, not both"
+            )
         return None
     if not 0 < args.num_train_epochs < math.inf:
         raise ValueError(f"num_train_epochs must be > 0 when pruning, got {args.num_train_epochs!r}")
     epochs = math.ceil(args.num_train_epochs)
     if ends_within_an_epoch(args) and isinstance(keep_fraction, Budget):
         raise ValueError(
-            f"a Budget is a share of whole epochs, which num_train_epochs={args.num_train_epochs!r} cuts; set it to "
-            f"{epochs}, or keep_fraction to a number"
+            f"a Budget is a share of whole epochs, but num_train_epochs={args.num_train_epochs!r} is not whole. "
+            f"Set num_train_epochs to {epochs}, or set keep_fraction to a number"
         )
     return epochs
 
@@ -182,17 +185,17 @@ def unfit(smallest: int, n: int, args: Any, batch_size: int) -> str | None:
         return None
     if smallest >= batch:
         return (
-            f"pruning keeps {smallest} examples, fewer than the {batch * accumulation} of an optimizer step, which "
-            f"therefore reads some of them more than once; set gradient_accumulation_steps to {smallest // batch} or "
-            "less, or keep more"
+            f"pruning keeps {smallest} examples, but an optimizer step reads {batch * accumulation}. "
+            "So the step reads some examples more than once. "
+            f"Set gradient_accumulation_steps to {smallest // batch} or less, or keep more examples"
         )
     fitting = (
-        f"let each process read {smallest // world_size} or fewer in a batch"
+        f"Let each process read {smallest // world_size} or fewer examples in a batch"
         if smallest >= world_size
-        else f"train on {smallest} process{'es' * (smallest > 1)} or fewer"
+        else f"Train on {smallest} process{'es' * (smallest > 1)} or fewer"
     )
-    every = " and without gradient accumulation" if accumulation > 1 else ""
+    every = " without gradient accumulation" if accumulation > 1 else ""
     return (
-        f"pruning keeps {smallest} examples, fewer than the {batch} that all processes read in a batch, so such an "
-        f"epoch is one short step{every}; {fitting}, or keep more"
+        f"pruning keeps {smallest} examples, but all processes together read {batch} in a batch. "
+        f"So an epoch of this size is one short step{every}. {fitting}, or keep more examples"
     )
