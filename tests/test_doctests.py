@@ -15,7 +15,6 @@ import torch
 from test_public_names import PUBLIC
 
 import fastprune
-from fastprune.pruning import method
 
 ROOT = Path(fastprune.__file__).parent
 WITH_EXAMPLES = sorted(
@@ -33,9 +32,8 @@ EXTRAS = {
 
 
 @pytest.fixture
-def untouched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def untouched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registry_of_its_own: None) -> Iterator[None]:
     """Examples register methods, draw from global generators and may write files. Other tests see none of it."""
-    monkeypatch.setattr(method, "_REGISTRY", dict(method._REGISTRY))
     monkeypatch.chdir(tmp_path)
     python, numpy, state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     yield

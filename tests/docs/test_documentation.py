@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fastprune
 from fastprune.app.cli import parser
 from fastprune.methods import METHOD_CARDS
-from fastprune.pruning import get_method, method
+from fastprune.pruning import get_method
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/[a-z]*/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -88,19 +88,17 @@ def test_the_plain_loop_runs(page: str, number: int) -> None:
     assert pruner.progress.examples_seen == pruner.total_examples(10) == 96 + 9 * 48
 
 
+@pytest.mark.usefixtures("registry_of_its_own")
 def test_the_example_of_a_method_runs_in_a_loop() -> None:
     names: dict[str, object] = {}
     exec(FENCE.findall(read(ROOT / "docs" / "adding_a_method.md"))[0], names)
-    try:
-        assert METHOD_CARDS["uncertain"].startswith("Keep the k examples of the largest entropy")
-        pruner = fastprune.DynamicPruner(8, keep_fraction=0.5, method="uncertain")
-        for epoch in pruner.epochs(2):
-            if epoch == 0:
-                pruner.observe(torch.arange(8), torch.tensor([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]))
-        assert pruner.kept_indices.tolist() == [1, 3, 5, 7]
-        assert isinstance(get_method("uncertain"), names["Uncertain"])
-    finally:
-        del method._REGISTRY["uncertain"]
+    assert METHOD_CARDS["uncertain"].startswith("Keep the k examples of the largest entropy")
+    pruner = fastprune.DynamicPruner(8, keep_fraction=0.5, method="uncertain")
+    for epoch in pruner.epochs(2):
+        if epoch == 0:
+            pruner.observe(torch.arange(8), torch.tensor([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]))
+    assert pruner.kept_indices.tolist() == [1, 3, 5, 7]
+    assert isinstance(get_method("uncertain"), names["Uncertain"])
 
 
 def test_the_generated_pages_hold_every_method_and_every_option(generated) -> None:

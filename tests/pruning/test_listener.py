@@ -63,6 +63,7 @@ def test_it_is_left_where_the_pass_fails() -> None:
     assert diary.lines == ["begin scoring 10", "end scoring 10"]
 
 
-def test_a_run_that_neither_scores_nor_selects_tells_it_nothing() -> None:
+def test_a_run_without_passes_tells_of_selections_alone() -> None:
     pruner, diary = listened("full")
-    assert list(pruner.epochs(3)) == [0, 1, 2] and diary.lines == []
+    assert list(pruner.epochs(3)) == [0, 1, 2]
+    assert diary.lines == [f"{verb} choosing 10 of phase {phase}" for phase in (1, 2) for verb in ("begin", "end")]
