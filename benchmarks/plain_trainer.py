@@ -3,9 +3,9 @@
     python benchmarks/plain_trainer.py ../shared/data/glue-cola --seed 0 1 2
     python benchmarks/plain_trainer.py ../shared/data/banking77 --seed 0 1 2 --examples 6000 --head mean
 
-Prints the quality after the last epoch, by seed. It is the Matthews correlation on GLUE's dev set for CoLA, and the
-accuracy on the test split for Banking77. The recipe is that of ``fastprune finetune --epochs 3``: AdamW 3e-4, linear
-decay after a tenth of warm-up, batches of 32 of like length, bf16 where it is fast.
+It prints the quality after the last epoch, by seed. For CoLA that is the Matthews correlation on GLUE's dev set, and
+for Banking77 the accuracy on the test split. The recipe is that of ``fastprune finetune --epochs 3``. It is AdamW 3e-4,
+linear decay after a tenth of warm-up, and batches of 32 of similar length. It uses bf16 where that is fast.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_cola(folder: Path, names: tuple[str, ...]) -> Rows:
 
 
 def read_banking77(folder: Path) -> tuple[Rows, Rows]:
-    """(text, class) of the training rows and of the test rows; classes are numbered by their names' order."""
+    """(text, class) of the training rows and of the test rows. Classes are numbered in the order of their names."""
     both = []
     for name in ("train.csv", "test.csv"):
         with (folder / name).open(encoding="utf-8", newline="") as file:

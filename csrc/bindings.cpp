@@ -1,9 +1,10 @@
 // fastprune._core: the C++ core for Python.
 //
-// Arrays come as addresses, shapes and strides, so the extension needs neither torch's headers nor
-// NumPy's, and one build serves every version of both. fastprune.scores.cpu,
-// fastprune.selection.topk and fastprune.selection.draws are the only callers; they check and keep alive what they
-// pass.
+// Arrays come as addresses, shapes and strides, so the extension needs neither torch's headers nor NumPy's. One build
+// serves every version of both.
+//
+// Nothing is checked here beyond what is cheap. fastprune.scores.cpu, fastprune.selection.topk and
+// fastprune.selection.draws are the only callers. They check what they pass and keep it alive.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -11,10 +12,10 @@
 #include <cstdint>
 #include <memory>
 
-#include "draws.h"
-#include "instruction_sets.h"
-#include "row_scores.h"
-#include "select_topk.h"
+#include "platform/instruction_sets.h"
+#include "scores/row_scores.h"
+#include "selection/draws.h"
+#include "selection/select_topk.h"
 
 namespace py = pybind11;
 using namespace fastprune;
@@ -26,9 +27,10 @@ using Address = std::uintptr_t;
 template <class T>
 T* pointer(Address address) { return reinterpret_cast<T*>(address); }
 
-// One tuple instead of many arguments: for a small batch the conversion of arguments is the cost.
-// (logits, dtype, batch, tokens, classes, logits_batch_stride, logits_token_stride, labels,
-//  labels_batch_stride, labels_token_stride, shift, ignore_index, threads); what follows is not looked at.
+// One tuple instead of many arguments: for a small batch the conversion of arguments is most of the cost. It holds
+//   (logits, dtype, batch, tokens, classes, logits_batch_stride, logits_token_stride, labels,
+//    labels_batch_stride, labels_token_stride, shift, ignore_index, threads)
+// and then anything that the caller wants to keep alive.
 Rows rows_of(const py::tuple& t) {
   const auto dtype = t[1].cast<DType>();
   if (dtype > DType::kFloat64)
@@ -47,11 +49,11 @@ std::int64_t row_scores_binding(const py::tuple& rows, const std::array<Address,
   return row_scores(all, scores);
 }
 
-// `state` has for all rows M, 1 / Z and 1 - p_y (see LossRows), and one float more: what a row's loss counts
-// in the loss.
+// What the backward pass needs. `state` holds M, 1 / Z and 1 - p_y of all rows (see LossRows), and then one float, the
+// factor.
 struct State {
   LossRows rows;
-  float* factor;
+  float* factor;  // of a row's loss in the reduced loss
 };
 
 State state_of(const Rows& rows, Address state, Address weight, float smoothing) {
@@ -61,7 +63,8 @@ State state_of(const Rows& rows, Address state, Address weight, float smoothing)
   return {{nullptr, at, at + n, at + 2 * n, pointer<const float>(weight), smoothing}, at + 3 * n};
 }
 
-// reduction: 0 none, 1 mean over the weights of the labels, 2 sum. `loss` has a float a row, or one.
+// reduction is 0 for none, 1 for the mean over the weights of the labels, and 2 for the sum. `loss` has one float for
+// each row, or one in all.
 std::int64_t cross_entropy_forward_binding(const py::tuple& rows, const std::array<Address, kMetrics>& out,
                                            Address loss, Address state, Address weight, float smoothing,
                                            int reduction) {
@@ -127,7 +130,7 @@ void logarithms_binding(Address x, std::int64_t n, int threads, Address out) {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "C++ core of fastprune; see csrc/row_scores.h, csrc/select_topk.h and csrc/draws.h.";
+  m.doc() = "C++ core of fastprune. See row_scores.h, select_topk.h and draws.h in csrc.";
 
   py::enum_<DType>(m, "DType")
       .value("float16", DType::kFloat16)
@@ -148,9 +151,9 @@ PYBIND11_MODULE(_core, m) {
       .value("first", NanPolicy::kFirst)
       .value("last", NanPolicy::kLast);
 
-  // Positional only: matching a dozen keywords takes as long as scoring a small batch.
+  // Positional arguments alone: matching a dozen keywords takes as long as scoring a small batch.
   m.def("row_scores", &row_scores_binding,
-        "(rows, outputs): scores rows; returns -1, or the flat position of the first bad label.");
+        "(rows, outputs): scores rows. Returns -1, or the flat position of the first bad label.");
   m.def("cross_entropy_forward", &cross_entropy_forward_binding,
         "(rows, outputs, loss, state, weight, smoothing, reduction): returns as row_scores.");
   m.def("cross_entropy_backward", &cross_entropy_backward_binding,
@@ -164,7 +167,7 @@ PYBIND11_MODULE(_core, m) {
     return names;
   }, "Those this build and this processor have.");
   m.def("select_topk", &select_topk_binding,
-        "(scores, dtype, n, stride, k, largest, nan, threads, out): selects; returns -1, or the position of the "
+        "(scores, dtype, n, stride, k, largest, nan, threads, out): selects. Returns -1, or the position of the "
         "first NaN.");
   m.def("uniforms", &uniforms_binding, "(seed, round, first, n, threads, out)");
   m.def("uniforms_of", &uniforms_of_binding, "(seed, round, ids, n, threads, out)");

@@ -1,4 +1,4 @@
-"""Top-k over scores that many processes hold: the public name of `fastprune.selection.distributed`."""
+"""Top-k over the scores of many processes. This is the public name of `fastprune.selection.distributed`."""
 
 from fastprune.selection.distributed import select_topk
 

@@ -1,4 +1,4 @@
-"""Modules that have moved: the old path imports the new module, with a DeprecationWarning, until version 0.3."""
+"""Modules that have moved. Until version 0.3 an old path imports the new module, with a DeprecationWarning."""
 
 import importlib
 import sys
@@ -28,15 +28,16 @@ MOVED = {
     "fastprune.torch_private": "fastprune.platform.torch_private",
     "fastprune.triton_launch": "fastprune.platform.triton_launch",
 }
-"""Old path to new path.  A path below an old one moved along with it."""
+"""Old path to new path. A path below an old one moved along with it."""
 
 
 def new_path(old: str) -> str | None:
-    """Where the module of an old path is now, or None if it has not moved.
+    """The path where the module of an old path is now, or None if it has not moved.
 
-    >>> new_path("fastprune.data.load")
-    'fastprune.app.data.load'
-    >>> new_path("fastprune.scores")
+    Example:
+        >>> new_path("fastprune.data.load")
+        'fastprune.app.data.load'
+        >>> new_path("fastprune.scores")
     """
     parts = old.split(".")
     for length in range(len(parts), 1, -1):
@@ -49,15 +50,17 @@ def new_path(old: str) -> str | None:
 class MovedModules(MetaPathFinder, Loader):
     """Finds modules by their old paths.
 
-    Python asks it first. A module below an old package would otherwise be found in the new folder, and run twice.
+    Python asks it first. Otherwise Python would find a module below an old package in the new folder, and run it twice.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return a specification for an old path, and None for all others."""
         return None if new_path(fullname) is None else ModuleSpec(fullname, self)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the new module, warn, and return it."""
         new = new_path(spec.name)
         assert new is not None
         if spec.name in MOVED:
@@ -68,11 +71,11 @@ class MovedModules(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has run under its new path.  The import wrote the old path into it, which is undone."""
+        """Undo what the import wrote into the module: the old path. The module itself has run already."""
         module.__spec__, module.__loader__ = self._identity
 
 
 def install() -> None:
-    """Make Python ask `MovedModules` first.  A second call changes nothing."""
+    """Make Python ask `MovedModules` first. A second call changes nothing."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedModules())

@@ -14,6 +14,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def registry_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten when it ends."""
+    from fastprune.pruning import method
+
+    monkeypatch.setattr(method, "_REGISTRY", dict(method._REGISTRY))
+
+
 WORDS = "book a flight from boston to denver on monday play some jazz in the kitchen please now".split()
 
 

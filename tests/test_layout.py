@@ -10,8 +10,10 @@ from pathlib import Path
 import helpers
 
 ROOT = Path(__file__).parent
-OTHER_NAMES = {"triton_rows": "test_triton_compiled"}
+OTHER_NAMES = {"triton_long_rows": "test_triton_compiled"}
 """Modules whose own tests are called otherwise."""
+SHARED = {("conftest.py", "fastprune.pruning.method._REGISTRY")}
+"""What one fixture touches so that no test must: methods can be registered, and not taken back."""
 
 
 def test_no_two_test_files_share_a_name() -> None:
@@ -34,7 +36,7 @@ def test_what_a_module_keeps_to_itself_is_known_to_its_own_tests_alone() -> None
         for module, name in private_names(ast.parse(path.read_text()))
         if name != "_core" and not own_tests(path.stem, module.rpartition(".")[2])
     }
-    assert known == set()
+    assert known == SHARED
 
 
 def own_tests(stem: str, module: str) -> bool:

@@ -1,8 +1,8 @@
 """Training dynamics: the logits of every example at every epoch, in the form of Dataset Cartography.
 
 Source: the files of Swayamdipta et al. 2020 (arXiv 2009.10795), which other tools read, too.  A folder holds
-``training_dynamics/dynamics_epoch_0.jsonl``, ``…_1.jsonl`` and so on, one line an example:
-``{"guid": 17, "logits_epoch_0": [1.25, -0.5], "gold": 0}``.  ``guid`` names the example, ``gold`` is its class.
+``training_dynamics/dynamics_epoch_0.jsonl``, ``…_1.jsonl`` and so on.  A line is an example: ``{"guid": 17,
+"logits_epoch_0": [1.25, -0.5], "gold": 0}``.  ``guid`` names the example, and ``gold`` is its class.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ from torch import Tensor
 
 from fastprune.errors import UsageError, shown
 from fastprune.files.atomic import sweep, write_atomic
-from fastprune.scores.api import score
+from fastprune.scores import score
+from fastprune.scores.metrics import TABLE
+
+BatchLogits = tuple[Tensor, Tensor, Tensor]
+"""Indices, logits and classes of a batch."""
 
 FOLDER = "training_dynamics"
-COLUMNS = ("confidence", "variability", "correctness", "forgetting", "aum")
+COLUMNS = ("confidence", *(name for name, metric in TABLE.items() if metric.per == "run"))
 """What the logits of an example over the epochs become, see `read_dynamics`."""
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """The file of an epoch, numbered from 0."""
+    """Return the file of an epoch, numbered from 0."""
     return folder / FOLDER / f"dynamics_epoch_{epoch}.jsonl"
 
 
 def count_epochs(folder: Path) -> int:
-    """How many epochs without a gap are recorded in ``folder``."""
+    """Return how many epochs without a gap are recorded in ``folder``."""
     epochs = 0
     while epoch_file(folder, epochs).is_file():
         epochs += 1
@@ -40,15 +44,16 @@ def count_epochs(folder: Path) -> int:
 
 
 def epoch_files(folder: Path) -> list[Path]:
-    """The files that hold the folder's epochs."""
+    """Return the files that hold the folder's epochs."""
     return [epoch_file(folder, epoch) for epoch in range(count_epochs(folder))]
 
 
 def write_epoch(folder: Path, epoch: int, index: Tensor, logits: Tensor, gold: Tensor) -> None:
-    """Write (or replace) the file of one epoch; complete or absent.
+    """Write or replace the file of one epoch, which is complete or absent.
 
     Args:
         folder: gets the folder ``training_dynamics`` if it has none.
+        epoch: from 0.
         index: (B,) positions in the data set, the guids.
         logits: (B, C).
         gold: (B,) classes.
@@ -69,18 +74,19 @@ def write_epoch(folder: Path, epoch: int, index: Tensor, logits: Tensor, gold: T
 
 
 def read_dynamics(folder: Path) -> dict[str, np.ndarray]:
-    """What an example's logits over the epochs say, one row an example, over the epochs that it is in.
+    """Return what an example's logits over the epochs say, a row for each example, over the epochs that it is in.
 
     Returns:
-        ``index``: the guid where guids are the whole numbers below n, otherwise the place of its first line;
-        ``guid``; ``confidence`` and ``variability``, mean and deviation (``np.std``) of p(gold);
-        ``correctness``, in how many epochs it was right; ``forgetting``, how often wrong after right, and the number
-        of epochs if it never was right; ``aum``, the mean of z_gold − max other z.  Sorted by index.
+        Columns, sorted by index.  ``index`` is the guid where guids are the whole numbers below n, otherwise the place
+            of its first line.  ``guid`` is as written.  ``confidence`` and ``variability`` are mean and deviation
+            (``np.std``) of p(gold).  ``correctness`` counts the epochs in which it was right.  ``forgetting`` counts
+            how often it was wrong after right, and is the number of epochs if it never was right.  ``aum`` is the mean
+            of z_gold − max other z.
 
     Raises:
         UsageError: there is no such file, or a line is not of this form.
 
-    Cost: reads every line; n · C numbers of one epoch at a time in memory.
+    Cost: reads every line.  n · C numbers of one epoch at a time are in memory.
     """
     epochs = count_epochs(folder)
     if epochs == 0:
@@ -102,7 +108,7 @@ def read_dynamics(folder: Path) -> dict[str, np.ndarray]:
 
 
 class _Sums:
-    """Running sums of each example, in double: growing, because the first epoch need not hold them all."""
+    """Running sums of each example, in double.  They grow, because the first epoch need not hold them all."""
 
     def __init__(self) -> None:
         self.table = torch.zeros(0, 7, dtype=torch.float64)
@@ -118,14 +124,14 @@ class _Sums:
 
     def columns(self, epochs: int) -> dict[str, np.ndarray]:
         visits, mean, squares, margin, right, forgotten, _ = self.table.unbind(1)
-        columns = (
-            mean,
-            (squares / visits).clamp_min(0).sqrt(),
-            right,
-            torch.where(right > 0, forgotten, epochs),
-            margin / visits,
-        )
-        return {name: values.float().numpy() for name, values in zip(COLUMNS, columns, strict=True)}
+        found = {
+            "confidence": mean,
+            "variability": (squares / visits).clamp_min(0).sqrt(),
+            "correctness": right,
+            "forgetting": torch.where(right > 0, forgotten, epochs),
+            "aum": margin / visits,
+        }
+        return {name: found[name].float().numpy() for name in COLUMNS}
 
 
 def _read_epoch(path: Path, epoch: int) -> tuple[list[Any], Tensor, Tensor]:

@@ -1,6 +1,10 @@
-"""How good predictions are: which metrics a task has, and what each of them is.
+"""How good predictions are: which quality measures a task has, and what each of them is.
 
-All are computed by scikit-learn, scipy and seqeval.  Values are shares in [0, 1], correlations in [-1, 1]; a metric
+A quality measure judges the predictions of a model for a whole split, such as its accuracy.  It is no metric of
+`fastprune.scores`, which is a number of one example.  In files and options a list of quality measures is called
+``metrics``, and the one that decides is called ``metric``, as users know them.
+
+All are computed by scikit-learn, scipy and seqeval.  Values are shares in [0, 1] or correlations in [-1, 1].  A measure
 that is not defined, such as the correlation of constant predictions, is 0.
 
 A gold label that training never saw cannot be predicted, so it counts as an error.
@@ -33,7 +37,7 @@ HEADINGS: Mapping[str, str] = {
     "tag_accuracy": "Tag acc. %",
     "exact_match": "Exact %",
 }
-"""How tables head each metric; all are shown in per cent."""
+"""How tables head each quality measure.  All are shown in per cent."""
 
 OF_KIND: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
@@ -44,46 +48,51 @@ OF_KIND: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
-def metrics_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
-    """The metrics of a task, the deciding one first.
+def measures_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
+    """The quality measures of a task, the deciding one first.
 
     Args:
-        n_labels: of classes; two classes have an F1, that of `TextData.positive`.
+        kind: what is predicted.
+        n_labels: number of classes.  Two classes have an F1, that of `TextData.positive`.
 
-    >>> metrics_of("classification", 2)
+    >>> measures_of("classification", 2)
     ('accuracy', 'f1', 'macro_f1', 'matthews')
     """
     names = OF_KIND[kind]
     return (names[0], "f1", *names[1:]) if kind == "classification" and n_labels == 2 else names
 
 
-def deciding_first(metrics: Sequence[str], deciding: str) -> tuple[str, ...]:
-    """``metrics`` with ``deciding`` in front.
+def deciding_first(measures: Sequence[str], deciding: str) -> tuple[str, ...]:
+    """``measures`` with ``deciding`` in front.
 
     Raises:
         UsageError: it is none of them.
+
+    >>> deciding_first(("accuracy", "f1"), "f1")
+    ('f1', 'accuracy')
     """
-    if deciding not in metrics:
-        raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join(metrics)}")
-    return (deciding, *(name for name in metrics if name != deciding))
+    if deciding not in measures:
+        raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join(measures)}")
+    return (deciding, *(name for name in measures if name != deciding))
 
 
 def evaluate(
-    metrics: Sequence[str],
+    measures: Sequence[str],
     *,
     labels: tuple[Sequence[Label], Sequence[Label]] | None = None,
     tags: tuple[Tags, Tags] | None = None,
     positive: str | None = None,
 ) -> dict[str, float]:
-    """The values of ``metrics``, in their order.
+    """The values of ``measures``, in their order.
 
     Args:
-        labels: (predicted, true), one an example; None without such a label.
-        tags: (predicted, true) BIO tags, one a word; None without tags.
+        measures: their names.
+        labels: (predicted, true), one an example.  None without such a label.
+        tags: (predicted, true) BIO tags, one a word.  None without tags.
         positive: the class whose F1 is ``f1``.
 
     Raises:
-        ValueError: lists are empty or differ in length, or a metric needs what is not given.
+        ValueError: lists are empty or differ in length, or a measure needs what is not given.
     """
     for both in (labels, tags):
         _check_lengths(both)
@@ -94,7 +103,7 @@ def evaluate(
     if labels is None and tags is None:
         raise ValueError("labels and tags are both None: give at least one of them.")
     found = {}
-    for name in metrics:
+    for name in measures:
         if name == "exact_match":
             found[name] = exact_match(labels, tags)
         elif name in ("slot_f1", "span_f1"):
@@ -107,7 +116,7 @@ def evaluate(
 
 
 def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and support of each class that is true or predicted somewhere, in sorted order.
+    """Return precision, recall, f1 and support of each class that is true or predicted somewhere, sorted.
 
     Labels are classes, or tuples of classes.
     """
@@ -121,7 +130,7 @@ def per_class(predicted: Sequence[Label], gold: Sequence[Label]) -> dict[str, di
 
 
 def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
-    """As `per_class`, of the types of spans."""
+    """Return the same as `per_class`, for the types of spans."""
     report = _seqeval("classification_report")(_lists(gold), _lists(predicted), output_dict=True, zero_division=0)
     return {
         name: {"precision": float(row["precision"]), "recall": float(row["recall"]), "f1": float(row["f1-score"]),
@@ -131,10 +140,10 @@ def per_span_type(predicted: Tags, gold: Tags) -> dict[str, dict[str, float]]:
 
 
 def span_f1(predicted: Tags, gold: Tags) -> float:
-    """Micro-averaged F1 over spans, as seqeval (conlleval) counts them.
+    """Return the micro-averaged F1 over spans, as seqeval (conlleval) counts them.
 
-    A span is right if its type and both borders are; an I- without its B- opens a span.  0 when neither list has any
-    span.
+    A span is right if its type and both borders are.  An I- without its B- opens a span.  The F1 is 0 when neither list
+    has any span.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "no true samples" is the 0 that is documented
@@ -142,13 +151,13 @@ def span_f1(predicted: Tags, gold: Tags) -> float:
 
 
 def tag_accuracy(predicted: Tags, gold: Tags) -> float:
-    """Share of words whose tag is right."""
+    """Return the share of words whose tag is right."""
     pairs = [(p, g) for ps, gs in zip(predicted, gold, strict=True) for p, g in zip(ps, gs, strict=True)]
     return sum(p == g for p, g in pairs) / max(1, len(pairs))
 
 
 def exact_match(labels: tuple[Sequence[Label], Sequence[Label]] | None, tags: tuple[Tags, Tags] | None = None) -> float:
-    """Share of examples whose label and every tag are right; of what is given."""
+    """Return the share of examples whose label and every tag are right, of what is given."""
     right = [True] * len((labels or tags or ((), ()))[1])
     if labels is not None:
         right = [ok and p == g for ok, p, g in zip(right, *labels, strict=True)]

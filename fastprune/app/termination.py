@@ -1,4 +1,7 @@
-"""SIGTERM, as schedulers and torchrun send it, ends a process as Ctrl-C does: files are closed and locks let go."""
+"""Ends a process on SIGTERM as on Ctrl-C: files are closed, and locks are let go.
+
+Schedulers and torchrun send SIGTERM.
+"""
 
 from __future__ import annotations
 

@@ -17,15 +17,15 @@ OLDER = f".older{SUFFIX}"
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it.
 
-    A failure leaves no trace, a killed process a temporary file that `sweep` removes; the old file stays until the
-    new one is on the disk.
+    A failure leaves no trace.  A killed process leaves a temporary file that `sweep` removes.  The old file stays until
+    the new one is on the disk.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
-        # mkstemp gives 0600; what is written here is meant to be read by others as any new file is.
+        # mkstemp gives 0600.  What is written here is meant to be read by others, as any new file is.
         os.chmod(temporary, 0o666 & ~_umask())
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -39,7 +39,7 @@ def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of an older one.
 
     The older one is renamed away, the new one is renamed to ``path``, and only then the older one is removed.  So there
-    is never half a folder at ``path``.  A process that is killed between the two renames leaves none; `sweep`, which
+    is never half a folder at ``path``.  A process that is killed between the two renames leaves none.  `sweep`, which
     the next call begins with, puts the older one back.
     """
     sweep(path.parent, [path.name])
@@ -60,7 +60,7 @@ def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def left_over(folder: Path, names: Iterable[str]) -> list[Path]:
-    """What a killed process left of writing these files and folders in ``folder``."""
+    """Return what a killed process left of writing these files and folders in ``folder``."""
     return [left for name in names for left in folder.glob(f".{name}.*{SUFFIX}")]
 
 

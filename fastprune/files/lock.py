@@ -28,7 +28,7 @@ def new_folder(wanted: Path) -> Path:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when the process ends, however that happens.
+    """Hold the folder's lock.  The system lets go of it when the process ends, however that happens.
 
     The folder must exist.  Where the file system has no locks, nothing is held.
 

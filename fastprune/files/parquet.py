@@ -1,4 +1,4 @@
-"""pyarrow, which only ``.parquet`` files need."""
+"""Imports pyarrow, which only ``.parquet`` files need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from fastprune.errors import UsageError
 
 
 def pyarrow_for(what: str) -> tuple[Any, Any]:
-    """The modules ``pyarrow`` and ``pyarrow.parquet``; `UsageError` says that ``what`` needs them."""
+    """Return the modules ``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises:
+        UsageError: they are not installed.  The message says that ``what`` needs them.
+    """
     try:
         import pyarrow
         import pyarrow.parquet as parquet
@@ -19,9 +23,10 @@ def pyarrow_for(what: str) -> tuple[Any, Any]:
 
 
 def read_parquet(path: Path, refusal: str) -> Any:
-    """The file's pyarrow table.
+    """Return the file's pyarrow table.
 
     Args:
+        path: the file.
         refusal: what to say of a damaged file, with ``{reason}`` in it.
 
     Raises:

@@ -1,6 +1,6 @@
 """Scores in files: one row per example, columns ``index`` and one or more scores.
 
-``.parquet`` needs pyarrow (the ``report`` extra); ``.csv`` and ``.jsonl`` need nothing.
+``.parquet`` needs pyarrow (the ``report`` extra).  ``.csv`` and ``.jsonl`` need nothing.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ KINDS = (".parquet", ".csv", ".jsonl")
 
 
 def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np.ndarray:  # noqa: B008  (frozen)
-    """One score per example, fp32 (n,), by index: a column of `read_examples`.
+    """Return one score per example, fp32 (n,), by index: a column of `read_examples`.
 
     Raises:
-        UsageError: as that, or there is no such column of numbers.
+        UsageError: as `read_examples`, or there is no such column of numbers.
     """
     return numbers(read_examples(path, which), column, str(path))
 
 
 def read_examples(path: Path, which: Which = Which()) -> ScoreColumns:  # noqa: B008  (frozen)
-    """One row per example, by index.
+    """Return one row per example, by index.
 
-    Of several epochs of a run the newest counts, and a warning says so; of several rows of an index the last.
+    Of several epochs of a run the newest counts, and a warning says so.  Of several rows of an index the last counts.
 
     Args:
+        path: the file.
         which: the run, seed and epoch that count, where the file holds several.
 
     Raises:
-        UsageError: the file is missing or of another kind, holds several runs of which none is named, or its indices
-            are not 0 … n − 1.
+        UsageError: the file is missing or of another kind.  Or it holds several runs of which none is named, or its
+            indices are not 0 … n − 1.
     """
     columns, note = one_row_each(read_columns(path), str(path), which)
     if note is not None:
@@ -52,7 +53,7 @@ def read_examples(path: Path, which: Which = Which()) -> ScoreColumns:  # noqa: 
 
 
 def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
-    """The row of each example that counts, by index, and a note if there were several of one.
+    """Return the row of each example that counts, by index, and a note if there were several of one.
 
     Raises:
         UsageError: as `rows_of_one_run` and `newest_rows`.
@@ -65,7 +66,11 @@ def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) ->
 
 
 def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
-    """A column as fp32 (n,); `UsageError` if there is none of that name or it holds no numbers."""
+    """Return a column as fp32 (n,).
+
+    Raises:
+        UsageError: there is none of that name, or it holds no numbers.
+    """
     values = pick(columns, column, where)
     try:
         return values.astype(np.float32)
@@ -74,7 +79,11 @@ def numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.nd
 
 
 def whole_numbers(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
-    """A column as int64 (n,); `UsageError` if there is none of that name or it holds something else."""
+    """Return a column as int64 (n,).
+
+    Raises:
+        UsageError: there is none of that name, or it holds something else.
+    """
     try:
         return pick(columns, column, where).astype(np.int64)
     except (TypeError, ValueError, OverflowError):
@@ -82,14 +91,18 @@ def whole_numbers(columns: Mapping[str, np.ndarray], column: str, where: str) ->
 
 
 def pick(columns: Mapping[str, np.ndarray], column: str, where: str) -> np.ndarray:
-    """A column; `UsageError` with those there are if it is not among them."""
+    """Return a column.
+
+    Raises:
+        UsageError: it is not there.  The message lists those that are.
+    """
     if column not in columns:
         raise UsageError(f"{where} has no column {column!r}, only {in_short(', '.join(map(repr, columns)))}")
     return columns[column]
 
 
 def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> ScoreColumns:
-    """The last row of each ``index``, by index: row i of the result is example i.
+    """Return the last row of each ``index``, by index: row i of the result is example i.
 
     Raises:
         UsageError: there is no column ``index``, or it does not hold every number from 0 to n − 1.
@@ -110,7 +123,7 @@ def newest_rows(columns: Mapping[str, np.ndarray], where: str) -> ScoreColumns:
 
 
 def read_columns(path: Path) -> ScoreColumns:
-    """The columns of a score file.
+    """Return the columns of a score file.
 
     Raises:
         UsageError: the file is missing, of another kind, or not what its name says.
@@ -139,12 +152,12 @@ def read_columns(path: Path) -> ScoreColumns:
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns of one length as a file of the kind its suffix names; complete or absent.
+    """Write columns of one length as a file of the kind its suffix names, complete or absent.
 
     Numbers in ``.csv`` and ``.jsonl`` are the shortest decimals that give the same fp32 or fp64 back.
 
     Raises:
-        UsageError: another suffix, or the folder does not exist.
+        UsageError: the suffix is another one, or the folder does not exist.
     """
     check_kind(path)
     if not path.parent.is_dir():
@@ -177,7 +190,7 @@ def check_kind(path: Path) -> None:
 
 
 def _decimals(values: np.ndarray) -> list[Any]:
-    """Python's own numbers, an fp32 as its shortest decimal instead of that of its fp64 equal."""
+    """Return Python's own numbers, an fp32 as its shortest decimal instead of that of its fp64 equal."""
     if values.dtype == np.float32:
         return [float(str(value)) for value in values]
     return list(values.tolist())

@@ -19,7 +19,7 @@ MOST_SHOWN = 6
 
 @dataclass(frozen=True)
 class Which:
-    """The run, seed and epoch that are wanted; None where the file says it by having only one.
+    """The run, seed and epoch that are wanted.  None where the file says it by having only one.
 
     Of several epochs None means the newest.
     """
@@ -30,14 +30,15 @@ class Which:
 
 
 def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
-    """The rows of one run, the oldest epoch first, and a note if there are several epochs of it.
+    """Return the rows of one run, the oldest epoch first, and a note if there are several epochs of it.
 
     Args:
-        columns: of a score file, all of one length; those named ``run``, ``seed`` and ``epoch`` may be missing.
+        columns: those of a score file, all of one length.  ``run``, ``seed`` and ``epoch`` may be missing.
         where: the file, for messages.
+        which: what is wanted.
 
     Raises:
-        UsageError: rows of several runs or seeds are left, or none; or a column that is needed is missing.
+        UsageError: rows of several runs or seeds are left, or none.  Or a column that is needed is missing.
     """
     found = {name: np.asarray(values) for name, values in columns.items()}
     for name, wanted in (("run", which.run), ("seed", which.seed), ("epoch", which.epoch)):
@@ -65,7 +66,7 @@ def _only(columns: ScoreColumns, name: str, wanted: str | int, where: str) -> Sc
 
 
 def _pairs(columns: ScoreColumns) -> list[tuple[str, ...]]:
-    """The (run, seed) that there are, in order of appearance, of as many of the two columns as there are."""
+    """Return the (run, seed) that there are, in order of appearance, of as many of the two columns as there are."""
     named = [columns[name].astype(str).tolist() for name in ("run", "seed") if name in columns]
     return list(dict.fromkeys(zip(*named, strict=True)))
 

@@ -1,4 +1,4 @@
-"""What a trainer counts and collects is put back after a forward pass that is no training."""
+"""Puts back what a trainer counts and collects, after a forward pass that is no training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 MANY = 1_000
-"""Containers of more entries are copied, but not looked into; tensors and arrays of more elements are not copied."""
+"""Containers of more entries are copied, but not looked into.  Tensors and arrays of more elements are not copied."""
 
 NO_DATA = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, torch.optim.Optimizer)
 Undo = Callable[[], None]
@@ -25,23 +25,24 @@ Undo = Callable[[], None]
 def left_as_it_was(*owners: Any, apart_from: Sequence[Any] = (), readers: Sequence[Any] = ()) -> Iterator[None]:
     """Put the plain data of ``owners`` back at the end, also after an error.
 
-    The rule: every attribute refers to the object it referred to before.  Where that is plain data, its content is as
-    before, too.  Plain data are
+    The rule: every attribute refers to the object that it referred to before.  If that object is plain data, its
+    content is as before, too.  Plain data are
 
-    * dicts, lists, deques and sets, however deep in one another, with whatever they hold;
-    * tensors without gradients and NumPy arrays, up to 1,000 elements;
-    * random generators of Python, NumPy and torch;
-    * the attributes of other objects that an owner holds, one level deep: meters, a trainer's state;
+    * dicts, lists, deques and sets, however deep in one another, with whatever they hold,
+    * tensors without gradients and NumPy arrays, up to 1,000 elements,
+    * random generators of Python, NumPy and torch,
+    * the attributes of other objects that an owner holds, one level deep, such as meters and a trainer's state,
     * the attributes of modules without parameters, such as torchmetrics'.
 
     Models, their parameters, optimizers, functions and larger tensors are neither copied nor looked into.
 
     Args:
+        owners: objects whose data are put back.
         apart_from: objects that are left alone.
-        readers: objects of which only random generators are put back: data sets, whose other attributes are the data.
-            Those of a wrapped data set and of transforms belong to them, two levels deep.
+        readers: objects of which only random generators are put back.  These are data sets, whose other attributes are
+            the data.  Generators of a wrapped data set and of transforms count as theirs, two levels deep.
 
-    Cost: one visit of every entry, twice; no copy of a model or of data.  Containers of more than 1,000 entries are
+    Cost: one visit of every entry, twice.  No model and no data are copied.  Containers of more than 1,000 entries are
     copied as they are, 8 bytes an entry, and what they hold is not looked into.
     """
     memory = _Memory([*apart_from, *readers])
@@ -56,11 +57,11 @@ def left_as_it_was(*owners: Any, apart_from: Sequence[Any] = (), readers: Sequen
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
-    """In place of a method that logs; `left_as_it_was` brings the method back."""
+    """Takes the place of a method that logs.  `left_as_it_was` brings the method back."""
 
 
 class _Memory:
-    """How everything that was visited is put back."""
+    """Remembers how everything that was visited is put back."""
 
     def __init__(self, apart_from: Sequence[Any]) -> None:
         self._apart_from = apart_from  # held, so that no other object gets their identity
@@ -72,12 +73,14 @@ class _Memory:
             undo()
 
     def owner(self, owner: Any) -> None:
-        """Its attributes, and those of the objects it holds."""
+        """Visit the attributes of ``owner``, and those of the objects that it holds."""
         if self._is_new(owner) and hasattr(owner, "__dict__"):
             self._container(vars(owner), levels=1)
 
     def generators(self, reader: Any, levels: int = 2) -> None:
-        """Only its random generators, and those of the objects it is made of: a wrapped data set, transforms."""
+        """Visit only the random generators of ``reader``, and those of the objects it is made of: a wrapped data set,
+        transforms.
+        """
         for value in list(getattr(reader, "__dict__", {}).values()):
             for item in value[:MANY] if isinstance(value, (list, tuple)) else [value]:
                 undo = _undo_generator(item)
@@ -123,7 +126,7 @@ class _Memory:
 
 
 def _refill(value: dict[Any, Any], entries: dict[Any, Any]) -> None:
-    """Only what differs: an object's attributes are never gone, not for a moment."""
+    """Change only what differs.  So no attribute of an object is ever gone, not for a moment."""
     for name in [name for name in value if name not in entries]:
         del value[name]
     for name, entry in entries.items():
@@ -139,7 +142,7 @@ def _fill(value: Any, entries: list[Any]) -> None:
 
 
 def _undo_numbers(value: Any) -> Undo | None:
-    """For a small tensor or array, whose content may be changed in place."""
+    """How to put back a small tensor or array, whose content may be changed in place.  None for other values."""
     if isinstance(value, np.ndarray) and value.size <= MANY and value.flags.writeable and not value.dtype.hasobject:
         before = value.copy()
         return lambda: value.__setitem__(..., before)
@@ -158,7 +161,7 @@ def _undo_numbers(value: Any) -> Undo | None:
 
 
 def _undo_generator(value: Any) -> Undo | None:
-    """For a random generator of Python, NumPy or torch."""
+    """How to put back a random generator of Python, NumPy or torch.  None for other values."""
     if isinstance(value, random.Random):
         python = value.getstate()
         return lambda: value.setstate(python)

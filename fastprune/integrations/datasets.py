@@ -1,4 +1,4 @@
-"""What the adapters ask of a training set: that it can be read by index, its identity, the lengths of its examples."""
+"""What the adapters ask of a training set: whether it can be read by index, its identity, and its examples' lengths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_readable_by_index(dataset: Any, name: str, advice: str = "") -> None:
     """Refuse a stream of examples, and a dictionary of data sets.
 
     Raises:
-        ValueError: it is one; the message calls it ``name`` and ends with ``advice``.
+        ValueError: it is one.  The message calls it ``name`` and ends with ``advice``.
     """
     refuse_splits(dataset, name)
     by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
@@ -32,17 +32,17 @@ def check_readable_by_index(dataset: Any, name: str, advice: str = "") -> None:
 
 def is_hub_dataset(dataset: Any) -> bool:
     """Whether it is a map-style ``datasets.Dataset``."""
-    # Who holds such an object has imported the library; importing it here would cost the others seconds.
+    # Whoever holds such an object has imported the library.  Importing it here would cost the others seconds.
     datasets = sys.modules.get("datasets")
     return datasets is not None and isinstance(dataset, datasets.Dataset)
 
 
 def fingerprint(dataset: Any) -> str | None:
-    """SHA-256 of column names, length and up to 64 evenly spaced rows; None for other data sets than
-    ``datasets.Dataset``.
+    """SHA-256 of column names, length and up to 64 evenly spaced rows of a ``datasets.Dataset``.  None for other data
+    sets.
 
-    Rows are read as stored, without the data set's transform: decoding or augmenting would make them differ
-    between two runs.
+    Rows are read as stored, without the data set's transform.  Decoding or augmenting would make them differ between
+    two runs.
     """
     if not is_hub_dataset(dataset):
         return None
@@ -55,7 +55,10 @@ def fingerprint(dataset: Any) -> str | None:
 
 
 def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
-    """Length of every example, from its column or that of ``input_ids``, if it can be had without reading samples."""
+    """The length of every example, from its column or that of ``input_ids``.
+
+    None if it cannot be had without reading samples.
+    """
     if is_hub_dataset(dataset):
         given = _whole_numbers(dataset, column)
         return _column_lengths(dataset) if given is None else given
@@ -85,7 +88,7 @@ def _column_lengths(dataset: Any) -> Sequence[int] | None:
 
 
 def _stored(dataset: Any, column: str) -> Any:
-    """The column as it is stored, whatever the data set's format and transform; None if there is none."""
+    """The column as it is stored, whatever the data set's format and transform.  None if there is none."""
     if column not in dataset.column_names:
         return None
     return dataset.select_columns([column]).with_format("arrow")[:][column]

@@ -1,4 +1,4 @@
-"""Overriding a method on one instance, so that the object is still freed when its last user lets go of it."""
+"""Overrides a method on one instance, so that the object is still freed when its last user lets go of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def weak(owner: Any, name: str) -> Callable[..., Any]:
-    """``owner.name`` without holding ``owner``.
+    """The method ``owner.name``, which does not hold ``owner``.
 
-    A cycle would leave the Trainer to the garbage collector, which tears down the queues of persistent data
-    loader workers before it stops the workers: five seconds each.
+    A cycle would leave the Trainer to the garbage collector.  That one tears down the queues of persistent data loader
+    workers before it stops the workers, which takes five seconds each.
     """
     method = getattr(owner, name)
     if getattr(method, "__self__", None) is not owner:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, RandomSampler
 
-from fastprune.platform.collectives import world
+from fastprune.platform.collectives import gather_objects
 
 RandomState = dict[str, Any]
 
@@ -32,14 +31,8 @@ def random_state(device: torch.device) -> RandomState:
 
 
 def random_states(device: torch.device) -> list[RandomState]:
-    """Those of all processes, by rank; a collective call."""
-    own = random_state(device)
-    _, world_size = world()
-    if world_size == 1:
-        return [own]
-    states: list[Any] = [None] * world_size
-    dist.all_gather_object(states, own)
-    return states
+    """The random states of all processes, by rank.  A collective call."""
+    return gather_objects(random_state(device))
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
@@ -54,7 +47,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def draw_seeds(count: int) -> None:
-    """Draw what so many iterators of data loaders draw when they begin."""
+    """Draw what ``count`` iterators of data loaders draw when they begin."""
     for _ in range(count):
         torch.empty((), dtype=torch.int64).random_()
 

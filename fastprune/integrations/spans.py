@@ -7,12 +7,12 @@ from typing import Any
 
 from fastprune.scores.task import Head, Task
 
-LOGITS = ("start_logits", "end_logits")
-LABELS = ("start_positions", "end_positions")
+SPAN_LOGITS = ("start_logits", "end_logits")
+SPAN_LABELS = ("start_positions", "end_positions")
 
 
 def question_answering(fields: Mapping[str, Any]) -> Task | None:
     """Start and end, as their mean, if the batch has the labels of both."""
-    if any(fields.get(name) is None for name in LABELS):
+    if any(fields.get(name) is None for name in SPAN_LABELS):
         return None
-    return Task(Head(LOGITS, LABELS, kind="span", reduce="mean"))
+    return Task(Head(SPAN_LOGITS, SPAN_LABELS, kind="span", reduce="mean"))

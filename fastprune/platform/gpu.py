@@ -1,4 +1,4 @@
-"""What both rooms with Triton kernels need to know of a device."""
+"""Says what both rooms with Triton kernels need to know of a device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 def runs_triton(tensor: Tensor) -> bool:
-    """Whether Triton kernels take this tensor: it is on a CUDA or ROCm device, and Triton is installed."""
+    """Return whether Triton kernels take this tensor: it is on a CUDA or ROCm device, and Triton is installed."""
     return tensor.is_cuda and HAS_TRITON
 
 
 def num_warps(threads: int) -> int:
-    """Warps of that many threads; AMD's data centre GPUs have 64 threads a warp."""
+    """Return the warps of that many threads.  AMD's data centre GPUs have 64 threads a warp."""
     return max(1, threads // (64 if torch.version.hip else 32))
 
 
@@ -26,7 +26,10 @@ _HERE: AbstractContextManager[None] = nullcontext()
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which the tensor's device is the current one. It does nothing where that is so, and on the CPU."""
+    """Return a context in which the tensor's device is the current one.
+
+    It does nothing where that is so already, and on the CPU.
+    """
     if not tensor.is_cuda or torch.cuda.current_device() == tensor.get_device():
         return _HERE
     return torch.cuda.device_of(tensor)

@@ -1,6 +1,6 @@
-"""The names of PyTorch that it promises to nobody and that fast calls need, all in one place.
+"""Names all in one place that PyTorch promises to nobody, and that fast calls need.
 
-torch 2.6 to 2.14 have all of them.  One that lacks a name is refused here, on import, by a sentence that says so.
+torch 2.6 to 2.14 have all of them.  A torch that lacks a name is refused here, on import, by a sentence that says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TESTED = "2.6 to 2.14"
 
 
 def _private(path: str) -> Any:
-    """What stands at this path below ``torch``.
+    """Return what stands at this path below ``torch``.
 
     Raises:
         ImportError: this torch has nothing there.
@@ -37,13 +37,13 @@ dispatch_modes: Callable[[], int] = _private("_C._len_torch_dispatch_stack")
 """How many modes, such as that of fake tensors, look at every operation."""
 
 is_jit_tracing: Callable[[], bool] = _private("_C._is_tracing")
-"""Whether torch.jit.trace records; `torch.jit.is_tracing` asks more first."""
+"""Whether torch.jit.trace records.  `torch.jit.is_tracing` asks more first."""
 
 is_functorch_active: Callable[[], bool] = _private("_C._are_functorch_transforms_active")
 """Whether torch.func (grad, vmap, ...) transforms what is called."""
 
 has_storage: Callable[[Tensor], bool] = _private("_C._has_storage")
-"""Whether a tensor has memory; one under torch.func's vmap has none."""
+"""Whether a tensor has memory.  One under torch.func's vmap has none."""
 
 is_zero_tensor: Callable[[Tensor], bool] = _private("Tensor._is_zerotensor")
 """Whether a tensor stands for zeros without holding them."""
@@ -56,13 +56,13 @@ _private("autograd.function._SingleLevelFunction.apply")
 
 
 def is_forward_mode() -> bool:
-    """Whether forward-mode differentiation is active."""
+    """Return whether forward-mode differentiation is active."""
     return forward_ad._current_level >= 0
 
 
 def apply_untransformed(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """``function.apply`` for calls that torch.func does not transform.
+    """Return ``function.apply`` for calls that torch.func does not transform.
 
-    `torch.autograd.Function.apply` first asks whether it does; this is what it calls then, 1.3 us sooner.
+    `torch.autograd.Function.apply` first asks whether torch.func does.  This is what it calls then, 1.3 us sooner.
     """
     return super(torch.autograd.Function, function).apply  # type: ignore[misc]

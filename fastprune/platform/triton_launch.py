@@ -1,12 +1,12 @@
 """Starts Triton kernels again without Triton's own look at every argument.
 
-A launch through Triton binds names, asks of each argument what it is, whether it is 1 and whether 16 divides it, and
-makes a key of the answers. That costs more than a small batch's work. A training loop starts the same kernels on
-tensors of the same layout again and again. So the first launch for a layout goes through Triton, which compiles, and
-`Launch` keeps the compiled kernel with its grid and its numbers. Later launches only fill in the addresses.
+A launch through Triton binds names.  It asks of each argument what it is, whether it is 1, and whether 16 divides it.
+It makes a key of the answers.  That costs more than a small batch's work.  A training loop starts the same kernels on
+tensors of the same layout again and again.  So the first launch for a layout goes through Triton, which compiles.
+`Launch` keeps the compiled kernel with its grid and its numbers, and later launches only fill in the addresses.
 
-What a layout is, the caller knows: a key of everything that decides about grid, numbers and options, and of the
-addresses' alignment. `Plans` keeps launches by such keys.
+The caller knows what a layout is: a key of everything that decides about grid, numbers and options, and of the
+addresses' alignment.  `Plans` keeps launches by such keys.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Launch:
 
 
 class Plans(dict[Any, Any]):
-    """What was prepared for a layout, by its key. It forgets all when there are many, as with lengths that vary."""
+    """What was prepared for a layout, by its key.  It forgets all when there are many, as with lengths that vary."""
 
     LIMIT = 4096
 
     def keep(self, key: Any, plan: Any) -> Any:
-        """Put a plan in and return it."""
+        """Put a plan in, and return it."""
         if len(self) >= self.LIMIT:
             self.clear()
         self[key] = plan

@@ -1,7 +1,7 @@
-"""`select_topk` for scores spread over the ranks of a torch.distributed group.
+"""`select_topk` for scores that are spread over the ranks of a torch.distributed group.
 
-The threshold is found from all-reduced histograms of the keys' digits, so what travels does not grow with
-the number of scores. `all_reduce` is the only collective, on tensors where the scores live.
+The threshold is found from all-reduced histograms of the digits of the keys. So the communication does not grow with
+the number of scores. `all_reduce` is the only collective. It runs on the device of the scores.
 """
 
 from __future__ import annotations
@@ -55,48 +55,61 @@ def select_topk(
 ) -> Tensor:
     """This rank's part of the k largest scores of all ranks.
 
-    A collective call: every rank of `group` must make it, a rank without scores too, with the same `k`,
-    `largest`, `nan`, `ties`, `seed` and `round`. Where torch.distributed is not available or not initialised it
-    selects among the local scores alone, as one process would.
+    The call is collective. Every rank of `group` must make it, even without scores, with the same `k`, `largest`,
+    `nan`, `ties`, `seed` and `round`. If torch.distributed is not available or not initialised, it selects among the
+    local scores alone.
 
     Args:
-        local_scores: (n_local,) scores of this rank: floating point of 16 to 64 bits, or integers of 8 to 64
-            bits, signed or not; the same dtype on all ranks. n_local may differ between ranks and may be 0.
-        k: how many over all ranks, 0 <= k <= total number of scores.
-        ids: (n_local,) int64, the global index of each local score, in any order, not negative, with or
-            without gaps; on the device of the scores; on all ranks or on none. They must be distinct over all
-            ranks, which is not checked: if ids repeat where scores tie at the threshold, those of one id are
-            kept or dropped together, so that more than k may be kept. By default rank 0 has 0..n_0 - 1, rank
-            1 goes on from there.
-        group: the process group, by default that of all ranks. It needs a backend for the scores' device:
-            NCCL for CUDA, Gloo for the CPU, or both ("cpu:gloo,cuda:nccl").
+        local_scores: (n_local,) scores of this rank, with the same dtype on all ranks. It is floating point of 16 to 64
+            bits, or a signed or unsigned integer of 8 to 64 bits. The number n_local may differ between ranks and may
+            be 0.
+        k: How many to select over all ranks, from 0 to the total number of scores.
+        ids: (n_local,) int64 on the device of the scores, the global index of each local score. They are not negative,
+            in any order, with or without gaps. Pass them on all ranks or on none. By default rank 0 has 0 to n_0 - 1,
+            and each rank continues after the one before. They must be distinct over all ranks, which is not checked. If
+            an id repeats among ties at the threshold, its scores are kept or dropped together. More than k may be kept
+            then.
+        group: The process group, by default the one of all ranks. It needs a backend for the device of the scores: NCCL
+            for CUDA, Gloo for the CPU, or both ("cpu:gloo,cuda:nccl").
         largest: False selects the k smallest.
-        nan: "first" keeps NaN before every number, "last" after every number, whatever `largest` says;
-            "raise" refuses it.
-        ties, seed, round: as for `fastprune.select_topk`, where an id is what an index is there. "index" keeps the
-            smaller ids of the equal scores at the threshold; "random" keeps those whose draws from (seed, round, id)
-            are larger.
+        nan: What a NaN score means. With "first" it is selected before every number, and with "last" after every
+            number, whatever `largest` is. With "raise" it is an error.
+        ties: Which of the equal scores at the threshold are kept. With "index", those with the smaller ids. With
+            "random", those with the larger draws from (seed, round, id).
+        seed: As for `fastprune.select_topk`.
+        round: As for `fastprune.select_topk`.
 
     Returns:
-        int64 positions in `local_scores`, ascending, on its device. Over all ranks they are k, exactly those
-        `fastprune.select_topk` would select in one process; -0.0 equals 0.0, NaN equals NaN and infinities are
-        ordinary values.
+        int64 positions in `local_scores`, ascending, on its device. Over all ranks they are exactly the k examples that
+        `fastprune.select_topk` would select in one process, with an id in place of the index. Here -0.0 equals 0.0, NaN
+        equals NaN, and infinities are ordinary values.
 
     Raises:
-        ValueError, TypeError: an argument is wrong on some rank, or differs between ranks; a score is NaN and
-            `nan` is "raise" (the smallest such id is named). All ranks raise the same error and the group
-            stays usable. An error that is neither, such as no memory for the keys, becomes a RuntimeError on
-            all ranks. Only a wrong `group` (not initialised, or this rank is no member) is raised by its own
-            rank alone, which is in no position to tell others.
+        ValueError: An argument is wrong on some rank or differs between ranks, or a score is NaN and `nan` is "raise".
+            The error names the smallest id of a NaN.
+        TypeError: An argument has the wrong type on some rank.
+        RuntimeError: A rank failed with another error, such as lack of memory.
 
-    Cost: O(n_local) time a round, after the first over those keys alone that share the digits known so far.
-    Memory 12 to 24 bytes a score at the peak by dtype, up to 35 where most scores tie at the threshold, the
-    result included. All-reduced are 104 bytes a rank for the arguments, then 16 bytes for the range of the
-    keys and at most 16,392 bytes in each of at most 3 rounds (6 for 64-bit scores), fewer where the threshold
-    shows earlier. Ties at the threshold add 16 bytes and one such round for each 11 bits of the range of tied
-    ids: 2 up to 4 million ids, 6 at most. Hence float32 scores of 4 million examples take at most 8
-    all-reduces of 82 kB together and the 104 bytes a rank. ties="random" makes the draws of tied scores on the CPU,
-    and adds as much as the threshold of 64-bit scores takes. Each round waits for the device.
+    All ranks raise the same error, and the group stays usable. An error about `group` itself is different: it is not
+    initialised, or this rank is not a member. Only that rank raises it, because it cannot reach the others.
+
+    Cost: O(n_local) time a round. Later rounds read only the keys that share the digits known so far. The peak memory
+    is 12 to 24 bytes a score depending on the dtype, including the result. It is up to 35 bytes where most scores tie
+    at the threshold. Each round waits for the device.
+
+    Communication: 104 bytes a rank for the arguments and 16 bytes for the range of the keys. Then at most 3 rounds (6
+    for 64-bit scores) all-reduce at most 16,392 bytes each. There are fewer rounds if the threshold is found earlier.
+    Ties at the threshold add 16 bytes, and one such round for each 11 bits of the range of tied ids. That is 2 rounds
+    up to 4 million ids, and 6 at most. So float32 scores of 4 million examples take at most 8 all-reduces of 82 kB in
+    total, and the 104 bytes a rank. With ties="random" the draws of tied scores are made on the CPU. That adds as much
+    communication as the threshold of 64-bit scores.
+
+    Example:
+        Without a process group it selects among the local scores.
+
+        >>> import torch
+        >>> select_topk(torch.tensor([0.2, 0.9, 0.4]), 2)
+        tensor([1, 2])
     """
     group = _joined(group)
     keys, facts = _agreed(local_scores, k, ids, largest, nan, (ties, seed, round), group)
@@ -116,18 +129,20 @@ def select_topk(
 
 
 def _kth_key(keys: Tensor, k: int, group: dist.ProcessGroup | None) -> tuple[int, int]:
-    """Where the k largest keys of all ranks end, 1 <= k <= their number.
+    """Where the k largest keys of all ranks end. k is at least 1 and at most the number of keys.
 
     Args:
-        keys: (n_local,) int32 or int64, on this rank.
+        keys: (n_local,) int32 or int64, the keys of this rank.
+        k: How many to keep.
+        group: The process group.
 
     Returns:
-        (key, ties). With ties == 0 the k largest are those >= key. Otherwise they are those > key and `ties`
-        of those equal to key, which are more than that.
+        (key, ties). If ties is 0, the k largest keys are those >= key. Otherwise they are all keys > key and `ties` of
+        the keys equal to it, of which there are more.
     """
     low, high = _range(keys, group)
     while True:
-        # At most 2^11 + 1 bins: the first range need not begin at a multiple of a bin's width.
+        # At most 2^11 + 1 bins. The extra one is needed if the range does not begin at a multiple of a bin's width.
         shift = max((high - low).bit_length() - _DIGIT_BITS, 0)
         base = low >> shift
         digits = (keys >> shift).sub_(base)
@@ -145,14 +160,15 @@ def _kth_key(keys: Tensor, k: int, group: dist.ProcessGroup | None) -> tuple[int
 
 
 def _of_tied(ids: Tensor, wanted: int, seed: int | None, round: int, group: dist.ProcessGroup | None) -> Tensor:
-    """Which of this rank's tied examples are kept, (len(ids),) bool: `wanted` of those of all ranks, which are more.
+    """Which of this rank's tied examples are kept, (len(ids),) bool.
 
-    Those of larger draws are, and of equal draws, or without a seed, those of smaller ids.
+    Over all ranks `wanted` are kept, fewer than there are. The ones with larger draws are kept. Equal draws go by
+    smaller id. Without a seed all go by smaller id.
     """
     if seed is not None:
         order = order_keys(tie_priorities(ids, seed, round)).to(ids.device)
     else:
-        order = ~ids  # reversed bits put smaller ids first, as larger keys are selected first
+        order = ~ids  # inverted bits put smaller ids first, because larger keys are selected first
     last, still_tied = _kth_key(order, wanted, group)
     kept = order >= last
     if still_tied and seed is not None:
@@ -162,8 +178,8 @@ def _of_tied(ids: Tensor, wanted: int, seed: int | None, round: int, group: dist
 
 
 def _range(keys: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
-    """The smallest and the largest key of all ranks, one of which has some."""
-    # ~ turns the maximum into a minimum, so that one all-reduce finds both.
+    """The smallest and the largest key of all ranks. At least one rank has keys."""
+    # ~ turns the maximum into a minimum, so one all-reduce finds both.
     ends = torch.full((2,), _INT64_MAX, dtype=torch.int64, device=keys.device)
     if keys.numel():
         low, high = keys.aminmax()
@@ -174,7 +190,7 @@ def _range(keys: Tensor, group: dist.ProcessGroup | None) -> tuple[int, int]:
 
 
 def _bin_of_kth(counts: Tensor, k: int) -> tuple[int, int, int]:
-    """The bin that holds the k-th key from the top, how many keys are in bins above it, and in it."""
+    """The bin that holds the k-th largest key, the number of keys in the bins above it, and the number in it."""
     counts = counts.cpu()
     from_top = counts.flip(0).cumsum(0)
     at = int(torch.searchsorted(from_top, k))
@@ -187,7 +203,7 @@ def _bin_of_kth(counts: Tensor, k: int) -> tuple[int, int, int]:
 
 
 class _Facts(NamedTuple):
-    """What a rank tells the others before anything else, in int64."""
+    """What a rank tells the others first, as int64."""
 
     n: int = 0
     k: int = 0
@@ -196,11 +212,11 @@ class _Facts(NamedTuple):
     largest: int = 0
     nan: int = 0
     ties: int = 0
-    seed: int = 0  # 0 where nothing is drawn, as is the round
+    seed: int = 0  # seed and round are 0 if nothing is drawn
     round: int = 0
     has_ids: int = 0
-    first_nan: int = -1  # the smallest id, or position where ids are left out; -1: none, or none looked for
-    failure: int = 0  # what `Failure` holds
+    first_nan: int = -1  # the smallest id of a NaN, or its position without ids (-1: none found, or none looked for)
+    failure: int = 0  # the fields of `Failure`
     failure_bytes: int = 0
 
 
@@ -213,7 +229,7 @@ def _agreed(
     draw: tuple[Ties, int, int],
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, list[_Facts]]:
-    """This rank's keys and the facts of all ranks, by rank; raises the same error on all if they are not right."""
+    """This rank's keys, and the facts of all ranks by rank. If they are wrong, all ranks raise the same error."""
     device = collective_device(scores.device if isinstance(scores, Tensor) else torch.device("cpu"), group)
     own, keys, error = _prepare(scores, k, ids, largest, nan, draw, group)
     facts = [_Facts(*numbers) for numbers in exchange_numbers(own, device, group)]
@@ -232,7 +248,10 @@ def _prepare(
     draw: tuple[Ties, int, int],
     group: dist.ProcessGroup | None,
 ) -> tuple[_Facts, Tensor, Exception | None]:
-    """This rank's facts and keys; never raises, as the other ranks would wait for this one for ever."""
+    """This rank's facts, keys and error.
+
+    It never raises, because the other ranks would then wait for this one for ever.
+    """
     try:
         facts = _check(scores, k, ids, largest, nan, draw, device_types(group))
         keys = order_keys(scores.detach().resolve_neg(), largest=bool(largest), nan=nan)
@@ -289,7 +308,7 @@ def _check_k(k: int) -> int:
 
 
 def _check_word(name: str, number: int) -> int:
-    """A seed or a round, which counts modulo 2^64, as it fits into int64."""
+    """A seed or a round as int64. Both count modulo 2^64."""
     if not hasattr(number, "__index__"):
         raise TypeError(f"{name} must be an int, got {number!r}; give the same one on all ranks")
     return (operator.index(number) + 2**63) % 2**64 - 2**63
@@ -313,7 +332,7 @@ def _check_ids(ids: Tensor, scores: Tensor) -> None:
 
 
 def _check_device(device_type: str, supported: list[str] | None) -> int:
-    """The place of the scores' device type among those that the group's backend can reduce."""
+    """The place of the scores' device type among those that the backend of the group can reduce."""
     if supported is None:
         return 0
     if device_type not in supported:
@@ -325,7 +344,7 @@ def _check_device(device_type: str, supported: list[str] | None) -> int:
 
 
 def _first_nan(scores: Tensor, ids: Tensor | None) -> int:
-    """The smallest id, or position without ids, of a NaN; -1 where there is none."""
+    """The smallest id of a NaN, or its position without ids. It is -1 if there is no NaN."""
     if not scores.dtype.is_floating_point:
         return -1
     at = scores.isnan().nonzero().squeeze(1)
@@ -335,7 +354,7 @@ def _first_nan(scores: Tensor, ids: Tensor | None) -> int:
 
 
 def _check_agreement(facts: list[_Facts], group: dist.ProcessGroup | None) -> None:
-    """Raises, alike on all ranks, where their arguments differ or k is out of range."""
+    """Raises the same error on all ranks if their arguments differ or k is out of range."""
     types = device_types(group) or ["cpu"]
     same: list[tuple[str, list[str], str]] = [
         ("the dtype of local_scores", [_name(_DTYPES[f.dtype]) for f in facts], "convert them to one dtype"),
@@ -365,13 +384,13 @@ def _check_nan(facts: list[_Facts]) -> None:
     ]
     if found:
         raise ValueError(
-            f"the score of id {min(found)} is NaN; drop or replace NaN scores, or say where they belong with "
-            "nan='first' or 'last'"
+            f"the score of id {min(found)} is NaN; drop or replace NaN scores, or choose their place with "
+            "nan='first' or nan='last'"
         )
 
 
 def _first_id(facts: list[_Facts], rank: int) -> int:
-    """Where the ids of `rank` begin when they are left out."""
+    """Where the ids of `rank` begin when no ids are given."""
     return sum(f.n for f in facts[:rank])
 
 
@@ -383,7 +402,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """The group to reduce over."""
+    """The group to reduce over, or None for one process without collectives."""
     if not is_initialized():
         if group is not None:
             raise ValueError(
@@ -392,7 +411,7 @@ def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
         return None
     if group is None:
         return dist.group.WORLD
-    if group == dist.GroupMember.NON_GROUP_MEMBER:
+    if group == dist.GroupMember.NON_GROUP_MEMBER:  # type: ignore[comparison-overlap]
         raise ValueError("this rank is not a member of group; call select_topk on the members of group only")
     if not isinstance(group, dist.ProcessGroup):
         raise TypeError(f"group must be a torch.distributed.ProcessGroup, got {type(group).__name__}")

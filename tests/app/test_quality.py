@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.app.quality import HEADINGS, OF_KIND, deciding_first, evaluate, metrics_of, per_class, per_span_type
+from fastprune.app.quality import HEADINGS, OF_KIND, deciding_first, evaluate, measures_of, per_class, per_span_type
 from fastprune.errors import UsageError
 
 CLASSES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)
@@ -46,7 +46,7 @@ def test_one_class(pairs):
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.sets(st.sampled_from("abc"))), min_size=1, max_size=20))
 def test_several_classes(pairs):
     predicted, gold = ([tuple(sorted(side)) for side in sides] for sides in zip(*pairs, strict=True))
-    found = evaluate(metrics_of("multi-label"), labels=(predicted, gold))
+    found = evaluate(measures_of("multi-label"), labels=(predicted, gold))
     names = sorted({name for label in (*predicted, *gold) for name in label})
     each = [counts(name, predicted, gold) for name in names]
     assert found["micro_f1"] == pytest.approx(f1_of(*map(sum, zip(*each, strict=True))) if each else 0.0)
@@ -61,18 +61,18 @@ def test_numbers():
     rng = random.Random(0)
     gold = [rng.gauss(0, 1) for _ in range(50)]
     predicted = [3 * value + rng.gauss(0, 1) for value in gold]
-    found = evaluate(metrics_of("regression"), labels=(predicted, gold))
+    found = evaluate(measures_of("regression"), labels=(predicted, gold))
     assert found["pearson"] == pytest.approx(np.corrcoef(predicted, gold)[0, 1])
     ranks = [np.argsort(np.argsort(values)) for values in (predicted, gold)]
     assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
     # A model that says the same of everything has no correlation, and a table needs a number.
-    assert evaluate(metrics_of("regression"), labels=([1.0] * 50, gold)) == {"pearson": 0.0, "spearman": 0.0}
+    assert evaluate(measures_of("regression"), labels=([1.0] * 50, gold)) == {"pearson": 0.0, "spearman": 0.0}
 
 
 def test_tags():
     gold = [["B-x", "I-x", "O"], ["O", "B-y"]]
     predicted = [["B-x", "I-x", "O"], ["B-y", "B-y"]]
-    found = evaluate(metrics_of("tokens"), tags=(predicted, gold))
+    found = evaluate(measures_of("tokens"), tags=(predicted, gold))
     assert found == {"span_f1": pytest.approx(f1_of(2, 3, 2)), "tag_accuracy": 0.8, "exact_match": 0.5}
     # An I- without its B- opens a span, as conlleval has it; a border that is off is a wrong span.
     assert evaluate(("span_f1",), tags=([["I-x", "I-x"]], [["B-x", "I-x"]]))["span_f1"] == 1.0
@@ -88,7 +88,7 @@ def test_tags():
 
 def test_joint_needs_both():
     labels, tags = (["a", "a"], ["a", "a"]), ([["O"], ["B-x"]], [["O"], ["O"]])
-    found = evaluate(metrics_of("joint"), labels=labels, tags=tags)
+    found = evaluate(measures_of("joint"), labels=labels, tags=tags)
     assert found == {"exact_match": 0.5, "intent_accuracy": 1.0, "slot_f1": 0.0}
 
 

@@ -77,6 +77,16 @@ def test_a_carried_extension_is_taken_only_if_it_is_of_these_sources_and_loads(t
     assert not carry.install_core(tmp_path)
 
 
+def test_the_digest_of_the_core_sees_every_folder_of_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "setup.py").write_text("")
+    header = tmp_path / "csrc" / "platform" / "parallel.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("one")
+    before = sources.core_digest(tmp_path)
+    header.write_text("another")
+    assert sources.core_digest(tmp_path) != before
+
+
 def test_names_of_torch_are_found_wherever_they_stand() -> None:
     source = "from torch.utils.data import Subset\nimport torch\nF.softmax(torch.cuda.Event())\nx.amax(1).other()\n"
     names = set(torch_functions.names_in(source, frozenset({"amax", "softmax"})))

@@ -317,7 +317,7 @@ def test_a_warm_up_too_short_to_tell_examples_apart_is_warned_of(name, caplog):
     for warmup in (1, 2, 3):
         caplog.clear()
         DynamicPruner(30, keep_fraction=0.5, method=method, warmup_epochs=warmup)
-        assert ("it tells no two apart" in caplog.text) == (warmup < method.least_warmup)
+        assert ("it cannot tell examples apart" in caplog.text) == (warmup < method.least_warmup)
         if method.observes and warmup < method.least_warmup:
             _, history = trained(name, 30, torch.rand(30), epochs=warmup)
             value = history.value(method.reads[0])

@@ -22,7 +22,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 from helpers.interpreter_fixes import mend_interpreter
 
-from fastprune.scores import triton_rows
+from fastprune.scores import triton_long_rows, triton_tiles
 
 mend_interpreter()
 
@@ -37,8 +37,8 @@ search = settings(
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row goes through the loop over segments, and segments are short."""
-    monkeypatch.setattr(triton_rows, "SHORT", 1)
-    monkeypatch.setattr(triton_rows, "segment_classes", lambda itemsize: plateau_cases.SEGMENT)
+    monkeypatch.setattr(triton_tiles, "SHORT", 1)
+    monkeypatch.setattr(triton_long_rows, "segment_classes", lambda itemsize: plateau_cases.SEGMENT)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)

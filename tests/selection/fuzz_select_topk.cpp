@@ -1,10 +1,9 @@
-// Random selections against a stable sort, without Python, so that every sanitizer can watch: run by
-// `make sanitize` and, without sanitizers, by test_select_topk_fuzz.py.
+// Random selections against a stable sort. `make sanitize` runs it, without Python, so that every sanitizer can watch.
 //
 //   fuzz_select_topk CASES SEED
 //
-// Also holds: nothing outside of out[0..k) is written, scores stay as they were, two calls at once do not meet, and
-// no more memory is taken than select_topk.h says.
+// It also checks that nothing outside of out[0..k) is written, that the scores stay as they were, that two calls at the
+// same time do not disturb each other, and that no more memory is taken than select_topk.h says.
 #include <malloc.h>
 
 #include <algorithm>
@@ -22,8 +21,8 @@
 #include <type_traits>
 #include <vector>
 
-// The source itself: what a misled sample leads to is reached through its parts.
-#include "../../csrc/select_topk.cpp"
+// The source itself: a sample that misleads is tested through its parts.
+#include "selection/select_topk.cpp"
 
 namespace {
 
@@ -31,7 +30,7 @@ std::atomic<std::int64_t> in_use{0}, peak{0};
 
 }  // namespace
 
-#ifndef __SANITIZE_ADDRESS__  // which has its own
+#ifndef __SANITIZE_ADDRESS__  // this sanitizer has its own
 
 __attribute__((noinline)) void* operator new(std::size_t size) {
   void* const block = std::malloc(size);
@@ -59,7 +58,7 @@ std::int64_t uniform(Random& random, std::int64_t low, std::int64_t high) {
   return std::uniform_int_distribution<std::int64_t>(low, high)(random);
 }
 
-// Half-precision scores are made from their bits, and compared as the doubles these mean.
+// Half-precision scores are made from their bits, and compared as the doubles that these stand for.
 struct Half {
   std::uint16_t bits;
 };
@@ -99,7 +98,7 @@ T from(double x, Random& random) {
     return static_cast<T>(std::clamp(center + 30.0 * x, std::is_signed_v<T> ? -120.0 : 0.0, 250.0 - 2 * (128.0 - center)));
   }
   if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, Brain>) {
-    // The float's leading bits for one; for the other as good an order: exponents around 1.
+    // bfloat16 takes the float's leading bits. float16 takes them with an exponent near 1, which is as good an order.
     const auto single = static_cast<float>(x);
     std::uint32_t bits;
     std::memcpy(&bits, &single, sizeof bits);
@@ -168,7 +167,7 @@ void one_case(DType dtype, Random& random) {
   const int threads = static_cast<int>(uniform(random, 1, 5));
   const std::vector<T> scores = scores_of<T>(kind, n, nan_share, random);
 
-  // As they lie in memory: any stride, any alignment, ending where the allocation ends.
+  // In memory they have any stride and alignment, and end where the allocation ends.
   const std::int64_t strides[] = {sizeof(T), sizeof(T), sizeof(T), 3 * sizeof(T), sizeof(T) + 1, -std::int64_t{sizeof(T)}};
   const std::int64_t stride = strides[uniform(random, 0, 5)], step = std::abs(stride);
   const std::int64_t offset = uniform(random, 0, 3), size = n > 0 ? (n - 1) * step + std::int64_t{sizeof(T)} : 0;
@@ -201,7 +200,7 @@ void one_case(DType dtype, Random& random) {
   const std::int64_t held = in_use.load() + (k + 2) * 8;
   peak = held;
   check();
-  // select_topk.h's bound; what std::thread and std::vector keep for themselves is within 4 KiB a thread.
+  // The bound of select_topk.h, and 4 KiB a thread for what std::thread and std::vector keep for themselves.
   if (peak - held > n / 8 + threads * (132 << 10) + (256 << 10)) fail("too much memory", dtype, kind, n, k, threads);
   std::thread other(check);
   check();
@@ -226,7 +225,7 @@ void any_case(Random& random) {
   }
 }
 
-// Scores whose sample says nothing about them.
+// Scores whose sample says nothing about them: every sampled key is the same.
 template <class K>
 struct Misleading : fastprune::Scores<K> {
   typename K::Key at_random;

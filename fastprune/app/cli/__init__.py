@@ -1,7 +1,8 @@
 """The command line: ``fastprune finetune``, ``predict``, ``score``, ``select``, ``report``, ``methods`` and ``info``.
 
-One module a command, each with ``add(commands)`` for its grammar and ``run(arguments)``.  Bad input ends with one
-sentence on standard error and exit status 2; what is wrong with the machine, such as a full disk, with 1.
+Each command is one module.  Its ``add(commands)`` is the grammar, and its ``run(arguments)`` does the work.  Bad input
+ends with one sentence on standard error and exit status 2.  What is wrong with the machine, such as a full disk, ends
+with 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ COMMANDS = (finetune, predict, score, select, report, methods, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows an escape, and nothing fails
             stream.reconfigure(errors="backslashreplace")
@@ -37,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the whole usage before it."""
+    """A parser that says what is wrong in one sentence, without the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(ended(UsageError(f"{message}; see {self.prog} --help")))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Return the command line's grammar."""
     top = _Parser(prog="fastprune", description="Finetune on the examples that still teach the model something.")
     top.add_argument("--version", action="version", version=f"fastprune {fastprune.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")

@@ -28,10 +28,11 @@ GONE = "by peer"
 
 
 def ended(error: BaseException) -> int | None:
-    """Say what is wrong; the exit status.  None of one process, if it is a mistake of the program: show where.
+    """Say what is wrong, and return the exit status.
 
-    With several processes this ends the process at once: the destructor of its group may wait for a collective call
-    that never comes.
+    None is returned for a mistake of the program in one process, whose traceback is then shown.  With several processes
+    this function ends the process at once.  The destructor of its group might wait for a collective call that never
+    comes.
     """
     status, text = what(error)
     rank, world_size = ranks.launched()
@@ -56,7 +57,7 @@ def ended(error: BaseException) -> int | None:
 
 
 def what(error: BaseException) -> tuple[int, str | None]:
-    """Exit status and sentence; no sentence of a mistake of the program."""
+    """Return the exit status and the sentence.  A mistake of the program has no sentence."""
     if isinstance(error, TerminatedError):
         return TERMINATED, "terminated"
     if isinstance(error, KeyboardInterrupt):
@@ -72,7 +73,7 @@ def what(error: BaseException) -> tuple[int, str | None]:
 
 
 def said_elsewhere(error: BaseException) -> bool:
-    """Whether another process has a cause for this error, and says it."""
+    """Return whether the cause of this error lies on another process, which reports it."""
     return bool(getattr(error, "said_elsewhere", False)) or (
         error.__cause__ is not None and said_elsewhere(error.__cause__)
     )

@@ -31,11 +31,11 @@ from fastprune.files.lock import LOCK, new_folder, only_writer
 from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
-"""The schedule of all runs of a comparison, unless said."""
+"""The schedule of all runs of a comparison, unless the user says another."""
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     job = commands.add_parser(
         "finetune",
         help="finetune on all examples and pruned, and report both",
@@ -53,35 +53,39 @@ def add(commands: Any) -> None:
         "--method",
         nargs="+",
         default=[DEFAULT_METHOD],
-        help="see `fastprune methods`; with settings as 'orderdp(ratio=0.375)', in quotes",
+        help="one or more of `fastprune methods`, perhaps with settings, in quotes: 'orderdp(ratio=0.375)'",
     )
     prune.add_argument(
         "--keep-fraction",
         nargs="+",
         default=["0.5"],
-        help="share kept, in (0, 1]; or linear:A:B, cosine:A:B from the first cycle to the last; or budget:X, the "
+        help="share kept, in (0, 1], or linear:A:B or cosine:A:B from the first cycle to the last, or budget:X, the "
         "share of all epochs' examples that the run may read",
     )
     prune.add_argument(
         "--warmup-epochs",
         type=int,
-        help=f"epochs on everything first (the method's own; with --compare {COMPARED['warmup_epochs']} for all)",
+        help="epochs on everything first (by default the method's own, with --compare "
+        f"{COMPARED['warmup_epochs']} for all)",
     )
     prune.add_argument(
         "--cycle-epochs",
         type=int,
-        help=f"epochs between two selections (the method's own; with --compare {COMPARED['cycle_epochs']} for all)",
+        help="epochs between two selections (by default the method's own, with --compare "
+        f"{COMPARED['cycle_epochs']} for all)",
     )
     prune.add_argument(
         "--smoothing",
         default="auto",
-        help="latest, ema, mean:M for methods that rank by latest scores; auto: ema for joint data",
+        help="latest, ema or mean:M, for methods that rank by latest scores. auto means ema for joint data",
     )
     prune.add_argument(
-        "--offset", type=float, default=0.0, help="share dropped from the hard end first; 0: the method's own"
+        "--offset", type=float, default=0.0, help="share dropped from the hard end first. 0 leaves the method its own"
     )
     prune.add_argument(
-        "--final-share", type=float, help="share of the epochs, at the end, on all examples (the method's own)"
+        "--final-share",
+        type=float,
+        help="share of the epochs, at the end, on all examples (by default the method's own)",
     )
     prune.add_argument(
         "--compare",
@@ -89,12 +93,17 @@ def add(commands: Any) -> None:
         help="also full cut short to the pruned budget, and random",
     )
     train = job.add_argument_group("training")
-    train.add_argument("--epochs", type=int, default=6)
-    train.add_argument("--lr", type=float, default=3e-4)
-    train.add_argument("--batch-size", type=int, default=32)
+    train.add_argument("--epochs", type=int, default=6, help="passes over all examples, or over the kept ones")
+    train.add_argument("--lr", type=float, default=3e-4, help="the highest learning rate")
+    train.add_argument("--batch-size", type=int, default=32, help="examples in a batch of one process")
     train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
-    train.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    train.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="number format. auto is bf16 where that is fast",
+    )
     train.add_argument(
         "--best", action="store_true", help="keep the best epoch of each run by the validation split, not the last"
     )
@@ -104,21 +113,21 @@ def add(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="any field of transformers.TrainingArguments, such as weight_decay=0.1 gradient_accumulation_steps=2 "
-        "report_to=tensorboard; those that would break what is promised are refused",
+        "report_to=tensorboard. Those that would break what is promised are refused",
     )
     train.add_argument("--out", type=user_path, help="run folder (runs/<data>-<time>)")
     train.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run in --out, from its newest checkpoint; it needs no other option",
+        help="go on with the run in --out, from its newest checkpoint. It needs no other option",
     )
     train.add_argument(
         "--extend",
         action="store_true",
-        help="add the given --seed, --method and --keep-fraction to the finished comparison in --out; with another "
+        help="add the given --seed, --method and --keep-fraction to the finished comparison in --out. With another "
         "--epochs all of its runs are made again",
     )
-    train.add_argument("--config", type=user_path, help="YAML file of options by name; the command line goes before it")
+    train.add_argument("--config", type=user_path, help="YAML file of options by name. The command line goes before it")
     train.add_argument(
         "--dynamics", type=user_path, help="folder for each run's logits by epoch, in the form of Dataset Cartography"
     )
@@ -126,7 +135,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune finetune``, on every process that torchrun or accelerate has started."""
+    """Run ``fastprune finetune``, on every process that torchrun or accelerate has started."""
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
     from fastprune.app.finetune import ranks
     from fastprune.app.finetune.spec import plan_runs
@@ -206,13 +215,13 @@ PATHS = ("data", "model", "dynamics", "train_file", "validation_file", "test_fil
 
 
 def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """All options of a run, and as config.json keeps them.
+    """Return all options of a run, and the same options as config.json keeps them.
 
-    The command line goes before ``--config``, and that before the defaults.  With ``--resume`` and ``--extend`` they
-    are those of the folder, with which the command line must agree.
+    The command line has the last word, then ``--config``, then the defaults.  With ``--resume`` and ``--extend`` the
+    options are those of the folder, and the command line must agree with them.
 
     Raises:
-        UsageError: it does not, or there is no such folder.
+        UsageError: it does not agree, or there is no such folder.
     """
     parser, defaults = arguments.parser, arguments.defaults
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "parser", "defaults")}
@@ -233,12 +242,12 @@ def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str
 
 
 def going_on(options: argparse.Namespace) -> bool:
-    """Whether the folder is there already."""
+    """Return whether the run folder is there already."""
     return bool(options.resume or options.extend)
 
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:
-    """What the folder's config.json says of the command that began it."""
+    """Return what the folder's config.json says of the command that began it."""
     from fastprune.app.finetune.checkpoint import has_checkpoint
     from fastprune.app.report.folder import CONFIG, SUMMARY, is_ours, read_json
 
@@ -267,9 +276,10 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
-    """The run's folder, in which no other process writes; one that nobody else has, if none is named.
+    """Hold the run folder, so that no other process writes into it.
 
-    A folder that this made is taken away again if nothing came into it.
+    Without a name it is a new folder that nobody else has.  A folder that this function made, and that stayed empty, is
+    removed again.
     """
     out = wanted or new_folder(Path("runs") / f"{data}-{time.strftime('%Y%m%d-%H%M%S')}")
     if out.exists() and not out.is_dir():
@@ -285,7 +295,7 @@ def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
 
 
 def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
-    """Warm-up and cycles as they were given; a comparison needs the same for all runs."""
+    """Return warm-up and cycles as they were given.  A comparison has the same ones for all runs."""
     unsaid: Mapping[str, int | None] = COMPARED if arguments.compare else dict.fromkeys(COMPARED)
     given = {name: getattr(arguments, name) for name in COMPARED}
     return {name: unsaid[name] if value is None else value for name, value in given.items()}

@@ -7,13 +7,13 @@ from typing import Any
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     info = commands.add_parser("info", help="versions, devices and kernels in use")
     info.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune info``."""
+    """Run ``fastprune info``."""
     import platform
 
     import numpy

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from fastprune.errors import UsageError
-from fastprune.pruning.naming import parse_method
+from fastprune.pruning import parse_method
 
 WIDTH = 80
 FIELDS = (
@@ -26,14 +26,14 @@ FIELDS = (
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     methods = commands.add_parser("methods", help="the pruning methods and their cards")
     methods.set_defaults(command=run)
     methods.add_argument("name", nargs="?", help="show this method's card whole")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune methods``."""
+    """Run ``fastprune methods``."""
     from fastprune.methods import METHOD_CARDS
 
     if arguments.name is not None:
@@ -54,13 +54,33 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def wrap_card(card: str) -> str:
-    """A card in 80 columns: each of its fields begins a line, the rest of it is indented."""
+def fields_of(card: str) -> tuple[str, list[tuple[str, str]]]:
+    r"""Return the title of a card, and its fields by name in their order.
+
+    Text that belongs to no field has the name "".
+
+    >>> fields_of("Random.\n\nSource: none.  Cost: nothing.\n\nIn Python: Random()")
+    ('Random.', [('Source', 'none.'), ('Cost', 'nothing.'), ('In Python', 'Random()')])
+    """
     title, *paragraphs = card.split("\n\n")
-    lines = [textwrap.fill(" ".join(title.split()), WIDTH)]
+    found = []
+    for paragraph in paragraphs:
+        for part in re.split(rf"(?:^|\s+)(?=(?:{'|'.join(FIELDS)}): )", " ".join(paragraph.split())):
+            name, separator, text = part.partition(": ")
+            if separator and name in FIELDS:
+                found.append((name, text))
+            elif part:
+                found.append(("", part))
+    return " ".join(title.split()), found
+
+
+def wrap_card(card: str) -> str:
+    """Return a card in 80 columns.  Each field begins a line of its own, and its other lines are indented."""
+    title, *paragraphs = card.split("\n\n")
+    lines = [textwrap.fill(title, WIDTH)]
     for paragraph in paragraphs:
         lines.append("")
-        for field in re.split(rf"(?:^|\s+)(?=(?:{'|'.join(FIELDS)}): )", " ".join(paragraph.split())):
-            if field:
-                lines.append(textwrap.fill(field, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+        for name, text in fields_of(f"\n\n{paragraph}")[1]:
+            field = f"{name}: {text}" if name else text
+            lines.append(textwrap.fill(field, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines)

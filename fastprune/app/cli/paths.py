@@ -9,7 +9,7 @@ from fastprune.errors import UsageError
 
 
 def user_path(text: str) -> Path:
-    """The path, with ~ as the user's home: shells leave it alone in --out=~/run."""
+    """Return the path with ~ expanded.  Shells leave it alone in --out=~/run."""
     return Path(text).expanduser()
 
 
@@ -17,8 +17,9 @@ def refuse_inputs(option: str, out: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write over what is read.
 
     Args:
-        option: what names ``out``.
-        inputs: files, or folders of which every file counts; what does not exist, such as a hub id, is passed over.
+        option: the option that names ``out``.
+        out: the output.
+        inputs: files, or folders of which every file counts.  What does not exist, such as a hub id, is passed over.
 
     Raises:
         UsageError: ``out`` is one of them, by whatever path or link.

@@ -13,13 +13,13 @@ from fastprune.files.score_files import KINDS
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     predict = commands.add_parser(
         "predict",
         help="predict the labels of a file with a finetuned model",
-        description="Predict with a finetuned model. The file holds row (in --data, from 0), id if there is one, "
-        "prediction (a label, a number, labels joined by commas, or tags joined by blanks), the probability of a "
-        "label, and tags beside the label of a joint model.",
+        description="Predict with a finetuned model. The file holds row (in --data, from 0), id if there is one, and "
+        "prediction. That is a label, a number, labels joined by commas, or tags joined by blanks. It also holds the "
+        "probability of a label, and tags beside the label of a joint model.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     predict.set_defaults(command=run)
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune predict``."""
+    """Run ``fastprune predict``."""
     need_packages("predict", "transformers", "accelerate")
     if arguments.out.suffix not in (".tsv", *KINDS):
         raise UsageError(f"--out {arguments.out}: a file of predictions ends in .tsv, {', '.join(KINDS)}")

@@ -10,21 +10,23 @@ from fastprune.app.printable import printable
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     report = commands.add_parser(
         "report",
         help="table, picture and examples of run folders",
-        description="Make report.html, report.md and report.png again and show what is in them: what was saved and "
-        "lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the classes, "
-        "and the most and the least useful examples.",
+        description="Make report.html, report.md and report.png again, and show what is in them. That is what was "
+        "saved and lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the "
+        "classes, and the most and the least useful examples.",
     )
     report.set_defaults(command=run)
-    report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder; several are shown together")
-    report.add_argument("--out", type=user_path, help="folder for the three files (the run folder, if it is one)")
+    report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder. Several are shown together")
+    report.add_argument(
+        "--out", type=user_path, help="folder for the three files (by default the run folder, if there is only one)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune report``."""
+    """Run ``fastprune report``."""
     from rich.console import Console
 
     from fastprune.app.report import rich_examples, rich_table, write_report

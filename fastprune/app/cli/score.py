@@ -13,13 +13,13 @@ from fastprune.scores.metrics import of_examples
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     score = commands.add_parser(
         "score",
         help="score a data set with a finetuned model",
         description="Score the training examples of a data set with a finetuned model, without training. The file "
-        "holds index, one column a metric, score (the first metric; the negative of one that is hard where it is "
-        "small, so that the largest are the hardest) and label.",
+        "holds index, one column a metric, score and label. The score is the first metric, negated if small is hard, "
+        "so that the largest are the hardest.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     score.set_defaults(command=run)
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune score``."""
+    """Run ``fastprune score``."""
     need_packages("score", "transformers", "rich")
     check_kind(arguments.out)
     check_use(arguments)

@@ -32,32 +32,32 @@ from fastprune.selection.ties import Ties, tie_note
 
 
 def add(commands: Any) -> None:
-    """The command's grammar."""
+    """Add the command's grammar."""
     select = commands.add_parser(
         "select",
         help="choose the examples to keep from a file of scores",
-        description="Choose the examples to keep. The file written holds row and id where the scores have them, index, "
-        "score and, where the strategy has them, weight; with --data it holds the user's own rows.",
+        description="Choose the examples to keep. The file written holds index and score, row and id where the "
+        "scores have them, and weight where the strategy has it. With --data it holds the user's own rows.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     select.set_defaults(command=run)
     select.add_argument(
         "scores",
         type=user_path,
-        help="file of scores (.parquet, .csv, .jsonl; of several rows of an index the newest epoch counts, or the "
-        f"last), or a folder of training dynamics, which gives {', '.join(dynamics.COLUMNS)}",
+        help="file of scores (.parquet, .csv, .jsonl), or a folder of training dynamics, which gives "
+        f"{', '.join(dynamics.COLUMNS)}. Of several rows of an index the newest epoch counts, or the last",
     )
     select.add_argument("--keep-fraction", type=float, required=True, help="share kept, in (0, 1]")
     select.add_argument("--out", type=user_path, required=True, help="file of the kept: .parquet, .csv or .jsonl")
     select.add_argument(
         "--data",
         type=user_path,
-        help="the file that was scored: --out then holds its rows that are kept, as they are in it",
+        help="the file that was scored. --out then holds its rows that are kept, as they are in it",
     )
     select.add_argument("--encoding", help="of --data (utf-8)")
     select.add_argument("--no-header", action="store_true", help="the first line of --data is a row")
     select.add_argument("--strategy", choices=STRATEGIES, default="hardest", help="see fastprune.selection")
-    select.add_argument("--column", help="which score (score; of training dynamics variability)")
+    select.add_argument("--column", help="which score (by default score, and of training dynamics variability)")
     select.add_argument("--run", help="the run whose scores count, where the file holds several")
     select.add_argument("--run-seed", type=int, help="its seed, where the run was made with several")
     select.add_argument("--run-epoch", type=int, help="the epoch whose scores count (the newest)")
@@ -83,7 +83,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """``fastprune select``."""
+    """Run ``fastprune select``."""
     given = arguments.scores
     if arguments.data is None:
         check_kind(arguments.out)
@@ -132,7 +132,7 @@ def _write(
     selection: Selection,
     where: str,
 ) -> None:
-    """--out: the user's own rows that are kept, or their numbers, scores and weights."""
+    """Write ``--out``: the user's own rows that are kept, or their numbers, scores and weights."""
     kept = selection.indices.numpy()
     if arguments.data is not None:
         named = "row" in columns

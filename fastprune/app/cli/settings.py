@@ -1,4 +1,4 @@
-"""Options that come from three places: the command line, a ``--config`` file, and the run folder they were stored in.
+"""Options that come from three places: the command line, a ``--config`` file, and the run folder that stored them.
 
 A command's parser is `undefaulted`, so that its namespace holds what the user gave and nothing else.
 """
@@ -16,12 +16,12 @@ Options = dict[str, Any]
 
 
 def undefaulted(parser: argparse.ArgumentParser) -> Options:
-    """Take the defaults out of a parser, into its help texts; returns them by name."""
+    """Take the defaults out of a parser into its help texts, and return them by name."""
     defaults = {}
     for action in parser._actions:
         if action.default is argparse.SUPPRESS:
             continue
-        if action.default not in (None, False) and "%(default)" not in (action.help or ""):
+        if action.default not in (None, False, []) and "%(default)" not in (action.help or ""):
             shown = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
             action.help = f"{action.help or ''} (default: {shown})".strip()
         defaults[action.dest] = action.default
@@ -30,7 +30,7 @@ def undefaulted(parser: argparse.ArgumentParser) -> Options:
 
 
 def parsed(parser: argparse.ArgumentParser, options: Mapping[str, Any], where: str) -> Options:
-    """Options by name, as a file holds them, read as if they stood on the command line.
+    """Read options by name, as a file holds them, as if they stood on the command line.
 
     Raises:
         UsageError: there is no such option, or it takes no such value.
@@ -56,10 +56,10 @@ def parsed(parser: argparse.ArgumentParser, options: Mapping[str, Any], where: s
 
 
 def read_config_file(parser: argparse.ArgumentParser, path: Path) -> Options:
-    """The options in a YAML file.
+    """Read the options in a YAML file.
 
     Raises:
-        UsageError: it cannot be read, or holds anything but options and values.
+        UsageError: the file cannot be read, or holds anything but options and values.
     """
     import yaml
 
@@ -74,7 +74,10 @@ def read_config_file(parser: argparse.ArgumentParser, path: Path) -> Options:
 
 
 def stored(options: Mapping[str, Any], paths: Collection[str]) -> Options:
-    """Options as config.json keeps them: those of ``paths`` that are files or folders here with their whole path."""
+    """Return options as config.json keeps them.
+
+    Those named in ``paths`` that are files or folders here are kept with their whole path.
+    """
 
     def plain(name: str, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -91,11 +94,17 @@ def stored(options: Mapping[str, Any], paths: Collection[str]) -> Options:
 def check_unchanged(
     given: Mapping[str, Any], kept: Mapping[str, Any], paths: Collection[str], where: str, free: Collection[str]
 ) -> None:
-    """Refuse options that are not those which a run folder keeps.
+    """Refuse options that differ from those that a run folder keeps.
 
     Args:
         given: what stands on the command line.
+        kept: what the folder keeps.
+        paths: names whose values are files or folders.
         free: names that may differ.
+        where: the folder, for messages.
+
+    Raises:
+        UsageError: an option differs.
     """
     for name, value in stored({n: v for n, v in given.items() if n not in free}, paths).items():
         if value != kept.get(name):

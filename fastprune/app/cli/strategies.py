@@ -1,4 +1,4 @@
-"""The selection that the options of ``fastprune select`` ask for."""
+"""Makes the selection that the options of ``fastprune select`` ask for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fastprune.errors import UsageError
 from fastprune.files.score_files import pick
 from fastprune.methods.unscored import fitting_offset
-from fastprune.pruning.keep import check_fraction
+from fastprune.pruning import check_fraction
 from fastprune.selection import (
     Selection,
     class_balanced,
@@ -50,11 +50,17 @@ WITH_OFFSET = ("window", "stratified", "class-balanced")
 def selection_of(
     arguments: argparse.Namespace, scores: Tensor, columns: Mapping[str, np.ndarray], where: str
 ) -> Selection:
-    """The selection of ``scores``, (n,) with larger harder, that the options ask for.
+    """Return the selection that the options ask for.
+
+    Args:
+        arguments: the options.
+        scores: (n,), larger where an example is harder.
+        columns: all columns of the file of scores.
+        where: the file, for messages.
 
     Raises:
-        UsageError: options that do not go together.
-        ValueError: as the strategies.
+        UsageError: options do not go together.
+        ValueError: as the strategies raise it.
     """
     strategy, seed, n = arguments.strategy, arguments.seed, len(scores)
     k = max(1, round(check_fraction(arguments.keep_fraction, "--keep-fraction") * n))
@@ -99,7 +105,7 @@ def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selec
 
 
 def _threshold_random(scores: Tensor, k: int, seed: int) -> Selection:
-    """InfoBatch's rule with the share dropped below the mean that leaves k."""
+    """Apply InfoBatch's rule, dropping the share below the mean that leaves k examples."""
     below, dropped = int(below_mean(scores).sum()), len(scores) - k
     if dropped >= below > 0 or dropped > below:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Making a `TextData`: where splits are checked, and label lists, unseen labels and fingerprint derived."""
+"""Makes a `TextData`: checks the splits, and derives label lists, unseen labels and the fingerprint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from fastprune.app.data.fingerprint import split_fingerprint
 from fastprune.app.data.types import Label, Split, TextData
 from fastprune.app.data.words import check_tags
-from fastprune.app.quality import metrics_of
+from fastprune.app.quality import measures_of
 from fastprune.errors import UsageError, shown
 
 
@@ -25,18 +25,20 @@ def build(
     reported: Sequence[str] = (),
     positive: str | None = None,
 ) -> TextData:
-    """Check the splits against one another and derive the rest.
+    """Check the splits against one another, and derive the rest.
 
     Args:
-        held_out: labelled splits by name; tables report those called "test…", or all of them if there is none.
+        name: what tables call the data.
+        train: what is trained on.
+        held_out: labelled splits by name.  Tables report those called "test…", or all of them if there is none.
         unlabelled: splits without labels by name.
-        metrics: names in `fastprune.app.quality`, the deciding one first; by default those of the task.
+        metrics: quality measures of `fastprune.app.quality`, the deciding one first; by default those of the task.
         reported: names in ``held_out``, in place of the rule above.
-        positive: of two classes the one whose F1 counts; by default the last.
+        positive: of two classes the one whose F1 counts.  By default the last.
 
     Raises:
-        UsageError: an empty split, columns of different lengths, an empty text or class, a number that is not finite,
-            tags that do not fit the words, or splits of different kinds.  It names split and example, counted from 1.
+        UsageError: a split is empty, or a text or a class.  Columns differ in length, or splits in kind.  A number is
+            not finite, or tags do not fit the words.  The message names split and example, counted from 1.
     """
     if not held_out:
         raise UsageError(f"{name}: nothing labelled to test on; give a validation or a test split.")
@@ -65,7 +67,7 @@ def build(
         held_out=dict(held_out),
         reported=tuple(reported) or tests or tuple(held_out),
         unlabelled=dict(unlabelled or {}),
-        metrics=tuple(metrics) or metrics_of(train.kind, 0 if label_names is None else len(label_names)),
+        metrics=tuple(metrics) or measures_of(train.kind, 0 if label_names is None else len(label_names)),
         label_names=label_names,
         positive=positive or (label_names[-1] if label_names and len(label_names) == 2 else None),
         tag_names=tag_names,
@@ -75,20 +77,20 @@ def build(
 
 
 def limit(data: TextData, n_train: int, seed: int = 0) -> TextData:
-    """Keep ``n_train`` random training examples in their old order; other splits stay whole."""
+    """Keep ``n_train`` random training examples in their old order.  Other splits stay whole."""
     train = at_most(data.train, n_train, "n_train", seed)
     return data if train is data.train else _rebuilt(data, train, data.held_out, data.unlabelled)
 
 
 def limit_held_out(data: TextData, most: int, seed: int = 0) -> TextData:
-    """At most ``most`` random examples of every other split, in their old order."""
+    """Keep at most ``most`` random examples of every other split, in their old order."""
     held_out = {name: at_most(split, most, "max_test", seed) for name, split in data.held_out.items()}
     unlabelled = {name: at_most(split, most, "max_test", seed) for name, split in data.unlabelled.items()}
     return _rebuilt(data, data.train, held_out, unlabelled)
 
 
 def train_on(data: TextData, indices: Sequence[int]) -> TextData:
-    """With the training examples at ``indices`` alone."""
+    """Keep the training examples at ``indices`` alone."""
     return _rebuilt(data, data.train.select(indices), data.held_out, data.unlabelled)
 
 
@@ -106,13 +108,16 @@ def _rebuilt(data: TextData, train: Split, held_out: Mapping[str, Split], unlabe
 
 
 def at_most(split: Split, most: int, name: str, seed: int = 0) -> Split:
-    """``most`` random examples in their old order; the split itself if it has no more.
+    """Return ``most`` random examples in their old order, or the split itself if it has no more.
 
     Args:
+        split: the examples.
+        most: how many to keep.
         name: what messages call ``most``.
+        seed: of the choice.
 
     Raises:
-        UsageError: it leaves nothing.
+        UsageError: nothing is left.
     """
     if most < 1:
         raise UsageError(f"{name}={most} leaves nothing: give a number of 1 or more.")

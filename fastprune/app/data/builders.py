@@ -1,4 +1,4 @@
-"""Tables through the builders that the `datasets` package brings: csv, tsv, json, parquet, packed or not.
+"""Reads tables through the builders that the `datasets` package brings: csv, tsv, json, parquet, packed or not.
 
 Every column is read as text: "NA", "null", "007" and "nan" stay what they are.  A script is never run, the network is
 never used, and the cache is a temporary folder.
@@ -10,6 +10,7 @@ import codecs
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,22 @@ from typing import Any
 from fastprune.app.data.explain import DEEPEST, bad_json, bad_line, explained, line_finder, too_deep, unreadable
 from fastprune.app.data.table import Cell, Table, line_numbers
 from fastprune.app.data.text import DELIMITED, ENCODING, JSON, cells_of, is_blank, kind_of, open_text, quoting_of
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 
 def read_table(
     path: Path, *, encoding: str | None = None, header: Sequence[str] | None = None, kind: str | None = None
 ) -> Table:
-    """One file as a table of texts.
+    """Read one file as a table of texts.
 
     Args:
+        path: the file.
         kind: the suffix that says what is in it, if its own does not.
-        encoding: of a text file; by default UTF-8, with or without a byte-order mark.
+        encoding: of a text file.  By default UTF-8, with or without a byte-order mark.
         header: names for the columns of a file without a header line.
 
     Raises:
-        UsageError: the file is missing, empty, packed wrongly, or a line of it is malformed.
+        UsageError: the file is missing, empty or packed wrongly, or a line of it is malformed.
     """
     kind, encoding = kind or kind_of(path), encoding or ENCODING
     if not path.is_file():
@@ -54,7 +56,7 @@ def read_table(
 
 
 def table_of(dataset: Any, where: str) -> Table:
-    """A `datasets.Dataset` as a table: numbers as text, class numbers as class names, -1 and None as nothing."""
+    """Turn a `datasets.Dataset` into a table: numbers as text, class numbers as names, -1 and None as nothing."""
     columns, classes = {}, {}
     for name, feature in dataset.features.items():
         names = getattr(getattr(feature, "feature", feature), "names", None)
@@ -65,7 +67,7 @@ def table_of(dataset: Any, where: str) -> Table:
 
 
 def datasets_for(data: str) -> Any:
-    """The `datasets` package.
+    """Return the `datasets` package.
 
     Raises:
         UsageError: it is not installed.
@@ -100,8 +102,9 @@ def _delimited(path: Path, separator: str, encoding: str, header: Sequence[str] 
         first = next(filled, None)
     if first is None:
         raise UsageError(f"{path}: no rows in it: give a file with at least one example.")
-    if len(set(names)) < len(names):
-        raise UsageError(f"{path}: two columns of the same name in {names}: rename one.")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: two columns of the same name, {shown(twice)}: rename one.")
     if len(first) > len(names):
         option = "name each in --columns" if header else "mend it, or name the columns of a file without header"
         raise UsageError(f"{path}, line {lines.line_num}: {len(first)} columns, but {len(names)} names: {option}.")
@@ -137,7 +140,7 @@ def _json(path: Path, encoding: str) -> Table:
 
 
 def _as_written(path: Path, encoding: str, names: Sequence[str]) -> dict[str, list[Cell]]:
-    """Columns of texts that look like dates, which the builder's parser would rewrite."""
+    """Return the columns of texts that look like dates, which the builder's parser would rewrite."""
     with open_text(path, encoding) as file:
         text = file.read()
     whole = text.lstrip()[:1] == "["
@@ -146,7 +149,7 @@ def _as_written(path: Path, encoding: str, names: Sequence[str]) -> dict[str, li
 
 
 def _load(builder: str, path: Path, **options: Any) -> Any:
-    """The one split that a packaged builder makes of a file, in memory."""
+    """Load the one split that a packaged builder makes of a file, in memory."""
     datasets = datasets_for(str(path))
     datasets.disable_progress_bars()
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what fails is said in one sentence, by us

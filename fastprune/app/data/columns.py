@@ -1,4 +1,4 @@
-"""Which column of a table holds the text, the second text, the label, the tags, and who the example is."""
+"""Finds the columns of a table that hold the text, the second text, the label, the tags and the id."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PAIRS = (
     ("question", "sentence"),
     ("#1 string", "#2 string"),
 )
-TEXTS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
-LABELS = (
+TEXT_COLUMNS = ("text", "sentence", "question", "utterance", "utt", "review", "tweet", "query", "tokens", "words")
+LABEL_COLUMNS = (
     "label",
     "labels",
     "target",
@@ -32,13 +32,13 @@ LABELS = (
 TAGS = ("tags", "ner_tags", "slots", "slot_tags", "bio_tags")
 IDS = ("id", "idx", "guid", "slurp_id")
 SPLITS = ("split", "partition")
-LONGEST, MOST = 40, 20
+LONGEST_NAME, LISTED_NAMES = 40, 20
 """How much of a name, and how many names, a message shows."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Columns by what they hold, as the user named them; None: found by its usual names, or absent."""
+    """Columns by what they hold, as the user named them.  None means found by its usual names, or absent."""
 
     text: str | None = None
     label: str | None = None
@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that exist; without label and tags a table is unlabelled."""
+    """Columns that exist.  Without label and tags a table is unlabelled."""
 
     text: str
     label: str | None = None
@@ -59,7 +59,7 @@ class Columns:
 
 
 def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
-    """The columns of a table, those the user named and those of the usual names (in any case of letters).
+    """Find the columns of a table, by the user's names or by the usual names in any case of letters.
 
     Raises:
         UsageError: a named column is not there, or several columns could be the text or the label.
@@ -75,26 +75,26 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
         if both is not None:
             text, pair = usual[both[0]], usual[both[1]]
     given = {wanted.label, wanted.pair, wanted.tags, wanted.id} - {None}
-    text = text or _one(names, TEXTS, given, "text", where)
+    text = text or _one(names, TEXT_COLUMNS, given, "text", where)
     if text is None:
         raise UsageError(
-            f"{where}: no column has a usual name of a text ({', '.join(TEXTS[:5])}, …): set --text-column to one of "
-            f"{listing(names)}, or name the columns of a file without header in --columns."
+            f"{where}: no column has a usual name of a text ({', '.join(TEXT_COLUMNS[:5])}, …): set --text-column to "
+            f"one of {listing(names)}, or name the columns of a file without header in --columns."
         )
     return Columns(
         text=text,
         pair=pair,
-        label=wanted.label or _one(names, LABELS, {text, pair, wanted.tags, wanted.id}, "label", where),
+        label=wanted.label or _one(names, LABEL_COLUMNS, {text, pair, wanted.tags, wanted.id}, "label", where),
         tags=wanted.tags or _one(names, TAGS, {text, pair, wanted.label, wanted.id}, "tags", where),
         id=wanted.id or next((usual[name] for name in IDS if name in usual), None),
     )
 
 
 def split_column(names: Sequence[str], wanted: str | None, where: str) -> str | None:
-    """The column that says which split a row is of, if there is one.
+    """Find the column that says which split a row is of, if there is one.
 
     Raises:
-        UsageError: the named one is not there.
+        UsageError: the named column is not there.
     """
     if wanted is not None and wanted not in names:
         raise UsageError(f"{where}: no column --split-column {wanted!r}: choose one of {listing(names)}.")
@@ -112,10 +112,10 @@ def _one(names: Sequence[str], usual: Sequence[str], taken: set[str | None], wha
 
 
 def listing(names: Iterable[str]) -> str:
-    """The first names, each cut to a length that fits a message.
+    """Return the first names, each cut to a length that fits a message.
 
     >>> listing(["a", "b" * 50])
     "'a', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…'"
     """
-    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-    return ", ".join(map(repr, shown[:MOST])) + (", …" if len(shown) > MOST else "")
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    return ", ".join(map(repr, shown[:LISTED_NAMES])) + (", …" if len(shown) > LISTED_NAMES else "")

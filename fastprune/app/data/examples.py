@@ -1,4 +1,4 @@
-"""From a table and its columns to a split of one task."""
+"""Makes a split of one task from a table and its columns."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from fastprune.app.data.labels import (
 from fastprune.app.data.table import Cell, Table
 from fastprune.app.data.types import Kind, Label, Split
 from fastprune.app.data.words import check_tags, clean_text, is_bio
-from fastprune.errors import UsageError
+from fastprune.errors import UsageError, shown
 
 NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True)
 class Read:
-    """A split and what was left out of it: rows by the reason ("text", "label")."""
+    """A split, and the number of rows that were left out of it, by the reason ("text", "label")."""
 
     split: Split
     left_out: Counter[str]
 
     def note(self, where: str) -> str | None:
-        """One sentence on what was left out; None if nothing was."""
+        """Say in one sentence what was left out.  None if nothing was."""
         if not self.left_out:
             return None
         counts = " and ".join(f"{count} without {what}" for what, count in sorted(self.left_out.items()))
@@ -41,7 +41,7 @@ class Read:
 
 
 def kind_in(table: Table, columns: Columns) -> Guess:
-    """What the training table is for.
+    """Guess what the training table is for.
 
     Raises:
         UsageError: it has no label, or the labels leave the task open.
@@ -59,7 +59,8 @@ def kind_in(table: Table, columns: Columns) -> Guess:
     nothing = minus_one_is_nothing(cells)
     given = [cell for cell in cells if not (is_withheld(cell) if nothing else cell is None) and cell != ""]
     if not given:
-        raise UsageError(f"{table.where}: column {columns.label!r} has no label in any row: choose another column.")
+        what = f"column {shown(columns.label)} has no label in any row"
+        raise UsageError(f"{table.where}: {what}: choose another column.")
     return guess_kind(given, declared=columns.label in table.classes, where=table.where)
 
 
@@ -77,18 +78,22 @@ class Reading:
 
 
 def reading_of(table: Table, columns: Columns, kind: Kind) -> Reading:
-    """How the labels of this table, and so of every split, are read."""
+    """Return how the labels of this table, and so of every split, are read."""
     cells = [] if columns.label is None or kind == "tokens" else table.columns[columns.label]
     texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
     return Reading(minus_one_is_nothing(cells), all(number_of(text) is not None for text in texts))
 
 
 def read_split(table: Table, columns: Columns, kind: Kind, reading: Reading, *, labels_needed: bool = False) -> Read:
-    """The examples of a table that have what the task needs.
+    """Read the examples of a table that have what the task needs.
 
     A table all of whose labels are withheld, or that has no such column, becomes an unlabelled split.
 
     Args:
+        table: the rows.
+        columns: which of its columns hold what.
+        kind: the task.
+        reading: how labels are read.
         labels_needed: refuse such a table instead.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is wrong with a file, and at which line: looked for only when its builder could not read it."""
+"""Finds what is wrong with a file, and at which line, after its builder could not read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEEPEST = 64
 
 @contextlib.contextmanager
 def explained(path: Path, find: Any) -> Iterator[None]:
-    """Say file and line of what a builder could not read; ``find`` looks for it."""
+    """Say file and line of what a builder could not read.  ``find`` looks for the line."""
     try:
         yield
     except UsageError:
@@ -35,9 +35,9 @@ def explained(path: Path, find: Any) -> Iterator[None]:
 
 
 def too_deep(path: Path, encoding: str) -> int | None:
-    """The line at which more than `DEEPEST` brackets are open; None if there is none.
+    """Find the line at which more than `DEEPEST` brackets are open.  None if there is none.
 
-    Brackets in texts count, until a file has that many; then texts are taken out.
+    Brackets in texts count at first.  Only where a file has that many are the texts taken out.
     """
     import numpy as np
 
@@ -53,7 +53,10 @@ def too_deep(path: Path, encoding: str) -> int | None:
 
 
 def bad_line(path: Path, separator: str, encoding: str, width: int) -> str | None:
-    """Where a delimited file has more cells than ``width`` or an open quote, as ", line N: …"; None if nowhere."""
+    """Find where a delimited file has more cells than ``width``, or an open quote.
+
+    Returns ", line N: …", or None if there is no such line.
+    """
     with open_text(path, encoding) as file:
         lines = cells_of(file, separator, strict=True)
         try:
@@ -66,7 +69,10 @@ def bad_line(path: Path, separator: str, encoding: str, width: int) -> str | Non
 
 
 def bad_json(path: Path, encoding: str) -> str | None:
-    """Where a JSON file or a file of JSON lines is malformed, as ", line N: …"; None if nowhere."""
+    """Find where a JSON file, or a file of JSON lines, is malformed.
+
+    Returns ", line N: …", or None if there is no such line.
+    """
     with open_text(path, encoding) as file:
         text = file.read()
     try:
@@ -90,7 +96,10 @@ def bad_json(path: Path, encoding: str) -> str | None:
 
 
 def line_finder(path: Path, separator: str, encoding: str, *, header: bool) -> Any:
-    """The line of each row, counted when it is asked for: a quoted cell may hold several lines."""
+    """Return a function from a row to its line.
+
+    It reads the file when it is asked, as a quoted cell may hold several lines.
+    """
 
     def line_of(row: int) -> str:
         with open_text(path, encoding) as file:
@@ -103,7 +112,7 @@ def line_finder(path: Path, separator: str, encoding: str, *, header: bool) -> A
 
 
 def unreadable(path: Path, error: BaseException, encoding: str) -> UsageError:
-    """The sentence for a file that cannot be opened, unpacked or decoded, or that holds no row."""
+    """Make the error for a file that cannot be opened, unpacked or decoded, or that holds no row."""
     if isinstance(error, UnicodeError):
         named = "UTF-8" if encoding in ("", ENCODING) else encoding
         return UsageError(f"{path}: not {named} text: save it as UTF-8, or say its --encoding, such as latin-1.")

@@ -1,4 +1,4 @@
-"""Reading a text file with an error a user can act on."""
+"""Reads a text file, with an error that a user can act on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from fastprune.errors import UsageError
 
 
 def read_text(path: Path) -> str:
-    """The file's UTF-8 text without a byte-order mark, line ends untouched; `UsageError` if unreadable."""
+    """Return the file's UTF-8 text without a byte-order mark, with its line ends untouched.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -20,7 +24,7 @@ def read_text(path: Path) -> str:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The file's lines without their ends; a last line end ends the last line.
+    """Return the file's lines without their ends.  A last line end does not begin another line.
 
     Raises:
         UsageError: as `read_text`.

@@ -1,4 +1,4 @@
-"""What data are, as a digest: so that a run is never gone on with on others."""
+"""Tells data apart by a digest, so that a run never goes on with other data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastprune.app.data.types import Label, Split, TextData
 
 
 def split_fingerprint(split: Split) -> str:
-    """SHA-256 (hex) over the split's content and order; rows and ids do not count."""
+    """Return the SHA-256 (hex) of a split's content and order.  Rows and ids do not count."""
     digest = hashlib.sha256()
     for i in range(len(split)):
         fields = [split.texts[i]]
@@ -23,7 +23,7 @@ def split_fingerprint(split: Split) -> str:
 
 
 def identity_of(data: TextData) -> str:
-    """What two runs on the same data share: the training and the deciding test examples, sha256 in hex."""
+    """Return what two runs on the same data share: the SHA-256 of the training and the deciding test examples."""
     return hashlib.sha256(f"{data.fingerprint}{split_fingerprint(data.test)}".encode()).hexdigest()
 
 

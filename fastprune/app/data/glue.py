@@ -1,4 +1,4 @@
-"""The nine tasks of GLUE: their columns, files and metrics, from a folder in GLUE's form or from the hub."""
+"""The nine tasks of GLUE: their columns, files and quality measures, from a folder in GLUE's form or from the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GlueTask:
     Attributes:
         folder: what GLUE calls its folder.
         text, pair, label: columns of its files.
-        metrics: the deciding one first.
+        metrics: the quality measures, the deciding one first.
         header: names of the columns of files without a header line.
         positive: the class whose F1 counts, as files and as the hub call it.
     """
@@ -53,14 +53,14 @@ class GlueTask:
     positive: tuple[str, ...] = ()
 
     def wanted(self, names: Sequence[str]) -> Wanted:
-        """The columns of a table of the task: those of the files, or the hub's usual names."""
+        """Return the columns of a table of the task: those of the files, or the hub's usual names."""
         if self.text not in names:
             return Wanted(label="label" if "label" in names else None)
         return Wanted(text=self.text, pair=self.pair, label=self.label if self.label in names else None)
 
 
 BOTH = ("f1", "accuracy", "macro_f1")
-TASKS: Mapping[str, GlueTask] = {
+GLUE_TASKS: Mapping[str, GlueTask] = {
     "cola": GlueTask(
         "CoLA", "sentence", "label", ("matthews", "accuracy"), header=("source", "label", "mark", "sentence")
     ),
@@ -76,19 +76,19 @@ TASKS: Mapping[str, GlueTask] = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task that "glue/cola" names.
+    """Return the task that a name such as "glue/cola" means.
 
     Raises:
         UsageError: there is none of that name.
     """
-    found = TASKS.get(name.removeprefix(PREFIX).lower().replace("-", ""))
+    found = GLUE_TASKS.get(name.removeprefix(PREFIX).lower().replace("-", ""))
     if found is None:
-        raise UsageError(f"--task {name}: GLUE's tasks are {', '.join(PREFIX + task for task in TASKS)}.")
+        raise UsageError(f"--task {name}: GLUE's tasks are {', '.join(PREFIX + task for task in GLUE_TASKS)}.")
     return found
 
 
 def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
-    """The splits of a folder in GLUE's form, or of a folder that holds the task's.
+    """Read the splits of a folder in GLUE's form, or of a folder that holds the task's.
 
     Raises:
         UsageError: there are no files of the task.
@@ -112,8 +112,8 @@ def read_glue(folder: Path, task: GlueTask) -> Mapping[str, Table]:
 
 
 def _header(path: Path, task: GlueTask) -> tuple[str, ...] | None:
-    """Names for the columns if the first line has none."""
+    """Return names for the columns if the first line has none."""
     if not task.header:
         return None
-    with open_text(path, "latin-1") as file:  # which decodes everything; what is no UTF-8 is said by who reads it
+    with open_text(path, "latin-1") as file:  # decodes everything, and the reader says later what is no UTF-8
         return None if task.text in file.readline().rstrip("\r\n").split("\t") else task.header

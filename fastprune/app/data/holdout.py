@@ -1,4 +1,4 @@
-"""A test split made of the training examples, where a data set has none."""
+"""Makes a test split of the training examples, where a data set has none."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from fastprune.app.data.types import Label, Split
 from fastprune.errors import UsageError
 
 SHARE = 0.1
-MOST = 2 * SHARE
+MOST_HELD_OUT = 2 * SHARE
 QUANTILES = 10
 
 
 def hold_out(split: Split, seed: int, where: str) -> tuple[Split, Split]:
-    """(train, test): about a tenth goes to test, a tenth of each class, or of each tenth of the numbers.
+    """Split the examples into (train, test).  About a tenth of each stratum goes to test.
 
-    Examples of the same text stay together, so that no test text was trained on.  Both keep the file's order.
+    Strata are the classes, or the tenths of the numbers.  Examples of the same text stay together, so that no test text
+    was trained on.  Both splits keep the file's order.
 
     Raises:
         UsageError: there are too few examples.
@@ -40,9 +41,9 @@ def hold_out(split: Split, seed: int, where: str) -> tuple[Split, Split]:
     step = round(1 / SHARE)
     chosen = line[rng.randrange(min(step, max(len(line), 1))) :: step]
     # A text that is most of the data stays in train.
-    while len(chosen) > 1 and _rows(chosen) > MOST * len(split):
+    while len(chosen) > 1 and _rows(chosen) > MOST_HELD_OUT * len(split):
         chosen.remove(max(chosen, key=len))
-    if _rows(chosen) > MOST * len(split):
+    if _rows(chosen) > MOST_HELD_OUT * len(split):
         chosen = [min(line, key=len)]
     test = {i for members in chosen for i in members}
     if not test:
@@ -55,7 +56,7 @@ def _rows(groups: Sequence[Sequence[int]]) -> int:
 
 
 def _strata(split: Split) -> Sequence[object]:
-    """What to divide equally: classes, the tenth of the numbers an example is in, or nothing."""
+    """Return what to divide equally: classes, the tenth of the numbers an example is in, or nothing."""
     if split.labels is None:
         return [None] * len(split)
     if split.kind != "regression":

@@ -1,12 +1,11 @@
 """The packaged default data: voice commands for a smart home, with intents and word tags.
 
-Sampled from the English sentence templates of the ``home-assistant-intents`` package (Apache-2.0),
-parsed by ``hassil``: a template's intent is the label, the words that fill ``{list:slot}`` get
-B-slot/I-slot and all others O.  The result is a function of the installed package and `SEED` alone.
+They are sampled from the English sentence templates of the ``home-assistant-intents`` package (Apache-2.0), parsed by
+``hassil``.  A template's intent is the label.  The words that fill ``{list:slot}`` are tagged B-slot and I-slot, and
+all others O.  The result is a function of the installed package and `SEED` alone.
 
-What keeps the test split honest: no utterance occurs in both splits (lower case, one space between
-words); a share of every open value list (rooms, devices, titles ...) and of every intent's templates
-is used in test only.
+Two rules keep the test split honest.  No utterance occurs in both splits (lower case, one space between words).  A
+share of every open value list (rooms, devices, titles ...) and of every intent's templates is used in test only.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastprune.app.data.build import build
-from fastprune.app.data.home_assistant_values import NAMES, OPEN_LISTS, SAME_NAMES
+from fastprune.app.data.home_assistant_values import DEVICE_NAMES, OPEN_LISTS, SAME_NAMES
 from fastprune.app.data.types import Split, TextData
 from fastprune.errors import UsageError
 
@@ -46,7 +45,11 @@ Utterance = tuple[str, tuple[str, ...]]  # utterance, one tag per word
 
 
 def load_home_assistant() -> TextData:
-    """About 6,000 train and 1,500 test utterances; raises `UsageError` without the demo packages."""
+    """Return about 6,000 train and 1,500 test utterances.
+
+    Raises:
+        UsageError: the demo packages are not installed.
+    """
     try:
         from hassil.intents import Intents
         from home_assistant_intents import get_intents
@@ -66,9 +69,9 @@ def load_home_assistant() -> TextData:
 
 
 def generate(intents: Any, n_train: int = N_TRAIN, n_test: int = N_TEST) -> tuple[Split, Split]:
-    """Sample (train, test) from parsed hassil ``Intents``; small grammars give fewer than asked.
+    """Sample (train, test) from parsed hassil ``Intents``.  Small grammars give fewer than asked.
 
-    Every intent gets the same quota; what small intents cannot fill goes to the larger ones.
+    Every intent gets the same quota.  What small intents cannot fill goes to the larger ones.
     """
     train_pools: dict[str, list[Utterance]] = {}
     test_pools: dict[str, list[Utterance]] = {}
@@ -101,7 +104,7 @@ class Template:
 
 
 def _templates(intent: Any) -> list[Template]:
-    """All templates of a hassil ``Intent``, sorted, so the package's own order does not matter."""
+    """Return all templates of a hassil ``Intent``, sorted, so that the package's own order does not matter."""
     found = [
         Template(sentence.text, sentence.expression, tuple(sorted(block.domains)))
         for block in intent.data
@@ -111,7 +114,7 @@ def _templates(intent: Any) -> list[Template]:
 
 
 def _split_templates(templates: list[Template], name: str) -> tuple[list[Template], list[Template]]:
-    """(for both splits, for test only)."""
+    """Return (for both splits, for test only)."""
     if len(templates) < MIN_TEMPLATES_TO_HOLD_OUT:
         return templates, []
     shuffled = random.Random(f"{SEED}:templates:{name}").sample(templates, len(templates))
@@ -120,7 +123,7 @@ def _split_templates(templates: list[Template], name: str) -> tuple[list[Templat
 
 
 def _sample(walk: Walk, templates: list[Template], n: int, taken: set[str]) -> list[Utterance]:
-    """Up to ``n`` utterances that are not in ``taken``, which grows."""
+    """Return up to ``n`` utterances that are not in ``taken``, which grows."""
     found: list[Utterance] = []
     for _ in range(n * TRIES):
         if len(found) == n:
@@ -133,7 +136,7 @@ def _sample(walk: Walk, templates: list[Template], n: int, taken: set[str]) -> l
 
 
 def _balance(pools: dict[str, list[Utterance]], n: int, role: str) -> Split:
-    """At most ``n`` examples in shuffled order, each intent's share as equal as its pool allows."""
+    """Return at most ``n`` examples in shuffled order, each intent's share as equal as its pool allows."""
     quota = balanced_counts({name: len(pool) for name, pool in pools.items()}, n)
     rows = [(name, *example) for name in sorted(pools) for example in pools[name][: quota[name]]]
     random.Random(f"{SEED}:{role}").shuffle(rows)
@@ -141,7 +144,13 @@ def _balance(pools: dict[str, list[Utterance]], n: int, role: str) -> Split:
 
 
 def balanced_counts(sizes: dict[str, int], n: int) -> dict[str, int]:
-    """Shares of ``n``: equal, except that nobody gets more than its size.  Sums to min(n, all sizes)."""
+    """Return shares of ``n`` that are equal, except that nobody gets more than its size.
+
+    They add up to the smaller of n and all sizes.
+
+    >>> balanced_counts({"a": 1, "b": 9, "c": 9}, 9)
+    {'a': 1, 'b': 4, 'c': 4}
+    """
     result: dict[str, int] = {}
     left = n
     for place, name in enumerate(sorted(sizes, key=lambda key: (sizes[key], key))):
@@ -151,7 +160,7 @@ def balanced_counts(sizes: dict[str, int], n: int) -> dict[str, int]:
 
 
 def tag_words(pieces: list[TextPiece]) -> Utterance:
-    """Join pieces to one lower-case utterance; a word is tagged by the first slot that reaches into it.
+    """Join pieces to one lower-case utterance.  A word is tagged by the first slot that reaches into it.
 
     >>> tag_words([("set ", None), ("desk lamp", "name"), (" to ", None), ("20", "brightness"), ("%", None)])
     ('set desk lamp to 20%', ('O', 'B-name', 'I-name', 'O', 'B-brightness'))
@@ -167,14 +176,14 @@ def tag_words(pieces: list[TextPiece]) -> Utterance:
         if not owners:
             tags.append("O")
             continue
-        # The same piece as the word before continues the value; another starts a new one.
+        # The same piece as the word before continues the value.  Another piece starts a new one.
         tags.append(f"{'I' if owners[0] == last_piece else 'B'}-{pieces[owners[0]][1]}")
         last_piece = owners[0]
     return " ".join(words), tuple(tags)
 
 
 def number_words(n: int) -> str:
-    """English words of 0..99.
+    """Return the English words of 0 to 99.
 
     >>> number_words(25)
     'twenty five'
@@ -187,7 +196,11 @@ def number_words(n: int) -> str:
 class Walk:
     """Random walks through hassil's parsed expressions, each giving the pieces of one utterance.
 
-    test_values: draw from all values; otherwise the test-only share of every open list stays unused.
+    Args:
+        slot_lists: values by the name of their list.
+        rules: expressions by the name of their rule.
+        rng: what draws.
+        test_values: draw from all values.  Otherwise the test-only share of every open list stays unused.
     """
 
     def __init__(self, slot_lists: dict[str, Any], rules: dict[str, Any], rng: random.Random, test_values: bool):
@@ -200,7 +213,7 @@ class Walk:
         self.test_values = test_values
 
     def utterance(self, template: Template) -> list[TextPiece]:
-        """Pieces of one utterance of ``template``."""
+        """Return the pieces of one utterance of ``template``."""
         pieces = self._walk(template.expression, template.domains)
         if self.rng.random() < P_PLEASE:
             pieces = [("please ", None), *pieces] if self.rng.random() < 0.5 else [*pieces, (" please", None)]
@@ -232,9 +245,9 @@ class Walk:
     def _value(self, reference: Any, domains: tuple[str, ...]) -> str:
         name = reference.list_name
         if name == "name":
-            known = [table for d in domains if (table := SAME_NAMES.get(d, d)) in NAMES]
-            domain = self.rng.choice(known or sorted(NAMES))
-            return self._open(f"name:{domain}", NAMES[domain])
+            known = [table for d in domains if (table := SAME_NAMES.get(d, d)) in DEVICE_NAMES]
+            domain = self.rng.choice(known or sorted(DEVICE_NAMES))
+            return self._open(f"name:{domain}", DEVICE_NAMES[domain])
         if name in OPEN_LISTS:
             return self._open(name, OPEN_LISTS[name])
         slot_list: Any = self.slot_lists.get(name)

@@ -1,6 +1,6 @@
 """Values for the slots whose words the home-assistant-intents package leaves open.
 
-Written by hand for this project.  `NAMES` holds device names by Home Assistant domain; `OPEN_LISTS`
+Written by hand for this project.  `DEVICE_NAMES` holds device names by Home Assistant domain; `OPEN_LISTS`
 everything else.  Order matters: the train/test split of the values is a function of it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 # One value a line would make this table five pages long.
 # fmt: off
 
-NAMES: dict[str, list[str]] = {
+DEVICE_NAMES: dict[str, list[str]] = {
     "binary_sensor": [
         "front window", "patio door sensor", "motion detector", "garage side door", "attic hatch",
         "mailbox", "smoke detector", "back gate", "skylight", "pantry door", "driveway sensor",

@@ -17,7 +17,7 @@ _MARKS = ("dataset_dict.json", "state.json")
 
 
 def load_hub(data: str) -> Mapping[str, Table]:
-    """The splits of a hub data set, through ``datasets.load_dataset``; needs the network or a cache.
+    """Return the splits of a hub data set, through ``datasets.load_dataset``.  It needs the network or a cache.
 
     Raises:
         UsageError: the id is not found.
@@ -36,12 +36,12 @@ def load_hub(data: str) -> Mapping[str, Table]:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a folder is what ``save_to_disk`` of the datasets package leaves."""
+    """Return whether a folder is what ``save_to_disk`` of the datasets package leaves."""
     return path.is_dir() and any((path / name).is_file() for name in _MARKS)
 
 
 def load_saved(path: Path) -> Mapping[str, Table]:
-    """The splits of such a folder.
+    """Return the splits of such a folder.
 
     Raises:
         UsageError: its files are damaged.
@@ -55,7 +55,7 @@ def load_saved(path: Path) -> Mapping[str, Table]:
 
 
 def tables_of(found: Any, where: str) -> Mapping[str, Table]:
-    """A `datasets.DatasetDict` by what its splits are called; a lone `datasets.Dataset` is train."""
+    """Return the tables of a `datasets.DatasetDict` by the names of its splits.  A lone `datasets.Dataset` is train."""
     if not hasattr(found, "keys"):
         return {"train": table_of(found, where)}
     return {role_of(name) or name: table_of(split, f"{where}, {name}") for name, split in found.items()}

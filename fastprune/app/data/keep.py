@@ -1,4 +1,4 @@
-"""Training on the rows that a file names, as ``fastprune select`` writes it."""
+"""Trains on the rows that a file names, as ``fastprune select`` writes it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fastprune.files.score_files import read_columns, whole_numbers
 
 
 def keep_rows(data: TextData, path: Path) -> TextData:
-    """``data`` with those training examples alone whose row is in the file.
+    """Return ``data`` with those training examples alone whose row is in the file.
 
-    Column ``row`` counts in the file that the data were read from; without it ``index`` counts in the training split.
-    Rows that are held out or without a label are not trained on, and a note says how many.
+    Column ``row`` counts rows of the file that the data were read from.  Without it column ``index`` counts examples of
+    the training split.  Rows that are held out, or without a label, are not trained on, and a note says how many.
 
     Raises:
         UsageError: the file is malformed, names a row that is not there, or leaves nothing.

@@ -1,4 +1,4 @@
-"""From the cells of a label column to labels: what kind of task they are for, and what counts as no label."""
+"""Turns the cells of a label column into labels, and guesses the task they are for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW = 30
 
 @dataclass(frozen=True)
 class Guess:
-    """A task and why the data look like it; ``sure`` where nothing else could be meant."""
+    """A task, and why the data look like it.  ``sure`` says that nothing else could be meant."""
 
     kind: Kind
     why: str
@@ -32,14 +32,15 @@ class Guess:
 
 
 def guess_kind(cells: Sequence[Cell], *, declared: bool, where: str) -> Guess:
-    """What a label column is for.
+    """Guess what a label column is for.
 
     Args:
-        cells: of the training split, those without a label left out.
+        cells: those of the training split, without the empty ones.
         declared: the data set itself names the classes.
+        where: the file, for messages.
 
     Raises:
-        UsageError: the labels leave it open; the message has both options to choose from.
+        UsageError: the labels leave it open.  The message has both options to choose from.
     """
     if any(isinstance(cell, list) for cell in cells):
         return Guess("multi-label", "the labels are lists")
@@ -69,10 +70,12 @@ def guess_kind(cells: Sequence[Cell], *, declared: bool, where: str) -> Guess:
 
 
 def read_label(cell: Cell, kind: Kind, where: Callable[[], str]) -> Label | None:
-    """One label of a task; None if there is none.
+    """Return one label of a task.  None if there is none.
 
     Args:
-        where: says file and line, which takes a read of the file; called only for a message.
+        cell: what the column holds.
+        kind: the task.
+        where: names file and line.  It is called only for a message, as it reads the file.
 
     Raises:
         UsageError: a cell is no number in a regression, or a list where one class is wanted.
@@ -95,7 +98,7 @@ def read_label(cell: Cell, kind: Kind, where: Callable[[], str]) -> Label | None
 
 
 def one_spelling(label: Label | None) -> Label | None:
-    """A class that is a number, with "1.0" as "1"; "01" stays what it is, and so does every other text.
+    """Return a class that is a number in one spelling, so that "1.0" is "1".  Other texts stay as they are, as "01".
 
     >>> one_spelling("1.0"), one_spelling("01"), one_spelling("1.5")
     ('1', '01', '1.5')
@@ -107,18 +110,22 @@ def one_spelling(label: Label | None) -> Label | None:
 
 
 def is_withheld(cell: Cell) -> bool:
-    """Whether a label cell says that there is none: nothing, or -1 (also as -1.0)."""
+    """Return whether a label cell says that there is none: nothing, or -1 (also as -1.0)."""
     return cell is None or (isinstance(cell, str) and cell.strip() in (UNLABELLED, "-1.0"))
 
 
 def minus_one_is_nothing(cells: Sequence[Cell]) -> bool:
-    """Whether -1 stands for no label in a column: not where other numbers are below 0 as well."""
+    """Return whether -1 stands for no label in a column.  It does not where other numbers are below 0 as well."""
     numbers = (number_of(cell) for cell in cells if isinstance(cell, str))
     return not any(number is not None and number < 0 and number != -1 for number in numbers)
 
 
 def number_of(text: str) -> float | None:
-    """The finite number that a text is, or None; "1_000" is no number."""
+    """Return the finite number that a text is, or None.
+
+    >>> number_of(" 2.5"), number_of("1_000"), number_of("inf")
+    (2.5, None, None)
+    """
     try:
         number = float(text)
     except ValueError:
@@ -127,5 +134,9 @@ def number_of(text: str) -> float | None:
 
 
 def names_in(text: str) -> list[str]:
-    """The classes of "joy, anger"."""
+    """Return the classes in a text.
+
+    >>> names_in("joy, anger")
+    ['joy', 'anger']
+    """
     return [name.strip() for name in text.split(",") if name.strip()]

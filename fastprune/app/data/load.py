@@ -32,11 +32,11 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
     """Load a data set: files, folders, hub ids or, by default, the packaged home-assistant commands.
 
     Args:
-        source: what and how; a text stands for ``Source(data=text)``.
-        seed: chooses the held-out rows where there is no test split; it changes nothing else.
+        source: what to read, and how.  A text stands for ``Source(data=text)``.
+        seed: chooses the held-out rows where there is no test split.  It changes nothing else.
 
     Raises:
-        UsageError: something is missing, malformed or in doubt; the message has the option that settles it.
+        UsageError: something is missing, malformed or in doubt.  The message has the option that settles it.
 
     >>> data = load()
     >>> data.kind, data.metrics[0], len(data.test)
@@ -61,14 +61,15 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
 def load_rows(
     source: Source, kind: Kind, *, split: str | None = None, labels_needed: bool = False
 ) -> tuple[Split, tuple[str, ...]]:
-    """Every row of one split that has a text, and notes on what was left out.
+    """Return every row of one split that has a text, and notes on what was left out.
 
     Nothing is held out of it.  Labels are read if they are there.
 
     Args:
-        kind: of the model that is to see them.
-        split: which one; by default the only one, else train if labels are needed, and test if not.
-        labels_needed: leave out rows without a label; refuse data that have none.
+        source: what to read, and how.
+        kind: that of the model which is to see them.
+        split: which one.  By default the only one, else train if labels are needed, and test if not.
+        labels_needed: leave out rows without a label, and refuse data that have none.
 
     Raises:
         UsageError: as `load`.
@@ -88,9 +89,9 @@ def load_rows(
 
 
 def files_of(source: Source) -> list[Path]:
-    """The files that `load` may read for the same ``source``, none of which may be written to.
+    """Return the files that `load` may read for the same ``source``.  None of them may be written to.
 
-    Of a folder those whose name, or whose folder's, says a split.
+    Of a folder these are the files whose name, or whose folder's name, means a split.
     """
     found: list[Path] = []
     for name in (source.data, source.keep, *source.files.values()):
@@ -181,7 +182,7 @@ def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None)
     return guess.kind, (f"taken for {guess.kind}, because {guess.why}; --task {other} if it is not",)
 
 
-FAR = 20.0
+FAR_FROM_ZERO = 20.0
 """Numbers of this mean or deviation are many epochs away from those of a new model."""
 
 
@@ -189,7 +190,7 @@ def _far_from_zero(train: Split) -> list[str]:
     numbers = np.array([label for label in train.labels or () if isinstance(label, float)])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = (numbers.mean(), numbers.std()) if len(numbers) else (0.0, 0.0)
-    if max(abs(mean), deviation) < FAR:
+    if max(abs(mean), deviation) < FAR_FROM_ZERO:
         return []
     return [
         f"the numbers to predict are {mean:.4g} ± {deviation:.4g}, and a new model begins near 0 and gets there "
@@ -227,7 +228,10 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
 
 
 def _chosen(splits: Mapping[str, Any], wanted: str | None, *, labels_needed: bool) -> str:
-    """The split that is meant: the named one, the only one, or else train, or to predict test or validation."""
+    """Return the split that is meant: the named one, the only one, or else a usual one.
+
+    The usual one is train, and to predict test or validation.
+    """
     if wanted is None and len(splits) == 1:
         return next(iter(splits))
     usual = ("train",) if labels_needed else ("test", "validation")

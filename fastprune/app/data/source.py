@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprune.app.data import forms
 from fastprune.app.data.builders import read_table
-from fastprune.app.data.columns import Wanted, split_column
+from fastprune.app.data.columns import Wanted, listing, split_column
 from fastprune.app.data.forms.annotated import rewritten
 from fastprune.app.data.forms.lines import read_lines
 from fastprune.app.data.glue import HUB, PREFIX, glue_task, read_glue
@@ -25,13 +25,13 @@ NOT_DATA = (".md", ".html", ".htm", ".png", ".pdf", ".py", ".arrow", ".lock", ".
 
 @dataclass(frozen=True)
 class Source:
-    """Which data, and how to read them; every field is an option of the command line, None where it was not given.
+    """Which data, and how to read them.  Every field is an option of the command line, None if it was not given.
 
     Attributes:
-        data: a folder, a file or a hub id; None: the packaged commands.
+        data: a folder, a file or a hub id.  None means the packaged commands.
         train_file, validation_file, test_file: one file a split, in place of ``data``.
         task: a `Kind`, "pair" or "glue/NAME".
-        metric: the deciding one.
+        metric: the deciding quality measure.
         text_column, label_column, pair_column, tags_column, id_column, split_column: columns of a table.
         columns: names for the columns of a table without a header line.
         encoding: of text files.
@@ -58,7 +58,7 @@ class Source:
     keep: str | None = None
 
     def settings(self) -> dict[str, Any]:
-        """As JSON holds it, for the record of a run."""
+        """Return the fields as JSON holds them, for the record of a run."""
         return asdict(self)
 
     @property
@@ -80,7 +80,7 @@ class Source:
 
 
 def open_tables(source: Source) -> tuple[str, Tables]:
-    """A name for the data and their tables by split, everything that is there.
+    """Return a name for the data, and all their tables by split.
 
     Raises:
         UsageError: something is missing, malformed or not understood.
@@ -118,7 +118,7 @@ def open_tables(source: Source) -> tuple[str, Tables]:
 
 
 def read_file(path: Path, source: Source) -> Table:
-    """The table of one file, by its suffix and, of text files, by its lines."""
+    """Read the table of one file, by its suffix and, for text files, by its lines."""
     kind = kind_of(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file: check the path or add the file.")
@@ -130,7 +130,7 @@ def read_file(path: Path, source: Source) -> Table:
 
 
 def split_files(folder: Path) -> dict[str, list[Path]]:
-    """The files of a folder by the split that their names mean; several only where they are parts of one."""
+    """Return the files of a folder by the split that their names mean.  There are several only for parts of a split."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         role = role_of(path.name)
@@ -138,7 +138,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
             found.setdefault(role, []).append(path)
     for paths in found.values():
         if len(paths) > 1 and {kind_of(path) for path in paths} != {".parquet"}:
-            names = " and ".join(path.name for path in paths)
+            names = listing(path.name for path in paths)
             raise UsageError(f"{folder}: holds {names}: keep one file per split, or name them with --train-file ….")
     return found
 
@@ -154,7 +154,7 @@ def _folder(folder: Path, source: Source) -> Tables:
 
 
 def _parts(table: Table, source: Source) -> Tables:
-    """One file as its splits, if a column says which row is of which."""
+    """Return one file as its splits, if a column says which row is of which."""
     column = split_column(list(table.columns), source.split_column, table.where)
     if column is None:
         return {"train": table}

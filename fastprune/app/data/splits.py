@@ -1,4 +1,4 @@
-"""Which split a file, folder or cell stands for, by its name."""
+"""Tells by a name which split a file, folder or cell stands for."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ ROLES = {
 
 
 def role_of(name: str) -> str | None:
-    """The split that ``name`` means: "train", "validation", "test", or one of these with what follows; None if no word
-    of it is such a name, or two different ones are.
+    """Return the split that ``name`` means: "train", "validation" or "test", with what follows it.
+
+    None if no word of the name is that of a split, or if two different ones are.
 
     >>> role_of("wnut17train.conll"), role_of("dev_matched.tsv"), role_of("eng.testb"), role_of("README")
     ('train', 'validation_matched', 'test', None)

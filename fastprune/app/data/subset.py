@@ -1,4 +1,4 @@
-"""Some rows of a user's file, written back in the form of the file."""
+"""Writes some rows of a user's file back, in the form of the file."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ def write_subset(
     encoding: str | None = None,
     scored: int | None = None,
 ) -> None:
-    """Write the rows of ``path`` at ``rows``, counted from 0 as `read_table` counts them, to ``out``, in their order.
+    """Write some rows of a file to another one, in their order.
 
     Args:
+        path: the file.
+        rows: which of its rows, counted from 0 as `read_table` counts them.
+        out: where to write.
         header: whether the first line of a delimited file names its columns.
+        encoding: of the file.
         scored: how many rows it must have, where ``rows`` are places in a training split and not rows of the file.
 
     Raises:
-        UsageError: ``out`` is of another kind, or ``path`` has no such row, another number of rows, or is no table.
+        UsageError: ``out`` is of another kind.  Or ``path`` has no such row, another number of rows, or is no table.
     """
     kind = kind_of(path)
     if kind_of(out) != kind or out.suffix != (path.suffix if path.suffix.lower() == kind else kind):

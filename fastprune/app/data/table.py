@@ -19,8 +19,8 @@ class Table:
         where: the file, for messages.
         columns: cells by column name, all of one length.
         classes: of columns whose class names are declared (the hub's ClassLabel), the names in their order.
-        origin: the row of each row in the file, from 0; None: its own number.
-        line_of: the place of a row in the file, for messages; by default "row N", counted from 1.
+        origin: the row of each row in the file, from 0.  None means its own number.
+        line_of: names the place of a row in the file, for messages.  By default "row N", counted from 1.
     """
 
     where: str
@@ -33,23 +33,23 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def place(self, row: int) -> str:
-        """File and line of a row."""
+        """Return file and line of a row."""
         return f"{self.where}, {self.line_of(row)}"
 
     def rows(self, chosen: Sequence[int]) -> Table:
-        """The rows at ``chosen``, in that order."""
+        """Return the rows at ``chosen``, in that order."""
         columns = {name: [cells[i] for i in chosen] for name, cells in self.columns.items()}
         origin = chosen if self.origin is None else [self.origin[i] for i in chosen]
         return Table(self.where, columns, self.classes, lambda row: self.line_of(chosen[row]), origin)
 
 
 def line_numbers(first: int = 1) -> Callable[[int], str]:
-    """Where each row is one line and the first row is line ``first``."""
+    """Return a `line_of` for a file in which each row is one line, and the first row is line ``first``."""
     return lambda row: f"line {row + first}"
 
 
 def appended(tables: Sequence[Table], where: str) -> Table:
-    """Parts of one split as one table, whose rows count over all of them; a lone part as it is.
+    """Join parts of one split into one table, whose rows count over all of them.  A lone part stays as it is.
 
     Raises:
         UsageError: the parts have different columns.

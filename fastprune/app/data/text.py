@@ -20,7 +20,7 @@ PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says what is in a file, without that of its packing: ".csv" of "a.csv.gz".
+    """Return the suffix that says what is in a file, without that of its packing: ".csv" of "a.csv.gz".
 
     >>> kind_of(Path("a.CSV.gz")), kind_of(Path("b.zip"))
     ('.csv', '')
@@ -33,10 +33,10 @@ def kind_of(path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path, encoding: str | None = None) -> Iterator[TextIO]:
-    """The file as text, unpacked by its suffix; line ends stay as they are.
+    """Open the file as text, unpacked by its suffix.  Line ends stay as they are.
 
     Raises:
-        OSError: it cannot be read, or not unpacked, or is an archive of several files.
+        OSError: it cannot be read or unpacked, or it is an archive of several files.
     """
     import fsspec
 
@@ -50,18 +50,18 @@ def open_text(path: Path, encoding: str | None = None) -> Iterator[TextIO]:
 
 
 def quoting_of(separator: str) -> int:
-    """Tab-separated files such as GLUE's hold bare quotes that mean nothing."""
+    """Return how cells are quoted.  Tab-separated files such as GLUE's hold bare quotes that mean nothing."""
     return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
 
 
 def cells_of(lines: Iterable[str], separator: str, *, strict: bool = False) -> Any:
-    """A `csv.reader` of the lines; cells may be of any length."""
+    """Return a `csv.reader` of the lines.  Cells may be of any length."""
     csv.field_size_limit(2**31 - 1)
     return csv.reader(lines, delimiter=separator, quoting=quoting_of(separator), strict=strict)  # type: ignore[arg-type]
 
 
 def is_blank(cells: Sequence[str]) -> bool:
-    """Whether a record holds nothing; such records are no rows, and are not counted."""
+    """Return whether a record holds nothing.  Such records are no rows, and are not counted."""
     return not any(cell.strip() for cell in cells)
 
 

@@ -15,15 +15,15 @@ Label = str | float | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Split:
-    """N examples; every list that is given has length N.
+    """N examples.  Every list that is given has length N.
 
     Attributes:
-        texts: one text each; where there are tags, its words are separated by exactly one blank.
-        labels: all texts (classes), all floats (numbers) or all tuples (several classes); None without such a label.
-        tags: BIO tags, one for each ``text.split(" ")`` word; None without tags.
+        texts: one text each.  Where there are tags, its words are separated by exactly one blank.
+        labels: texts (classes), floats (numbers) or tuples (several classes).  None without such a label.
+        tags: BIO tags, one for each ``text.split(" ")`` word.  None without tags.
         pairs: the second text of each example (paraphrase and inference data).
-        rows: the row of each example in its file, from 0; None: 0 … N - 1.
-        ids: what the file's id column says of each example; None without one.
+        rows: the row of each example in its file, from 0.  None means 0 … N - 1.
+        ids: what the file's id column says of each example.  None without one.
     """
 
     texts: list[str]
@@ -37,7 +37,7 @@ class Split:
         return len(self.texts)
 
     def select(self, indices: Sequence[int]) -> Split:
-        """The examples at ``indices``, in that order; they keep their rows."""
+        """Return the examples at ``indices``, in that order.  They keep their rows."""
 
         def of(column):  # type: ignore[no-untyped-def]
             return None if column is None else [column[i] for i in indices]
@@ -56,7 +56,7 @@ class Split:
 
     @property
     def kind(self) -> Kind:
-        """What is predicted, by what the labels are; an unlabelled split has none."""
+        """What is predicted, told by the labels.  An unlabelled split has none."""
         if self.tags is not None:
             return "tokens" if self.labels is None else "joint"
         if self.labels is None:
@@ -69,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TextData:
-    """A data set ready for training; make one with `fastprune.app.data.build`.
+    """A data set ready for training.  Make one with `fastprune.app.data.build`.
 
     Attributes:
         name: as tables show it.
@@ -78,15 +78,15 @@ class TextData:
         held_out: the labelled other splits by name, such as "validation", "validation_mismatched", "test".
         reported: names of the held-out splits that tables report, the deciding one first.
         unlabelled: other splits without labels by name, for predictions.
-        metrics: names in `fastprune.app.quality`, the deciding one first.
+        metrics: quality measures of `fastprune.app.quality`, the deciding one first.
         label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
-        positive: the class whose F1 is the metric ``f1``; None but for two classes.
+        positive: the class whose F1 is the measure ``f1``; None but for two classes.
         tag_names: tags seen in train, "O" first, then sorted; None without tags.
         unseen: what held-out splits have and train has not, which no model can get right:
             ``{"label": {class: examples}, "tag": {tag: words}}``, counted over all of them.
         fingerprint: SHA-256 (hex) of the train split's content and order.
         notes: what was decided while reading, one sentence each, to be shown once.
-        source: the file or folder that ``train.rows`` count in; None for packaged data.
+        source: the file or folder that ``train.rows`` count in.  None for packaged data.
     """
 
     name: str
@@ -106,10 +106,10 @@ class TextData:
 
     @property
     def test(self) -> Split:
-        """The split whose deciding metric decides."""
+        """The split whose deciding measure decides."""
         return self.held_out[self.reported[0]]
 
     @property
     def validation(self) -> str | None:
-        """The name of the split that chooses the best epoch; None without one."""
+        """The name of the split that chooses the best epoch.  None without one."""
         return next((name for name in self.held_out if name.startswith("validation")), None)

@@ -8,21 +8,28 @@ from fastprune.errors import UsageError, shown
 
 
 def clean_text(text: str) -> str:
-    """Words joined by single spaces.
+    r"""Return the words joined by single spaces.
 
-    Only ASCII blanks separate words: a no-break space inside a value is part of its word, because
-    the tag files count words by plain spaces.
+    Only ASCII blanks separate words.  A no-break space inside a value is part of its word, because the tag files count
+    words by plain spaces.
+
+    >>> clean_text("  turn \t on\u00a0it ")
+    'turn on\xa0it'
     """
     return " ".join(word for word in text.replace("\t", " ").split(" ") if word)
 
 
 def is_bio(tag: str) -> bool:
-    """Whether a tag is O, B-<type> or I-<type>."""
+    """Return whether a tag is O, B-<type> or I-<type>."""
     return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
 
 
 def check_tags(text: str, tags: Sequence[str], where: str) -> None:
-    """Raise `UsageError` unless ``tags`` holds one BIO tag for each word of ``text``."""
+    """Refuse tags that are not one BIO tag for each word of ``text``.
+
+    Raises:
+        UsageError: the message says which.
+    """
     n_words = len(text.split(" "))
     if n_words != len(tags):
         raise UsageError(f"{where}: {n_words} words but {len(tags)} tags: give one tag per space-separated word.")

@@ -1,4 +1,4 @@
-"""The arguments of Transformers' Trainer: ours by default, and what ``--trainer KEY=VALUE`` says."""
+"""Makes the arguments of Transformers' Trainer: our defaults, and what ``--trainer KEY=VALUE`` says."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ REFUSED = {name: reason for reason, names in _INSTEAD.items() for name in names.
 
 
 def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` texts as fields of TrainingArguments, of the fields' own types; a list's values are separated by
-    blanks.
+    """Read ``KEY=VALUE`` texts as fields of TrainingArguments, of the fields' own types.
+
+    A list's values are separated by blanks.
 
     Raises:
         UsageError: it is no such text, no such field, no value of its type, or a field of `REFUSED`.
@@ -73,13 +74,18 @@ def parse_trainer(pairs: Sequence[str]) -> dict[str, Any]:
 def training_arguments(
     training: Training, spec: RunSpec, n: int, folder: Path, own: Mapping[str, Any], world_size: int = 1
 ) -> Any:
-    """The TrainingArguments of a run over ``n`` examples with checkpoints in ``folder``.
+    """Return the TrainingArguments of a run.
 
     Args:
-        own: of `parse_trainer`; goes before the defaults.
+        training: how the model is trained.
+        spec: the run.
+        n: number of training examples.
+        folder: gets the checkpoints.
+        own: what `parse_trainer` returned.  It has the last word.
+        world_size: number of processes.
 
     Raises:
-        UsageError: values that do not go together.
+        UsageError: values do not go together.
     """
     from transformers import TrainingArguments
 

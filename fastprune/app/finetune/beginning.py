@@ -26,7 +26,7 @@ def begin(
     out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None,
     *, extend: bool, going_on: bool,
 ) -> None:  # fmt: skip
-    """Make the run folder, or check that it is the one to go on with; of the first process."""
+    """Make the run folder, or check that it is the one to go on with.  The first process calls it."""
     if extend:
         _extend(out, specs, options, config, dynamics)
     elif going_on:
@@ -41,7 +41,7 @@ def begin(
 def _check_same(
     config: Mapping[str, Any], options: Mapping[str, Any], out: Path, apart_from: Sequence[str] = ()
 ) -> None:
-    """Refuse to go on with other data or other options than a folder was begun with."""
+    """Refuse to go on with other data or other options than those that the folder was begun with."""
     theirs = config.get("fingerprint")
     if theirs != options["fingerprint"]:
         raise UsageError(
@@ -79,6 +79,11 @@ def _extend(
 
 
 def refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
+    """Refuse folders of training dynamics that hold an earlier run's.
+
+    Raises:
+        UsageError: one of them does.
+    """
     for spec in specs:
         if base is None:
             return
@@ -88,5 +93,5 @@ def refuse_old_dynamics(base: Path | None, specs: Iterable[RunSpec]) -> None:
 
 
 def dynamics_folder(base: Path, spec: RunSpec) -> Path:
-    """Where a run's training dynamics go: a folder of its own, named after run and seed."""
+    """Return the folder of a run's training dynamics, which is named after run and seed."""
     return base / re.sub(r"[^\w.=-]+", "-", f"{spec.name} seed {spec.seed}")

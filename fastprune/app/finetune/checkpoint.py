@@ -1,14 +1,14 @@
-"""A comparison that was killed goes on: results of finished runs, and checkpoints of the one under way.
+"""Lets a comparison that was killed go on: results of finished runs, and checkpoints of the run under way.
 
 ``checkpoint/`` in the run folder holds
 
-* ``finished-K``: the result of run K, by `state_files`;
-* ``run-K/checkpoint-S``: what Transformers' Trainer saved after S steps of run K, the newest two.  `state_files` beside
-  its own hold our rows.
+* ``finished-K``: the result of run K, written by `state_files`.
+* ``run-K/checkpoint-S``: what Transformers' Trainer saved after S steps of run K, the newest two.  Our rows lie beside
+  its own files, also written by `state_files`.
 
-Each of these gets ``manifest.json``, written last, with the SHA-256 of all its files.  One that is not what its
-manifest says, after a kill, a broken disk or a copy that was cut off, is passed over for the one before.  All of it
-goes away when the last run has ended.
+Each of these gets ``manifest.json``, written last, with the SHA-256 of all its files.  A kill, a broken disk or a copy
+that was cut off can leave a folder that is not what its manifest says.  It is passed over for the one before.  All of
+it goes away when the last run has ended.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from fastprune.files.lock import LOCK
 
 CHECKPOINT = "checkpoint"
 MANIFEST = "manifest.json"
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 
 
 def run_folder(folder: Path, number: int) -> Path:
-    """Where the Trainer of run ``number`` puts its checkpoints."""
+    """Return where the Trainer of run ``number`` puts its checkpoints."""
     return folder / CHECKPOINT / f"run-{number}"
 
 
 def save(path: Path, state: Any) -> None:
-    """Make a whole checkpoint of what the Trainer has written in ``path``; older ones but for one go."""
+    """Make a whole checkpoint of what the Trainer has written in ``path``.  Of the older ones only the newest stays."""
     seal(path, state)
-    for older in _by_steps(path.parent)[KEPT:]:
+    for older in _by_steps(path.parent)[CHECKPOINTS_KEPT:]:
         shutil.rmtree(older)
 
 
@@ -53,7 +53,7 @@ def seal(path: Path, state: Any) -> None:
 
 
 def newest_whole(folder: Path, number: int) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint of run ``number`` and our state in it; None if there is none to go on from."""
+    """Return the newest whole checkpoint of run ``number`` and our state in it, or None without one."""
     for path in _by_steps(run_folder(folder, number)):
         if (state := _read(path, ("spec", "rows"))) is not None:
             return path, state
@@ -61,7 +61,7 @@ def newest_whole(folder: Path, number: int) -> tuple[Path, dict[str, Any]] | Non
 
 
 def write_finished(folder: Path, number: int, result: Mapping[str, Any]) -> None:
-    """Keep the result of run ``number``; its checkpoints are no longer needed then, and go."""
+    """Keep the result of run ``number``, and remove its checkpoints, which are no longer needed."""
     parent = folder / CHECKPOINT
     parent.mkdir(exist_ok=True)
     write_folder_atomic(parent / f"finished-{number}", lambda temporary: seal(temporary, result))
@@ -69,14 +69,14 @@ def write_finished(folder: Path, number: int, result: Mapping[str, Any]) -> None
 
 
 def read_finished(folder: Path) -> dict[int, dict[str, Any]]:
-    """The results of finished runs, by number; those that are damaged are left out, with a note."""
+    """Return the results of finished runs by number.  Damaged ones are left out, with a note."""
     numbers = {path: path.name.removeprefix("finished-") for path in (folder / CHECKPOINT).glob("finished-*")}
     found = {int(n): _read(path, ("spec", "rows")) for path, n in sorted(numbers.items()) if n.isdecimal()}
     return {number: result for number, result in found.items() if result is not None}
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is anything to go on from, whole or not.
+    """Return whether there is anything to go on from, whole or not.
 
     Raises:
         UsageError: it is of an earlier version.
@@ -91,10 +91,10 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def can_go_on(folder: Path, *, extend: bool = False) -> bool:
-    """Whether there is something to go on from; a run that was killed before its first checkpoint starts again.
+    """Return whether there is something to go on from.  A run killed before its first checkpoint starts again.
 
     Raises:
-        UsageError: the folder is not ours, or holds nothing that could be gone on with.
+        UsageError: the folder is not ours, or holds nothing to go on with.
     """
     option = "--extend" if extend else "--resume"
     if set(folder.iterdir()) - {folder / LOCK} and not is_ours(folder):
@@ -114,12 +114,12 @@ def can_go_on(folder: Path, *, extend: bool = False) -> bool:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """The comparison has ended."""
+    """Remove all checkpoints: the comparison has ended."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
 
 def _by_steps(folder: Path) -> list[Path]:
-    """The Trainer's checkpoints, the newest first."""
+    """Return the Trainer's checkpoints, the newest first."""
     steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
     return sorted((path for path in steps if steps[path].isdecimal()), key=lambda p: int(steps[p]), reverse=True)
 
@@ -139,7 +139,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _damage(path: Path) -> str | None:
-    """Why a folder is not what its manifest says; None if it is."""
+    """Return why a folder is not what its manifest says, or None if it is."""
     if not (path / MANIFEST).exists():
         return "not complete"
     try:

@@ -1,4 +1,4 @@
-"""Wall-clock and CPU seconds of the parts of a run; evaluation and checkpoints are not counted."""
+"""Counts wall-clock and CPU seconds of the parts of a run, without evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 @dataclass
 class Clock:
-    """Seconds by part (``train``, ``score``, ``select``) and CPU seconds over all of them.
+    """Seconds by part (``train``, ``score``, ``select``), and CPU seconds over all of them.
 
-    A part within a part stops the outer one; the part None is not counted.
+    A part within a part stops the outer one.  The part None is not counted.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "score": 0.0, "select": 0.0})
@@ -25,12 +25,12 @@ class Clock:
         self._since = (0.0, 0.0)
 
     def start(self, name: str | None) -> None:
-        """Part ``name`` begins."""
+        """Begin part ``name``."""
         self._book()
         self._parts.append(name)
 
     def stop(self) -> None:
-        """The part that began last ends; nothing happens if there is none."""
+        """End the part that began last.  Without one nothing happens."""
         self._book()
         self._parts = self._parts[:-1]
 

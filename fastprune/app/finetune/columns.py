@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastprune.app.finetune.record import Row, RunResult
+from fastprune.app.finetune.record import RunResult
 from fastprune.app.finetune.spec import RunSpec
 from fastprune.app.report import RunFolder
+from fastprune.app.report.json_types import Row
 
 
 def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
-    """The cycles' scores as the columns of scores.parquet, one row per cycle and example."""
+    """Return the cycles' scores as the columns of scores.parquet, one row per cycle and example."""
 
     def spread(key: str, dtype: Any) -> np.ndarray:
         return np.repeat(np.array([c[key] for c in cycles], dtype=dtype), [len(c["score"]) for c in cycles])
@@ -34,7 +35,7 @@ def score_columns(cycles: Sequence[Row]) -> dict[str, Any]:
 
 
 def map_columns(maps: Sequence[tuple[RunSpec, dict[str, Tensor]]]) -> dict[str, Any]:
-    """The data maps of several runs as the columns of data_map.parquet."""
+    """Return the data maps of several runs as the columns of data_map.parquet."""
     sizes = [len(columns["index"]) for _, columns in maps]
     joined = {name: np.concatenate([columns[name].numpy() for _, columns in maps]) for name in maps[0][1]}
     return {
@@ -45,7 +46,7 @@ def map_columns(maps: Sequence[tuple[RunSpec, dict[str, Tensor]]]) -> dict[str, 
 
 
 def results_of(folder: RunFolder, specs: Sequence[RunSpec]) -> dict[int, RunResult]:
-    """The results of those of ``specs`` that a finished run folder holds, by their number."""
+    """Return the results of those of ``specs`` that a finished run folder holds, by their number."""
     rows, scores, maps = folder.read_metrics(), folder.read_scores() or {}, folder.read_data_map() or {}
     found = {}
     for number, spec in enumerate(specs):

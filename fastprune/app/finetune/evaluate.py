@@ -1,4 +1,4 @@
-"""What a model predicts of a split, as labels and tags in its order, and how good that is."""
+"""Turns a model's answers into labels and tags in the order of a split, and measures how good they are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastprune.app import quality as metrics
+from fastprune.app import quality
 from fastprune.app.data.types import Label, Split
 from fastprune.app.finetune.encode import EncodedExample, EncodedSplit, Names
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One entry an example; None where the task has no such answer.
+    """One entry for each example, or None where the task has no such answer.
 
     ``probabilities`` are those of the predicted class.  A word that was cut off is tagged "O".
     """
@@ -43,7 +43,7 @@ class LongestFirst(Dataset[EncodedExample]):
         return self.encoded[self.order[index]]
 
     def predicted(self, answers: Any) -> Predicted:
-        """What the answers of `compact`, as the Trainer has joined them, say."""
+        """Return what the answers of `compact` say, as the Trainer has joined them."""
         if not isinstance(answers, tuple):
             answers = (answers,)
         labels, probabilities, tags = None, None, None
@@ -74,7 +74,7 @@ class LongestFirst(Dataset[EncodedExample]):
 
 
 def compact(kind: str, answers: Any) -> Any:
-    """A batch's logits as evaluation keeps them: of tags only the most likely."""
+    """Return a batch's logits as evaluation keeps them.  Of tags these are only the most likely."""
     if kind == "joint":
         return answers[0], answers[1].argmax(-1)
     if isinstance(answers, (tuple, list)):
@@ -83,15 +83,18 @@ def compact(kind: str, answers: Any) -> Any:
 
 
 def measure(names: Sequence[str], predicted: Predicted, gold: Split, positive: str | None) -> dict[str, float]:
-    """The metrics of that name of predictions."""
+    """The quality measures of these names, of predictions."""
     labels = None if predicted.labels is None or gold.labels is None else (predicted.labels, gold.labels)
     tags = None if predicted.tags is None or gold.tags is None else (predicted.tags, gold.tags)
-    return metrics.evaluate(names, labels=labels, tags=tags, positive=positive)
+    return quality.evaluate(names, labels=labels, tags=tags, positive=positive)
 
 
 def by_class(predicted: Predicted, gold: Split) -> Mapping[str, Mapping[str, float]] | None:
-    """Precision, recall, F1 and support of each class, of tags alone of each type of span; None of numbers."""
+    """Return precision, recall, F1 and support of each class.
+
+    Data with tags alone have them by type of span.  Numbers have none.
+    """
     if predicted.labels is not None and gold.labels is not None:
         numbers = any(isinstance(label, float) for label in gold.labels)
-        return None if numbers else metrics.per_class(predicted.labels, gold.labels)
-    return None if predicted.tags is None or gold.tags is None else metrics.per_span_type(predicted.tags, gold.tags)
+        return None if numbers else quality.per_class(predicted.labels, gold.labels)
+    return None if predicted.tags is None or gold.tags is None else quality.per_span_type(predicted.tags, gold.tags)

@@ -1,5 +1,7 @@
-"""A model that is finetuned already, to score data with or to predict: a run folder's ``model/``, or any classifier in
-HF form."""
+"""Loads a model that is finetuned already, to score data with or to predict.
+
+It is a run folder's ``model/``, or any classifier in Hugging Face form.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 
 OLDER_HEADS = ("heads.safetensors", "heads.pt")
-TOKENS, TEXTS = "ForTokenClassification", "ForSequenceClassification"
+TOKEN_CLASSIFIER, TEXT_CLASSIFIER = "ForTokenClassification", "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """``label_names`` and ``tag_names`` name the classes of ``model``, None without that head."""
+    """A finetuned model.  ``label_names`` and ``tag_names`` name its classes, and are None without that head."""
 
     model: Any
     tokenizer: Any
@@ -30,7 +32,7 @@ class Finetuned:
     tag_names: list[str] | None
 
     def fit(self, split: Split) -> tuple[Finetuned, Split]:
-        """This model and labelled examples as they fit together: the same classes, and no labels it has no head for.
+        """Return this model and labelled examples with the same classes, without labels that it has no head for.
 
         A model whose classes have no names takes labels that are whole numbers.
 
@@ -65,10 +67,10 @@ class Finetuned:
 
 
 def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
-    """The model in a folder written by ``fastprune finetune``, or a sequence or token classifier.
+    """Load the model in a folder written by ``fastprune finetune``, or a sequence or token classifier.
 
     Args:
-        model: a folder or hub id; a run folder stands for its ``model/``.
+        model: a folder or hub id.  A run folder stands for its ``model/``.
         trust: what may be executed of it.
 
     Raises:
@@ -86,12 +88,14 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     own = own_class(name)
     config = load_pretrained("AutoConfig", name, trust)
     # A folder without a class to load is tried as what its number of outputs says, and refused there.
-    ends = [end for end in (TEXTS, TOKENS) if any(a.endswith(end) for a in config.architectures or [])]
+    ends = [
+        end for end in (TEXT_CLASSIFIER, TOKEN_CLASSIFIER) if any(a.endswith(end) for a in config.architectures or [])
+    ]
     if own is None and not ends:
         shown = ", ".join(config.architectures or ["of no known architecture"])
         raise UsageError(f"--model {name} is {shown}; it takes a sequence or token classifier")
     loaded = load_pretrained(own or f"AutoModel{ends[0]}", name, trust).float()
-    tokens = own is None and ends[0] == TOKENS
+    tokens = own is None and ends[0] == TOKEN_CLASSIFIER
     tags = getattr(loaded.config, "tag_names", None) if own else None
     tokenizer = load_tokenizer(name, trust, words=tokens or tags is not None)
     check_vocabulary(name, loaded, tokenizer)

@@ -29,9 +29,9 @@ HEADS: Mapping[str, tuple[HeadKind, ...]] = {
 
 
 def build_model(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
-    """The encoder under heads that are drawn from the global random state.
+    """Return the encoder under heads that are drawn from the global random state.
 
-    Tags alone: Transformers' own token classifier.  Other tasks: `fastprune.models`.
+    For tags alone it is Transformers' own token classifier, and for other tasks a model of `fastprune.models`.
     """
     if names.kind == "tokens":
         return _token_classifier(encoder, names)
@@ -49,16 +49,17 @@ def build_model(encoder: Any, names: Names, dropout: float = 0.1) -> Any:
 
 
 def head_kinds(kind: str) -> tuple[HeadKind, ...]:
-    """The kinds of heads of a task's model, which say which metrics it has."""
+    """Return the kinds of heads of a task's model, which say which metrics it has."""
     return HEADS[kind]
 
 
 def task_of(kind: str, *, weighted: bool = False) -> Task:
-    """Where logits and labels of a task's model are.
+    """Return where logits and labels of a task's model are.
 
     Args:
-        weighted: whether the losses of examples are weighted: then the joint loss is that which is trained on, the sum
-            of the heads' means; otherwise, as a score, the paper's.
+        kind: what is predicted.
+        weighted: whether the losses of examples are weighted.  Then the joint loss is the one that is trained on, the
+            sum of the heads' means.  Otherwise it is a score, the paper's.
     """
     if kind == "joint":
         label, tags = HEADS[kind]
@@ -68,7 +69,7 @@ def task_of(kind: str, *, weighted: bool = False) -> Task:
 
 
 def score_fn_of(kind: str, method: Method) -> Callable[[Any, Any], Mapping[str, Tensor]] | None:
-    """For methods that keep the probabilities of a joint model: they are those of the class of the text."""
+    """Return a `score_fn` for methods that keep the probabilities of a joint model, those of the text's class."""
     vectors = [metric for metric in method.reads if is_vector(metric)]
     if kind != "joint" or not vectors:
         return None

@@ -1,4 +1,4 @@
-"""Where bf16 autocast is worth it."""
+"""Tells where bf16 autocast is worth it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 
 
 def fast_bf16() -> bool:
-    """True when the device multiplies bf16 matrices in hardware.
+    """Return whether the device multiplies bf16 matrices in hardware.
 
-    On a CPU with AVX512-BF16 or AMX autocast about doubles the training speed; without, it slows it down.
+    On a CPU with AVX512-BF16 or AMX, autocast about doubles the training speed.  On other CPUs it slows training down.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()

@@ -20,7 +20,7 @@ from fastprune.errors import UsageError
 
 
 def predict(trainer: Trainer, split: LongestFirst) -> Predicted:
-    """What the trainer's model predicts of a split."""
+    """Return what the trainer's model predicts of a split."""
     trainer.compute_metrics = None
     return split.predicted(trainer.predict(split).predictions)
 
@@ -28,10 +28,10 @@ def predict(trainer: Trainer, split: LongestFirst) -> Predicted:
 def predict_texts(
     finetuned: Finetuned, split: Split, *, batch_size: int, max_length: int, bf16: bool
 ) -> dict[str, np.ndarray]:
-    """The columns of a file of predictions, see `prediction_columns`; labels of the split are not looked at.
+    """Return the columns of a file of predictions, see `prediction_columns`.  Labels of the split are not read.
 
     Raises:
-        UsageError: the model predicts tags and the texts come in pairs.
+        UsageError: the model predicts tags, and the texts come in pairs.
     """
     if finetuned.tag_names is not None and split.pairs is not None:
         raise UsageError(f"--model {finetuned.name} predicts a tag for each word of one text; leave out --pair-column")

@@ -1,4 +1,4 @@
-"""One live line while runs go on; plain lines where there is no terminal."""
+"""Shows one live line while runs go on, and plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -19,61 +19,67 @@ from fastprune.app.printable import printable
 from fastprune.app.quality import HEADINGS
 
 TRAINING = ("full", "warmup", "pruned", "final")
-"""The phases that train; all others read forward only."""
+"""The phases that train the model.  All other phases only run forward passes."""
 FORWARD = 1 / 3
-"""What an example costs that is scored or evaluated, by one that is trained on."""
+"""Scoring or evaluating one example costs this share of what training on it costs."""
 SHORTEST_NAME = 12
 
 
 class Watcher(Protocol):
-    """Who is told how a comparison goes on.
+    """A watcher is told about the progress of a comparison.
 
-    ``total`` comes first, once.  Every run begins with ``run``.  Every stretch of it, an epoch or a pass that scores
-    or evaluates, begins with ``epoch``, and says ``advance`` after each batch.  ``loss`` and ``metric`` come whenever
-    there is news.
+    ``total`` is called first, and only once.  ``run`` is called when a run begins or resumes.  A stretch of a run is
+    one epoch, or one pass that scores or evaluates.  ``epoch`` is called when a stretch begins, and ``advance`` after
+    each batch.  ``loss`` and ``quality`` are called when there is a new value.
     """
 
     def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None:
-        """What the comparison will do.
+        """Say what the comparison will do.
 
         Args:
-            examples: that all runs train on, together.
-            forward: that all runs score and evaluate, together; 0 if it is not known, and the time of these passes is
-                then spread over the training.
-            done: the share of all that an earlier process has done, in [0, 1).
+            examples: how many examples all runs train on, in total.
+            forward: how many examples all runs score and evaluate, in total.  It is 0 if this number is unknown.
+                The time of these passes then counts as training time.
+            done: the share of all work that an earlier process has already done, in [0, 1).
         """
         ...
 
     def run(self, spec: RunSpec) -> None:
-        """A run begins, or goes on."""
+        """Say that a run begins, or goes on."""
         ...
 
     def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
-        """A stretch of ``length`` examples begins.
+        """Say that a stretch of a run begins.
 
         Args:
-            phase: one of `TRAINING`; or what else is done, such as "score" and "evaluate".
-            epoch: from 1.
+            spec: the run.
+            phase: one of `TRAINING`, or the name of a pass that does not train, such as "score" or "evaluate".
+            epoch: which epoch it is, counted from 1.
+            epochs: how many epochs the whole run has.
             kept: the share of the data that the run trains on.
+            length: how many examples the stretch has.
         """
         ...
 
     def advance(self, examples: int) -> None:
-        """So many more examples of the stretch are done."""
+        """Say that so many more examples of the stretch are done."""
         ...
 
     def loss(self, value: float) -> None:
-        """The newest training loss."""
+        """Tell the newest training loss."""
         ...
 
-    def metric(self, name: str, value: float) -> None:
-        """A metric of `fastprune.app.quality` has been measured: the deciding one, the last of which is shown."""
+    def quality(self, name: str, value: float) -> None:
+        """Tell the newest value of the deciding quality measure.  Only the last value is shown."""
         ...
 
 
 @dataclass
 class Work:
-    """Examples trained on, or as much work: of all runs, before this process, and in it."""
+    """Counts work.  One unit is the work of training on one example.
+
+    ``total`` is for all runs, ``before`` is for earlier processes, and ``done`` is for this process.
+    """
 
     total: float = 0.0
     before: float = 0.0
@@ -81,11 +87,11 @@ class Work:
 
     @property
     def share(self) -> float:
-        """Of all."""
+        """The share of all work that is done."""
         return min(1.0, (self.before + self.done) / self.total) if self.total else 0.0
 
     def left(self, elapsed: float) -> float | None:
-        """Seconds to the end at the speed so far; None while that is not known.
+        """Return the seconds to the end at the speed so far, or None while that is not known.
 
         >>> Work(total=100, before=20, done=20).left(elapsed=5)
         15.0
@@ -96,11 +102,13 @@ class Work:
 
 
 Part = tuple[int, str]
-"""How much a part of the line matters, and its text."""
+"""The importance of one part of the line, and its text.  A larger number matters more."""
 
 
 def fitted(parts: Sequence[Part], width: int) -> str:
-    """The parts in their order, without those that matter least until they fit; the first is shortened before it goes.
+    """Join the parts in order, and drop the least important ones until the line fits.
+
+    The first part always stays, but it may be shortened.
 
     >>> fitted([(9, "el2n 0.5"), (1, "seed 0"), (5, "loss 0.23")], 22)
     'el2n 0.5 · loss 0.23'
@@ -121,7 +129,7 @@ def _joined(parts: Sequence[Part]) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """The time as a person says it.
+    """Return the time as a person says it.
 
     >>> time_left(45), time_left(780), time_left(12_000), time_left(None)
     ('45 s left', '13 min left', '3.3 h left', '')
@@ -134,9 +142,9 @@ def time_left(seconds: float | None) -> str:
 
 
 class LiveProgress:
-    """A `Watcher` with a bar on standard error: where the comparison is, loss, last metric and the time that is left.
+    """A `Watcher` that shows a bar on standard error, with the position, loss, last quality and time left.
 
-    Parts are left out where the terminal is narrow.  Where standard error is no terminal, one line for each epoch.
+    If the terminal is narrow, some parts are left out.  If there is no terminal, one line is printed for each epoch.
     """
 
     def __init__(self, n_runs: int, n_done: int = 0, *, silent: bool = False, console: Console | None = None) -> None:
@@ -150,7 +158,7 @@ class LiveProgress:
         self.kept, self.done, self.length, self.rate = 1.0, 0, 1, 0.0
         self.forward_counts = False
         self.last_loss: float | None = None
-        self.last_metric: tuple[str, float] | None = None
+        self.last_quality: tuple[str, float] | None = None
         self.unsaid = False
         self.bar = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
@@ -182,7 +190,7 @@ class LiveProgress:
         """See `Watcher`."""
         self._say()
         self.run_number += 1
-        self.last_loss = self.last_metric = None
+        self.last_loss = self.last_quality = None
 
     def epoch(self, spec: RunSpec, phase: str, epoch: int, epochs: int, kept: float, length: int) -> None:
         """See `Watcher`."""
@@ -211,9 +219,9 @@ class LiveProgress:
         self.last_loss = value
         self._show()
 
-    def metric(self, name: str, value: float) -> None:
+    def quality(self, name: str, value: float) -> None:
         """See `Watcher`."""
-        self.last_metric = name, value
+        self.last_quality = name, value
         self._show()
 
     @property
@@ -234,7 +242,7 @@ class LiveProgress:
     def _parts(self, phase: str) -> list[Part]:
         if self.spec is None:
             return []
-        metric = "" if self.last_metric is None else _metric(*self.last_metric)
+        quality = "" if self.last_quality is None else _percent(*self.last_quality)
         return [
             (10, f"{self.run_number}/{self.n_runs} {printable(self.spec.name)}"),
             (3, f"seed {self.spec.seed}"),
@@ -243,18 +251,21 @@ class LiveProgress:
             (1, f"kept {self.kept:.0%}"),
             (4, f"{self.rate:.0f} ex/s" if self.rate else ""),
             (7, "" if self.last_loss is None else f"loss {self.last_loss:.3g}"),
-            (8, metric),
+            (8, quality),
             (9, time_left(self.work.left(time.perf_counter() - self.started))),
         ]
 
 
-def _metric(name: str, value: float) -> str:
+def _percent(name: str, value: float) -> str:
     return f"{HEADINGS.get(name, name).removesuffix(' %')} {100 * value:.1f} %"
 
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; the body calls its argument with how many more are done.  Silent without a terminal."""
+    """Show a bar on standard error.  The body gets a function, and calls it with the number of newly done items.
+
+    Without a terminal nothing is shown.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
     console = Console(file=sys.stderr)
     with Progress(

@@ -1,4 +1,7 @@
-"""One process or many: the first creates, locks, prints and reports; all of them train; one says what went wrong."""
+"""Runs the job on one process or many.  The first creates, locks, prints and reports, and all of them train.
+
+Where one fails, one says what went wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 
-from fastprune.platform.collectives import FailedElsewhereError, world
+from fastprune.platform.collectives import (
+    FailedElsewhereError,
+    broadcast_object,
+    is_initialized,
+    launcher_store,
+    world,
+)
 
 T = TypeVar("T")
 TURN = timedelta(seconds=5)
@@ -20,13 +28,13 @@ TURN = timedelta(seconds=5)
 
 
 def launched() -> tuple[int, int]:
-    """(rank, world_size) that torchrun or accelerate has given this process, also before `join`."""
+    """Return (rank, world_size) that torchrun or accelerate has given this process, also before `join`."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join() -> None:
     """Join the processes that torchrun or accelerate has started; nothing happens if this is the only one."""
-    if launched()[1] > 1 and not dist.is_initialized():
+    if launched()[1] > 1 and not is_initialized():
         from accelerate import PartialState
 
         PartialState(cpu=not torch.cuda.is_available())
@@ -38,7 +46,10 @@ def join() -> None:
 
 
 def _several_wanted() -> bool:
-    """Whether accelerate was told of several processes that it has not started: those of a CPU it leaves to MPI."""
+    """Return whether accelerate was told of several processes that it has not started.
+
+    Those of a CPU it leaves to MPI.
+    """
     names = os.environ.keys()
     mpi = any(name.endswith(("COMM_WORLD_SIZE", "PMI_SIZE")) for name in names)
     wanted = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in names
@@ -46,34 +57,25 @@ def _several_wanted() -> bool:
 
 
 def first() -> bool:
-    """Whether this process is the one that creates, locks, prints and reports."""
+    """Return whether this process is the one that creates, locks, prints and reports."""
     return world()[0] == 0
 
 
 def tell(text: str) -> None:
-    """A line on standard error, from the first process."""
+    """Print a line on standard error, from the first process."""
     if first():
         print(text, file=sys.stderr, flush=True)
 
 
-def shared(value: T) -> T:
-    """What the first process gives; a collective call."""
-    if world()[1] == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 @contextmanager
 def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
-    """Enter ``context`` in the first process alone; all get what it gives.
+    """Enter ``context`` in the first process alone, and give all what it gives.
 
     Raises:
         FailedElsewhereError: it failed there.
     """
     if not first():
-        given = shared(None)
+        given = broadcast_object(None)
         if given is None:
             raise FailedElsewhereError("failed in the first process")
         yield given[0]
@@ -82,27 +84,17 @@ def of_first(context: AbstractContextManager[T]) -> Iterator[T]:
         try:
             value = stack.enter_context(context)
         except BaseException:
-            shared(None)
+            broadcast_object(None)
             raise
-        shared((value,))  # type: ignore[arg-type]
+        broadcast_object((value,))  # type: ignore[arg-type]
         yield value
-
-
-def gathered(value: T) -> list[T]:
-    """What each process gives, in their order; a collective call."""
-    size = world()[1]
-    if size == 1:
-        return [value]
-    values: list[T] = [value] * size
-    dist.all_gather_object(values, value)
-    return values
 
 
 @contextmanager
 def voice(*, wanted: bool) -> Iterator[bool]:
-    """Whether this process is the one to say what is wrong: the first to ask.  The others wait until it has.
+    """Give True to one process, the first to ask, which may then say what is wrong.  The others wait until it has.
 
-    Otherwise torchrun, which ends all once the first is gone, could end that one in the middle of its sentence.
+    Otherwise torchrun could end that process in the middle of its sentence.  It ends all once the first is gone.
 
     Args:
         wanted: False for a process that has nothing to say.
@@ -111,7 +103,7 @@ def voice(*, wanted: bool) -> Iterator[bool]:
     said = f"fastprune said {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=TURN, wait_for_workers=False)
+        store = launcher_store(address, port, TURN)
         mine = wanted and store.add(f"{said} by", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         # The process that holds the store has ended, or there never was one: the first speaks.

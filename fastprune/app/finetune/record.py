@@ -1,4 +1,4 @@
-"""What a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
+"""Records what a run leaves: a row an epoch, the scores of each selection, and the state from which it goes on."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from fastprune.app.dynamics import write_epoch
+from fastprune.app.dynamics import BatchLogits, write_epoch
 from fastprune.app.finetune.checkpoint import save
 from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
-from fastprune.app.finetune.ranks import first, gathered
+from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
-from fastprune.pruning import DynamicPruner, Phase
+from fastprune.platform.collectives import gather_objects
+from fastprune.pruning import DynamicPruner, Phase, Progress
 
 BEST = "best.safetensors"
 WEIGHTS = "model.safetensors"
-Row = dict[str, Any]
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, logits and classes of a batch."""
 
 
 @dataclass
@@ -50,24 +49,29 @@ class RunResult:
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> RunResult:
-        """What ``asdict`` made of one."""
+        """Rebuild a result from the dict that ``asdict`` made."""
         return cls(RunSpec(**state["spec"]), state["rows"], state["cycles"], state["data_map"], state["model"])
 
 
 @dataclass(frozen=True)
 class Judging:
-    """By which ``metrics`` runs are judged, the deciding one first, and on which split the best epoch is chosen."""
+    """How runs are judged.
 
-    metrics: tuple[str, ...]
+    Attributes:
+        measures: the quality measures, with the deciding one first.
+        best: the split on which the best epoch is chosen.
+    """
+
+    measures: tuple[str, ...]
     best: str | None = None
 
 
 class Recorder(TrainerCallback):
-    """Asks for an evaluation and a checkpoint at every epoch's end, and makes a row of it.
+    """Asks for an evaluation and a checkpoint at the end of every epoch, and makes the rows of that epoch.
 
     Args:
         epochs: of the run, for the watcher.
-        write: called with the rows so far when an epoch's are complete.
+        write: called with the result so far when the rows of an epoch are complete.
         dynamics: folder for the logits of every training step, see `fastprune.app.dynamics`.
     """
 
@@ -86,24 +90,19 @@ class Recorder(TrainerCallback):
         self.write, self.dynamics = write, dynamics
         self.clock = Clock()
         self.began = False
-        self.done = 0
-        self.steps = 0
-        self.examples = 0
         self.best: dict[str, Any] | None = None
         self.best_weights: Path | None = None
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.quality: dict[str, dict[str, float]] = {}
         self._losses: list[Tensor] = []
-        self._seen: list[Seen] = []
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self._seen: list[BatchLogits] = []
         self._ended: list[Row] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What the Trainer's own checkpoint does not hold."""
+        """Return what the Trainer's own checkpoint does not hold."""
         return {
             **asdict(self.result),
             "clock": asdict(self.clock),
-            "done": self.done,
-            "steps": self.steps,
-            "examples": self.examples,
             "best": self.best,
         }
 
@@ -111,46 +110,55 @@ class Recorder(TrainerCallback):
         """Go on from the checkpoint in ``folder``."""
         self.result = RunResult.of(state)
         self.clock = Clock(**state["clock"])
-        self.done, self.steps, self.examples = state["done"], state["steps"], state["examples"]
         self.best, self.best_weights = state["best"], folder / BEST if state["best"] else None
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run is."""
+        return self.pruner.progress
 
     @property
     def kept_epoch(self) -> int:
         """The epoch of the model that the run ends with."""
-        return self.done if self.best is None else int(self.best["epoch"])
+        return int((self.result.rows[-1] if self.best is None else self.best)["epoch"])
 
     # --- training --------------------------------------------------------------------------------
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Record the newest selection, tell the watcher that an epoch begins, and start the clock."""
         self.began = True
-        phase = self.pruner.sampler.piece.phase
-        if phase.index and not phase.final and phase.first_epoch == self.done:
-            self.result.cycles += cycle_record(self.result.spec, self.pruner, self.done)
+        phase, done = self.progress.piece.phase, self.progress.epochs_closed
+        if phase.index and not phase.final and phase.first_epoch == done:
+            self.result.cycles += cycle_record(self.result.spec, self.pruner, done)
         name, kept = _name(self.pruner, phase), phase.size / self.pruner.n
-        self.watcher.epoch(self.result.spec, name, self.done + 1, self.epochs, kept, phase.size)
+        self.watcher.epoch(self.result.spec, name, done + 1, self.epochs, kept, phase.size)
         self.clock.start("train")
 
     def step(self, loss: Tensor, examples: int, processes: int) -> None:
-        """A micro-batch has been trained on."""
+        """Count a micro-batch that has been trained on."""
         self._losses.append(loss)
-        self.examples += examples * processes
         self.watcher.advance(examples * processes)
 
-    def saw(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """The logits of a micro-batch."""
-        self._seen.append((index, logits.detach(), labels))
+    def next_batch(self, index: Tensor | None, labels: Tensor | None) -> None:
+        """Remember the example numbers and the classes of the model's next batch, if its examples are numbered."""
+        self._batch = None if index is None or labels is None else (index, labels)
+
+    def forward_hook(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Keep the logits that the model returns in a training step."""
+        if self._batch is not None and model.training:
+            index, labels = self._batch
+            self._seen.append((index, outputs["logits"].detach(), labels))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **kwargs: Any) -> Any:
+        """Ask for an evaluation and a checkpoint."""
         self.clock.stop()
-        self.done += 1
         loss = self._mean_loss(state.global_step)
-        spec, phase = self.result.spec, self.pruner.sampler.piece.phase
+        spec, phase, epoch = self.result.spec, self.progress.piece.phase, self.progress.epochs_closed
         if not math.isfinite(loss):
             raise UsageError(
-                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {self.done}: its mean loss is {loss}; "
-                "lower --lr"
+                f"run {spec.name!r}, seed {spec.seed}, diverged in epoch {epoch}: its mean loss is {loss}; lower --lr"
             )
-        self._write_dynamics()
+        self._write_dynamics(epoch - 1)
         self.watcher.loss(loss)
         seconds = self.clock.seconds
         self._ended.append(
@@ -159,14 +167,14 @@ class Recorder(TrainerCallback):
                 "method": spec.method,
                 "keep_fraction": spec.keep_fraction,
                 "seed": spec.seed,
-                "epoch": self.done,
+                "epoch": epoch,
                 "phase": _name(self.pruner, phase),
                 "kept": phase.size / self.pruner.n,
-                "cycle": self.pruner.progress.chosen_for,
+                "cycle": self.progress.chosen_for,
                 "churn": self.pruner.cycle.churn,
                 "threshold": self.pruner.cycle.threshold,
-                "examples_seen": self.examples,
-                "steps": self.steps,
+                "examples_seen": self.progress.examples_seen,
+                "steps": state.global_step,
                 "seconds": self.clock.total,
                 **{f"{part}_seconds": seconds[part] for part in seconds},
                 "cpu_seconds": self.clock.cpu_seconds,
@@ -178,16 +186,16 @@ class Recorder(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The epoch has been evaluated and the Trainer's checkpoint written; its rows and our state follow."""
-        deciding = self.judging.metrics[0]
-        if self.metrics:
-            self.watcher.metric(deciding, next(iter(self.metrics.values()))[deciding])
+        """After the evaluation and the Trainer's checkpoint, write the rows of the epoch and our state."""
+        deciding = self.judging.measures[0]
+        if self.quality:
+            self.watcher.quality(deciding, next(iter(self.quality.values()))[deciding])
         for row in self._ended:
-            self.result.rows += [{**row, "split": split, **values} for split, values in self.metrics.items()]
+            self.result.rows += [{**row, "split": split, **values} for split, values in self.quality.items()]
         if self._ended and self.judging.best is not None:
-            value = self.metrics[self.judging.best][deciding]
+            value = self.quality[self.judging.best][deciding]
             if self.best is None or value > self.best["value"]:
-                self.best, self.best_weights = {"epoch": self.done, "value": value}, None
+                self.best, self.best_weights = {"epoch": self._ended[-1]["epoch"], "value": value}, None
         self._ended = []
         if not first():
             return
@@ -199,7 +207,7 @@ class Recorder(TrainerCallback):
         save(folder, self.state_dict())
 
     def finish(self) -> RunResult:
-        """The run has ended."""
+        """Return the result: the run has ended."""
         pruner, result = self.pruner, self.result
         if pruner.method.reads and not pruner.history.empty:
             epoch = int(pruner.history.scored_epoch.max()) + 1
@@ -209,25 +217,33 @@ class Recorder(TrainerCallback):
         return result
 
     def _mean_loss(self, steps: int) -> float:
-        """Over the steps since the last epoch's end; micro-batches of a step are parts of its loss."""
-        mean = float(torch.stack(self._losses).double().sum() / max(1, steps - self.steps)) if self._losses else 0.0
-        self._losses, self.steps = [], steps
-        values = gathered(mean)
+        """Return the mean loss per step since the last epoch ended.
+
+        The losses of a step's micro-batches add up to its loss.
+        """
+        rows = self._ended or self.result.rows
+        since = steps - rows[-1]["steps"] if rows else steps
+        mean = float(torch.stack(self._losses).double().sum() / max(1, since)) if self._losses else 0.0
+        self._losses = []
+        values = gather_objects(mean)
         return sum(values) / len(values)
 
-    def _write_dynamics(self) -> None:
+    def _write_dynamics(self, epoch: int) -> None:
         if self.dynamics is None:
             return
         seen, self._seen = self._seen, []
         own = [torch.cat([part.cpu() for part in parts]) for parts in zip(*seen, strict=True)]
-        index, logits, labels = (torch.cat(parts) for parts in zip(*gathered(own), strict=True))
+        index, logits, labels = (torch.cat(parts) for parts in zip(*gather_objects(own), strict=True))
         if first():
             once = [places[0] for places in _places(index.tolist()).values()]
-            write_epoch(self.dynamics, self.done - 1, index[once], logits[once], labels[once])
+            write_epoch(self.dynamics, epoch, index[once], logits[once], labels[once])
 
 
 def cycle_record(spec: RunSpec, pruner: DynamicPruner, epoch: int) -> list[Row]:
-    """The scores that the newest selection looked at, and what it kept; none if nothing was scored."""
+    """Return the scores that the newest selection looked at, and what it kept.
+
+    There is nothing to return if nothing was scored.
+    """
     if not pruner.method.reads or pruner.history.empty:
         return []
     kept = torch.zeros(pruner.n, dtype=torch.bool)
@@ -243,7 +259,7 @@ def _name(pruner: DynamicPruner, phase: Phase) -> str:
 
 
 def _places(index: Sequence[int]) -> dict[int, list[int]]:
-    """Where each example is: the last step of a cycle may read some again."""
+    """Return where each example is.  The last step of a cycle may read some again."""
     places: dict[int, list[int]] = {}
     for place, example in enumerate(index):
         places.setdefault(example, []).append(place)

@@ -1,4 +1,4 @@
-"""Scores of a data set by a finetuned model, without training."""
+"""Scores a data set by a finetuned model, without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastprune.app.data.types import Split
-from fastprune.app.dynamics import count_epochs, write_epoch
+from fastprune.app.dynamics import BatchLogits, count_epochs, write_epoch
 from fastprune.app.finetune.encode import EncodedSplit, collator
 from fastprune.app.finetune.encoder import longest_input
 from fastprune.app.finetune.finetuned import Finetuned
@@ -20,11 +20,8 @@ from fastprune.app.finetune.model import head_kinds, task_of
 from fastprune.app.finetune.tables import identity_columns, label_column
 from fastprune.errors import UsageError
 from fastprune.pruning import score_dataset
-from fastprune.scores.last_layer import LastLayers
+from fastprune.scores import LastLayers
 from fastprune.scores.metrics import difficulty, lacking, needs_states, of_rows
-
-Seen = tuple[Tensor, Tensor, Tensor]
-"""Indices, logits and classes of a batch."""
 
 
 def score_texts(
@@ -38,24 +35,30 @@ def score_texts(
     progress: Callable[[int], None],
     dynamics: Path | None = None,
 ) -> dict[str, np.ndarray]:
-    """The metrics of labelled examples, in their order.
+    """Return the metrics of labelled examples, in their order.
 
     Args:
-        metrics: of `fastprune.score`, and ``grand``; of several heads as `fastprune.Task` joins them.
+        finetuned: the model.
+        split: the examples.
+        metrics: those of `fastprune.score`, and ``grand``.  `fastprune.Task` joins those of several heads.
+        batch_size: of the pass.
+        max_length: tokens that a text is cut to.
+        bf16: whether to use autocast.
         progress: called with the number of examples of each finished batch.
         dynamics: folder to which the logits are added as the next epoch, see `fastprune.app.dynamics`.
 
     Returns:
-        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score``, which is the first
-        metric, negated where small is hard, so that the largest are the hardest, and ``label``.
+        ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``score`` and ``label``.  ``score``
+            is the first metric, negated where small is hard, so that the largest are the hardest.
 
     Raises:
-        UsageError: the task has no such metric, or no single class of each text, whose logits ``dynamics`` would hold.
+        UsageError: the task has no such metric.  Or it has no single class of each text, whose logits ``dynamics``
+            would hold.
     """
     finetuned, split = finetuned.fit(split)
     _check_kind(finetuned, metrics, dynamics)
     encoded = _encoded(finetuned, split, max_length)
-    seen: list[Seen] | None = None if dynamics is None else []
+    seen: list[BatchLogits] | None = None if dynamics is None else []
     found = score_dataset(
         finetuned.model,
         encoded,
@@ -89,7 +92,7 @@ def _check_kind(finetuned: Finetuned, metrics: Sequence[str], dynamics: Path | N
 
 
 def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSplit:
-    """The texts as tokens; a note says if some were cut."""
+    """Return the texts as tokens.  A note says if some were cut."""
     length = longest_input(finetuned.model, finetuned.tokenizer, max_length)
     encoded = EncodedSplit(finetuned, split, finetuned.tokenizer, length, numbered=True)
     if encoded.truncated:
@@ -98,9 +101,12 @@ def _encoded(finetuned: Finetuned, split: Split, max_length: int) -> EncodedSpli
 
 
 def _batch_scorer(
-    finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[Seen] | None
+    finetuned: Finetuned, metrics: Sequence[str], bf16: bool, seen: list[BatchLogits] | None
 ) -> Callable[[Any], Mapping[str, Tensor]]:
-    """What scores a collated batch, on the GPU if there is one, and adds its logits to ``seen`` if it is a list."""
+    """Return a function that scores a collated batch, on the GPU if there is one.
+
+    It adds the batch's logits to ``seen`` if that is a list.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, task = finetuned.model.to(device), task_of(finetuned.kind)
     layers = LastLayers(model, wanted=needs_states(metrics))
@@ -117,7 +123,7 @@ def _batch_scorer(
     return scores_of
 
 
-def _write_dynamics(folder: Path, seen: Sequence[Seen]) -> None:
+def _write_dynamics(folder: Path, seen: Sequence[BatchLogits]) -> None:
     """The logits of all batches as the folder's next epoch."""
     index, logits, gold = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
     order = index.argsort()

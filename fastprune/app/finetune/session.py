@@ -1,4 +1,4 @@
-"""The main job: make every run of a comparison and write the run folder."""
+"""The main job: makes every run of a comparison, and writes the run folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fastprune.app.finetune.encoder import load_encoder, longest_input
 from fastprune.app.finetune.evaluate import LongestFirst
 from fastprune.app.finetune.model import build_model
 from fastprune.app.finetune.progress import LiveProgress
-from fastprune.app.finetune.ranks import first, shared, tell
+from fastprune.app.finetune.ranks import first, tell
 from fastprune.app.finetune.record import Judging, RunResult
 from fastprune.app.finetune.requirements import check_methods, tell_never_pruned
 from fastprune.app.finetune.spec import RunSpec, Training, plan_of
@@ -36,9 +36,9 @@ from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, w
 from fastprune.app.finetune.trust import NONE, Trust
 from fastprune.app.finetune.written_model import write_model
 from fastprune.app.report import Report, RunFolder, make_summary, write_report
+from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
-
-Row = dict[str, Any]
+from fastprune.platform.collectives import broadcast_object
 
 
 def finetune(
@@ -57,18 +57,19 @@ def finetune(
     command: Mapping[str, Any] | None = None,
     trust: Trust = NONE,
 ) -> Report | None:
-    """Make the runs one after the other and leave a run folder with report and the last model.
+    """Make the runs one after the other, and leave a run folder with report and the last model.
 
-    In several processes (torchrun, accelerate) all call it; the first alone writes, and gets the report.
+    In several processes (torchrun, accelerate) all call it.  Only the first writes, and gets the report.
 
     Args:
-        data: what to train and test on; the reported splits are evaluated at every epoch's end.
+        data: what to train and test on.  The reported splits are evaluated at every epoch's end.
         model: a folder, a hub id, or None for the packaged MiniLM.
         specs: the runs, see `plan_runs`.
-        out: the run folder; must be new or empty unless ``resume`` or ``extend``.
+        training: how all of them are trained.
+        out: the run folder.  It must be new or empty unless ``resume`` or ``extend``.
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
-        best: keep the model of each run's best epoch, by the deciding metric of the validation split.
+        best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
         trainer: of `parse_trainer`.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
         source: how ``data`` was loaded, for the record: `Source.settings`.
@@ -101,7 +102,7 @@ def finetune(
     if first():
         begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
         tell_never_pruned(specs, data.train.row_numbers, training)
-    shared(None)  # the folder is there
+    broadcast_object(None)  # the folder is there
     folder = RunFolder.open(out)
     length = longest_input(encoder, tokenizer, training.max_length)
     job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
@@ -119,6 +120,10 @@ def _make_runs(
     """Make those of the runs that the folder has not finished, and return all in their order.
 
     Args:
+        job: what they share.
+        specs: all runs.
+        folder: the run folder.
+        dynamics: gets their training dynamics.
         keep_model: given the last run when it has ended.
     """
     out = folder.path
@@ -145,12 +150,12 @@ def _make_runs(
             results[number] = result
             if first():
                 write_finished(out, number, asdict(result))
-            shared(None)  # before another run asks for its checkpoints
+            broadcast_object(None)  # before another run asks for its checkpoints
     return [results[number] for number in sorted(results)]
 
 
 def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
-    """Examples that the runs train on, those that they score or evaluate, and the share of what is done already."""
+    """Return what the runs train on, what they score or evaluate, and the share of it that is done already."""
     n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
     trained, forward = [], []
     for spec in specs:
@@ -161,7 +166,7 @@ def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, dat
 
 
 def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
-    """Write scores, summary and picture; the checkpoint is no longer needed then, and goes last."""
+    """Write scores, summary and picture, and then remove the checkpoint, which is no longer needed."""
     rows = [row for result in results for row in result.rows]
     folder.write_metrics(rows)
     folder.write_scores(score_columns([cycle for result in results for cycle in result.cycles]))
@@ -176,7 +181,7 @@ def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence
 
 
 def environment(data: TextData) -> Row:
-    """What a reader needs to judge the numbers."""
+    """Return what a reader needs to judge the numbers."""
     return {
         "train_examples": len(data.train),
         "test_examples": len(data.test),

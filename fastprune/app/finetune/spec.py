@@ -1,4 +1,4 @@
-"""What a run is: which method, how long, on how much; and the runs of a comparison."""
+"""Says what a run is: which method, how long, on how much.  Plans the runs of a comparison."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from fastprune.errors import UsageError
-from fastprune.methods import ScoreMethod
-from fastprune.methods.static import Static
-from fastprune.pruning import Latest, Method, Phase, get_method
-from fastprune.pruning.keep import KeepFraction, parse_keep_fraction
-from fastprune.pruning.naming import parse_method
-from fastprune.pruning.schedule import budget
-from fastprune.pruning.statistics import Statistic, as_statistic
+from fastprune.methods import ScoreMethod, Static
+from fastprune.pruning import (
+    KeepFraction,
+    Latest,
+    Method,
+    Phase,
+    Statistic,
+    as_statistic,
+    get_method,
+    parse_keep_fraction,
+    parse_method,
+)
 
 
 def parse_smoothing(text: str) -> Statistic:
-    """As `as_statistic`, with a `UsageError` that names the option."""
+    """Return what `as_statistic` does, with a `UsageError` that names the option."""
     try:
         return as_statistic(text)
     except ValueError as error:
@@ -31,7 +36,7 @@ def parse_smoothing(text: str) -> Statistic:
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained; the same for every run of a comparison.
+    """How a model is trained, the same for every run of a comparison.
 
     ``offset`` 0, and None for ``warmup_epochs``, ``cycle_epochs`` and ``final_share``, leave a method its own.
     """
@@ -62,7 +67,7 @@ class Training:
 class RunSpec:
     """One training run.
 
-    ``keep_fraction`` is what tables show: for a ramp or a budget, which ``keep`` then spells, the mean over the
+    ``keep_fraction`` is what tables show.  For a ramp or a budget, which ``keep`` then spells, it is the mean over the
     cycles.  ``max_examples`` ends the run early, with the learning-rate schedule compressed to that length.
     """
 
@@ -73,23 +78,33 @@ class RunSpec:
     max_examples: int | None = None
     keep: str | None = None
 
-    @functools.cached_property
+    @property
     def fraction(self) -> KeepFraction:
-        """What the run's pruner is given as its ``keep_fraction``.
+        """Return what the run's pruner is given as its ``keep_fraction``.
 
         Raises:
             ValueError: ``keep`` spells none.
         """
-        return self.keep_fraction if self.keep is None else parse_keep_fraction(self.keep)
+        return self.keep_fraction if self.keep is None else _parsed(self.keep)
+
+
+@functools.cache
+def _parsed(text: str) -> KeepFraction:
+    """A spelling is parsed once, however many runs and seeds share it."""
+    return parse_keep_fraction(text)
 
 
 def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:
-    """The registered method with the run's offset and, where it ranks by latest scores, the run's smoothing.
+    """Return the registered method with the run's offset and smoothing.
 
-    What the name itself says, as in ``el2n(offset=0.1)``, goes before what the run says.
+    The smoothing counts where the method ranks by latest scores.  What the name itself says, as in
+    ``el2n(offset=0.1)``, goes before what the run says.
 
     Args:
-        rows: the row of each training example in its file: which scores of a score file are theirs.  None: all.
+        name: the method, perhaps with settings.
+        training: the run's offset and smoothing.
+        rows: the row of each training example in its file, which says which scores of a score file are theirs.  None:
+            all.
 
     Raises:
         UsageError: a score file is not one of these examples.
@@ -118,7 +133,7 @@ class RunPlan(NamedTuple):
     @property
     def examples(self) -> int:
         """Training examples of the whole run."""
-        return budget(self.phases)
+        return sum(phase.length for phase in self.phases)
 
     @property
     def passes(self) -> int:
@@ -127,16 +142,17 @@ class RunPlan(NamedTuple):
 
     @property
     def mean_share(self) -> float | None:
-        """Share kept, the mean over the cycles; None without a cycle."""
+        """The share kept, as the mean over the cycles.  None without a cycle."""
         shares = [phase.size / self.n for phase in self.phases if phase.index and not phase.final]
         return fmean(shares) if shares else None
 
 
 def plan_of(spec: RunSpec, rows: Sequence[int], training: Training) -> RunPlan:
-    """The plan of a run over the examples in ``rows`` of their file.
+    """Return the plan of a run over the examples in ``rows`` of their file.
 
     Raises:
-        UsageError, ValueError: as `resolve_method`, an option is out of range, or the method cannot keep so many.
+        UsageError: as `resolve_method`.
+        ValueError: an option is out of range, or the method cannot keep so many.
     """
     method, n = resolve_method(spec.method, training, rows), len(rows)
     method.check_size(n)
@@ -154,7 +170,7 @@ def plan_of(spec: RunSpec, rows: Sequence[int], training: Training) -> RunPlan:
 
 
 def never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> list[str]:
-    """The names of those runs that should prune, and read everything in each epoch, because all are warm-up."""
+    """Return the names of those runs that should prune and do not, because all their epochs are warm-up."""
     found = []
     for spec in specs:
         plan = plan_of(spec, rows, training)
@@ -173,19 +189,23 @@ def plan_runs(
     training: Training,
     compare: bool,
 ) -> list[RunSpec]:
-    """The runs in the order they are made: seed by seed, ``full`` first.
+    """Return the runs in the order they are made: seed by seed, ``full`` first.
 
-    Without ``compare``: full and every method at every keep fraction.  With it also ``short full`` (full,
-    cut to the budget in examples of a pruned run without final epochs of its method's own) and ``random`` at every
-    keep fraction.
+    Without ``compare`` they are full and every method at every keep fraction.  With it ``short full`` and ``random``
+    are added at every keep fraction.  ``short full`` is full, cut to the examples of a pruned run without final epochs
+    of its method's own.
 
     Args:
-        keep_fractions: numbers, or text as `fastprune.pruning.keep.parse_keep_fraction` reads it.
+        methods: names of methods, with settings or without.
+        keep_fractions: numbers, or text as `fastprune.pruning.parse_keep_fraction` reads it.
+        seeds: of the runs.
         rows: the row of each training example in its file.
+        training: how all of them are trained.
+        compare: whether to add the baselines.
 
     Raises:
-        UsageError: a keep fraction or the schedule is out of range, a method is unknown, or a score file is not one
-            of these examples.
+        UsageError: a keep fraction or the schedule is out of range, a method is unknown, or a score file is not one of
+            these examples.
     """
     wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
     pruned: list[RunSpec] = []
@@ -208,7 +228,7 @@ def plan_runs(
 
 
 def _asked(text: str, training: Training) -> RunSpec:
-    """A run of a method without settings that keeps what ``text`` says."""
+    """Return a run of a method without settings that keeps what ``text`` says."""
     spelled = RunSpec("", "random", 1.0, 0, keep=text)
     share = spelled.fraction
     if not isinstance(share, float):
@@ -221,12 +241,12 @@ def _asked(text: str, training: Training) -> RunSpec:
 
 
 def _shown_share(spec: RunSpec, plan: RunPlan) -> float:
-    """The share that tables show: the constant itself, or the mean over the cycles."""
+    """Return the share that tables show: the constant itself, or the mean over the cycles."""
     return spec.keep_fraction if spec.keep is None or plan.mean_share is None else plan.mean_share
 
 
 def _names(methods: Sequence[str]) -> dict[str, str]:
-    """What tables call each method: a score file by its name alone, unless two share it."""
+    """Return what tables call each method.  A score file goes by its name alone, unless two share it."""
     parts = {method: parse_method(method) for method in methods}
     short = {
         method: method if parts.settings or not parts.positional else f"{parts.name}:{Path(parts.positional[0]).name}"

@@ -1,8 +1,8 @@
-"""The state of a run as two files that hold no program: its tensors in safetensors, all else in JSON.
+"""Keeps the state of a run in two files that hold no program: tensors in safetensors, all else in JSON.
 
-A value becomes itself, if it is a text, a truth value, a whole or a finite number, or None.  All else is a list that
-begins with its kind: ["dict", [[key, value], …]], ["list", […]], ["tuple", […]], ["tensor", name], ["array", name],
-["float", "nan"].  So no value can be taken for another, and numbers come back bit for bit.
+A text, a truth value, a whole or a finite number and None become themselves.  All else becomes a list that begins with
+its kind: ["dict", [[key, value], …]], ["list", […]], ["tuple", […]], ["tensor", name], ["array", name], ["float",
+"nan"].  So no value can be taken for another, and numbers come back bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def write_state_files(folder: Path, state: Any) -> None:
     """Write both files.
 
     Args:
-        state: of dicts with texts or whole numbers as keys, lists, tuples, tensors, NumPy arrays and plain values.
+        folder: gets them.
+        state: dicts with texts or whole numbers as keys, lists, tuples, tensors, NumPy arrays and plain values.
 
     Raises:
         TypeError: it holds something else.
@@ -38,10 +39,10 @@ def write_state_files(folder: Path, state: Any) -> None:
 
 
 def read_state_files(folder: Path) -> Any:
-    """What `write_state_files` wrote, on the CPU.
+    """Return what `write_state_files` wrote, on the CPU.
 
     Raises:
-        Exception: of many kinds, if the files are damaged; nothing in them is executed.
+        Exception: the files are damaged.  Exceptions are of many kinds.  Nothing in the files is executed.
     """
     from safetensors.torch import load_file
 

@@ -15,20 +15,20 @@ from fastprune.files.score_files import write_columns
 
 
 def label_text(label: Label) -> str:
-    """A class, a number, or several classes joined by commas."""
+    """Return a class, a number, or several classes joined by commas."""
     if isinstance(label, tuple):
         return ",".join(label)
     return label if isinstance(label, str) else repr(label)
 
 
 def identity_columns(split: Split) -> dict[str, np.ndarray]:
-    """``row`` in the file, from 0, and ``id`` if there is one."""
+    """Return ``row`` in the file, from 0, and ``id`` if there is one."""
     columns: dict[str, np.ndarray] = {"row": np.array(split.row_numbers, dtype=np.int64)}
     return columns if split.ids is None else {**columns, "id": np.array(split.ids, dtype=object)}
 
 
 def label_column(labels: Sequence[Label] | None, tags: Sequence[Sequence[str]] | None) -> np.ndarray:
-    """Labels as texts, numbers as numbers; of tags alone those of a text joined by blanks."""
+    """Return labels as texts, and numbers as numbers.  Of tags alone it is those of a text joined by blanks."""
     if labels is None:
         return np.array([" ".join(row) for row in tags or ()], dtype=object)
     if labels and isinstance(labels[0], float):
@@ -37,7 +37,10 @@ def label_column(labels: Sequence[Label] | None, tags: Sequence[Sequence[str]] |
 
 
 def prediction_columns(split: Split, predicted: Predicted) -> dict[str, np.ndarray]:
-    """Row, id if there is one, ``prediction``, its ``probability`` where there is one; joint models also ``tags``."""
+    """Return row, id if there is one, ``prediction``, and its ``probability`` where there is one.
+
+    Joint models also have ``tags``.
+    """
     columns = {**identity_columns(split), "prediction": label_column(predicted.labels, predicted.tags)}
     if predicted.probabilities is not None:
         columns["probability"] = np.array(predicted.probabilities, dtype=np.float32)
@@ -47,7 +50,7 @@ def prediction_columns(split: Split, predicted: Predicted) -> dict[str, np.ndarr
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """As `write_columns`, and also ``.tsv``."""
+    """Write a table as `write_columns` does, and also as ``.tsv``."""
     if path.suffix != ".tsv":
         write_columns(path, columns)
         return

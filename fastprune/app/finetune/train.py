@@ -1,8 +1,9 @@
-"""One run: Transformers' Trainer with `fastprune.attach`."""
+"""Makes one run: Transformers' Trainer with `fastprune.attach`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
+from fastprune import attach
 from fastprune.app.data.types import TextData
 from fastprune.app.dynamics import read_dynamics
 from fastprune.app.finetune.arguments import training_arguments
 from fastprune.app.finetune.encode import Collate, EncodedSplit, group_by_length
 from fastprune.app.finetune.evaluate import LongestFirst, compact, measure
 from fastprune.app.finetune.model import score_fn_of, task_of
-from fastprune.app.finetune.ranks import shared
 from fastprune.app.finetune.record import Judging, Recorder, RunResult, Watcher
 from fastprune.app.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.errors import UsageError
-from fastprune.integrations.hooks import override
-from fastprune.integrations.trainer import attach
-from fastprune.platform.collectives import world
-from fastprune.pruning import Driver, DynamicPruner, Moments, Phase
+from fastprune.platform.collectives import broadcast_object, world
+from fastprune.pruning import DynamicPruner, Listener, Moments, Phase
 
 ORDERS = ("group_by_length", "train_sampling_strategy")
 
@@ -36,7 +35,7 @@ class Job:
     Attributes:
         own: TrainingArguments of `parse_trainer`.
         splits: those that are evaluated at every epoch's end, by name.
-        make_model: a fresh model, drawn from the global random state.
+        make_model: returns a fresh model, drawn from the global random state.
     """
 
     data: TextData
@@ -50,31 +49,37 @@ class Job:
 
 
 class RunTrainer(Trainer):
-    """A Trainer whose steps and evaluations its `Recorder` is told of."""
+    """A Trainer that tells its `Recorder` of its steps and evaluations."""
 
     recorder: Recorder
 
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """The Trainer's, without the numbers of the examples, which no model takes."""
+        prepared = super()._prepare_inputs(inputs)
+        self.recorder.next_batch(prepared.pop("index", None), prepared.get("labels"))
+        return prepared
+
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The Trainer's, and the loss is kept."""
+        """Do the Trainer's step, and keep the loss."""
         examples = len(inputs["input_ids"])
         loss = super().training_step(model, inputs, *args, **kwargs)
         self.recorder.step(loss, examples, self.args.world_size)
         return loss
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        """The Trainer's, of every split by the metrics of the task, which are kept; its seconds are not counted."""
+        """The Trainer's, of every split.  The task's quality measures are kept, and its seconds are not counted."""
         with self.recorder.clock.part(None):
             if not isinstance(eval_dataset, str):
                 return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
             recorder, splits = self.recorder, dict(self.eval_dataset)  # type: ignore[arg-type]
-            split, names = splits[eval_dataset], recorder.judging.metrics
-            recorder.watcher.epoch(recorder.result.spec, "evaluate", recorder.done, recorder.epochs, 1.0, len(split))
+            split, names, spec = splits[eval_dataset], recorder.judging.measures, recorder.result.spec
+            recorder.watcher.epoch(spec, "evaluate", recorder.progress.epochs_closed, recorder.epochs, 1.0, len(split))
             self.compute_metrics = lambda found: measure(
                 names, split.predicted(found.predictions), split.encoded.split, split.names.positive
             )
             found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
             recorder.watcher.advance(len(split))
-            recorder.metrics[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
+            recorder.quality[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
             return found
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -82,8 +87,29 @@ class RunTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody reads them, and counting every parameter at every step takes longer than an optimizer step."""
+        """Return 0.  Counting every parameter takes longer than an optimizer step, and nobody reads the count."""
         return 0
+
+
+class Stopwatch(Listener):
+    """Takes the seconds of scoring passes and selections, each apart from training, and shows the passes."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @contextmanager
+    def scoring(self, examples: int) -> Iterator[None]:
+        """Around a scoring pass over so many examples."""
+        recorder = self._recorder
+        with recorder.clock.part("score"):
+            done, spec = recorder.progress.epochs_closed, recorder.result.spec
+            recorder.watcher.epoch(spec, "score", done, recorder.epochs, 1.0, examples)
+            yield
+            recorder.watcher.advance(examples)
+
+    def choosing(self, phase: Phase) -> AbstractContextManager[None]:
+        """Around a selection."""
+        return self._recorder.clock.part("select")
 
 
 def make_trainer(
@@ -94,10 +120,13 @@ def make_trainer(
     write: Callable[[RunResult], None],
     dynamics: Path | None = None,
 ) -> RunTrainer:
-    """The trainer of a run, of which weights, order and dropout all start from ``spec.seed``.
+    """Return the trainer of a run.  Weights, order and dropout all start from ``spec.seed``.
 
     Args:
+        job: what all runs share.
+        spec: the run.
         folder: for the Trainer's checkpoints.
+        watcher: is told how the run goes on.
         write: as for `Recorder`.
         dynamics: likewise.
 
@@ -116,9 +145,6 @@ def make_trainer(
         preprocess_logits_for_metrics=lambda answers, labels: compact(kind, answers),
     )
     trainer.remove_callback(PrinterCallback)
-    seen: list[Recorder] = []
-    if dynamics is not None:
-        override(trainer, "compute_loss", lambda *args, **kwargs: _observed(seen[0], *args, **kwargs))
     method = resolve_method(spec.method, training, job.data.train.row_numbers)
     try:
         pruner = attach(
@@ -139,15 +165,17 @@ def make_trainer(
     if not any(name in job.own for name in ORDERS):
         pruner.sampler.arrange = group_by_length(job.train.lengths, training.batch_size)
     recorder = Recorder(spec, pruner, job.judging, training.epochs, watcher, write, dynamics)
-    seen.append(recorder)
     trainer.recorder = recorder
     trainer.add_callback(recorder)
-    _time(pruner.driver, recorder)
+    pruner.listener = Stopwatch(recorder)
+    if dynamics is not None:
+        model: Any = trainer.model
+        model.register_forward_hook(recorder.forward_hook)
     return trainer
 
 
 def warm_up(trainer: RunTrainer) -> None:
-    """A step that is thrown away: the first of a process is several times slower than the rest.
+    """Make a step that is thrown away, because the first of a process is several times slower than the rest.
 
     Without it the run that happens to be first, ``full``, would look slower than it is.
     """
@@ -164,11 +192,12 @@ def warm_up(trainer: RunTrainer) -> None:
 
 
 def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = None) -> RunResult:
-    """Train to the run's end, from its checkpoint if there is one; the model is then that of the best epoch, if one is
-    to be chosen.
+    """Train to the run's end, from its checkpoint if there is one.
+
+    If the best epoch is to be chosen, the model is then that of the best epoch.
 
     Raises:
-        UsageError: it diverged, or the checkpoint is not that of this run.
+        UsageError: the run diverged, or the checkpoint is not that of this run.
     """
     recorder = trainer.recorder
     if checkpoint is None:
@@ -182,7 +211,7 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
             if recorder.began:
                 raise
             raise UsageError(f"--resume: {path} cannot be gone on with: {error}") from error
-    weights = shared(recorder.best_weights)
+    weights = broadcast_object(recorder.best_weights)
     if weights is not None:
         from safetensors.torch import load_file
 
@@ -190,43 +219,11 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
         model.load_state_dict(load_file(weights), strict=False)
     result = recorder.finish()
     dynamics = recorder.dynamics
-    result.data_map = _recorded_map(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
+    result.data_map = _map_of_history(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return result
 
 
-def _observed(recorder: Recorder, original: Any, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any):  # type: ignore[no-untyped-def]
-    """The Trainer's loss of a batch that holds ``index``, which the model does not take."""
-    index = inputs.pop("index", None)
-    labels = inputs.get("labels")
-    loss, outputs = original(model, inputs, return_outputs=True, **kwargs)
-    if index is not None and model.training:
-        recorder.saw(index, outputs["logits"], labels)
-    return (loss, outputs) if return_outputs else loss
-
-
-def _time(driver: Driver, recorder: Recorder) -> None:
-    """The seconds of scoring passes and selections, each apart from training."""
-
-    def rescore(original: Callable[..., Any], score: Callable[[Tensor], Any]) -> None:
-        def counted(index: Tensor) -> Any:
-            recorder.watcher.epoch(spec, "score", recorder.done, recorder.epochs, 1.0, len(index))
-            scores = score(index)
-            recorder.watcher.advance(len(index))
-            return scores
-
-        spec = recorder.result.spec
-        with recorder.clock.part("score"):
-            original(counted)
-
-    def choose_for(original: Callable[..., Any], phase: Phase) -> None:
-        with recorder.clock.part("select"):
-            original(phase)
-
-    override(driver, "rescore", rescore)
-    override(driver, "choose_for", choose_for)
-
-
-def _recorded_map(pruner: DynamicPruner) -> dict[str, Tensor] | None:
+def _map_of_history(pruner: DynamicPruner) -> dict[str, Tensor] | None:
     """Mean and deviation of p(label), where the method keeps both; of the examples it has seen."""
     if pruner.method.statistics.get("confidence") != Moments("deviation"):
         return None

@@ -1,4 +1,4 @@
-"""What may be executed of a model that somebody else made: nothing, unless the user says so."""
+"""Says what may be executed of a model that somebody else made: nothing, unless the user allows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Trust:
 
     Args:
         remote_code: run the Python files that come with it.
-        pickle: load weights from .bin files, whose reader has had holes; with `weights_only` all the same.
+        pickle: load weights from .bin files.  Their reader has had holes, and `weights_only` is used all the same.
     """
 
     remote_code: bool = False

@@ -1,4 +1,4 @@
-"""``model/`` of a run folder: the model with its tokenizer, and what it predicts."""
+"""Writes ``model/`` of a run folder: the model with its tokenizer, and what it predicts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PREDICTIONS = "predictions"
 
 
 def write_model(folder: RunFolder, run: RunTrainer, tokenizer: Any, job: Job, length: int) -> None:
-    """The model with its tokenizer, what it gets right of each class, and its predictions of unlabelled splits.
+    """Write the model with its tokenizer, what it gets right of each class, and its predictions.
 
-    All processes predict, the first writes.
+    Predictions are those of unlabelled splits.  All processes predict, and the first writes.
     """
     data = job.data
     deciding = by_class(predict(run, job.splits[data.reported[0]]), data.test)

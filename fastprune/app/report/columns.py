@@ -1,4 +1,4 @@
-"""Parquet tables of fixed columns: written as they should be, read only if they are."""
+"""Parquet tables of fixed columns, which are written as they should be, and read only if they are."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fastprune.files.atomic import write_atomic
 from fastprune.files.parquet import pyarrow_for, read_parquet
 
 LARGEST_INDEX = 10**8
-"""Arrays are made as long as the largest index of an example; a wrong one would ask for all memory."""
+"""Arrays are made as long as the largest index of an example.  A wrong index would ask for all memory."""
 
 
 def write_typed_columns(
     path: Path, types: Mapping[str, str], columns: Mapping[str, Sequence[Any] | np.ndarray]
 ) -> None:
-    """One row an item; all columns of ``types`` and no other, of one length."""
+    """Write all columns of ``types`` and no other, of one length, with one row for each item."""
     pa, parquet = pyarrow_for(path.name)
     if set(columns) != set(types):
         raise ValueError(f"columns are {sorted(columns)}: give exactly {sorted(types)}.")
@@ -29,7 +29,7 @@ def write_typed_columns(
 
 
 def read_typed_columns(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The columns of ``types`` as arrays (text: object).
+    """Return the columns of ``types`` as arrays (text: object).
 
     Raises:
         UsageError: it is no Parquet, a column is missing or of another type or has gaps, or an index is out of range.

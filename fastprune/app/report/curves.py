@@ -1,4 +1,4 @@
-"""The panels of how runs went: the deciding metric against time and by epoch, and the loss."""
+"""The panels of how runs went: the deciding quality measure against time and by epoch, and the loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from fastprune.app.report.summary import BASELINE
 
-# Okabe and Ito's palette, which stays distinct for colour-blind readers; black is the baseline's.
+# Okabe and Ito's palette, which stays distinct for colour-blind readers.  Black is the baseline's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BASELINE_COLOUR = "#000000"
 MARKERS = "osD^vPX*"
@@ -22,7 +22,7 @@ Style = Mapping[str, Mapping[str, Any]]
 
 
 def line_styles(runs: Sequence[str], baselines: Collection[str] = (BASELINE,)) -> dict[str, dict[str, Any]]:
-    """Colour, line and marker of each run, the same in every panel."""
+    """Return colour, line and marker of each run, the same in every panel."""
     names = list(dict.fromkeys(runs))
     others = [run for run in names if run not in baselines]
     style = {}
@@ -40,7 +40,10 @@ def line_styles(runs: Sequence[str], baselines: Collection[str] = (BASELINE,)) -
 
 
 def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, scale: float = 1.0) -> dict[str, Curve]:
-    """Per run, (x, scale · y) at each epoch: means over the seeds, epochs some seed lacks left out."""
+    """Return for each run (x, scale · y) at each epoch.
+
+    These are means over the seeds.  Epochs that some seed lacks are left out.
+    """
     points: dict[str, dict[int, dict[int, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     seeds: dict[str, set[int]] = defaultdict(set)
     for row in rows:
@@ -57,21 +60,21 @@ def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, scale: float = 1.0
 
 
 def draw_time(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """The deciding metric against what training costs."""
+    """The deciding quality measure against what training costs."""
     _draw(axes, curves(rows, "seconds", "decides", 100), style, "training, scoring and selecting (s)", f"{label} (%)")
     axes.set_title("Quality against time", fontsize=12)
     axes.set_xlim(left=0)
 
 
 def draw_quality(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """The deciding metric by epoch."""
+    """The deciding quality measure by epoch."""
     _draw(axes, curves(rows, "epoch", "decides", 100), style, "epoch", f"{label} (%)")
     axes.set_title("Quality by epoch", fontsize=12)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def draw_loss(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style) -> None:
-    """The mean loss of what each epoch trained on."""
+    """Draw the mean loss of what each epoch trained on."""
     lines = curves(rows, "epoch", "train_loss")
     _draw(axes, lines, style, "epoch", "mean loss of the trained examples")
     axes.set_title("Training loss by epoch", fontsize=12)

@@ -1,4 +1,4 @@
-"""The panels of what changes from cycle to cycle: churn, and the data map."""
+"""Draws what changes from cycle to cycle: churn, and the data map."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ KEPT_COLOUR, DROPPED_COLOUR = "#0072B2", "#E69F00"
 
 @dataclass(frozen=True)
 class DataMap:
-    """One point an example, (n,) each; ``recorded``: confidence and variability of p(label), else mean and deviation
-    of the score over ``cycles`` cycles; ``kept``: in the last cycle, None if unknown."""
+    """One point for each example.
+
+    Attributes:
+        recorded: the axes are confidence and variability of p(label).  Otherwise they are mean and deviation of the
+            score over ``cycles`` cycles.
+        kept: whether each example was kept in the last cycle, (n,).  None if that is unknown.
+    """
 
     run: str
     seed: int
@@ -31,7 +36,7 @@ class DataMap:
 
 
 def churn_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Per run, (first epoch of the cycle, churn) from the second cycle on: means over the seeds."""
+    """Return for each run (first epoch of the cycle, churn) from the second cycle on, as means over the seeds."""
     first: dict[tuple[str, int, int], tuple[int, float]] = {}
     for row in metrics:
         if row.get("phase") == "pruned" and (row.get("cycle") or 0) > 1 and row.get("churn") is not None:
@@ -47,9 +52,9 @@ def data_map(
     recorded: Mapping[str, np.ndarray] | None,
     chosen: tuple[str, int] | None,
 ) -> DataMap | None:
-    """The map of the chosen run: what it recorded, else its scores over the cycles.
+    """Return the map of the chosen run: what it recorded, else its scores over the cycles.
 
-    Where the chosen run recorded nothing, another that did is shown; None if there is none, nor two cycles of scores.
+    Where the chosen run recorded nothing, another that did is shown.  None if there is none, nor two cycles of scores.
     """
     if recorded is not None and len(recorded["index"]):
         pairs = dict.fromkeys(zip(recorded["run"].tolist(), recorded["seed"].tolist(), strict=True))
@@ -60,7 +65,7 @@ def data_map(
 
 
 def draw_churn(axes: Any, metrics: Sequence[Mapping[str, Any]], style: Mapping[str, Mapping[str, Any]]) -> None:
-    """The share of each kept set that the one before did not hold."""
+    """Draw the share of each kept set that the one before did not hold."""
     for run, curve in churn_curves(metrics).items():
         x, y = zip(*curve, strict=True)
         axes.plot(x, [100 * value for value in y], **style[run])
@@ -74,7 +79,7 @@ def draw_churn(axes: Any, metrics: Sequence[Mapping[str, Any]], style: Mapping[s
 
 
 def draw_data_map(axes: Any, shown: DataMap) -> None:
-    """One dot an example, of many a random part."""
+    """Draw one dot for each example, or for a random part of many."""
     finite = np.isfinite(shown.middle) & np.isfinite(shown.spread)
     order = np.random.default_rng(0).permutation(np.flatnonzero(finite))[:MOST_POINTS]
     size = float(np.clip(4e4 / max(1, len(order)), 2, 24))
@@ -103,7 +108,7 @@ def draw_data_map(axes: Any, shown: DataMap) -> None:
 
 
 def _skewed(values: np.ndarray) -> bool:
-    """Whether a linear scale would show one heap at its lower end."""
+    """Return whether a linear scale would show one heap at its lower end."""
     return len(values) > 0 and values.min() > 0 and np.median(values) < 0.1 * values.max()
 
 
@@ -141,7 +146,7 @@ def _score_map(scores: Mapping[str, np.ndarray], run: str, seed: int) -> DataMap
 
 
 def _last_kept(scores: Mapping[str, np.ndarray] | None, run: str, seed: int) -> np.ndarray | None:
-    """Whether each example was kept in the last cycle, by index."""
+    """Return whether each example was kept in the last cycle, by index."""
     if scores is None:
         return None
     mine = _of_cycles(scores, run, seed)
@@ -158,7 +163,7 @@ def _cycles(scores: Mapping[str, np.ndarray], run: str, seed: int) -> int:
 
 
 def _of_cycles(scores: Mapping[str, np.ndarray], run: str, seed: int) -> np.ndarray:
-    """Which rows are a run's, (m,) bool, without the scores at its end, which chose nothing."""
+    """Return which rows are a run's, (m,) bool, without the scores at its end, which chose nothing."""
     mine = (scores["run"] == run) & (scores["seed"] == seed)
     chosen = np.unique(scores["epoch"][mine & scores["kept"].astype(bool)])
     return mine & np.isin(scores["epoch"], chosen)

@@ -1,4 +1,4 @@
-"""The examples a run found most and least useful, with their texts where they are at hand."""
+"""Finds the examples that a run found most and least useful, with their texts where they are at hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from fastprune.app.data.types import Label, TextData
 
 @dataclass(frozen=True)
 class Example:
-    """``kept``: in how many of the run's ``cycles``; text and label are None where they are not at hand."""
+    """An example and its score.
+
+    Attributes:
+        kept: in how many of the run's ``cycles`` it was kept.
+        text, label: None where they are not at hand.
+    """
 
     index: int
     score: float
@@ -41,12 +46,16 @@ def extremes(
     count: int,
     texts: Mapping[int, tuple[str, str]] | None = None,
 ) -> Extremes:
-    """The ``count`` most and least useful examples of a run; scores that are not finite are left out.
+    """Return the most and least useful examples of a run.
 
-    A higher score means more left to learn.  Equal scores go by index.
+    A higher score means more left to learn.  Equal scores go by index.  Scores that are not finite are left out.
 
     Args:
+        scores: the columns of scores.parquet.
+        run: its name.
+        seed: its seed.
         texts: (text, label) by index of those that are at hand.
+        count: how many of each.
     """
     mine = (scores["run"] == run) & (scores["seed"] == seed)
     epoch = int(scores["epoch"][mine].max())
@@ -68,7 +77,7 @@ def extremes(
 
 
 def texts_of(data: TextData, found: Extremes) -> dict[int, tuple[str, str]]:
-    """(text, label) of the examples by index; those of a pair as one text."""
+    """Return (text, label) of the examples by index.  Those of a pair are one text."""
     split = data.train
     shown = [example.index for example in (*found.most, *found.least) if example.index < len(split)]
     return {

@@ -1,14 +1,15 @@
 """The run folder: files with fixed names, each complete or absent, never half-written.
 
 ``config.json``    the settings of the command; carries ``fastprune_run``, which marks the folder as ours.  Of use to a
-                   report: data and model (their names), task (its kind), metrics and reported (names of metrics and
-                   splits, the deciding one first) and best (the split that chooses the epoch, or null).
+                   report: data and model (their names), task (its kind), metrics and reported (names of quality
+                   measures and splits, the deciding one first) and best (the split that chooses the epoch, or null).
 ``metrics.jsonl``  one evaluation a line: one an epoch and reported split.  Keys: run, method, keep_fraction, seed,
-                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the metrics by their names in
-                   `fastprune.app.quality`, train_loss, lr; cycle (0 before the first), and of its selection churn
-                   (share of the kept that were not kept before) and threshold; and, counted from the run's start,
-                   examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and their sum
-                   ``seconds`` (evaluation excluded).
+                   epoch, phase ("full", "warmup", "pruned" or "final"), kept, split, the quality measures by their
+                   names in `fastprune.app.quality`, train_loss, lr; cycle (the index of the phase: 0 in the warm-up,
+                   1, 2, … in the cycles, and one more in the final epochs on everything), and of the newest
+                   selection churn (share of the kept that were not kept before) and threshold; and, counted from the
+                   run's start, examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and
+                   their sum ``seconds`` (evaluation excluded).
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
                    learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
                    false.
@@ -36,6 +37,7 @@ import numpy as np
 
 from fastprune.app.data.files import read_text
 from fastprune.app.report.columns import read_typed_columns, write_typed_columns
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_classes, check_config, check_evaluation
 from fastprune.errors import UsageError
 from fastprune.files.atomic import left_over, write_atomic
@@ -59,21 +61,21 @@ SCORE_TYPES = {
 }
 MAP_TYPES = {"run": "string", "seed": "int64", "index": "int64", "confidence": "float32", "variability": "float32"}
 
-Row = dict[str, Any]
-
 
 class RunFolder:
-    """Readers and atomic writers of one run folder; make one with `create` or `open`."""
+    """Readers and atomic writers of one run folder.  Make one with `create` or `open`."""
 
     def __init__(self, path: Path):
         self.path = path
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
-        """A folder for a new run.
+        """Make a folder for a new run.
 
-        An older run in it loses its files at once, so that no mixture of two runs can be read.  Raises
-        `UsageError` if ``path`` is a file or holds anything but a run that carries our mark.
+        An older run in it loses its files at once, so that no mixture of two runs can be read.
+
+        Raises:
+            UsageError: ``path`` is a file, or holds anything but a run that carries our mark.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
@@ -88,7 +90,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run folder; `UsageError` if it is none."""
+        """Open an existing run folder.
+
+        Raises:
+            UsageError: it is none.
+        """
         path = Path(path)
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder: give the folder of an earlier run.")
@@ -97,51 +103,51 @@ class RunFolder:
         return cls(path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write it first: it marks the folder as a run folder."""
+        """Write the settings, first of all files: they mark the folder as a run folder."""
         write_json(self.path / CONFIG, {MARK: FORMAT_VERSION, **config})
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """All rows so far; call it again as they grow."""
+        """Write all rows so far.  It may be called again as they grow."""
         text = "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
         write_atomic(self.path / METRICS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """What `fastprune.app.report.summary.make_summary` makes."""
+        """Write what `fastprune.app.report.summary.make_summary` makes."""
         write_json(self.path / SUMMARY, summary)
 
     def write_classes(self, classes: Mapping[str, Mapping[str, float]]) -> None:
-        """Precision, recall, f1 and support by class."""
+        """Write precision, recall, f1 and support by class."""
         write_json(self.path / CLASSES, classes)
 
     def write_texts(self, texts: Mapping[int, tuple[str, str]]) -> None:
-        """(text, label) by index of the examples that a report shows."""
+        """Write (text, label) by index of the examples that a report shows."""
         write_json(self.path / TEXTS, {str(index): list(both) for index, both in texts.items()})
 
     def write_scores(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-        """One row per scoring cycle and example; columns as in `SCORE_TYPES`, all of one length."""
+        """Write one row per scoring cycle and example, in the columns of `SCORE_TYPES`, all of one length."""
         write_typed_columns(self.path / SCORES, SCORE_TYPES, columns)
 
     def write_data_map(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-        """One row per run, seed and example; columns as in `MAP_TYPES`, all of one length."""
+        """Write one row per run, seed and example, in the columns of `MAP_TYPES`, all of one length."""
         write_typed_columns(self.path / DATA_MAP, MAP_TYPES, columns)
 
     def read_config(self) -> Row:
-        """The settings, or {} if the file is missing."""
+        """Return the settings, or {} if the file is missing."""
         path = self._there(CONFIG)
         return {} if path is None else check_config(read_json(path), str(path))
 
     def read_summary(self) -> Row | None:
-        """The summary, or None while the run has not ended."""
+        """Return the summary, or None while the run has not ended."""
         path = self._there(SUMMARY)
         return None if path is None else read_json(path)
 
     def read_classes(self) -> dict[str, Row] | None:
-        """What `write_classes` wrote; None before."""
+        """Return what `write_classes` wrote, or None before."""
         path = self._there(CLASSES)
         return None if path is None else check_classes(read_json(path), str(path))
 
     def read_texts(self) -> dict[int, tuple[str, str]]:
-        """What `write_texts` wrote; {} before."""
+        """Return what `write_texts` wrote, or {} before."""
         path = self._there(TEXTS)
         if path is None:
             return {}
@@ -153,24 +159,27 @@ class RunFolder:
             raise UsageError(f"{path}: not texts by index: remove it.") from None
 
     def read_metrics(self) -> list[Row]:
-        """The evaluations in the order they were made; [] before the first."""
+        """Return the evaluations in the order they were made, or [] before the first."""
         path = self._there(METRICS)
         lines = [] if path is None else read_text(path).split("\n")
         where = [(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
         return [check_evaluation(_parse(line, here), here) for line, here in where]
 
     def read_scores(self) -> dict[str, np.ndarray] | None:
-        """The columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
+        """Return the columns of `SCORE_TYPES` as arrays (run: object), or None if nothing was scored."""
         path = self._there(SCORES)
         return None if path is None else read_typed_columns(path, SCORE_TYPES)
 
     def read_data_map(self) -> dict[str, np.ndarray] | None:
-        """The columns of `MAP_TYPES` as arrays, or None if no run recorded it."""
+        """Return the columns of `MAP_TYPES` as arrays, or None if no run recorded it."""
         path = self._there(DATA_MAP)
         return None if path is None else read_typed_columns(path, MAP_TYPES)
 
     def _there(self, name: str) -> Path | None:
-        """The file's path, None without one; a folder from elsewhere may hold links to anywhere, or a pipe."""
+        """Return the file's path, or None without one.
+
+        A folder from elsewhere may hold links to anywhere, or a pipe.
+        """
         path = self.path / name
         if not os.path.lexists(path):
             return None
@@ -180,9 +189,9 @@ class RunFolder:
 
 
 def is_ours(path: Path) -> bool:
-    """True for a folder that carries the mark of this library: only such a one may lose files to a new run.
+    """Return whether a folder carries the mark of this library.  Only such a one may lose files to a new run.
 
-    A bare config.json is not enough, every model checkpoint has one; nor is metrics.jsonl, a common name.
+    A bare config.json is not enough, as every model checkpoint has one.  Nor is metrics.jsonl, a common name.
     """
     try:
         return (path / CONFIG).is_file() and MARK in json.loads((path / CONFIG).read_text(encoding="utf-8"))
@@ -191,18 +200,26 @@ def is_ours(path: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented UTF-8 JSON, written atomically."""
+    """Write indented UTF-8 JSON, atomically."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Row:
-    """A JSON object; `UsageError` if the file holds anything else."""
+    """Return a JSON object.
+
+    Raises:
+        UsageError: the file holds anything else.
+    """
     return _parse(read_text(path), str(path))
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's own types: scalars of numpy and torch unpacked, NaN and infinity as None."""
+    """Return ``value`` in JSON's own types.  Scalars of NumPy and torch are unpacked, NaN and infinity become None.
+
+    >>> plain({"a": np.float32(0.5), "b": float("nan")})
+    {'a': 0.5, 'b': None}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

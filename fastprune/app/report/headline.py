@@ -1,4 +1,4 @@
-"""What a summary says, in sentences: what was saved and lost, and how to read the tables."""
+"""Says in sentences what a summary holds: what was saved and lost, and how to read the tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 from fastprune.app.report.summary import BASELINE
 
-Row = Mapping[str, Any]
-
 MOST_SENTENCES = 3
 MOST_LISTED = 4
 _SURNAMES = {"matthews", "pearson", "spearman"}
@@ -17,18 +15,18 @@ _NAME = re.compile(r"(.+) ((?:0?\.)?\d[\d.]*|(?:linear|cosine|budget):\S+)")
 """How a run of a comparison is named: the method, and the share it keeps."""
 
 
-def spoken(metric: str | None) -> str:
-    """What a sentence calls a metric.
+def spoken(measure: str | None) -> str:
+    """What a sentence calls a quality measure.
 
     >>> spoken("exact_match"), spoken("macro_f1"), spoken("matthews")
     ('exact match', 'macro F1', 'Matthews correlation')
     """
-    if metric in _SURNAMES:
-        return f"{metric.capitalize()} correlation"
-    return (metric or "nothing").replace("_", " ").replace("f1", "F1")
+    if measure in _SURNAMES:
+        return f"{measure.capitalize()} correlation"
+    return (measure or "nothing").replace("_", " ").replace("f1", "F1")
 
 
-def headline(summary: Row) -> list[str]:
+def headline(summary: Mapping[str, Any]) -> list[str]:
     """What came out, best run first, in at most three sentences.
 
     Differences are taken seed by seed from the run on all data, so ± is the deviation of the difference.
@@ -50,7 +48,7 @@ def headline(summary: Row) -> list[str]:
     return [*first, f"{_called(row['run'])} reached {value} {spoken(row['deciding'])} ({_seeds(row['n_seeds'])})."]
 
 
-def notes(summary: Row) -> list[str]:
+def notes(summary: Mapping[str, Any]) -> list[str]:
     """How to read the tables: what decides, which epoch is shown, and which run ``model/`` holds.
 
     Of several folders, what does not hold for all names its folder.
@@ -64,7 +62,7 @@ def notes(summary: Row) -> list[str]:
     return [*everywhere, *own, *([f"± is the standard deviation over {over}."] if max(counts) > 1 else [])]
 
 
-def _notes(summary: Row) -> list[str]:
+def _notes(summary: Mapping[str, Any]) -> list[str]:
     deciding, chosen = spoken(summary.get("deciding")), summary.get("chosen_on")
     lines = [f"Decides: {deciding} on {summary['split']}."]
     if chosen:
@@ -82,7 +80,7 @@ def _notes(summary: Row) -> list[str]:
     return lines
 
 
-def _compared(row: Row) -> str:
+def _compared(row: Mapping[str, Any]) -> str:
     parts = [part for part in (_time(row.get("time_saved")), _quality(row)) if part]
     return f"{_called(row['run'])} {' and '.join(parts)} ({_seeds(row['shared_seeds'])})."
 
@@ -96,7 +94,7 @@ def _time(saved: float | None) -> str:
     return f"saved {percent} of the time" if saved > 0 else f"took {percent} more time"
 
 
-def _quality(row: Row) -> str:
+def _quality(row: Mapping[str, Any]) -> str:
     if row.get("gain") is None:
         return ""
     points = f"{100 * abs(row['gain']):.1f}"
@@ -115,7 +113,7 @@ def _seeds(count: int) -> str:
 
 
 def _called(run: str) -> str:
-    """The run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
+    """Return the run as a sentence calls it: ``el2n 0.5`` is el2n at 0.5."""
     parts = _NAME.fullmatch(run)
     return f"{parts[1]} at {parts[2]}" if parts else run
 

@@ -1,4 +1,4 @@
-"""The panels of what was kept and dropped: the scores of one run, cycle by cycle."""
+"""Draws what was kept and dropped: the scores of one run, cycle by cycle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ BINS = 40
 
 
 def choose_run(scores: Mapping[str, np.ndarray], order: Sequence[str]) -> tuple[str, int] | None:
-    """The (run, seed) to show: the most scoring cycles that dropped something, then the earliest run
-    in ``order``, then the smallest seed; None if no run dropped anything."""
+    """Return the (run, seed) to show, or None if no run dropped anything.
+
+    It has the most scoring cycles that dropped something.  Of equals it is the earliest in ``order``, then the smallest
+    seed.
+    """
     dropped = ~scores["kept"].astype(bool) & np.isfinite(scores["score"])
     cycles: dict[tuple[str, int], set[int]] = defaultdict(set)
     keys = zip(scores["run"][dropped], scores["seed"][dropped], scores["epoch"][dropped], strict=True)
@@ -29,17 +32,21 @@ def choose_run(scores: Mapping[str, np.ndarray], order: Sequence[str]) -> tuple[
 
 
 def evenly_chosen(epochs: Sequence[int], n: int = MAX_PANELS) -> list[int]:
-    """At most ``n`` of the sorted ``epochs``, evenly spaced, the first and the last among them."""
+    """Return at most ``n`` of the sorted ``epochs``, evenly spaced, the first and the last among them.
+
+    >>> evenly_chosen(range(1, 10), 3)
+    [1, 5, 9]
+    """
     if len(epochs) <= n:
         return list(epochs)
     return [epochs[round(i * (len(epochs) - 1) / (n - 1))] for i in range(n)]
 
 
 def bin_edges(score: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(`BINS` + 1 ascending edges, whether they are spaced logarithmically).
+    """Return `BINS` + 1 ascending edges, and whether they are spaced logarithmically.
 
-    Scores such as EL2N pile up close to zero over many decades, where a linear scale shows one bar; the
-    smallest hundredth then goes into the first bin.  Scores of either sign get a linear scale.
+    Scores such as EL2N pile up close to zero over many decades, where a linear scale shows one bar.  The smallest
+    hundredth then goes into the first bin.  Scores of either sign get a linear scale.
     """
     low, high = float(score.min()), float(score.max())
     if low >= 0 and np.median(score) < 0.1 * high:
@@ -51,7 +58,7 @@ def bin_edges(score: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def draw_histograms(figure: Any, scores: Mapping[str, np.ndarray], run: str, seed: int) -> None:
-    """At most `MAX_PANELS` cycles, on one scale."""
+    """Draw at most `MAX_PANELS` cycles, on one scale."""
     here = (scores["run"] == run) & (scores["seed"] == seed) & np.isfinite(scores["score"])
     # Double precision, or clipping to the outermost edges could round past them.
     score = scores["score"][here].astype(np.float64)

@@ -1,4 +1,4 @@
-"""The page as one HTML file that needs nothing else: the picture is inside, and nothing of it is executed."""
+"""Writes the page as one HTML file that needs nothing else.  The picture is inside, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ HEAD = """<!doctype html>
 
 
 def html_page(markdown: str, title: str, pictures: dict[str, bytes]) -> str:
-    """The Markdown page as HTML.
+    """Return the Markdown page as HTML.
 
     Args:
+        markdown: the page.
+        title: of the window.
         pictures: PNG files by the name that the page has for them.
     """
     try:

@@ -1,4 +1,4 @@
-"""How a report's files are known as ours, so that no other is written over."""
+"""Marks a report's files as ours, so that no other file is written over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _PNG_MARK = b"Software\0fastprune report"
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Let pass a folder that is new, a run folder of ours, or without a file of a report's name that is not ours.
+    """Refuse a folder whose files would be written over, unless they are ours.
+
+    A folder passes that is new, is a run folder of ours, or has no foreign file of a report's name.
 
     Raises:
         UsageError: the folder is a file, or a file in it is in the way.

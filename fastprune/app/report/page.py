@@ -1,4 +1,4 @@
-"""The page in Markdown, and what the terminal shows of the examples."""
+"""Makes the page in Markdown, and what the terminal shows of the examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def markdown_page(
     found: Mapping[str, Extremes],
     classes: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> str:
-    """The whole page; ``found`` and ``classes`` by name of the run folder, which is shown if there are several."""
+    """Return the whole page.
+
+    ``found`` and ``classes`` go by the name of the run folder, which is shown if there are several.
+    """
     several = len(summary.get("folders") or ()) > 1
     parts = [
         f"# {as_text(title or 'Report')}\n\n",
@@ -43,13 +46,13 @@ def markdown_page(
 
 
 def heading(ends: Extremes, folder: str | None = None) -> str:
-    """Run, seed and when the scores were taken; after the folder, where there are several."""
+    """Return run, seed and when the scores were taken, after the folder where there are several."""
     folder = "" if folder is None else f"{folder}: "
     return printable(f"{folder}{ends.run}, seed {ends.seed}, after epoch {ends.epoch}")
 
 
 def rich_examples(ends: Extremes, width: int, folder: str | None = None) -> Any:
-    """What to print with ``rich.console.Console`` of that width."""
+    """Return what to print with ``rich.console.Console`` of that width."""
     from rich import box
     from rich.console import Group
     from rich.markup import escape

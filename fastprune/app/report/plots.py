@@ -1,6 +1,6 @@
-"""``report.png``: how the runs went above, what changed from cycle to cycle below.
+"""Draws ``report.png``: how the runs went above, what changed from cycle to cycle below.
 
-Drawn with Figure objects alone: no pyplot, so nothing global is touched and no display is needed.
+It uses Figure objects alone and no pyplot.  So nothing global is touched, and no display is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_LABELS, LONGEST_LABEL = 24, 28
 
 
 def draw(runs: Runs) -> Any:
-    """The picture as a ``matplotlib.figure.Figure``: panels for which there is nothing to show are left out."""
+    """Return the picture as a ``matplotlib.figure.Figure``.  Panels with nothing to show are left out."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -55,7 +55,7 @@ def draw(runs: Runs) -> Any:
 
 
 def png_of(runs: Runs, fields: Mapping[str, str]) -> bytes:
-    """The picture's file with these text fields in it."""
+    """Return the picture's file with these text fields in it."""
     png = BytesIO()
     with warnings.catch_warnings():
         # Characters that the font lacks show as boxes, and numbers too large for a scale at its end.
@@ -65,7 +65,7 @@ def png_of(runs: Runs, fields: Mapping[str, str]) -> bytes:
 
 
 def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]]) -> None:
-    """The three panels of the runs, and one legend beside them."""
+    """Draw the three panels of the runs, and one legend beside them."""
     rows = runs.judged
     folders = (runs.summary.get("folders") or {"": runs.summary}).values()
     label = " / ".join(dict.fromkeys(f"{spoken(one['deciding'])} on {one['split']}" for one in folders))
@@ -91,12 +91,12 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    """A run and where it ended, as in the table."""
+    """Return a run and where it ended, as in the table."""
     value, seconds = row.get(row["deciding"] or ""), row.get("total_seconds")
     ended = "" if value is None else f": {100 * value:.1f} %" + ("" if seconds is None else f", {seconds:,.0f} s")
     return f"{drawn(row['run'], LONGEST_LABEL)}{ended}"
 
 
 def _divided(figure: Any, wanted: bool, **grid: Any) -> tuple[Any, Any]:
-    """Two parts of the figure, or all of it and None."""
+    """Return two parts of the figure, or all of it and None."""
     return tuple(figure.subfigures(**grid)) if wanted else (figure, None)

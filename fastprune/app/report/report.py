@@ -1,4 +1,4 @@
-"""Make the tables, the picture and the page of run folders, from their files alone."""
+"""Makes the tables, the picture and the page of run folders, from their files alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Report:
-    """summary: as in ``summary.json``; markdown: its tables; picture, page, html: the paths of ``report.png``,
-    ``report.md`` and ``report.html``; examples: the most and least useful by name of the run folder."""
+    """What a report shows, and where it lies.
+
+    Attributes:
+        summary: as in ``summary.json``.
+        markdown: its tables.
+        picture, page, html: the paths of ``report.png``, ``report.md`` and ``report.html``.
+        examples: the most and least useful, by name of the run folder.
+    """
 
     summary: dict[str, Any]
     markdown: str
@@ -40,10 +46,10 @@ def write_report(*folders: str | Path, out: str | Path | None = None, data: Text
     """Draw ``report.png``, write ``report.md`` and ``report.html``, and return what is in them.
 
     Args:
-        folders: run folders; of several, runs are named after their folder.
-        out: folder for the files, made if need be; by default the run folder, if there is one only.
-        data: what the (single) run was made on: its examples' texts are kept in the folder then. By default those
-            kept there before are shown; nothing outside the folders is opened.
+        folders: run folders.  With several, runs are named after their folder.
+        out: folder for the files, made if need be.  By default the run folder, if there is only one.
+        data: what the (single) run was made on.  Its examples' texts are then kept in the folder.  By default those
+            kept there before are shown, and nothing outside the folders is opened.
 
     Raises:
         UsageError: there is nothing to report, a file is damaged, or other people's files are in the way.

@@ -1,4 +1,4 @@
-"""What the files of a run folder must hold, so that nothing after the reading fails over them."""
+"""Checks what the files of a run folder hold, so that nothing after the reading fails over it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastprune.app.quality import HEADINGS
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.summary import SECONDS
 from fastprune.errors import UsageError
-
-Row = dict[str, Any]
 
 _OTHERS = (
     "seconds",
@@ -31,7 +30,7 @@ _RATES = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": LARGEST}
 
 
 def check_evaluation(row: Row, where: str) -> Row:
-    """A line of metrics.jsonl with its split, ``test`` by default.
+    """Return a line of metrics.jsonl with its split, ``test`` by default.
 
     Raises:
         UsageError: run, seed, epoch or seconds are missing, or a number is none.
@@ -46,21 +45,25 @@ def check_evaluation(row: Row, where: str) -> Row:
 
 
 def check_config(config: Row, where: str) -> Row:
-    """config.json; `UsageError` unless metrics, reported splits and the choosing split are what they should be."""
+    """config.json, if its quality measures, reported splits and choosing split are what they should be.
+
+    Raises:
+        UsageError: they are not.
+    """
     for name, known in (("metrics", HEADINGS), ("reported", None)):
         names = config.get(name) or []
         if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
             raise UsageError(f"{where}: {name!r} must be a list of names, got {_shown(names)}; mend it.")
         unknown = [item for item in names if known is not None and item not in known]
         if unknown:
-            raise UsageError(f"{where}: {_shown(unknown[0])} is no metric; choose from {', '.join(HEADINGS)}.")
+            raise UsageError(f"{where}: {_shown(unknown[0])} is no quality measure; choose from {', '.join(HEADINGS)}.")
     if not isinstance(config.get("best") or "", str):
         raise UsageError(f"{where}: 'best' must be the name of a split, got {_shown(config['best'])}; mend it.")
     return config
 
 
 def check_model_run(held: Any, where: str) -> Row | None:
-    """``model_run`` of summary.json: run, seed and epoch, or None."""
+    """Return ``model_run`` of summary.json: run, seed and epoch, or None."""
     if held is not None and not isinstance(held, dict):
         raise UsageError(f"{where}: 'model_run' must be an object, got {_shown(held)}; remove the file.")
     if held:
@@ -69,7 +72,11 @@ def check_model_run(held: Any, where: str) -> Row | None:
 
 
 def check_classes(classes: Row, where: str) -> dict[str, Row]:
-    """classes.json; `UsageError` unless every class has precision, recall, f1 and support."""
+    """Return classes.json.
+
+    Raises:
+        UsageError: a class lacks precision, recall, f1 or support.
+    """
     for name, row in classes.items():
         here = f"{where}, {_shown(name)}"
         if not isinstance(row, dict) or any(row.get(rate) is None for rate in _RATES):

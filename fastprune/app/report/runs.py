@@ -1,27 +1,32 @@
-"""Run folders read together: one set of rows, scores and data maps, each run under a name of its own."""
+"""Reads run folders together: one set of rows, scores and data maps, each run under a name of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastprune.app.report.folder import METRICS, SUMMARY, RunFolder
+from fastprune.app.report.json_types import Row
 from fastprune.app.report.rows import check_model_run
 from fastprune.app.report.summary import BASELINE, make_summary
 from fastprune.errors import UsageError
 
-Row = dict[str, Any]
 RunColumns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Runs:
-    """metrics: rows of ``metrics.jsonl``; summary: as ``summary.json``, of several folders with their own by name as
-    ``folders``; scores, data_map: columns, None without any; baselines: the names of the runs on all data."""
+    """The runs of one or several folders.
+
+    Attributes:
+        metrics: rows of ``metrics.jsonl``.
+        summary: as ``summary.json``.  Of several folders it holds their own by name as ``folders``.
+        scores, data_map: columns, None without any.
+        baselines: the names of the runs on all data.
+    """
 
     metrics: list[Row]
     summary: Row
@@ -36,7 +41,10 @@ class Runs:
 
     @property
     def judged(self) -> list[Row]:
-        """The evaluations that decide, of every run on its folder's deciding split, with the metric as ``decides``."""
+        """The evaluations that decide, of every run on its folder's deciding split.
+
+        The quality measure that decides is in their ``decides``.
+        """
         folders = self.summary.get("folders")
         judged = []
         for row in self.metrics:
@@ -47,9 +55,10 @@ class Runs:
 
 
 def read_runs(folder: RunFolder) -> Runs:
-    """One folder.
+    """Read one folder.
 
-    Its summary is made of its evaluations: while the run goes on there is none, and an earlier version's says less.
+    Its summary is made of its evaluations.  While the run goes on there is no summary file, and an earlier version's
+    says less.
 
     Raises:
         UsageError: there is no evaluation yet, or a file is damaged.
@@ -70,7 +79,7 @@ def read_runs(folder: RunFolder) -> Runs:
 
 
 def join_runs(runs: Mapping[str, Runs]) -> Runs:
-    """Several folders by name; a run is called ``folder: run`` then."""
+    """Join several folders by name.  A run is called ``folder: run`` then."""
     if len(runs) == 1:
         return next(iter(runs.values()))
 
@@ -99,7 +108,7 @@ def join_runs(runs: Mapping[str, Runs]) -> Runs:
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:
-    """What to call each folder: its own name, or its path where two share one."""
+    """Return what to call each folder: its own name, or its path where two share one."""
     names = [path.resolve().name for path in paths]
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 

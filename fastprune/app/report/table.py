@@ -1,7 +1,7 @@
-"""The summary as tables: for the terminal (rich) and for a page (Markdown).
+"""Shows the summary as tables: for the terminal (rich) and for a page (Markdown).
 
 Both show the same cells: shares in per cent, times in seconds, "mean ± deviation" over several seeds.  The heading of
-the deciding metric is marked.
+the deciding quality measure is marked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastprune.errors import UsageError
 
 @dataclass(frozen=True)
 class Column:
-    """``key`` of the summary's rows; ``kind``: text, share, metric, seconds, saved or count."""
+    """``key`` of the summary's rows; ``kind``: text, share, quality, seconds, saved or count."""
 
     key: str
     heading: str
@@ -26,8 +26,8 @@ class Column:
     decides: bool = False
 
 
-NAMES = (Column("run", "Run", "text"), Column("method", "Method", "text"))
-KEPT = Column("keep_fraction", "Kept %", "share")
+NAME_COLUMNS = (Column("run", "Run", "text"), Column("method", "Method", "text"))
+KEPT_COLUMN = Column("keep_fraction", "Kept %", "share")
 TIME = (
     Column("total_seconds", "Total s", "seconds"),
     Column("time_saved", "Saved %", "saved"),
@@ -43,26 +43,26 @@ NOTHING = "–"
 RUN_WIDTH, GAP = 24, 2
 
 
-def metric_columns(summary: Mapping[str, Any]) -> list[Column]:
-    """One a metric, the deciding one first."""
+def quality_columns(summary: Mapping[str, Any]) -> list[Column]:
+    """One a quality measure, the deciding one first."""
     folders = (summary.get("folders") or {"": summary}).values()
     deciding = {folder["deciding"] for folder in folders}
-    return [Column(name, HEADINGS[name], "metric", name in deciding) for name in summary["metrics"]]
+    return [Column(name, HEADINGS[name], "quality", name in deciding) for name in summary["metrics"]]
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """The columns in which some row has a value; that of the seeds only if the runs differ in it."""
+    """Return the columns in which some row has a value.  That of the seeds is shown only if the runs differ in it."""
     differ = len({row.get("n_seeds") for row in rows}) > 1
     return [c for c in columns if any(row.get(c.key) is not None for row in rows) and (c is not SEEDS or differ)]
 
 
 def markdown_tables(summary: Mapping[str, Any]) -> str:
     """GitHub-flavoured tables, one a reported split, each followed by what must be known to read it."""
-    metrics, rows = metric_columns(summary), summary["rows"]
-    parts = [_markdown([*NAMES, KEPT, *metrics, *TIME, SEEDS], rows)]
+    measures, rows = quality_columns(summary), summary["rows"]
+    parts = [_markdown([*NAME_COLUMNS, KEPT_COLUMN, *measures, *TIME, SEEDS], rows)]
     parts += [f"{as_text(note)}\n" for note in notes(summary)]
     for split, others in summary["others"].items():
-        parts += [f"On {as_text(split)}:\n", _markdown([NAMES[0], *metrics, SEEDS], others)]
+        parts += [f"On {as_text(split)}:\n", _markdown([NAME_COLUMNS[0], *measures, SEEDS], others)]
     return "\n".join(parts)
 
 
@@ -74,15 +74,15 @@ def _markdown(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def markdown_lines(headings: Sequence[str], numeric: Sequence[bool], body: Sequence[Sequence[str]]) -> str:
-    """A table ending in a newline; numbers are right-aligned."""
+    """Return a table ending in a newline, with numbers aligned to the right."""
     lines = [headings, ["---:" if right else "---" for right in numeric], *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def rich_table(summary: Mapping[str, Any]) -> Any:
-    """What to print of a summary with ``rich.console.Console``: the headline, and tables of the console's width.
+    """Return what to print with ``rich.console.Console``: the headline, and tables of the console's width.
 
-    Quality stands above time; columns that do not fit go into a further table.
+    Quality stands above time.  Columns that do not fit go into a further table.
     """
     try:
         from rich.console import Group
@@ -90,17 +90,17 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
     except ImportError:
         raise UsageError("the table needs the rich package: pip install 'fastprune[demo]'.") from None
     names = ", ".join(printable(summary[key]) for key in ("data", "model") if summary.get(key))
-    metrics, rows = metric_columns(summary), summary["rows"]
+    measures, rows = quality_columns(summary), summary["rows"]
     # The method, which the run's name says, and the total's deviation would push other columns off the screen.
     without = [{key: value for key, value in row.items() if key != "total_seconds_std"} for row in rows]
     return Group(
         *([Text(names, style="bold")] if names else []),
         *(Text(printable(sentence)) for sentence in headline(summary)),
-        _Tables([KEPT, *metrics, SEEDS], rows),
+        _Tables([KEPT_COLUMN, *measures, SEEDS], rows),
         *(
             part
             for split, others in summary["others"].items()
-            for part in (Text(f"On {printable(split)}:"), _Tables(metrics, others))
+            for part in (Text(f"On {printable(split)}:"), _Tables(measures, others))
         ),
         _Tables(TIME, without),
         *(Text(printable(f"* {note}" if note.startswith("Decides") else note)) for note in notes(summary)),
@@ -109,7 +109,7 @@ def rich_table(summary: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class _Tables:
-    """As many tables as it takes to show the columns in the width there is; each begins with the run's name."""
+    """As many tables as it takes to show the columns in the width there is.  Each begins with the run's name."""
 
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Any]]
@@ -132,13 +132,15 @@ class _Tables:
         for column in columns:
             table.add_column(_heading(column), justify="right", no_wrap=True)
         for row in self.rows:
-            cells = [printable(cell(row, column)) for column in (NAMES[0], *columns)]
+            cells = [printable(cell(row, column)) for column in (NAME_COLUMNS[0], *columns)]
             table.add_row(*map(Text, cells))
         return table
 
 
 def packed(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Where to cut a row of columns, so that each part fits into the room; a part has at least one column.
+    """Return where to cut a row of columns, so that each part fits into the room.
+
+    A part has at least one column.
 
     >>> packed([4, 4, 4, 9], 8)
     [(0, 2), (2, 3), (3, 4)]
@@ -158,7 +160,7 @@ def _heading(column: Column) -> str:
 
 
 def cell(row: Mapping[str, Any], column: Column) -> str:
-    """A row's value as it is shown."""
+    """Return a row's value as it is shown."""
     value = row.get(column.key)
     if value is None:
         return NOTHING
@@ -170,7 +172,7 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
         return f"{100 * value:.4g}"
     if column.kind == "saved":
         return f"{100 * value:.1f}"
-    scale, digits = (100, 2) if column.kind == "metric" else (1, 1)
+    scale, digits = (100, 2) if column.kind == "quality" else (1, 1)
     text = f"{scale * value:.{digits}f}"
     deviation = row.get(f"{column.key}_std")
     if row.get("n_seeds", 1) > 1 and deviation is not None:
@@ -179,7 +181,10 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
 
 
 def as_text(text: object) -> str:
-    """Text as itself in Markdown, in a table or not: no cell ends with it, and no link, image or tag begins."""
+    """Return text that means itself in Markdown, in a table or not.
+
+    No cell ends with it, and no link, image or tag begins.
+    """
     text = str(text)
     for mark in "\\|[]`*_":
         text = text.replace(mark, "\\" + mark)

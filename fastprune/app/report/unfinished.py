@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = dict[str, Any]
+from fastprune.app.report.json_types import Row
 
 
 def unfinished_runs(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Text from data and foreign files, made fit for a picture."""
+"""Makes text from data and foreign files fit for a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LONGEST = 40
 
 
 def drawn(text: object, longest: int = LONGEST) -> str:
-    r"""The text as matplotlib shows it: at most so long, and no formula.
+    r"""Return the text as matplotlib shows it: at most so long, and no formula.
 
     >>> drawn("a $x^{"), drawn("n" * 50, 10)
     ('a \\$x^{', 'nnnnnnnnn…')

@@ -1,14 +1,14 @@
 """Dynamic pruning inside an unmodified Lightning ``Trainer``, 2.6, in one process or many.
 
-A user's epoch stays an epoch of Lightning's.  Lightning reads the length of an epoch when it sets up the train
-loader, which it does once.  So the callback
+A user's epoch stays an epoch of Lightning's.  Lightning reads the length of an epoch when it sets up the train loader,
+which it does once.  So the callback does three things:
 
-* hands out one loader for the whole run, the user's with the pruner's sampler, through the loop's data source;
-* chooses the examples of the next epoch at the end of each, and where their number changes lets Lightning set up the
-  same loader again: limits, ``val_check_interval`` and progress bars follow, workers and data stay;
-* tells Lightning the number of steps of all epochs together while optimizers and schedules are configured.
+* It hands out one loader for the whole run, through the loop's data source: the user's with the pruner's sampler.
+* It chooses the examples of the next epoch at the end of each.  If their number changes, it lets Lightning set up the
+  same loader again.  Limits, ``val_check_interval`` and progress bars follow, and workers and data stay.
+* It tells Lightning the number of steps of all epochs together while optimizers and schedules are configured.
 
-Which examples a batch holds follows from its place in the order: nothing is added to a batch.
+Which examples a batch holds follows from its place in the order.  Nothing is added to a batch.
 
 A checkpoint of Lightning's holds no random state.  The callback's holds that of each process, and a resumed run sets it
 once, before its first batch.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -34,16 +34,26 @@ except ImportError:
 
 from fastprune.errors import UsageError
 from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import fingerprint
 from fastprune.integrations.lightning.checks import check_trainer
 from fastprune.integrations.lightning.loader import TrainLoader, loader_order
 from fastprune.integrations.lightning.plan import plan_epochs
 from fastprune.integrations.lightning.randomness import RunRandomness
-from fastprune.integrations.lightning.scores import ForwardFn, LightningScoring, ScoreFn
-from fastprune.integrations.lightning.state import check_has_state, check_same_run, readable
+from fastprune.integrations.lightning.scores import ForwardFn, LightningScores
+from fastprune.integrations.lightning.state import check_has_state, readable, resume
 from fastprune.integrations.lightning.step import CurrentBatch
 from fastprune.platform.collectives import world
-from fastprune.pruning import DEFAULT_METHOD, Driver, DynamicPruner, KeepFraction, Method, RankSampler, get_method
+from fastprune.pruning import (
+    DEFAULT_METHOD,
+    Driver,
+    DynamicPruner,
+    KeepFraction,
+    Method,
+    Piece,
+    RankSampler,
+    get_method,
+)
 from fastprune.pruning.state_versions import VERSION
 from fastprune.scores.task import Task
 
@@ -54,52 +64,77 @@ class PruningCallback(Callback):
         trainer = L.Trainer(max_epochs=10, callbacks=[fastprune.PruningCallback(keep_fraction=0.5)])
 
     Epochs keep their meaning: passes over all examples during the warm-up, then over the kept ones.  Validation,
-    checkpoints, early stopping and progress bars follow them, and ``trainer.estimated_stepping_batches`` is the true
-    number of steps in ``setup`` and ``configure_optimizers``.  Explicit ``max_steps`` wins.  Checkpoints hold the
-    pruning state, and ``fit(ckpt_path=...)`` goes on exactly, also inside an epoch (Lightning warns all the same that
-    the loader is not resumable).  Dropout goes on, too: checkpoints hold the random state of each process.  Inside an
-    epoch loader workers begin with other random numbers.  Each new cycle is logged as ``prune/*``.
+    checkpoints, early stopping and progress bars follow them.  In ``setup`` and ``configure_optimizers``
+    ``trainer.estimated_stepping_batches`` is the true number of steps.  Explicit ``max_steps`` wins.  Each new cycle is
+    logged as ``prune/*``.
+
+    Checkpoints hold the pruning state, and ``fit(ckpt_path=...)`` goes on exactly, also inside an epoch.  Lightning
+    warns all the same that the loader is not resumable.  Dropout goes on, too, because checkpoints hold the random
+    state of each process.  Inside an epoch loader workers begin with other random numbers.
 
     Where scores come from depends on the method (``fastprune methods``):
 
-    * methods that learn from the training steps ("el2n-free", the default) read what ``training_step`` returns, which
-      must hold the logits: ``return {"loss": loss, "logits": logits}``.  Of an optimizer that runs the step more than
-      once on a batch (LBFGS, SAM) the first time counts.
-    * a scoring pass ("el2n", the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without gradients.  By
+    * Methods that learn from the training steps ("el2n-free", the default) read what ``training_step`` returns.  It
+      must hold the logits: ``return {"loss": loss, "logits": logits}``.  An optimizer may run the step more than once
+      on a batch (LBFGS, SAM).  Then the first time counts.
+    * A scoring pass ("el2n", the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without gradients.  By
       default that is ``pl_module(x)`` for ``(x, y)`` batches and ``pl_module(**fields)`` for mappings.
 
     Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
-    method with weights ("infobatch", "repb") needs the loss of each example: see `mean_loss`.
+    method with weights ("infobatch", "repb") needs the loss of each example, see `mean_loss`.
 
-    Before the first training step the first batch of the next scoring pass is scored, on every process, and its scores
-    are forgotten: what cannot be scored fails there.  That batch and the pass change nothing of the run: random states,
+    Before the first training step the first batch of the next scoring pass is scored, on every process.  Its scores are
+    forgotten.  What cannot be scored fails there.  That batch and the pass change nothing of the run.  Random states,
     modes and what ``forward`` counts in the module stay as they are, and what it logs meanwhile goes nowhere.  A method
     that learns from the training steps fails in the first one, with automatic optimization before the weights change.
 
     Args:
-        keep_fraction: share of the examples kept after the warm-up, see `DynamicPruner`.  At 1.0 nothing changes:
-            same random numbers and weights as with a plain sampler of the same order, and no scoring pass is made.
+        keep_fraction: share of the examples kept after the warm-up, see `DynamicPruner`.  At 1.0 nothing changes.
+            Random numbers and weights are those of a plain sampler of the same order, and no scoring pass is made.
         warmup_epochs: epochs on all examples first, see `DynamicPruner`.
         cycle_epochs: epochs between two selections, see `DynamicPruner`.
         final_share: share of the epochs at the end on all examples, see `DynamicPruner`.
         method: a registered name or a `Method`.
-        seed: of the order and of random selections; by default that of ``seed_everything``, else 0.
-        task: where logits and labels are; by default "logits" (or the output itself, if it is a tensor), and "labels"
+        seed: of the order and of random selections.  By default that of ``seed_everything``, else 0.
+        task: where logits and labels are.  By default "logits" (or the output itself, if it is a tensor), and "labels"
             of a mapping or the second part of an ``(x, y)`` pair.
         score_fn: ``(outputs, batch) -> (B,)`` scores or a dict of them by metric, in place of ``task``.
         forward_fn: ``(pl_module, batch) -> outputs`` of the scoring pass.
-        score_batch_size: of the scoring pass; by default 4 × the train loader's.
+        score_batch_size: of the scoring pass.  By default 4 × the train loader's.
 
     Attributes:
-        pruner: the `DynamicPruner` of the newest run, for ``kept_indices``, ``history`` and ``log()``; None before.
+        pruner: the `DynamicPruner` of the newest run, for ``kept_indices``, ``history`` and ``log()``.  None before.
 
     Raises:
-        ValueError: here, an argument is out of range; in ``fit``, the trainer or its train dataloader is set up in a
-            way that does not go with pruning; the message says which.
+        ValueError: here, an argument is out of range.  In ``fit``, the trainer or its train dataloader is set up in a
+            way that does not go with pruning.  The message says which.
         UsageError: in ``fit``, the checkpoint belongs to another data set, method or schedule.
 
-    Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle, which reads the
+    Cost: the history (12 bytes an example).  For "el2n" also one forward pass over the data a cycle, which reads the
     data in the main process, and one of a batch before the first step.
+
+    Example:
+        >>> import torch, fastprune
+        >>> from lightning.pytorch import LightningModule, Trainer
+        >>> class Net(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.Linear(4, 2)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         x, y = batch
+        ...         logits = self.net(x)
+        ...         return {"loss": fastprune.cross_entropy(logits, y), "logits": logits}
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.AdamW(self.parameters())
+        >>> data = torch.utils.data.TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+        >>> pruning = PruningCallback(keep_fraction=0.5)
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> trainer = Trainer(max_epochs=2, accelerator="cpu", callbacks=[pruning], enable_model_summary=False, **quiet)
+        >>> trainer.fit(Net(), DataLoader(data, batch_size=4, shuffle=True))
+        >>> len(pruning.pruner.kept_indices)
+        4
     """
 
     pruner: DynamicPruner | None = None
@@ -128,7 +163,8 @@ class PruningCallback(Callback):
     ) -> None:
         self.method = get_method(method)
         self.seed = seed
-        self.scoring = LightningScoring(task, score_fn, forward_fn, score_batch_size)
+        scoring = BatchScoring(task, score_fn, score_batch_size)
+        self._scores = LightningScores(scoring, forward_fn, self.method.reads)
         self._make_pruner = functools.partial(
             DynamicPruner,
             keep_fraction=keep_fraction,
@@ -142,13 +178,14 @@ class PruningCallback(Callback):
 
     @staticmethod
     def mean_loss(pl_module: Any, losses: Tensor) -> Tensor:
-        """The mean of the current batch's losses, (B,), weighted where the method weights them; differentiable::
+        """The mean of the current batch's losses, (B,), weighted where the method weights them.  It can be
+        differentiated::
 
             def training_step(self, batch, batch_idx):
                 losses = F.cross_entropy(self(batch["x"]), batch["y"], reduction="none")
                 return fastprune.PruningCallback.mean_loss(self, losses)
 
-        The plain mean outside of training, and without a `PruningCallback`.
+        It is the plain mean outside of training, and without a `PruningCallback`.
 
         Raises:
             ValueError: there is not one loss for each example of the batch.
@@ -173,10 +210,10 @@ class PruningCallback(Callback):
         loop._on_before_fetch = functools.partial(self._before_fetch, loop._on_before_fetch)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Epochs are as long as they are from now on; and let Lightning resume as it does without ``max_steps``.
+        """Fix the lengths of epochs, and let Lightning resume as it does without ``max_steps``.
 
-        With it a loop restored from the end of an epoch takes that epoch for unfinished: it trains another batch of
-        it, or skips the next one.
+        With ``max_steps`` a loop restored from the end of an epoch takes that epoch for unfinished.  It then trains
+        another batch of it, or skips the next one.
         """
         trainer.fit_loop.epoch_loop.max_steps = -1
         self._train.end_estimate(trainer)
@@ -187,9 +224,9 @@ class PruningCallback(Callback):
         self._batch.watch(trainer)
         progress, epoch = self._driver.progress, _epoch_of(trainer)
         if self._state is not None and epoch == progress.piece_number + 1:
-            # Saved behind the last batch of an epoch: Lightning goes straight on to the next one.
-            if epoch < len(progress.pieces):
-                self._enter(trainer, epoch)
+            # The state was saved behind the last batch of an epoch.  Lightning goes straight on to the next one.
+            if not progress.in_last_piece:
+                self._enter_next(trainer)
                 self._train.begin_at_first_batch(trainer)
         elif epoch != progress.piece_number:
             raise UsageError(
@@ -205,7 +242,9 @@ class PruningCallback(Callback):
                 logger.log_metrics(loggable(self._run), step=trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Know the batch's examples before its loss is computed; before the first batch, try a scoring pass."""
+        """Find out which examples the batch holds before its loss is computed.  Before the first batch, try a scoring
+        pass.
+        """
         if not self._tried:
             self._tried = True
             self._try_pass(trainer)
@@ -223,12 +262,11 @@ class PruningCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Choose the next epoch's examples, so that Lightning finds the loader at its new length."""
-        epoch = self._driver.progress.piece_number + 1
-        if epoch < len(self._driver.progress.pieces):
-            self._enter(trainer, epoch)
+        if not self._driver.progress.in_last_piece:
+            self._enter_next(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """The last scores are everyone's, too."""
+        """Give the last scores to all processes."""
         self._driver.exchange()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -243,7 +281,7 @@ class PruningCallback(Callback):
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on exactly; on several processes a collective call."""
+        """What a checkpoint needs to go on exactly.  A collective call on several processes."""
         if self.pruner is None:
             return {"version": VERSION, "pruner": None}
         self.pruner.exchange()
@@ -255,7 +293,10 @@ class PruningCallback(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint without pruning state; whoever asked for the loader before now got it at its start."""
+        """Refuse a checkpoint without pruning state.
+
+        If someone has asked for the loader before now, it stands at its start, and is set up again.
+        """
         if not self._fitting:
             return
         check_has_state(checkpoint, self.state_key)
@@ -263,14 +304,18 @@ class PruningCallback(Callback):
             self._train.set_up_again(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict()``; raises `UsageError` for another run's, once the data are known."""
-        # A tuner saves the run before it begins.
+        """Go on from ``state_dict()``, once the data are known.
+
+        Raises:
+            UsageError: it is that of another run.
+        """
+        # A tuner saves the run before the run begins.
         if not self._fitting or state_dict["pruner"] is None:
             return
         self._state = readable(state_dict)
         self._randomness.load_state_dict(self._state)
         if self.pruner is not None:
-            self._resume(self.pruner, self._state)
+            self._resume(self._driver, self._driver.progress.pieces, self._state)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -293,7 +338,7 @@ class PruningCallback(Callback):
         self._fitting = self._tried = False
         self._train = TrainLoader()
         self._step_examples = 0
-        self._batch = CurrentBatch(self.scoring, self.method)
+        self._batch = CurrentBatch(self._scores, self.method)
         self._randomness = RunRandomness()
 
     def _release(self, trainer: Any) -> None:
@@ -311,7 +356,11 @@ class PruningCallback(Callback):
             trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
 
     def _begin(self, trainer: Any, loader: DataLoader[Any]) -> tuple[RankSampler, int]:
-        """Plan the run, and go to its start or to the checkpoint.  Returns what `TrainLoader.take_over` asks for."""
+        """Plan the run, and go to its start or to the checkpoint.
+
+        Returns:
+            What `TrainLoader.take_over` asks for.
+        """
         rank, world_size = _share_of(trainer)
         dataset: Any = loader.dataset
         pruner = self._make_pruner(
@@ -324,29 +373,24 @@ class PruningCallback(Callback):
         driver, max_steps = pruner.driver, trainer.max_steps if self._max_steps is None else self._max_steps
         self._step_examples = (loader.batch_size or 1) * world_size
         pieces, steps = plan_epochs(trainer, loader, driver, world_size, max_steps)
-        # For schedules, until training starts; a tuner may be trying steps of its own.
+        # Schedules need this until training starts.  A tuner may be trying steps of its own.
         if trainer.max_steps == max_steps:
             trainer.fit_loop.epoch_loop.max_steps = steps if max_steps == -1 else min(steps, max_steps)
-        driver.plan(pieces)
         if self._state is None:
-            driver.enter(0)
-            self._begin_epoch(driver, 0)
+            driver.begin(pieces)
+            self._begin_epoch(driver)
         else:
-            self._resume(pruner, self._state)
+            self._resume(driver, pieces, self._state)
         self.pruner = pruner
         self._randomness.begin(trainer.strategy.root_device)
         return driver.sampler.shard(rank, world_size), -(-max(map(len, pieces)) // world_size)
 
-    def _resume(self, pruner: DynamicPruner, state: Mapping[str, Any]) -> None:
-        saved = state["pruner"]
-        if self.seed is None:
-            pruner.reset(int(saved["seed"]))
-        check_same_run(pruner, state, self._step_examples)
-        pruner.load_state_dict(saved)
-        self._begin_epoch(pruner.driver, pruner.progress.position)
+    def _resume(self, driver: Driver, pieces: Sequence[Piece], state: Mapping[str, Any]) -> None:
+        resume(driver, pieces, state, self.seed, self._step_examples)
+        self._begin_epoch(driver)
 
     def _before_fetch(self, original: Callable[[], None]) -> None:
-        """In place of the loop's: called before each batch is read."""
+        """Takes the place of the loop's own hook, which is called before each batch is read."""
         self._restore_random_state()
         self._randomness.fetch()
         original()
@@ -355,42 +399,39 @@ class PruningCallback(Callback):
         self._randomness.restore(self._driver.progress, self._loader)
 
     def _try_pass(self, trainer: Any) -> None:
-        """Score the first batch of the next pass: what cannot work fails before the first training step."""
+        """Score the first batch of the next pass.  What cannot work fails before the first training step."""
         driver, loader = self._driver, self._loader
         if driver.expects_pass:
-            reads = driver.method.reads
-            driver.try_scores(lambda index: self.scoring.first_of_pass(trainer, loader, index, reads))
+            driver.try_scores(lambda index: self._scores.first_of_pass(trainer, loader, index))
 
-    def _enter(self, trainer: Any, epoch: int) -> None:
-        """Move to ``epoch``; score and select if a cycle starts there."""
-        driver, loader = self._driver, self._loader
-        before, reads = len(driver.sampler), driver.method.reads
+    def _enter_next(self, trainer: Any) -> None:
+        """Go on to the next epoch.  Score and select if a cycle starts there."""
+        driver, loader, before = self._driver, self._loader, len(self._driver.sampler)
         self._restore_random_state()  # a pass reads the data, which may draw, too
-        driver.enter(epoch, lambda index: self.scoring.scoring_pass(trainer, loader, index, reads))
-        self._begin_epoch(driver, 0)
+        driver.leave()
+        driver.enter_next(lambda index: self._scores.scoring_pass(trainer, loader, index))
+        self._begin_epoch(driver)
         if len(driver.sampler) != before:
             self._train.set_up_again(trainer)
 
-    def _begin_epoch(self, driver: Driver, position: int) -> None:
-        """Training has taken in so much of the epoch.  What loaders read ahead of it is no progress."""
-        driver.advance(position)
+    def _begin_epoch(self, driver: Driver) -> None:
         self._batch.begin_epoch(driver.sampler.shard(*world()).indices_from(0))
 
 
 def _callback_of(pl_module: Any) -> PruningCallback | None:
-    """The one that prunes what the module trains on; None outside of training, too."""
+    """The callback that prunes what the module trains on.  None outside of training."""
     trainer = pl_module._trainer
     callbacks = () if trainer is None or not trainer.training else trainer.callbacks
     return next((c for c in callbacks if isinstance(c, PruningCallback)), None)
 
 
 def _epoch_of(trainer: Any) -> int:
-    """The number of the epoch in which Lightning's loop goes on, which is that of a piece."""
+    """The number of the epoch in which Lightning's loop goes on.  It is also the number of a piece."""
     return trainer.fit_loop.epoch_progress.current.processed
 
 
 def _share_of(trainer: Any) -> tuple[int, int]:
-    """(rank, world size) of this process as a reader of the data.
+    """Rank and world size of this process as a reader of the data.
 
     Raises:
         ValueError: the strategy deals the data out otherwise.

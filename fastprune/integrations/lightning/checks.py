@@ -1,4 +1,4 @@
-"""What a Lightning run must be like to be pruned; everything else is refused before it starts, in one sentence."""
+"""What a Lightning run must be like to be pruned.  Everything else is refused before it starts, in one sentence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_trainer(trainer: Any) -> None:
 def check_batches(trainer: Any, loader: DataLoader[Any], batches: list[int]) -> None:
     """Refuse epochs in which a process would have nothing to train on, or no end of a validation interval.
 
-    Lightning would stop the run there, without an error or in the middle.
+    Lightning would stop such a run there, without an error or in the middle.
     """
     least = min(batches)
     if least == 0:
@@ -53,10 +53,10 @@ def check_batches(trainer: Any, loader: DataLoader[Any], batches: list[int]) -> 
 
 
 def check_loader(loader: Any) -> DataLoader[Any]:
-    """The loader, if its examples can be chosen.
+    """Return the loader, if its examples can be chosen.
 
     Raises:
-        ValueError: they cannot; the message says why and what to pass.
+        ValueError: they cannot.  The message says why and what to pass.
     """
     if not isinstance(loader, DataLoader):
         raise ValueError(

@@ -18,8 +18,8 @@ from fastprune.pruning.sampler import Arrange
 class RankOrder(DistributedSampler[int]):
     """One process's share of the pruner's order.
 
-    A `DistributedSampler`, because Lightning deals any other sampler out by itself, in an order of its own.  Its
-    epoch is the pruner's, which is moved before Lightning asks for the length of the next one.
+    It is a `DistributedSampler`, because Lightning deals any other sampler out by itself, in an order of its own.  Its
+    epoch is the pruner's, which moves before Lightning asks for the length of the next one.
     """
 
     def __init__(self, share: RankSampler, longest: int | None) -> None:
@@ -27,9 +27,11 @@ class RankOrder(DistributedSampler[int]):
         self.longest = longest
 
     def __len__(self) -> int:
-        """Of the current epoch; while Lightning estimates the number of steps, of the longest if that is set.
+        """The length of the current epoch.  While Lightning estimates the number of steps, that of the longest if it is
+        set.
 
-        Its estimate is the smaller of max_steps, which is right, and the batches of one epoch times max_epochs.
+        Its estimate is the smaller of two numbers: max_steps, which is right, and the batches of one epoch times
+        max_epochs.
         """
         return len(self.share) if self.longest is None else self.longest
 
@@ -37,14 +39,14 @@ class RankOrder(DistributedSampler[int]):
         return iter(self.share)
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: the callback moves the pruner."""
+        """Do nothing, because the callback moves the pruner."""
 
 
 class TrainLoader:
     """The train loader of one fit.  Lightning asks for it through its loop's data source, once, or when told to.
 
     Attributes:
-        loader: the user's, in the pruner's order; None before Lightning has asked for it.
+        loader: the user's, in the pruner's order.  None before Lightning has asked for it.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,8 @@ class TrainLoader:
         """Stand in for the data source.
 
         Args:
-            begin: given the user's loader once; returns this process's share of the order, and the length of its
+            trainer: whose data source it is.
+            begin: given the user's loader once.  Returns this process's share of the order, and the length of its
                 longest epoch.
         """
         source = trainer.fit_loop._data_source
@@ -68,7 +71,7 @@ class TrainLoader:
         self.loader = None
 
     def end_estimate(self, trainer: Any) -> None:
-        """Epochs are as long as they are from now on."""
+        """Let epochs be as long as they are from now on."""
         self._estimating = False
         if self._order is not None:
             estimated, self._order.longest = self._order.longest, None
@@ -81,16 +84,16 @@ class TrainLoader:
         trainer.fit_loop._last_train_dl_reload_epoch = float("-inf")
 
     def begin_at_first_batch(self, trainer: Any) -> None:
-        """Let Lightning begin the next epoch at its first batch, though it is longer, and workers have read ahead."""
+        """Let Lightning begin the next epoch at its first batch, although it is longer and workers have read ahead."""
         assert self.loader is not None
         self.set_up_again(trainer)
-        # Lightning leaves the restored epoch if so many batches are done as the next one has.
+        # Lightning leaves the restored epoch once it has done as many batches as the next epoch has.
         done = trainer.fit_loop.epoch_loop.batch_progress.current
         done.completed = max(done.completed, len(self.loader))
 
     def _hand_out(self, trainer: Any, original: Any, begin: Callable[..., Any]) -> DataLoader[Any]:
         if trainer.reload_dataloaders_every_n_epochs:
-            trainer.reload_dataloaders_every_n_epochs = 0  # the one setting up that was asked for
+            trainer.reload_dataloaders_every_n_epochs = 0  # the loader was to be set up once, and that is now
         if self.loader is None:
             loader = check_loader(original())
             share, longest = begin(loader)
@@ -100,7 +103,14 @@ class TrainLoader:
 
 
 def batches_of_epoch(examples: int, loader: DataLoader[Any], world_size: int, limit: int | float) -> int:
-    """Batches that each process gets of an epoch of so many examples; ``limit`` is ``limit_train_batches``."""
+    """Batches that each process gets of an epoch of so many examples.
+
+    Args:
+        examples: of the epoch.
+        loader: that deals them out.
+        world_size: number of processes.
+        limit: ``limit_train_batches``.
+    """
     share, size = -(-examples // world_size), loader.batch_size or 1
     batches = share // size if loader.drop_last else -(-share // size)
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -109,14 +119,14 @@ def batches_of_epoch(examples: int, loader: DataLoader[Any], world_size: int, li
 def in_order(loader: DataLoader[Any], sampler: RankOrder, trainer: Any) -> DataLoader[Any]:
     """The same loader with another sampler, made as Lightning makes it.
 
-    Lightning comes under two names, ``lightning.pytorch`` and ``pytorch_lightning``; the trainer's is taken.
+    Lightning comes under two names, ``lightning.pytorch`` and ``pytorch_lightning``.  The trainer's is taken.
     """
     package = type(trainer.fit_loop).__module__.partition(".loops")[0]
     return importlib.import_module(f"{package}.utilities.data")._update_dataloader(loader, sampler)
 
 
 def loader_order(loader: DataLoader[Any]) -> Arrange | None:
-    """The order within an epoch: None for shuffled, else that of the data set."""
+    """The order within an epoch.  None for shuffled, otherwise that of the data set."""
     sampler: Any = loader.sampler
     shuffled = sampler.shuffle if isinstance(sampler, DistributedSampler) else isinstance(sampler, RandomSampler)
     return None if shuffled else lambda order, generator: order.sort().values

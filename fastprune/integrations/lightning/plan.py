@@ -16,13 +16,20 @@ from fastprune.pruning.schedule import epoch_pieces, epochs_until
 def plan_epochs(
     trainer: Any, loader: DataLoader[Any], driver: Driver, world_size: int, max_steps: int
 ) -> tuple[Sequence[Piece], int]:
-    """A piece for each of max_epochs epochs, or of as many as max_steps steps take; and the optimizer steps of them.
+    """A piece for each of max_epochs epochs, or of as many as max_steps steps take.
 
     Args:
+        trainer: of the run.
+        loader: its train loader.
+        driver: of the run.
+        world_size: number of processes.
         max_steps: the user's, -1 for none.
 
+    Returns:
+        The pieces, and the optimizer steps of all of them.
+
     Raises:
-        ValueError: neither is set, or an epoch leaves a process nothing to train on.
+        ValueError: neither max_epochs nor max_steps is set, or an epoch leaves a process nothing to train on.
     """
     accumulation, limit = trainer.accumulate_grad_batches, trainer.limit_train_batches
 

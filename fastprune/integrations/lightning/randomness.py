@@ -27,27 +27,28 @@ class RunRandomness:
         self._device = device
 
     def note_batch(self, trainer: Any) -> None:
-        """A batch has been trained on; loaders of a validation that follows will draw their seeds."""
+        """Note that a batch has been trained on.  Loaders of a validation that follows will draw their seeds."""
         self._seeds_due = seeds_of(_loaders_due(trainer))
 
     def note_validation(self) -> None:
-        """Validation has begun to read its loaders."""
+        """Note that validation has begun to read its loaders."""
         self._seeds_due = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint; a collective call."""
+        """What a checkpoint needs.  A collective call."""
         return {"random": random_states(self._device), "seeds_due": self._seeds_due}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()`` once `restore` is called; ``state`` also holds the pruner's state."""
+        """Go on from ``state_dict()`` once `restore` is called.  ``state`` also holds the pruner's state."""
         self._saved = state
 
     def restore(self, progress: Progress, loader: DataLoader[Any]) -> None:
-        """Before the first batch of a resumed run, behind all that Lightning has drawn to get there.
+        """Set the random state before the first batch of a resumed run, behind all that Lightning has drawn to get
+        there.
 
         In the run that saved the state, loaders drew seeds after it.  A validation that was due and is not repeated
-        drew one for each of its loaders.  The train loader drew one if an epoch began, and a second one where it was
-        set up again for another length.
+        drew one for each of its loaders.  The train loader drew one if an epoch began, and a second one if it was set
+        up again for another length.
         """
         state = self._saved
         if self._fetched or state is None:
@@ -63,12 +64,12 @@ class RunRandomness:
         draw_seeds(state["seeds_due"] + begun * seeds_of([loader]))
 
     def fetch(self) -> None:
-        """A batch is read: the run is under way."""
+        """Note that a batch is read: the run is under way."""
         self._fetched = True
 
 
 def _loaders_due(trainer: Any) -> list[Any]:
-    """The loaders of the validation that follows the batch that has just been trained on; none if none does."""
+    """The loaders of the validation that follows the batch that has just been trained on.  Empty if none follows."""
     loop = trainer.fit_loop.epoch_loop
     if not loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop.val_loop._combined_loader is None:
         return []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastprune.errors import UsageError
-from fastprune.pruning import DynamicPruner
-from fastprune.pruning.state import checked
+from fastprune.pruning import Driver, Piece
 from fastprune.pruning.state_versions import check_version, converted
 
 
@@ -37,22 +36,23 @@ def check_has_state(checkpoint: Mapping[str, Any], key: str) -> None:
         )
 
 
-def check_same_run(pruner: DynamicPruner, state: Mapping[str, Any], step_examples: int) -> None:
-    """Refuse the state of another run.
+def resume(
+    driver: Driver, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None, step_examples: int
+) -> None:
+    """Go on from the callback's state, see `Driver.resume`.
 
     Args:
         step_examples: of a batch of all processes.
 
     Raises:
-        UsageError: of another data set, method or schedule, or of batches of another size.
+        UsageError: the state is of another data set, method or schedule, or of batches of another size.
     """
-    saved = state["pruner"]
     try:
-        checked(pruner.driver, pruner.fingerprint, saved)
+        driver.resume(pieces, state["pruner"], seed)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    epoch, position = saved["progress"]["piece_number"], saved["progress"]["position"]
-    if 0 < position < len(pruner.progress.pieces[epoch]) and state["step_examples"] != step_examples:
+    progress = driver.progress
+    if 0 < progress.position < len(progress.piece) and state["step_examples"] != step_examples:
         raise UsageError(
             f"the checkpoint was made inside an epoch, in steps of {state['step_examples']} examples over all "
             f"processes; this run takes {step_examples}: resume with the same batch size and number of "

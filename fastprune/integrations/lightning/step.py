@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastprune.integrations.batch_metrics import without_owners
 from fastprune.integrations.hooks import Overrides
-from fastprune.integrations.lightning.scores import LightningScoring
+from fastprune.integrations.lightning.scores import LightningScores
 from fastprune.pruning import Method
 
 
@@ -22,8 +22,8 @@ class CurrentBatch:
         scores: what the method reads of them, None until a training step has shown them.
     """
 
-    def __init__(self, scoring: LightningScoring, method: Method) -> None:
-        self._scoring, self._method = scoring, method
+    def __init__(self, scores: LightningScores, method: Method) -> None:
+        self._scores, self._method = scores, method
         self._overrides = Overrides()
         self._order = torch.empty(0, dtype=torch.int64)
         self._awaits_scores = False
@@ -58,11 +58,11 @@ class CurrentBatch:
             self._overrides.add(trainer.strategy, "training_step", self._training_step)
 
     def release(self) -> None:
-        """Leave the training steps alone."""
+        """Leave the training steps alone from now on."""
         self._overrides.remove()
 
     def _training_step(self, original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score the first pass over a batch: a closure may be called again, at weights that are no step's."""
+        """Score the first pass over a batch.  A closure may be called again, at weights that are no step's."""
         outputs = original(batch, *args, **kwargs)
         if self._awaits_scores and outputs is not None:
             found = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
@@ -75,13 +75,13 @@ class CurrentBatch:
 
     def _scores_of(self, outputs: Any, batch: Any) -> Mapping[str, Tensor]:
         method = self._method
-        if self._scoring.score_fn is None and set(outputs) == {"loss"}:
+        if self._scores.scoring.score_fn is None and set(outputs) == {"loss"}:
             raise ValueError(
                 f"training_step returns the loss alone, and method {method.name!r} reads scores off its logits: "
                 'return {"loss": loss, "logits": logits}, pass score_fn, or take method="el2n", which makes a pass of '
                 "its own"
             )
-        scores = self._scoring.of_batch(outputs, batch, method.reads)
+        scores = self._scores.of_batch(outputs, batch)
         found = without_owners(self.index, scores)
         if found is not None:
             raise ValueError(

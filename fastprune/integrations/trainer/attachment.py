@@ -16,12 +16,13 @@ from transformers import TrainerControl, TrainerState
 
 from fastprune.errors import UsageError
 from fastprune.integrations.batch_metrics import loggable
+from fastprune.integrations.batch_scoring import BatchScoring
 from fastprune.integrations.datasets import fingerprint
 from fastprune.integrations.hooks import Overrides
 from fastprune.integrations.trainer.checkpoint import newest_complete, read_state, save_checkpoint
 from fastprune.integrations.trainer.events import TrainerEvents
 from fastprune.integrations.trainer.order import RecordedOrder, sampling_strategy
-from fastprune.integrations.trainer.scores import TrainerScores, TrainerScoring
+from fastprune.integrations.trainer.scores import TrainerScores
 from fastprune.integrations.trainer.step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
 from fastprune.integrations.trainer.training_step import TrainingStep
 from fastprune.pruning import DynamicPruner
@@ -33,11 +34,11 @@ class Attachment:
     """The overrides of one trainer.
 
     Attributes:
-        training: the Trainer's loop goes on.
-        plan: how it reads the run, None outside and before its sampler is asked for.
+        training: whether the Trainer's loop goes on.
+        plan: how it reads the run.  None outside of a run, and before its sampler is asked for.
     """
 
-    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: TrainerScoring) -> None:
+    def __init__(self, trainer: Any, pruner: DynamicPruner, seed: int | None, scoring: BatchScoring) -> None:
         self._trainer = weakref.ref(trainer)
         self.pruner = pruner
         self.driver = pruner.driver
@@ -86,7 +87,7 @@ class Attachment:
     def _training_loop(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(original).bind(*args, **kwargs).arguments
         self._resume_from = given.get("resume_from_checkpoint")
-        # After running out of memory, auto_find_batch_size comes by again, and the run starts afresh.
+        # auto_find_batch_size calls this again after running out of memory, and the run starts afresh.
         self._end()
         self.training = True
         try:
@@ -99,37 +100,34 @@ class Attachment:
         self.step.begin(None)
 
     def _train_sampler(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        # accelerate would make its seedable sampler now: the random state's seed is the one it would take.
+        # accelerate would make its seedable sampler now.  The random state's seed is the one that it would take.
         # A callback may request another train loader mid-run.  That must not restart the run.
         if not self.training or self.plan is not None:
             return original(*args, **kwargs)
         plan, own_order = self._begin(), None
         if self.driver.schedule.keeps_all and sampling_strategy(self.trainer.args) == "group_by_length":
-            # That sampler draws from the global generator, which no other order could leave as it does.
+            # That sampler draws from the global generator.  Another order would leave it in another state.
             own_order = RecordedOrder(original(*args, **kwargs))
         self._follow(plan, own_order)
         return self.driver.sampler if own_order is None else own_order
 
     def _begin(self) -> StepPlan:
-        """Plan the run; go back to its start, or to the checkpoint."""
-        trainer, driver = self.trainer, self.driver
+        """Plan the run, and go to its start or to the checkpoint."""
+        args, driver = self.trainer.args, self.driver
         self._check_dataset()
-        plan = plan_steps(driver, trainer.args, trainer._train_batch_size)
-        state = None if self._resume_from is None else read_state(self._resume_from)
-        driver.restart(self._run_seed(state))
-        driver.plan(plan.pieces)
-        if state is None:
-            driver.enter(0)
+        pieces, plan = plan_steps(driver, args, self.trainer._train_batch_size)
+        if self._resume_from is None:
+            seed = torch.initial_seed() if args.data_seed is None else args.data_seed
+            driver.begin(pieces, seed if self.seed is None else self.seed)
         else:
-            _check_chunks(state, plan)
-            self.pruner.load_state_dict(state["pruner"])
-            # The Trainer skips the batches of a resumed chunk itself.  Its events set the position, from its own steps.
-            driver.progress.begin_at(0)
-        self._advise(plan)
+            state = read_state(self._resume_from)
+            _check_chunks(state, plan.step, len(pieces[0]))
+            driver.resume(pieces, state["pruner"], self.seed)
+        self._advise()
         return plan
 
     def _follow(self, plan: StepPlan, own_order: RecordedOrder | None) -> None:
-        """Events and steps are those of this plan from now on."""
+        """Let events and steps be those of this plan from now on."""
         self.plan = plan
         self.step.begin(plan, own_order)
         self._events = TrainerEvents(
@@ -137,7 +135,7 @@ class Attachment:
         )
 
     def _check_dataset(self) -> None:
-        """Scores and order belong to the examples that were there when fastprune was attached."""
+        """Refuse a training set that has changed: scores and order belong to the examples at the time of ``attach``."""
         dataset, pruner = self.trainer.train_dataset, self.pruner
         if len(dataset) != pruner.n:
             raise ValueError(
@@ -151,48 +149,42 @@ class Attachment:
             "Trainer with this data set, or put the first one back"
         )
 
-    def _advise(self, plan: StepPlan) -> None:
-        args = self.trainer.args
-        smallest = min(piece.phase.size for piece in plan.pieces)
+    def _advise(self) -> None:
+        args, progress = self.trainer.args, self.driver.progress
+        smallest = min(piece.phase.size for piece in progress.pieces)
         advice = unfit(smallest, self.driver.n, args, self.trainer._train_batch_size)
         if advice is not None and args.process_index == 0:
             logger.warning(advice)
-        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers and not plan.epochs.aligned:
+        if args.dataloader_num_workers > 0 and not args.dataloader_persistent_workers and not progress.epochs.aligned:
             logger.warning(
                 "data loader workers start anew for every chunk of %d examples; set dataloader_persistent_workers=True",
-                len(plan.pieces[0]),
+                len(progress.pieces[0]),
             )
-
-    def _run_seed(self, state: Mapping[str, Any] | None) -> int:
-        if self.seed is not None:
-            return self.seed
-        if state is not None:
-            return int(state["pruner"]["seed"])
-        data_seed = self.trainer.args.data_seed
-        return torch.initial_seed() if data_seed is None else data_seed
 
     def _training_values(self, original: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
         """Let the Trainer plan as many steps as the chunks have, so that the learning rate ends at 0 with the last."""
-        plan = self.plan
+        plan, progress = self.plan, self.driver.progress
         if plan is None:
             return original(args, *rest, **kwargs)
-        # A copy: loggers and checkpoints go on seeing the epochs the user asked for.
+        # This is a copy, because loggers and checkpoints go on seeing the epochs the user asked for.
         args = copy.copy(args)
         if not ends_within_an_epoch(self.trainer.args):
-            args.num_train_epochs = len(plan.pieces)
-        elif not plan.epochs.aligned:
+            args.num_train_epochs = len(progress.pieces)
+        elif not progress.epochs.aligned:
             args.max_steps = plan.steps_of_epochs(args.num_train_epochs)
         values = TrainingValues.of(original(args, *rest, **kwargs))
         if args.max_steps <= 0:
-            # The Trainer takes epochs times the data set's size for the throughput it reports.
-            values = values._replace(samples=plan.epochs.starts[-1])
+            # For the throughput that it reports the Trainer would take epochs times the data set's size.
+            values = values._replace(samples=progress.epochs.starts[-1])
         if values.steps_of_epoch != plan.steps:
             self._follow(replace(plan, steps=values.steps_of_epoch), self.step.own_order)
         self._tell_steps(values.max_steps)
         return tuple(values)
 
     def _tell_steps(self, steps: int) -> None:
-        """A scheduler that the user built ends where it was told, and pruning makes the run shorter."""
+        """Log the number of steps if the user built the scheduler.  It ends where it was told, and pruning makes the
+        run shorter.
+        """
         trainer, args = self.trainer, self.trainer.args
         own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
         if own and args.max_steps <= 0 and not self.driver.schedule.keeps_all and trainer.is_world_process_zero():
@@ -237,7 +229,7 @@ class Attachment:
         self.trainer.log(loggable(self.pruner))
 
     def _try_scores(self) -> None:
-        """Score one batch, as training steps or the first pass will: what cannot work fails before the first step."""
+        """Score one batch, as training steps or the first pass will.  What cannot work fails before the first step."""
         if self.driver.method.observes:
             self.driver.try_scores(self.step.trial)
             return
@@ -246,27 +238,27 @@ class Attachment:
 
     def _save_checkpoint(self, original: Callable[..., Any], model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Put the pruning state into the checkpoint, last, and only then let older ones go."""
-        plan = self.plan
+        plan, driver = self.plan, self.driver
         if plan is None:
             return original(model, trial, *args, **kwargs)
-        self.driver.exchange()
+        driver.exchange()
 
         def state() -> dict[str, Any]:
-            return {"chunk": len(plan.pieces[0]), "step": plan.step, "pruner": self.pruner.state_dict()}
+            return {"chunk": len(driver.progress.pieces[0]), "step": plan.step, "pruner": driver.state_dict()}
 
         return save_checkpoint(self.trainer, trial, state, lambda: original(model, trial, *args, **kwargs))
 
 
-def _check_chunks(state: Mapping[str, Any], plan: StepPlan) -> None:
-    """Refuse a checkpoint whose run was cut into other chunks or steps."""
-    if state["step"] != plan.step:  # the Trainer finds its place by the number of steps
+def _check_chunks(state: Mapping[str, Any], step: int, chunk: int) -> None:
+    """Refuse a checkpoint whose run was cut into other steps or chunks than of so many examples."""
+    if state["step"] != step:  # the Trainer finds its place by the number of steps
         raise UsageError(
             f"the checkpoint was made in optimizer steps of {state['step']} examples on all processes, this run "
-            f"takes {plan.step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
+            f"takes {step}; resume with the same per_device_train_batch_size, gradient_accumulation_steps "
             "and number of processes"
         )
-    if state["chunk"] != len(plan.pieces[0]):
+    if state["chunk"] != chunk:
         raise UsageError(
             f"the checkpoint was made in chunks of {state['chunk']} examples, this run would use "
-            f"{len(plan.pieces[0])}; resume with the same num_train_epochs, max_steps and batch size"
+            f"{chunk}; resume with the same num_train_epochs, max_steps and batch size"
         )

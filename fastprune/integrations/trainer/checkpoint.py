@@ -1,6 +1,6 @@
 """The pruning state inside a Trainer's checkpoint: one file, written whole or not at all, and last.
 
-So it is the mark of a complete checkpoint: a run that was killed while it wrote one goes on from the one before.
+So it is the mark of a complete checkpoint.  A run that was killed while it wrote one goes on from the one before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def read_state(checkpoint: str) -> dict[str, Any]:
-    """The state in the checkpoint folder; `UsageError` if there is none or it is of another version."""
+    """The state in the checkpoint folder.
+
+    Raises:
+        UsageError: there is none, or it is of another version.
+    """
     path = os.path.join(checkpoint, STATE_FILE)
     if not os.path.isfile(path):
         raise UsageError(
@@ -54,7 +58,7 @@ def save_checkpoint(trainer: Any, trial: Any, state: Callable[[], dict[str, Any]
         result = save()
     finally:
         args.save_total_limit = limit
-    # Every process writes its random state; the mark says that all have.
+    # Every process writes its random state.  The mark says that all have.
     trainer.accelerator.wait_for_everyone()
     if args.should_save:
         if os.path.isdir(folder):
@@ -70,14 +74,14 @@ def write_state(state: dict[str, Any], folder: str) -> None:
 
 
 def keep_arguments(args: Any, folder: str) -> None:
-    """The Trainer's arguments as the user gave them, in place of those it saved while it was not to rotate."""
+    """Save the Trainer's arguments as the user gave them.  Those it saved say that no older checkpoint is to go."""
     path = Path(folder, TRAINING_ARGS_NAME)
     if path.is_file():
         torch.save(args, path)
 
 
 def unmark(folder: str) -> None:
-    """``folder`` is about to be written to: it is no complete checkpoint until `write_state`."""
+    """Take the mark away: ``folder`` is written to, and is no complete checkpoint until `write_state`."""
     sweep(Path(folder), [STATE_FILE])
     Path(folder, STATE_FILE).unlink(missing_ok=True)
 
@@ -101,7 +105,10 @@ def newest_complete(output_dir: str) -> str:
 
 
 def delete_older(trainer: Any, output_dir: str) -> None:
-    """What the Trainer does for ``save_total_limit`` at the end of its own saving, in any version of transformers."""
+    """Do what the Trainer does for ``save_total_limit`` at the end of its own saving.
+
+    It works in any version of transformers.
+    """
     if hasattr(trainer, "_rotate_checkpoints"):
         trainer._rotate_checkpoints(use_mtime=True, output_dir=output_dir)
         return

@@ -1,6 +1,6 @@
 """A Trainer's events during one run, translated into the driver's verbs and into the user's epochs.
 
-The Trainer counts chunks as epochs.  Its callbacks see the user's epochs: ``on_epoch_begin`` and ``on_epoch_end`` are
+The Trainer counts chunks as epochs.  Its callbacks see the user's epochs.  ``on_epoch_begin`` and ``on_epoch_end`` are
 fired where those begin and end, also in the middle of a chunk.
 """
 
@@ -50,18 +50,15 @@ class TrainerEvents:
         progress = self._driver.progress
         number, position = self._plan.place_at(state.global_step)
         whole = position == len(progress.pieces[number])
-        progress.move_to(number, 0 if self._args.ignore_data_skip and not whole else position)
-        progress.epochs_closed = progress.epochs_completed
-        state.num_train_epochs = self._plan.user_epochs
+        self._driver.move_to(number, 0 if self._args.ignore_data_skip and not whole else position)
+        state.num_train_epochs = progress.planned_epochs
         return fire("on_train_begin")
 
     def on_epoch_begin(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A chunk begins, or goes on after a resume: select if it starts a cycle."""
-        driver, progress = self._driver, self._driver.progress
-        number = progress.piece_number + 1 if progress.complete else progress.piece_number
-        driver.enter(number, self._scoring_pass)
+        """A chunk begins, or goes on after a resume.  If it starts a cycle, examples are selected."""
+        self._driver.enter_next(self._scoring_pass)
         self._step.forget_batches()
-        if progress.begins_phase:
+        if self._driver.progress.begins_phase:
             self._cycle_begins()
         return self._open_epoch(control, fire)
 
@@ -73,7 +70,7 @@ class TrainerEvents:
         return control
 
     def on_substep_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A batch has been taken in; the next one of the same step follows."""
+        """A batch has been taken in.  The next one of the same step follows."""
         self._advance()
         control = fire("on_substep_end")
         self._step.awaits_scores = True
@@ -81,36 +78,38 @@ class TrainerEvents:
 
     def on_step_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
         """Tell the time in user epochs, and end a user epoch that ends before the chunk does."""
-        progress, epochs = self._driver.progress, self._plan.epochs
+        progress = self._driver.progress
         self._advance()
         self._step.awaits_scores = False
         done = progress.epochs_completed
         ended = done > progress.epochs_closed
-        if not epochs.aligned:
+        if not progress.epochs.aligned:
             state.epoch = float(done) if ended else progress.user_epoch
         control = fire("on_step_end")
         if ended and not progress.complete:
-            control = self._close_epochs(done, fire)
+            control = self._close_epochs(fire)
         elif ended and control.should_save and not self._driver.schedule.keeps_all:
-            # At the end of the epoch, a moment later, it is evaluated first: a run resumed from a checkpoint
-            # written before would miss the evaluation, and the random numbers its loader draws.
+            # Save a moment later, at the end of the epoch, when it has been evaluated.  A run resumed from an
+            # earlier checkpoint would miss the evaluation, and the random numbers that its loader draws.
             control.should_save, self.saves_late = False, True
         return control
 
     def on_epoch_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A chunk is over, or training stops inside it; a user epoch ends only if it is over, too."""
+        """A chunk is over, or training stops inside it.  A user epoch ends only if it is over, too, or if training
+        stops.
+        """
         progress = self._driver.progress
         if not control.should_training_stop:
-            self._driver.advance(len(progress.piece))
-        done = progress.epochs_completed
+            self._driver.leave()
         if self.saves_late:
             control.should_save, self.saves_late = True, False
-        if done > progress.epochs_closed or (control.should_training_stop and self.epoch_open):
-            return self._close_epochs(done, fire)
+        ended = progress.epochs_completed > progress.epochs_closed
+        if ended or (control.should_training_stop and self.epoch_open):
+            return self._close_epochs(fire)
         return control
 
     def on_train_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """The last scores belong to the history of every process."""
+        """Give the last scores to the history of every process."""
         self._driver.exchange()
         return fire("on_train_end")
 
@@ -127,10 +126,16 @@ class TrainerEvents:
         self.epoch_open = True
         return fire("on_epoch_begin")
 
-    def _close_epochs(self, done: int, fire: Fire) -> TrainerControl:
-        """End the epochs up to ``done``: a step that is larger than they are may end several."""
-        for _ in range(self._driver.progress.epochs_closed + 1, done):
+    def _close_epochs(self, fire: Fire) -> TrainerControl:
+        """End the epochs that are over, or the one in which training stops.
+
+        A step that is larger than the epochs may end several.
+        """
+        progress = self._driver.progress
+        for _ in range(progress.epochs_closed + 1, progress.epochs_completed):
+            self._driver.close_epoch()
             fire("on_epoch_end")
             fire("on_epoch_begin")
-        self._driver.progress.epochs_closed, self.epoch_open = done, False
+        self._driver.close_epoch()
+        self.epoch_open = False
         return fire("on_epoch_end")

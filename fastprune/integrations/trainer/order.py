@@ -1,4 +1,4 @@
-"""In which order a Trainer reads examples, and which of them one process gets in each batch."""
+"""In which order a Trainer reads examples, and which of them each batch of one process holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sampling_strategy(args: Any) -> str:
 
 
 def trainer_order(trainer: Any) -> Arrange | None:
-    """The trainer's sampling strategy as an order within an epoch; None for random.
+    """The trainer's sampling strategy as an order within an epoch.  None for random.
 
     Raises:
         ValueError: lengths are asked for and cannot be had.
@@ -55,7 +55,7 @@ def trainer_order(trainer: Any) -> Arrange | None:
 
 
 class RecordedOrder(Sampler[int]):
-    """The Trainer's own sampler, whose order is remembered while it is read."""
+    """The Trainer's own sampler.  Its order is remembered while it is read."""
 
     def __init__(self, sampler: Any) -> None:
         self.sampler = sampler
@@ -70,7 +70,7 @@ class RecordedOrder(Sampler[int]):
 
 
 def rank_batches(order: Sequence[int], trainer: Any) -> list[Tensor]:
-    """The examples of every batch that this process gets of an epoch in this order, dealt out by accelerate."""
+    """The examples of every batch that this process gets of an epoch in this order, as accelerate deals them out."""
     args = trainer.args
     batches = BatchSampler(order, trainer._train_batch_size, args.dataloader_drop_last)  # type: ignore[arg-type]
     even = args.accelerator_config.even_batches

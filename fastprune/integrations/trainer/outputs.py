@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from fastprune.integrations.spans import LABELS, question_answering
+from fastprune.integrations.spans import SPAN_LABELS, question_answering
 from fastprune.scores.metrics import HeadKind
 from fastprune.scores.task import Head, Task
 
@@ -18,16 +18,16 @@ SCORE_ADVICE = "pass attach(task=fastprune.Task(...)) for several heads, or atta
 def task_of_model(
     inputs: Mapping[str, Any], label_names: Sequence[str], model: nn.Module, advice: str = SCORE_ADVICE
 ) -> Task:
-    """The one head whose labels are in the batch.
+    """The task of the one head whose labels are in the batch.
 
-    Classification, of one label or several, token classification, masked and causal language models (labels
+    It knows classification with one label or several, token classification, masked and causal language models (labels
     shifted as in their loss), regression, and question answering.
 
     Raises:
         ValueError: the batch holds not exactly one field of labels, or those of start and end.
     """
     found = [name for name in label_names if inputs.get(name) is not None]
-    spans = question_answering(inputs) if set(found) == set(LABELS) else None
+    spans = question_answering(inputs) if set(found) == set(SPAN_LABELS) else None
     if spans is not None:
         return spans
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):

@@ -1,4 +1,4 @@
-"""Which micro-batch a forward pass is over, where a training step runs the model on its batches more than once."""
+"""Which micro-batch a forward pass is over, if a training step runs the model on its batches more than once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ class Passes:
         self._seen: list[tuple[int, dict[str, Tensor]]] = []
 
     def first(self, micro: int, inputs: Mapping[str, Any], accumulation: int) -> int:
-        """The first pass over micro-batch ``micro``; steps begin at the multiples of ``accumulation``."""
+        """Note the first pass over micro-batch ``micro``, and return its number.
+
+        Args:
+            micro: the number of the micro-batch.
+            inputs: of the model.
+            accumulation: micro-batches of a step.  Steps begin at its multiples.
+        """
         start = micro - micro % accumulation
         self._seen = [(number, fields) for number, fields in self._seen if start <= number < micro]
         self._seen.append((micro, _tensors(inputs)))
         return micro
 
     def further(self, inputs: Mapping[str, Any], default: int) -> int:
-        """The micro-batch of a further pass; ``default`` where its inputs are those of none."""
+        """The micro-batch of a further pass, or ``default`` if its inputs are those of none."""
         fields = _tensors(inputs)
         return next((micro for micro, seen in reversed(self._seen) if _same(seen, fields)), default)
 
@@ -40,6 +46,6 @@ def _tensors(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether all fields that both have are equal; waits for the device unless they are the same tensors."""
+    """Whether all fields that both have are equal.  Waits for the device unless they are the same tensors."""
     common = one.keys() & other.keys()
     return bool(common) and all(one[name] is other[name] or torch.equal(one[name], other[name]) for name in common)

@@ -4,48 +4,27 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations.batch_metrics import (
-    PASS_BATCH_FACTOR,
-    ScoreFn,
-    batch_metrics,
-    check_batch_size,
-    one_each,
-)
+from fastprune.integrations.batch_scoring import BatchScoring, ScoreBatch, first_batch, one_score_each
 from fastprune.integrations.bookkeeping import left_as_it_was, nothing
 from fastprune.integrations.datasets import is_hub_dataset, lengths
 from fastprune.integrations.hooks import weak
 from fastprune.integrations.trainer.outputs import SCORE_ADVICE, task_of_model
 from fastprune.pruning import score_dataset
-from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
-from fastprune.scores.metrics import needs_states
 from fastprune.scores.task import Task, label_fields
-
-
-@dataclass(frozen=True)
-class TrainerScoring:
-    """How a batch is scored; the arguments of `attach` of the same names."""
-
-    task: Task | None = None
-    score_fn: ScoreFn | None = None
-    score_batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check_batch_size(self.score_batch_size)
 
 
 class TrainerScores:
     """The metrics a method reads, of batches of one trainer."""
 
-    def __init__(self, trainer: Any, scoring: TrainerScoring, reads: tuple[str, ...]) -> None:
+    def __init__(self, trainer: Any, scoring: BatchScoring, reads: tuple[str, ...]) -> None:
         self._trainer = weakref.ref(trainer)
         self.scoring = scoring
         self.reads = reads
@@ -62,7 +41,7 @@ class TrainerScores:
         return self.scoring.task or task_of_model(inputs, trainer.label_names, trainer.model, advice)
 
     def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch as it is now: computing the loss may take labels out of it, or change them in place."""
+        """The batch as it is now.  Computing the loss may take labels out of it, or change them in place."""
         names = set(self.trainer.label_names)
         if self.scoring.task is not None:
             names |= label_fields(self.scoring.task)
@@ -72,7 +51,7 @@ class TrainerScores:
         self, outputs: Any, fields: Mapping[str, Any], last_layers: LastLayers | None = None
     ) -> Mapping[str, Tensor]:
         """The metrics of a batch's examples, by metric."""
-        return batch_metrics(outputs, fields, self.reads, self.scoring.score_fn, self.task, last_layers)
+        return self.scoring.metrics(outputs, fields, self.reads, self.task, last_layers)
 
     def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
         """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
@@ -80,23 +59,20 @@ class TrainerScores:
 
     def first_of_pass(self, index: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The batch with which a pass over ``index`` would begin, and its scores."""
-        first = index[longest_first(index, self._lengths)[: self._pass_batch_size]]
+        first = first_batch(index, self._lengths, self._pass_batch_size)
         return first, self.over(first, len(first), self._score_of_pass())
 
-    def over(
-        self, index: Tensor, batch_size: int, score_batch: Callable[[Any], Mapping[str, Tensor]]
-    ) -> Mapping[str, Tensor]:
-        """The scores of ``index``; ``score_batch`` is given collated batches, in eval mode without gradients.
+    def over(self, index: Tensor, batch_size: int, score_batch: ScoreBatch) -> Mapping[str, Tensor]:
+        """The scores of ``index``, in eval mode without gradients.
 
-        It is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+        This is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+
+        Args:
+            index: which examples.
+            batch_size: of the pass.
+            score_batch: is given collated batches.
         """
-        trainer, left = self.trainer, len(index)
-
-        def checked(batch: Any) -> Mapping[str, Tensor]:
-            nonlocal left
-            size, left = min(batch_size, left), left - batch_size
-            return one_each(score_batch(batch), size)
-
+        trainer = self.trainer
         quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero() or len(index) <= batch_size
         bar = tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False)
         with bar, self._no_training():
@@ -109,7 +85,7 @@ class TrainerScores:
             return score_dataset(
                 trainer.model,
                 dataset,
-                checked,
+                one_score_each(score_batch, len(index), batch_size),
                 indices=index,
                 lengths=self._lengths if len(index) > batch_size else None,
                 batch_size=batch_size,
@@ -127,9 +103,8 @@ class TrainerScores:
             result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
         return (*loss_and_outputs(result), fields)
 
-    def _score_of_pass(self) -> Callable[[Any], Mapping[str, Tensor]]:
-        wanted = needs_states(self.reads) and self.scoring.score_fn is None
-        last_layers = LastLayers(self.trainer.model, wanted=wanted)
+    def _score_of_pass(self) -> ScoreBatch:
+        last_layers = self.scoring.last_layers(self.trainer.model, self.reads)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
             with last_layers.watch():
@@ -140,7 +115,7 @@ class TrainerScores:
 
     @property
     def _pass_batch_size(self) -> int:
-        return self.scoring.score_batch_size or PASS_BATCH_FACTOR * self.trainer.args.per_device_train_batch_size
+        return self.scoring.pass_batch_size(self.trainer.args.per_device_train_batch_size)
 
     @contextmanager
     def _no_training(self) -> Iterator[None]:
@@ -153,7 +128,9 @@ class TrainerScores:
             yield
 
     def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What a ``compute_loss_func`` may divide by, here of this process's batch alone: nobody reads the loss."""
+        """What a ``compute_loss_func`` may divide by, here of this process's batch alone, because nobody reads the
+        loss.
+        """
         if self.trainer.compute_loss_func is None:
             return {}
         labels = [fields[name] for name in self.trainer.label_names if isinstance(fields.get(name), Tensor)]
@@ -165,7 +142,11 @@ class TrainerScores:
 
 
 def loss_and_outputs(result: Any) -> tuple[Any, Any]:
-    """What ``compute_loss(..., return_outputs=True)`` returned, if it is that."""
+    """What ``compute_loss(..., return_outputs=True)`` returned, if it is a pair.
+
+    Raises:
+        ValueError: it is not.
+    """
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
             "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "

@@ -24,9 +24,9 @@ class TrainingStep:
     """What happens to the batches of one trainer.  Outside of a run they are left alone.
 
     Attributes:
-        plan: of the run that goes on, None outside.
-        awaits_scores: a batch has begun, and its first forward pass is still to come.
-        batch: the number of the batch within its chunk whose losses are computed now.
+        plan: of the run that goes on, None outside of one.
+        awaits_scores: whether a batch has begun whose first forward pass is still to come.
+        batch: the number within its chunk of the batch whose losses are computed now.
     """
 
     def __init__(self, trainer: Any, pruner: DynamicPruner, scores: TrainerScores) -> None:
@@ -50,30 +50,35 @@ class TrainingStep:
         return self._trainer()
 
     def install(self, overrides: Overrides) -> None:
-        """Override the trainer's hooks on the instance, those that the method needs."""
+        """Override those hooks on the trainer that the method needs."""
         if self.pruner.method.observes:
             overrides.add(self.trainer, "compute_loss", self._compute_loss)
         if self.weighted:
             self.trainer.compute_loss_func = self._loss
 
     def remove(self) -> None:
-        """Give the trainer its own loss function back; ``overrides`` are put back by their owner."""
+        """Give the trainer its own loss function back.  The owner of ``overrides`` puts those back."""
         if self.weighted and self.trainer.compute_loss_func == self._loss:
             self.trainer.compute_loss_func = self.loss_func
 
     def begin(self, plan: StepPlan | None, own_order: RecordedOrder | None = None) -> None:
-        """Steps of a run follow, in the pruner's order or the Trainer's own; None: those of no run."""
+        """Steps of a run follow, in the pruner's order or the Trainer's own.
+
+        Args:
+            plan: of the run.  None if no run follows.
+            own_order: the Trainer's.
+        """
         self.plan, self.own_order, self.awaits_scores = plan, own_order, False
         self.forget_batches()
         self.passes.forget()
 
     def forget_batches(self) -> None:
-        """Another chunk begins, with batches of its own."""
+        """Another chunk begins, and it has batches of its own."""
         self._batch_indices = None
 
     @contextmanager
     def unweighted(self) -> Iterator[None]:
-        """The Trainer's loss is its own inside: in evaluation, and in scoring passes."""
+        """Let the Trainer's loss be its own inside: in evaluation, and in scoring passes."""
         if not self.weighted:
             yield
             return
@@ -94,7 +99,7 @@ class TrainingStep:
         if self.plan is None or not model.training:
             with self.unweighted():
                 return original(model, inputs, return_outputs=return_outputs, **kwargs)
-        # Adversarial training and SAM run the model on a batch again: its scores are those of the first pass.
+        # Adversarial training and SAM run the model on a batch again.  Its scores are those of the first pass.
         first, self.awaits_scores = self.awaits_scores, False
         self.fields = self.scores.own_labels(inputs)
         if self.weighted and first:
@@ -147,7 +152,7 @@ class TrainingStep:
         return first, self.scores.over(first, len(first), score_batch)
 
     def _try_losses(self, batch: Any, fields: Mapping[str, Any], theirs: Tensor, size: int) -> None:
-        """The loss must be one whose parts can be weighted."""
+        """Refuse a loss whose parts cannot be weighted."""
         trainer, found = self.trainer, []
         reached: list[bool] = []
 
@@ -176,10 +181,10 @@ class TrainingStep:
 
     @contextmanager
     def _goes_without_labels(self, fields: Mapping[str, Any], reached: Sequence[bool]) -> Iterator[None]:
-        """Around a weighted pass: the Trainer takes the labels out of the batch before the model.
+        """Around a weighted pass, in which the Trainer takes the labels out of the batch before the model.
 
-        With them the model has just been tried. Once ``reached`` holds something, it has gone without them, and what
-        the user's own compute_loss_func says of it is no longer about labels.
+        With them the model has just been tried.  Once ``reached`` holds something, the model has gone without them.
+        What the user's own compute_loss_func says then is no longer about labels.
 
         Raises:
             ValueError: without them it fails.
@@ -196,7 +201,7 @@ class TrainingStep:
             ) from error
 
     def _average_factor(self, num_items: Any) -> float:
-        """By which the Trainer multiplies a loss over the labels of all processes."""
+        """The factor by which the Trainer multiplies a loss over the labels of all processes."""
         args = self.trainer.args
         averaged = getattr(args, "average_tokens_across_devices", False) and num_items is not None
         return args.world_size if averaged else 1.0
@@ -213,7 +218,7 @@ class TrainingStep:
         return self.plan.batches_until(progress.piece_number, progress.position)
 
     def _indices(self, batch: int) -> Tensor:
-        """Which examples a batch of this chunk holds follows from its place in the order."""
+        """Which examples a batch of this chunk holds.  It follows from the place of the batch in the order."""
         if self._batch_indices is None:
             order = self.driver.sampler.piece_indices().tolist() if self.own_order is None else self.own_order.order
             self._batch_indices = rank_batches(order, self.trainer)

@@ -1,7 +1,8 @@
 """The loss of a Trainer whose examples count differently, through ``compute_loss_func``.
 
-The Trainer's own loss is a mean in which no example can be told from another, so the losses are computed here, from
-the same outputs and labels: per example, times its weight, over ``num_items_in_batch`` where the Trainer counts it.
+The Trainer's own loss is a mean in which no example can be told from another.  So the losses are computed here, from
+the same outputs and labels.  Each example's loss is multiplied by its weight.  The sum is divided by
+``num_items_in_batch``, where the Trainer counts it.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ TASK_ADVICE = (
 
 
 def weighted_loss(losses: ExampleLosses, weights: Tensor | None, num_items: Any, accumulation: int) -> Tensor:
-    """Σ w_i l_i over the labels of the accumulated batch, or without their number over this micro-batch's.
+    """Σ w_i l_i over the labels of the accumulated batch.
 
-    Without ``num_items`` the Trainer leaves the division by the ``accumulation`` steps to this function, too.
+    Without ``num_items`` it is over those of this micro-batch.  The Trainer then leaves the division by the
+    ``accumulation`` steps to this function, too.
     """
     sums = losses.sums if weights is None else losses.sums * weights.to(losses.sums)
     if num_items is None:
@@ -51,7 +53,7 @@ def own_losses(loss_func: Callable[..., Any], outputs: Any, labels: Any, num_ite
 
 
 def check_agreement(losses: ExampleLosses, theirs: Tensor) -> None:
-    """Refuse a model whose loss is not the mean of the losses that would be weighted; waits for the device.
+    """Refuse a model whose loss is not the mean of the losses that would be weighted.  Waits for the device.
 
     ``theirs`` is the loss of the one batch, computed without a count of the items of a step.
 

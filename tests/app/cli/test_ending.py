@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from fastprune.app.cli import ending, main
 from fastprune.app.finetune import ranks, session
 from fastprune.errors import UsageError
 from fastprune.platform.collectives import FailedElsewhereError
+
+
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c() -> Iterator[None]:
+    """A shell's background job is started with Ctrl-C ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class EndedError(Exception):

@@ -1,4 +1,4 @@
-"""Every public form: the right task, the right metric, the right rows; and the table of them in the README."""
+"""Every public form: the right task, the right metric, the right rows; and the table of them in the documentation."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from helpers.public_forms import FORMS, GLUE, N, write_rows
 from fastprune.app.data import Source, load, load_rows
 from fastprune.errors import UsageError
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 EXPECTED = {
     "SlotGated, joint (ATIS, SNIPS)": ("joint", "exact_match", {"validation": N, "test": N}),
     "SlotGated, intents (HWU64)": ("classification", "accuracy", {"validation": N, "test": N}),
@@ -143,9 +143,9 @@ def test_glue_reads_its_own_files_and_no_others(tmp_path):
     assert len(load(source).train) == 9
 
 
-def test_the_readme_lists_every_form():
-    """The rows of the README's table are written by this test's own table."""
-    text = README.read_text(encoding="utf-8")
+def test_the_documentation_lists_every_form():
+    """The rows of its table are those of this test's own table."""
+    text = PAGE.read_text(encoding="utf-8")
     for name, (kind, metric, _) in EXPECTED.items():
         task = f"pair, {kind}" if name in PAIRS else kind
         assert f"| {name} | {task} | {metric.replace('_', ' ')} |" in text, name

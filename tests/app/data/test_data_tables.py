@@ -114,7 +114,9 @@ def test_files_without_a_header_and_in_other_encodings(tmp_path):
         ("a.csv", "text,label\na,b,c\nd,e,f\n", ["line 2", "3 columns, but 2 names"]),
         ("a.csv", "text,label\na,b\nd,e,f\n", ["line 3", "3 columns where the header has 2"]),
         ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', ["line 4"]),
-        ("a.csv", "text,text\na,b\n", ["two columns of the same name"]),
+        ("a.csv", "text,text\na,b\n", ["two columns of the same name, 'text'"]),
+        ("a.tsv", "\t".join(["x" * 9000] * 2) + "\na\tb\n", ["two columns of the same name, 'xxx"]),
+        ("a.csv", ",".join(f"c{i}" for i in range(9999)) + ",c7\n" + "1," * 9999 + "1\n", ["same name, 'c7'"]),
         ("a.csv", "text,label\n", ["no rows"]),
         ("a.csv", "", ["no rows"]),
         ("a.jsonl", '{"text": "a"}\n{\'text\': 1}\n', ["line 2", "not JSON"]),
@@ -167,7 +169,7 @@ def test_two_files_for_one_split_and_folders_without_any(tmp_path):
         load(str(tmp_path))
     (tmp_path / "train.csv").write_text("text,label\na,b\n")
     (tmp_path / "train.tsv").write_text("text\tlabel\na\tb\n")
-    with pytest.raises(UsageError, match="train.csv and train.tsv"):
+    with pytest.raises(UsageError, match="'train.csv', 'train.tsv'"):
         load(str(tmp_path))
     with pytest.raises(UsageError, match="--data and --train-file"):
         load(Source(data="x", train_file="y"))

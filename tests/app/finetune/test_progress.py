@@ -31,7 +31,7 @@ def watch(watcher, clock, name="el2n-free 0.5"):
         watcher.epoch(spec, "evaluate", epoch, 2, 1.0, 60)
         clock.seconds += 2
         watcher.advance(60)
-        watcher.metric("exact_match", 0.8 + epoch / 10)
+        watcher.quality("exact_match", 0.8 + epoch / 10)
 
 
 def live(width, terminal, **more):

@@ -155,7 +155,7 @@ def test_evaluations_of_wrong_content_are_refused(tmp_path, more, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"metrics": ["accuracy", "bleu"]}, "'bleu' is no metric; choose from accuracy"),
+        ({"metrics": ["accuracy", "bleu"]}, "'bleu' is no quality measure; choose from accuracy"),
         ({"metrics": "accuracy"}, "'metrics' must be a list of names"),
         ({"reported": [["test"]]}, "'reported' must be a list of names"),
         ({"best": 1}, "'best' must be the name of a split"),

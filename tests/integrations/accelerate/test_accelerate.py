@@ -160,11 +160,10 @@ def test_a_prepared_loader_may_be_given(outcomes: Outcomes, ranks: int) -> None:
     assert {len(rank["read"]) for rank in everyone} == {-(-7 // (2 * ranks))}
 
 
-def test_the_readmes_loop_runs(tmp_path: Path) -> None:
+def test_the_loop_in_the_quick_start_runs(tmp_path: Path) -> None:
     """As it stands there, but for the sizes."""
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    section = readme.split("## With Accelerate and DistributedDataParallel")[1]
-    snippet = section.split("```python\n")[1].split("```")[0]
+    page = (Path(__file__).parents[3] / "docs" / "start" / "accelerate.md").read_text()
+    snippet = page.split("```python\n")[1].split("```")[0]
     script = tmp_path / "loop.py"
     script.write_text(
         "import torch, fastprune\n"

@@ -60,10 +60,10 @@ def test_ranks_take_as_many_batches_of_a_chunk_in_every_epoch(n, keep, epochs, b
 @pytest.mark.parametrize(
     ("smallest", "n", "batch", "world", "accumulation", "advice"),
     [
-        (10, 21, 8, 2, 1, "let each process read 5 or fewer in a batch"),
-        (3, 30, 1, 4, 1, "train on 3 processes or fewer"),
-        (1, 30, 1, 4, 1, "train on 1 process or fewer"),
-        (20, 21, 8, 2, 2, "set gradient_accumulation_steps to 1 or less"),
+        (10, 21, 8, 2, 1, "Let each process read 5 or fewer examples in a batch"),
+        (3, 30, 1, 4, 1, "Train on 3 processes or fewer"),
+        (1, 30, 1, 4, 1, "Train on 1 process or fewer"),
+        (20, 21, 8, 2, 2, "Set gradient_accumulation_steps to 1 or less"),
         (16, 21, 8, 2, 1, None),
         (21, 21, 16, 2, 1, None),
     ],

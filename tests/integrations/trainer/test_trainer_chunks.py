@@ -15,10 +15,10 @@ import fastprune
     ("n", "keep", "batch", "accumulation", "batches", "advice"),
     [
         (117, 0.5, 32, 1, [32] * 10, None),
-        (103, 0.3, 32, 1, [32] * 4 + [31] * 3, "let each process read 31 or fewer in a batch"),
+        (103, 0.3, 32, 1, [32] * 4 + [31] * 3, "Let each process read 31 or fewer examples in a batch"),
         # Epochs of 10 in steps of 16, and of 10 in batches of 16.
-        (100, 0.1, 4, 4, [4] * (7 + 3) * 4, "set gradient_accumulation_steps to 2 or less"),
-        (100, 0.1, 16, 2, [16] * 7 + [10] * 3, "let each process read 10 or fewer in a batch"),
+        (100, 0.1, 4, 4, [4] * (7 + 3) * 4, "Set gradient_accumulation_steps to 2 or less"),
+        (100, 0.1, 16, 2, [16] * 7 + [10] * 3, "Let each process read 10 or fewer examples in a batch"),
     ],
 )
 def test_steps_of_a_run(make, caplog, n, keep, batch, accumulation, batches, advice):

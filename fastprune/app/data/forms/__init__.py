@@ -12,7 +12,7 @@ _OF_SEVERAL_SPLITS = (slotgated, line_pairs, clinc150)
 
 
 def read_form(path: Path) -> Mapping[str, Table] | None:
-    """The splits of a folder or file in one of the forms that hold several; None if it is in none of them.
+    """Return the splits of a folder or file in one of the forms that hold several.  None if it is in none of them.
 
     Raises:
         UsageError: it is in such a form, and malformed.

@@ -16,7 +16,7 @@ _SPAN = re.compile(r"\[\s*([^:\[\]]+?)\s*:\s*([^\[\]]*?)\s*\]")
 
 
 def rewritten(table: Table) -> Table:
-    """The table with columns text, label and tags if it is in one of the two forms; else the table itself.
+    """Return the table with columns text, label and tags if it is in one of the two forms, else the table itself.
 
     Raises:
         UsageError: an annotation cannot be read.
@@ -38,7 +38,7 @@ def _with(table: Table, rows: list[tuple[list[str], list[str]]]) -> Table:
 
 
 def _massive(cell: Cell, where: str) -> tuple[list[str], list[str]]:
-    """ "wake me [time : at nine]" as words and tags."""
+    """Return an annotated text such as "wake me [time : at nine]" as words and tags."""
     if not isinstance(cell, str):
         return [], []
     words: list[str] = []
@@ -57,7 +57,7 @@ def _massive(cell: Cell, where: str) -> tuple[list[str], list[str]]:
 
 
 def _slurp(tokens: Any, entities: Any, where: str) -> tuple[list[str], list[str]]:
-    """Surfaces of the tokens, tagged by the entities' spans of token numbers."""
+    """Return the tokens' surfaces, tagged by the entities' spans of token numbers."""
     try:
         words = [_object(token)["surface"] for token in tokens or []]
         if not all(isinstance(word, str) for word in words):

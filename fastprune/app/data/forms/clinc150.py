@@ -1,4 +1,6 @@
-"""CLINC150's JSON: an object of splits, each a list of [text, intent]; those called ``oos_…`` are out of scope.
+"""CLINC150's JSON: an object of splits, each a list of [text, intent].
+
+Splits called ``oos_…`` hold what is out of scope.
 
 ``{"train": [["what is my balance", "balance"], …], "val": …, "test": …, "oos_train": …, "oos_val": …}``
 """
@@ -17,7 +19,7 @@ from fastprune.errors import UsageError
 
 
 def matches(path: Path) -> bool:
-    """A .json file that begins with an object whose first value is a list of lists."""
+    """Return whether it is a .json file that begins with an object whose first value is a list of lists."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -27,7 +29,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path) -> Mapping[str, Table]:
-    """Splits by name; the out-of-scope examples belong to the split of their name."""
+    """Return the splits by name.  The out-of-scope examples belong to the split of their name."""
     try:
         found: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,7 @@
-"""Text files of one split: words and tags in columns (CoNLL), a label before each text (TREC), cells between tabs, or
-bare texts."""
+"""Text files of one split.
+
+They hold words and tags in columns (CoNLL), a label before each text (TREC), cells between tabs, or bare texts.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,16 @@ from fastprune.errors import UsageError
 _TAG = re.compile(r"O|[BIESLU]-.+")
 _BIO = {"S": "B", "U": "B", "E": "I", "L": "I"}
 """How the marks of IOBES and BILOU read in BIO."""
-MOST_LABELS = 0.2
+MOST_DISTINCT = 0.2
 """A first word is a label if the file has at most that many different ones, as a share of its lines."""
 
 
 def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | None = None) -> Table:
-    """The table of a text file, by what its lines look like.
+    """Return the table of a text file, told by what its lines look like.
 
     Args:
+        path: the file.
+        encoding: by default UTF-8, with or without a byte-order mark.
         header: names for the columns of a file without a header line.
 
     Raises:
@@ -50,7 +54,7 @@ def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | 
 
 
 def _has_tags(lines: Sequence[str], filled: Sequence[str]) -> bool:
-    """Blocks of lines, nearly all of whose last columns are tags."""
+    """Return whether it has blocks of lines, nearly all of whose last columns are tags."""
     rows = [line.split() for line in filled if not line.startswith(("-DOCSTART-", "#"))]
     tagged = sum(len(cells) > 1 and bool(_TAG.fullmatch(cells[-1])) for cells in rows)
     return len(rows) > 1 and tagged >= 0.95 * len(rows) and any(not line.strip() for line in lines[:-1])
@@ -78,15 +82,16 @@ def _columns(path: Path, lines: Sequence[str]) -> Table:
 
 
 def _has_cells(filled: Sequence[str]) -> bool:
-    """As many tabs, two at least, in every line."""
+    """Return whether every line has the same number of tabs, at least two."""
     tabs = {line.count("\t") for line in filled}
     return len(tabs) == 1 and tabs.pop() >= 2
 
 
 def _has_labels(filled: Sequence[str], suffix: str) -> bool:
-    """A label before each text, which no first word of a sentence is taken for.
+    """Return whether each line begins with a label, and not with the first word of a sentence.
 
-    It ends with a tab, holds a colon, as TREC's, begins with fastText's mark, or is a number; or the file is called so.
+    A label ends with a tab, holds a colon as TREC's, begins with fastText's mark, or is a number.  In a file with the
+    suffix ".label" every first word is one.
     """
     parts = [line.split(None, 1) for line in filled]
     if any(len(cells) < 2 for cells in parts):
@@ -94,7 +99,7 @@ def _has_labels(filled: Sequence[str], suffix: str) -> bool:
     first = {cells[0] for cells in parts}
     tabs = all(line.lstrip()[len(cells[0])] == "\t" for line, cells in zip(filled, parts, strict=True))
     marked = (all(map(is_label, first)) for is_label in (lambda w: ":" in w[1:-1], str.isdecimal, _of_fasttext))
-    few = 2 <= len(first) <= max(2, MOST_LABELS * len(filled))
+    few = 2 <= len(first) <= max(2, MOST_DISTINCT * len(filled))
     return few and (suffix == ".label" or tabs or any(marked))
 
 

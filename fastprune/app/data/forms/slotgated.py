@@ -1,8 +1,8 @@
 """Joint intent and slot folders in the SlotGated form.
 
-``<folder>/{train,test,valid}`` (or validation, dev); each holds ``seq.in`` (one sentence a line), ``seq.out`` (its BIO
-tags) and ``label`` (its intent).  A label such as ``a#b`` is one class.  Folders without any ``seq.out`` are plain
-classification.
+``<folder>/{train,test,valid}`` (or validation, dev) are folders.  Each holds ``seq.in`` (one sentence a line),
+``seq.out`` (its BIO tags) and ``label`` (its intent).  A label such as ``a#b`` is one class.  Folders without any
+``seq.out`` are plain classification.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fastprune.app.data.splits import role_of
 from fastprune.app.data.table import Table, line_numbers
 from fastprune.errors import UsageError
 
-FILES = ("seq.in", "seq.out", "label")
+SPLIT_FILES = ("seq.in", "seq.out", "label")
 
 
 def matches(path: Path) -> bool:
-    """A folder with folders that hold a file of the form."""
+    """Return whether it is a folder with folders that hold a file of the form."""
     return bool(_parts(path)) or (path / "seq.in").is_file()
 
 
 def read(path: Path) -> Mapping[str, Table]:
-    """Splits by name; a lone folder is train."""
+    """Return the splits by name.  A lone folder is train."""
     parts = _parts(path) or [path]
     with_tags = any((part / "seq.out").is_file() for part in parts)
     roles: dict[str, Table] = {}
@@ -40,7 +40,7 @@ def _parts(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     inside = (part for part in sorted(path.iterdir()) if part.is_dir() and role_of(part.name))
-    return [part for part in inside if any((part / name).is_file() for name in FILES)]
+    return [part for part in inside if any((part / name).is_file() for name in SPLIT_FILES)]
 
 
 def _read(folder: Path, with_tags: bool) -> Table:
