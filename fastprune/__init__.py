@@ -27,7 +27,19 @@ from fastprune.pruning import (
     score_dataset,
     with_index,
 )
-from fastprune.scores import Head, JointLoss, Task, cross_entropy, el2n, grand, joint_el2n, per_sample_grand, score
+from fastprune.scores import (
+    Head,
+    JointLoss,
+    Task,
+    cross_entropy,
+    el2n,
+    grand,
+    joint_el2n,
+    linear_cross_entropy,
+    linear_score,
+    per_sample_grand,
+    score,
+)
 from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
@@ -61,6 +73,8 @@ __all__ = [
     "el2n",
     "grand",
     "joint_el2n",
+    "linear_cross_entropy",
+    "linear_score",
     "per_sample_grand",
     "prepare_accelerate",
     "score",

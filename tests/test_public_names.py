@@ -36,6 +36,8 @@ PUBLIC: dict[str, list[str]] = {
         "el2n",
         "grand",
         "joint_el2n",
+        "linear_cross_entropy",
+        "linear_score",
         "per_sample_grand",
         "prepare_accelerate",
         "score",

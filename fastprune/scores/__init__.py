@@ -5,6 +5,7 @@ from fastprune.scores.crossentropy import cross_entropy
 from fastprune.scores.grand import grand
 from fastprune.scores.joint_loss import JointLoss
 from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.linear import linear_cross_entropy, linear_score
 from fastprune.scores.per_sample_grand import per_sample_grand
 from fastprune.scores.task import Head, Task
 
@@ -17,6 +18,8 @@ __all__ = [
     "el2n",
     "grand",
     "joint_el2n",
+    "linear_cross_entropy",
+    "linear_score",
     "per_sample_grand",
     "score",
 ]
