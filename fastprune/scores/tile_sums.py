@@ -88,7 +88,7 @@ def add_tile(sums: Tensor, tile: Tensor, first_class: int, labels: Tensor, wante
     """
     if tile.is_cpu:
         _core.add_tile(_tile(tile, first_class, labels), wanted.sought, wanted.totals, begins, sums.data_ptr())
-    elif runs_triton(tile):
+    elif _runs_triton(tile):
         from fastprune.scores import triton_tile_sums
 
         triton_tile_sums.add_tile(sums, tile, first_class, labels, wanted, begins)
@@ -155,7 +155,7 @@ def gradient_in_place(
             scale,
             softcap,
         )
-    elif runs_triton(tile):
+    elif _runs_triton(tile):
         from fastprune.scores import triton_tile_sums
 
         triton_tile_sums.gradient_in_place(
@@ -277,6 +277,10 @@ def defined_gradient(
 
 
 # --- the CPU's kernels -----------------------------------------------------------------------------------------------
+
+
+def _runs_triton(tile: Tensor) -> bool:
+    return runs_triton(tile) and tile.dtype != torch.float64
 
 
 def _tile(tile: Tensor, first_class: int, labels: Tensor) -> tuple[object, ...]:
