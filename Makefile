@@ -49,7 +49,7 @@ soak: $(STAMP)-test
 # on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without
 # Python, whose OpenMP runtime it would not see into.
 SANITIZED := build/sanitize
-SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_cross_entropy.py scores/test_scores_api.py selection
+SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_tile_sums.py scores/test_cross_entropy.py scores/test_scores_api.py selection
 sanitize: $(STAMP)-test
 	rm -rf $(SANITIZED)
 	$(MAKE) $(SANITIZED)/fuzz-address,undefined $(SANITIZED)/fuzz-thread
