@@ -138,6 +138,27 @@ def markdown(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def picture(results: list[dict[str, Any]], path: Path) -> None:
+    """The time of every provider as a multiple of ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [r for r in results if r["fastprune_over_this"] and not r["provider"].startswith("fastprune.")]
+    names = [
+        f"{r['task']}, {r['rows']:,} x {r['hidden']:,} x {r['classes']:,} {r['dtype']}: {r['provider']}" for r in shown
+    ]
+    figure, axes = plt.subplots(figsize=(10, 0.4 * len(shown) + 1.5))
+    axes.barh(names, [r["fastprune_over_this"] for r in shown], color="#3b6ea5")
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("time of fastprune / time of this provider (below 1: fastprune is faster)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -157,7 +178,12 @@ def main() -> None:
             found = benchmark(task, size, args.device, args.rounds)
             print(markdown(found), flush=True)
             results += found
-    measure.save(args.out, f"linear-{measure.device_name(args.device)}", results, markdown(results), args.device)
+    stem = measure.stem_of(args.out, "linear", args.device)
+    run = {"environment": measure.environment(args.device), "rounds": args.rounds, "results": results}
+    title = (
+        "# A linear head without logits\n\nMade by `python benchmarks/linear.py`. Each ratio is of medians of one run."
+    )
+    measure.write_results(stem, run, [title, markdown(results)], lambda path: picture(results, path))
 
 
 if __name__ == "__main__":
