@@ -62,7 +62,7 @@ sanitize: $(STAMP)-test
 
 $(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
-	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
+	g++ -std=c++17 -O2 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
 	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
 
 # The call to a GPU machine (benchmarks/gpu_check.sh), without a GPU: every step on toy sizes, and the kernels compiled for
