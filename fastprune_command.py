@@ -1,4 +1,4 @@
-"""The console script ``fastprune``: what counts only before torch is loaded is set here, and nowhere on import.
+"""The console script ``fastprune``.  It sets here what counts only before torch is loaded.
 
 It lies beside the package, because importing any part of the package loads torch.
 """
@@ -15,25 +15,26 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def main() -> int:
-    """Set up the process and run one command; returns the exit status."""
+    """Set up the process, run one command, and return the exit status."""
     give_way()
     keep_freed_memory()
-    from fastprune.cli import main as run
+    from fastprune.app.cli import main as run
 
     return run()
 
 
 def give_way() -> None:
-    """Threads that wait for others sleep soon, unless the user has said how they wait.
+    """Let threads that wait for others sleep soon, unless the user has said how they wait.
 
-    GNU OpenMP's threads spin, for a whole time slice of a busy machine, and take it from those they wait for.
+    GNU OpenMP's threads spin for a whole time slice.  On a busy machine they take it from the threads that they wait
+    for.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def keep_freed_memory() -> None:
-    """glibc keeps freed memory, unless the user has said what it does.
+    """Let glibc keep freed memory, unless the user has said what it does.
 
     It would give large blocks back to the system and ask for them again in every training step.
     """

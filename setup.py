@@ -37,6 +37,7 @@ class BuildCore(build_ext):
     """build_ext that says in one sentence what a machine without build tools is missing."""
 
     def build_extensions(self) -> None:
+        """Build, once a compiler and Python's headers have been tried."""
         self._probe("#include <string_view>\nstd::string_view probe;\n", NO_COMPILER)
         self._probe("#include <Python.h>\n", NO_HEADERS)
         super().build_extensions()

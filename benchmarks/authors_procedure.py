@@ -3,19 +3,29 @@
     python benchmarks/authors_procedure.py --data FOLDER     # a SlotGated folder, e.g. SNIPS; about 10 minutes
     python benchmarks/authors_procedure.py --quick           # the packaged commands, 2,000 of them, about 2 minutes
 
-The procedure, written here from its description (arXiv 2306.03208 and its code): train on everything; then, cycle by
-cycle, score all examples (sorted by length, 16 times the training batch, dropout on), write the scores to a TSV file,
-read all files, take the mean and deviation of pandas' ewm(alpha=0.8, adjust=False), keep what reaches the quantile,
-`map` and `filter` the data set to it, set the step in the checkpoint's trainer_state.json to where the shorter epochs
-would be, raise num_train_epochs and call `train` again with resume_from_checkpoint. It scores once more at the end.
+The procedure is written here from its description (arXiv 2306.03208 and its code). First it trains on everything. Then
+it repeats these steps in each cycle:
 
-Same subsets: from the scores of its own files, its quantile and our exact top-k must keep the same examples apart from
-those that score exactly the cut (with the moving average, of which we keep fp32: what lies within rounding of it).
+1. Score all examples, sorted by length, in 16 times the training batch, with dropout on.
+2. Write the scores to a TSV file, and read all files.
+3. Take the mean and the deviation of pandas' ewm(alpha=0.8, adjust=False), and keep what reaches the quantile.
+4. `map` and `filter` the data set to the kept examples.
+5. Set the step in the checkpoint's trainer_state.json to where the shorter epochs would be.
+6. Raise num_train_epochs, and call `train` again with resume_from_checkpoint.
 
-Time: everything that is no training step, by part. Both train equally many steps of one batch size; checkpoints are
-part of the procedure, and of `attach` only where one is asked for. Models: a small random BERT, whose steps are cheap
-and overhead visible, on all examples; the packaged MiniLM on a part. Writes authors-PROCESSOR.json, .md and .png to
---out.
+At the end it scores once more.
+
+Same subsets: both sides read the scores in the procedure's files. Its quantile and our exact top-k must keep the same
+examples, apart from those that score exactly the cut. We keep the moving average in fp32, so there the examples within
+rounding of the cut may differ too.
+
+Time: everything except training steps, by part. Both sides take the same number of steps of one batch size. Checkpoints
+are part of the procedure. `attach` saves them only where they are asked for.
+
+Models: a small random BERT on all examples, and the packaged MiniLM on a part. The steps of the small BERT are cheap,
+so overhead shows.
+
+Writes authors-PROCESSOR.json, .md and .png to --out.
 """
 
 from __future__ import annotations
@@ -46,8 +56,8 @@ from torch.utils.data import DataLoader, Subset
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 import fastprune
-from fastprune.data import load
-from fastprune.finetune.encoder import packaged_minilm
+from fastprune.app.data import load
+from fastprune.app.finetune.encoder import packaged_minilm
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import EMA, History, Latest
 from fastprune.selection.by_rank import floor_of_share
@@ -62,7 +72,7 @@ SMOOTHINGS = {"latest": Latest(), "EMA + deviation": EMA(alpha=ALPHA, deviation=
 
 
 class Watch(TrainerCallback):
-    """Seconds by part; a training step is what lies between the Trainer's events of one."""
+    """Seconds by part. A training step is the time between the Trainer's events of one step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -99,13 +109,13 @@ class Watch(TrainerCallback):
         trainer._save_checkpoint = timed
 
     def finished(self) -> dict[str, float]:
-        """All parts; what no other names is set-up: loaders, devices, loading checkpoints."""
+        """The seconds of all parts. What no part names is set-up: loaders, devices, loading checkpoints."""
         total = time.perf_counter() - self._begun
         return {**self.seconds, "set-up": total - sum(self.seconds.values()), "total": total}
 
 
 class Task:
-    """A data set of texts and their classes, tokenized, and a model to begin with."""
+    """A tokenized data set of texts and their classes, and a model to begin with."""
 
     def __init__(self, name: str, data: str | None, examples: int | None) -> None:
         found = load(data)
@@ -158,7 +168,7 @@ def read(file: Path) -> pd.Series:
 
 
 def smoothed(columns: list[pd.Series], smoothing: str) -> pd.Series:
-    """One score an example out of those of all cycles."""
+    """One score for each example, from the scores of all cycles."""
     if smoothing == "latest":
         return columns[-1]
     over_time = pd.DataFrame(columns).ewm(alpha=ALPHA, adjust=False)
@@ -166,12 +176,12 @@ def smoothed(columns: list[pd.Series], smoothing: str) -> pd.Series:
 
 
 def kept_by_quantile(scores: pd.Series, keep: float) -> set[int]:
-    """Everything that reaches the quantile."""
+    """All examples that reach the quantile."""
     return set(scores.index[scores >= scores.quantile(1.0 - keep)])
 
 
 def score_all(trainer: Trainer, task: Task) -> pd.Series:
-    """EL2N of every example by the model as training left it, which is in training mode."""
+    """EL2N of every example. The model stays in training mode, as training left it."""
     lengths = [len(ids) for ids in task.data["input_ids"][:]]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     loader = DataLoader(Subset(task.data, order), batch_size=16 * BATCH, collate_fn=task.collate)
@@ -186,13 +196,13 @@ def score_all(trainer: Trainer, task: Task) -> pd.Series:
 
 
 def move_step(checkpoint: Path, step: int) -> None:
-    """Make a checkpoint say that it was taken after so many steps."""
+    """Make a checkpoint say that it was taken after ``step`` steps."""
     file = checkpoint / "trainer_state.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "global_step": step}))
 
 
 def authors(task: Task, epochs: int, folder: Path) -> dict[str, float]:
-    """One run; its score files stay in the folder."""
+    """One run. Its score files stay in the folder."""
     watch = Watch()
     trainer = task.trainer(WARMUP, str(folder), watch, saving=True)
     trainer.train()
@@ -210,13 +220,13 @@ def authors(task: Task, epochs: int, folder: Path) -> dict[str, float]:
             marked = task.data.map(lambda row, i, kept=kept: {"kept": i in kept}, with_indices=True)
             trainer.train_dataset = marked.filter(lambda row: row["kept"]).remove_columns("kept")
         with watch.of("checkpoints"):
-            # That with the largest number may be an older one, from longer epochs.
+            # The one with the largest number may be older, from longer epochs.
             checkpoint = max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
             move_step(checkpoint, done * -(-len(trainer.train_dataset) // BATCH))
         trainer.args.num_train_epochs += CYCLE
         trainer.train(resume_from_checkpoint=str(checkpoint))
     with watch.of("scoring"):
-        score_all(trainer, task)  # as the procedure does, to no purpose
+        score_all(trainer, task)  # the procedure does this too, and does not use the result
     return watch.finished()
 
 
@@ -250,17 +260,18 @@ def kept_by_topk(columns: list[pd.Series], smoothing: str, keep: float) -> tuple
     history = History(n, method.statistics)
     for epoch, column in enumerate(columns):
         history.update(torch.arange(n), {"el2n": torch.tensor(column.to_numpy())}, epoch)
-    # As many as reach the interpolated quantile when no two scores are equal.
+    # The number of scores that reach the interpolated quantile when no two are equal.
     k = 1 + floor_of_share(keep, n - 1)
     kept = method.select(history, k, cycle=len(columns), epoch=len(columns), seed=0)
     return set(kept.indices.tolist()), history.value("el2n")
 
 
 def compared(files: list[Path]) -> list[dict[str, Any]]:
-    """Quantile and top-k on the same scores, after every cycle; rounded to two decimals, too, for there to be ties.
+    """Quantile and top-k on the same scores, after every cycle. The scores are also rounded to two decimals, to have
+    ties.
 
     Raises:
-        AssertionError: they disagree about an example that does not score the cut.
+        AssertionError: They disagree about an example that does not score the cut.
     """
     exact = [read(file) for file in files]
     rounded = [column.round(2) for column in exact]
@@ -326,7 +337,7 @@ def measured(task: Task, epochs: int, rounds: int) -> tuple[list[dict[str, Any]]
 
 
 def time_table(rows: list[dict[str, Any]]) -> str:
-    """Seconds; a line for each part."""
+    """Seconds, with a line for each part."""
     columns = [row["procedure"] for row in rows]
     lines = ["| seconds a run | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for part in (*PARTS, "all but training", TRAINING):
@@ -344,7 +355,7 @@ def same_table(rows: list[dict[str, Any]]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """How many times as long the procedure takes beside training, a line for each task."""
+    """How many times as long the procedure takes besides training, with a line for each task."""
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         spent = {row["procedure"]: row["all but training"] for row in rows if row["task"] == task}
@@ -358,7 +369,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Stacked bars of everything but training, a panel for each task."""
+    """Stacked bars of everything except training, with a panel for each task."""
     import matplotlib
 
     matplotlib.use("Agg")

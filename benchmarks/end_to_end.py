@@ -1,7 +1,7 @@
-"""Full against pruned finetuning from random weights on generated data: needs only torch and transformers.
+"""Full against pruned finetuning from random weights on generated data. It needs only torch and transformers.
 
-For machines without a registry (see gpu_check.sh).  The task: which of 16 marker tokens occurs most often in
-a text of random tokens.  What it shows is time: train, score and select seconds of each method on this device.
+It is for machines without a registry (see gpu_check.sh). The task is to tell which of 16 marker tokens occurs most
+often in a text of random tokens. The result is time: the train, score and select seconds of each method on this device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLASSES, VOCABULARY, LENGTH = 16, 4096, 64
 
 
 def generated(n: int, seed: int) -> TensorDataset:
-    """n texts of LENGTH tokens; the label is the marker (token id < CLASSES) that was planted most often."""
+    """Generates n texts of LENGTH tokens. The label is the marker (token id < CLASSES) that was planted most often."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(CLASSES, VOCABULARY, (n, LENGTH), generator=generator)
     labels = torch.randint(CLASSES, (n,), generator=generator)
@@ -34,7 +34,7 @@ def generated(n: int, seed: int) -> TensorDataset:
 
 
 def train(method: str, keep: float, epochs: int, data: TensorDataset, test: TensorDataset, args: argparse.Namespace):
-    """One run; returns its row of the table."""
+    """One run. Returns its row of the table."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=VOCABULARY,

@@ -4,16 +4,19 @@
     python benchmarks/engine.py --quick          # 10^6 examples, few rounds
     python benchmarks/engine.py --device cuda    # the steps of a batch, none of which may synchronise
 
-- A batch of 32: `observe`, of it the history's update, `weights` with the weighted mean, and the sampler's share of a
-  whole iteration over its batches. The goal on the CPU is 200 us for observe, weights and sampler together.
-- A cycle: `enter` (selection, kept set, churn, threshold, weights) and the first batch out of the sampler, half
-  of the examples kept. The goal is 50 ms for 10^6 examples.
-- Memory: the bytes an example of the statistics' tensors.
+- A batch of 32: `observe` and the history's update inside it, `weights` with the weighted mean, and the sampler. The
+  sampler's time is its share of a whole iteration over its batches. The goal on the CPU is 200 us for observe, weights
+  and sampler together.
+- A cycle: `enter` (selection, kept set, churn, threshold, weights) and the first batch from the sampler, with half of
+  the examples kept. The goal is 50 ms for 10^6 examples.
+- Memory: bytes an example in the tensors of the statistics.
 - Checkpoints: `state_dict`, `load_state_dict` and the bytes that torch.save writes.
 
-Peers: DataCull itself, where it is installed (its logger, which writes a line of JSON an example, and its RCAP, which
-reads them back and draws); InfoBatch's published procedure, written here (index the scores, weigh and average the
-losses; cut at the mean, draw without replacement, shuffle). Writes engine-DEVICE.json, .md and .png to --out.
+Peers are DataCull, where it is installed, and InfoBatch's published procedure. DataCull's logger writes a line of JSON
+for each example. Its RCAP reads the lines back and draws. InfoBatch's procedure is written here. In a step it indexes
+the scores, and weighs and averages the losses. In a cycle it cuts at the mean, draws without replacement and shuffles.
+
+Writes engine-DEVICE.json, .md and .png to --out.
 """
 
 from __future__ import annotations
@@ -43,15 +46,15 @@ try:
     from datacull.data import DCDataset
     from datacull.logger import DCLogger
     from datacull.methods.RCAP import RCAPDataLoader, RCAPImportance
-except ImportError:  # the tables go without it
+except ImportError:  # the tables then have no DataCull
     DCLogger = None
 
 SIZES = (10_000, 100_000, 1_000_000)
 BATCH, CLASSES, KEEP, CYCLES = 32, 10, 0.5, 200
-GOAL_BATCH, GOAL_CYCLE = 200, 50  # us; ms for the largest size
+GOAL_BATCH, GOAL_CYCLE = 200, 50  # in us, and in ms for the largest size
 INFOBATCH, DATACULL = "InfoBatch's procedure", "DataCull"
 PATIENCE = 10.0  # seconds for a call
-# Those that record in the training step; and those that record nothing there.
+# The methods that record in the training step, then some that do not.
 RECORDING = [name for name in method_names() if name != "static" and get_method(name).observes]
 OTHERS = ("random", "rs2", "full")
 
@@ -60,7 +63,7 @@ Call = Callable[[], Any]
 
 @cache
 def scores(metric: str, n: int) -> Tensor:
-    """(n,) fp32 of a classifier that is sure of most examples, "probabilities" (n, CLASSES)."""
+    """(n,) fp32 scores of a classifier that is sure of most examples. For "probabilities" they are (n, CLASSES)."""
     if metric == "probabilities":
         return (torch.randn(n, CLASSES, generator=torch.Generator().manual_seed(1)) * 2).softmax(dim=1)
     el2n = scores_of("el2n", n)
@@ -97,7 +100,7 @@ def batches(n: int, metrics: tuple[str, ...], device: str) -> Iterator[tuple[Ten
 
 
 def step_calls(name: str, n: int, device: str) -> dict[str, Call]:
-    """What a training step asks of one method."""
+    """The calls of a training step with one method."""
     method = get_method(name)
     pruner, history = begun(name, n), History(n, method.statistics)
     observed, updated, weighted = (batches(n, method.reads, device) for _ in range(3))
@@ -118,7 +121,7 @@ def step_calls(name: str, n: int, device: str) -> dict[str, Call]:
 
 
 def infobatch_step(n: int, device: str) -> Call:
-    """Note a batch's losses, weigh them, average."""
+    """Note a batch's losses, weigh them and average them."""
     table, weights, steps = torch.full((n,), 3.0), torch.ones(n), batches(n, ("loss",), device)
 
     def call() -> Tensor:
@@ -131,7 +134,7 @@ def infobatch_step(n: int, device: str) -> Call:
 
 
 def datacull_step(n: int, metric: str, folder: Path) -> Call:
-    """Its logger."""
+    """A call of DataCull's logger."""
     logger, steps = DCLogger(f"{folder}/{metric}"), batches(n, (metric,), "cpu")
 
     def call() -> None:
@@ -143,7 +146,7 @@ def datacull_step(n: int, metric: str, folder: Path) -> Call:
 
 @contextmanager
 def without_synchronisation(device: str) -> Iterator[None]:
-    """On CUDA a call that waits for the device is an error."""
+    """Make a call that waits for the device an error on CUDA."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
@@ -156,7 +159,7 @@ def without_synchronisation(device: str) -> Iterator[None]:
 
 
 def clock(call: Call, repeat: int, device: str = "cpu") -> Callable[[], float]:
-    """Microseconds of a call, by the host's clock, the mean of `repeat` in a row."""
+    """Microseconds of a call by the host's clock, the mean of `repeat` calls in a row."""
 
     def run() -> float:
         with without_synchronisation(device):
@@ -169,7 +172,7 @@ def clock(call: Call, repeat: int, device: str = "cpu") -> Callable[[], float]:
 
 
 def iteration(sampler: BatchSampler) -> Callable[[], float]:
-    """Microseconds a batch of a whole iteration."""
+    """Microseconds a batch, of a whole iteration."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -179,7 +182,7 @@ def iteration(sampler: BatchSampler) -> Callable[[], float]:
 
 
 def batch_rows(n: int, rounds: int, device: str) -> list[dict[str, Any]]:
-    """Microseconds of everything a batch calls."""
+    """Microseconds of every call in a batch."""
     pruner = warmed_up("random", n)
     pruner.driver.enter(2)
     samplers = {"sampler": pruner.sampler, "torch's RandomSampler": RandomSampler(range(round(KEEP * n)))}
@@ -210,7 +213,9 @@ def batch_rows(n: int, rounds: int, device: str) -> list[dict[str, Any]]:
 
 
 def next_cycle(pruner: DynamicPruner) -> Call:
-    """Start the next cycle, read its first batch, and record it, lest nothing has changed at the next."""
+    """Start the next cycle, read its first batch and record it. Without the record nothing would change for the next
+    cycle.
+    """
     numbers, metrics = itertools.count(2), pruner.method.reads
 
     def call() -> None:
@@ -222,7 +227,9 @@ def next_cycle(pruner: DynamicPruner) -> Call:
 
 
 def infobatch_cycle(n: int) -> Call:
-    """Cut at the mean, draw from those below, weigh, shuffle; arrays throughout, first batch as a list."""
+    """Cut at the mean, draw from the examples below, weigh and shuffle. It uses arrays, and gives the first batch as a
+    list.
+    """
     table, generator = scores("loss", n).numpy(), np.random.default_rng(0)
     weights = np.ones(n, dtype=np.float32)
 
@@ -240,7 +247,7 @@ def infobatch_cycle(n: int) -> Call:
 
 
 class Labelled(torch.utils.data.Dataset):
-    """As much of a data set as DataCull looks at."""
+    """The part of a data set that DataCull reads."""
 
     def __init__(self, targets: list[int]) -> None:
         self.targets = targets
@@ -250,7 +257,9 @@ class Labelled(torch.utils.data.Dataset):
 
 
 def datacull_cycle(n: int, folder: Path) -> Callable[[], float]:
-    """Milliseconds of its RCAP: read the epoch's lines back, importance by class, draw; writing them is not timed."""
+    """Milliseconds of DataCull's RCAP: read the epoch's lines back, importance by class, draw. Writing them is not
+    timed.
+    """
     labels = torch.randint(CLASSES, (n,), generator=torch.Generator().manual_seed(4)).tolist()
     data = DCDataset(Labelled(labels))
     importance = RCAPImportance(data, DCLogger(f"{folder}/"), beta=1.0)
@@ -271,7 +280,7 @@ def datacull_cycle(n: int, folder: Path) -> Callable[[], float]:
 
 
 def cycle_rows(n: int, rounds: int, peers: bool) -> list[dict[str, Any]]:
-    """Milliseconds of a cycle, and the statistics' bytes."""
+    """Milliseconds of a cycle, and the bytes of the statistics."""
     pruners = {name: warmed_up(name, n) for name in (*RECORDING, *OTHERS)}
     timed = {name: milliseconds(next_cycle(pruner)) for name, pruner in pruners.items()}
     timed[INFOBATCH] = milliseconds(infobatch_cycle(n))
@@ -310,7 +319,7 @@ def state_rows(n: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def milliseconds(call: Call) -> Callable[[], float]:
-    """Of one call."""
+    """A function that returns the milliseconds of one call."""
     return lambda: clock(call, 1)() / 1e3
 
 
@@ -318,7 +327,7 @@ def milliseconds(call: Call) -> Callable[[], float]:
 
 
 def batch_table(rows: list[dict[str, Any]]) -> str:
-    """Microseconds a batch, a line for each method; all calls for the largest size, observe for the others."""
+    """Microseconds a batch, with a line for each method. The largest size has all calls, the others have observe."""
     sizes = sorted({row["n"] for row in rows})
     us = {(row["n"], row["method"], row["call"]): row["us"] for row in rows}
     calls = ("update", "weights", "sampler", "sum", "observe and weights")
@@ -357,7 +366,7 @@ def summary(batch: list[dict[str, Any]], cycle: list[dict[str, Any]]) -> str:
 
 
 def picture(batch: list[dict[str, Any]], cycle: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Bars: a batch's microseconds and a cycle's milliseconds, with the goals as lines."""
+    """Bars of a batch's microseconds and a cycle's milliseconds, with the goals as lines."""
     import matplotlib
 
     matplotlib.use("Agg")

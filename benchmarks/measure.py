@@ -1,9 +1,8 @@
-"""Timing, memory and machine, for the benchmarks.
+"""Timing, memory and machine facts for the benchmarks.
 
-Providers are called in turn, round after round, each round beginning with another one, and the median over
-rounds is reported: a machine that slows down slows all of them, and nobody always comes after the one that
-leaves the memory in disorder. On CUDA the time is the device's, between events, and the L2 cache is flushed before
-each call.
+Providers are called in turn, round after round. Each round begins with another provider. The result is the median over
+rounds. So a machine that slows down slows all of them, and no provider always runs after the one that leaves the memory
+in disorder. On CUDA the time is the device's, between events. The L2 cache is flushed before each call.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BUSY_CYCLES = 8_000_000  # 4 ms at 2 GHz
 
 
 def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
-    """A function that runs a call and returns its milliseconds; on the CPU the mean of `repeat` in a row."""
+    """A function that runs a call and returns its milliseconds. On the CPU it is the mean of `repeat` calls."""
     if device == "cpu":
 
         def on_cpu(call: Callable[[], Any]) -> float:
@@ -45,8 +44,9 @@ def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
     def on_cuda(call: Callable[[], Any]) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         flush.zero_()
-        # The device waits until the host has launched the whole call, or the host's time would stand between the
-        # events: on the machine of gpu-h100-2.jsonl, after other work, 0.3 ms for el2n and 0.7 ms for a loss step.
+        # The device waits until the host has launched the whole call. Otherwise the host's time would lie between the
+        # events. On the machine of gpu-h100-2.jsonl, after other work, that was 0.3 ms for el2n and 0.7 ms for a loss
+        # step.
         torch.cuda._sleep(BUSY_CYCLES)
         start.record()
         call()
@@ -60,12 +60,12 @@ def timer(device: str, repeat: int = 1) -> Callable[[Callable[[], Any]], float]:
 def interleaved(
     calls: dict[str, Callable[[], Any]], rounds: int, device: str, repeat: int = 1
 ) -> dict[str, float | None]:
-    """Median milliseconds of each call; None for one that fails here (memory, no compiler)."""
+    """Median milliseconds of each call. A call that fails here (memory, no compiler) has None."""
     return medians(timed(calls, device, repeat), rounds)
 
 
 def timed(calls: dict[str, Callable[[], Any]], device: str, repeat: int = 1) -> dict[str, Callable[[], float]]:
-    """For each call a function that runs it and returns its milliseconds."""
+    """For each call, a function that runs it and returns its milliseconds."""
     run = timer(device, repeat)
 
     def bound(call: Callable[[], Any]) -> Callable[[], float]:
@@ -77,7 +77,7 @@ def timed(calls: dict[str, Callable[[], Any]], device: str, repeat: int = 1) -> 
 def medians(
     timed: dict[str, Callable[[], float]], rounds: int, patience: float = float("inf")
 ) -> dict[str, float | None]:
-    """Median of what each function returns, the milliseconds of a call; None for one that fails."""
+    """The median of the milliseconds that each function returns. A function that fails has None."""
     found = samples(timed, rounds, patience)
     return {name: None if isinstance(ms, str) else statistics.median(ms) for name, ms in found.items()}
 
@@ -85,10 +85,10 @@ def medians(
 def samples(
     timed: dict[str, Callable[[], float]], rounds: int, patience: float = float("inf")
 ) -> dict[str, list[float] | str]:
-    """All that each function returns, the milliseconds of a call; the error's text of one that fails.
+    """All milliseconds that each function returns. A function that fails has the text of its error.
 
-    The first rounds, which compile and warm up, do not count. One that has taken `patience` seconds by the clock is
-    called no more than three times after them.
+    The first rounds compile and warm up, so they do not count. A function that has taken `patience` seconds by the
+    clock is called at most three times after them.
     """
     times: dict[str, list[float]] = {name: [] for name in timed}
     spent = dict.fromkeys(timed, 0.0)
@@ -110,10 +110,10 @@ def samples(
 
 
 def peak_memory(call: Callable[[], Any], device: str) -> int | None:
-    """Bytes that the call needs at its peak beyond what was there before; None where it cannot be seen.
+    """Bytes that the call needs at its peak beyond what was there before. None where that cannot be measured.
 
-    On the CPU that is the process's resident memory, which shows what is allocated from 32 MiB on: smaller
-    blocks glibc may have kept from earlier calls.
+    On the CPU it is the resident memory of the process. That shows allocations from 32 MiB on. glibc may have kept
+    smaller blocks from earlier calls.
     """
     if device == "cuda":
         torch.cuda.synchronize()
@@ -139,7 +139,7 @@ def _status(field: str) -> int:
 
 
 def copy_bandwidth(rounds: int, size: int = 2**30) -> float:
-    """GB/s of a copy of `size` bytes on the CUDA device, bytes read plus bytes written."""
+    """GB/s of a copy of `size` bytes on the CUDA device. Bytes read and bytes written both count."""
     source = torch.empty(size, dtype=torch.int8, device="cuda").random_()
     target = torch.empty_like(source)
     ms = interleaved({"copy": lambda: target.copy_(source)}, rounds, "cuda")["copy"]
@@ -149,7 +149,7 @@ def copy_bandwidth(rounds: int, size: int = 2**30) -> float:
 
 def environment(device: str) -> dict[str, Any]:
     """The machine and the versions, which every results file names."""
-    import fastprune  # not above: `gpu.steps.machine` runs before the core is built
+    import fastprune  # not at the top, because `gpu.steps.machine` runs before the core is built
     from fastprune import _core
 
     facts = {
@@ -166,7 +166,7 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-    """The installed version; None where there is none."""
+    """The installed version, or None if the package is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -185,18 +185,21 @@ def processor_name() -> str:
 
 
 def machine_kind(device: str) -> str:
-    """A file name for machines of the same processor or GPU."""
+    """A file name that machines with the same processor or GPU share."""
     name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "")).strip("-")
 
 
 def stem_of(folder: Path, benchmark: str, device: str) -> Path:
-    """Where a benchmark's results of this machine belong: those of another processor stay beside them."""
+    """The path of a benchmark's results on this machine, without suffix. Other processors have other paths."""
     return folder / f"{benchmark}-{machine_kind(device)}"
 
 
 def write_results(stem: Path, run: dict[str, Any], sections: list[str], draw: Callable[[Path], None]) -> None:
-    """Writes stem.json with `run`, stem.md with the sections, the machine's facts after the first, and stem.png."""
+    """Write stem.json, stem.md and stem.png.
+
+    The JSON holds `run`. The page holds the sections, with the machine's facts after the first one.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text(json.dumps(run, indent=2) + "\n")
     facts = "\n".join(f"- {key}: {value}" for key, value in run["environment"].items())
@@ -205,6 +208,6 @@ def write_results(stem: Path, run: dict[str, Any], sections: list[str], draw: Ca
     try:
         draw(stem.with_suffix(".png"))
         files.append(".png")
-    except ImportError as error:  # a bare GPU machine; the picture can be made from the JSON
+    except ImportError as error:  # a bare GPU machine has no matplotlib, and the JSON is enough for a picture later
         print(f"no picture: {error}")
     print(f"wrote {stem}{', '.join(files)}")

@@ -1,10 +1,11 @@
-"""The same recipe without fastprune: a plain `transformers.Trainer` script on CoLA, to compare ``finetune`` with.
+"""The same recipe without fastprune: a plain `transformers.Trainer` script on CoLA or Banking77.
 
     python benchmarks/plain_trainer.py ../shared/data/glue-cola --seed 0 1 2
+    python benchmarks/plain_trainer.py ../shared/data/banking77 --seed 0 1 2 --examples 6000 --head mean
 
-Prints Matthews correlation on GLUE's dev set after the last epoch, by seed.  The recipe is that of ``fastprune finetune
---task glue/cola --epochs 3``: AdamW 3e-4, linear decay after a tenth of warm-up, batches of 32 of like length, bf16
-where it is fast.
+It prints the quality after the last epoch, by seed. For CoLA that is the Matthews correlation on GLUE's dev set, and
+for Banking77 the accuracy on the test split. The recipe is that of ``fastprune finetune --epochs 3``. It is AdamW 3e-4,
+linear decay after a tenth of warm-up, and batches of 32 of similar length. It uses bf16 where that is fast.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import matthews_corrcoef
+from sklearn.metrics import accuracy_score, matthews_corrcoef
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -25,13 +27,17 @@ from transformers import (
     TrainingArguments,
 )
 
-from fastprune.finetune.encoder import packaged_minilm
-from fastprune.finetune.precision import fast_bf16
+from fastprune.app.finetune.encoder import packaged_minilm
+from fastprune.app.finetune.precision import fast_bf16
+from fastprune.models import MeanConfig, MeanForSequenceClassification
 
 TRAIN, DEV = "in_domain_train.tsv", ("in_domain_dev.tsv", "out_of_domain_dev.tsv")
 
 
-def read(folder: Path, names: tuple[str, ...]) -> list[tuple[str, int]]:
+Rows = list[tuple[str, int]]
+
+
+def read_cola(folder: Path, names: tuple[str, ...]) -> Rows:
     """(sentence, acceptable) of each line."""
     rows = []
     for name in names:
@@ -40,18 +46,47 @@ def read(folder: Path, names: tuple[str, ...]) -> list[tuple[str, int]]:
     return rows
 
 
-def run(folder: Path, seed: int, epochs: int, lr: float) -> float:
-    """Matthews correlation on dev after the last epoch."""
+def read_banking77(folder: Path) -> tuple[Rows, Rows]:
+    """(text, class) of the training rows and of the test rows. Classes are numbered in the order of their names."""
+    both = []
+    for name in ("train.csv", "test.csv"):
+        with (folder / name).open(encoding="utf-8", newline="") as file:
+            both.append([(row["text"], row["category"]) for row in csv.DictReader(file)])
+    names = sorted({label for _, label in both[0]})
+    train, test = ([(text, names.index(label)) for text, label in rows] for rows in both)
+    return train, test
+
+
+def read(folder: Path) -> tuple[Rows, Rows]:
+    """Training and evaluation rows of a folder of either data set."""
+    if (folder / "train.csv").is_file():
+        return read_banking77(folder)
+    cola = folder / "tokenized" if (folder / "tokenized").is_dir() else folder
+    return read_cola(cola, (TRAIN,)), read_cola(cola, DEV)
+
+
+def build(source: str, classes: int, head: str) -> torch.nn.Module:
+    """MiniLM with a new classifier, on the first token or on the mean of the last hidden states."""
+    if head == "first":
+        return AutoModelForSequenceClassification.from_pretrained(source, num_labels=classes)
+    encoder = AutoModel.from_pretrained(source)
+    config = MeanConfig(encoder.config.to_dict(), num_labels=classes)
+    return MeanForSequenceClassification(config, encoder)
+
+
+def run(train_rows: Rows, dev_rows: Rows, seed: int, epochs: int, lr: float, head: str) -> float:
+    """Matthews correlation of two classes, accuracy of more, after the last epoch."""
     source = str(packaged_minilm())
     tokenizer = AutoTokenizer.from_pretrained(source)
+    classes = 1 + max(label for _, label in train_rows)
 
     def encode(rows: list[tuple[str, int]]) -> list[dict[str, object]]:
         ids = tokenizer([text for text, _ in rows], truncation=True, max_length=128)["input_ids"]
         return [{"input_ids": i, "labels": label} for i, (_, label) in zip(ids, rows, strict=True)]
 
-    train, dev = encode(read(folder, (TRAIN,))), encode(read(folder, DEV))
+    train, dev = encode(train_rows), encode(dev_rows)
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2)
+    model = build(source, classes, head)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -72,20 +107,26 @@ def run(folder: Path, seed: int, epochs: int, lr: float) -> float:
         trainer = Trainer(model, arguments, train_dataset=train, data_collator=DataCollatorWithPadding(tokenizer))  # type: ignore[arg-type]
         trainer.train()
         found = trainer.predict(dev)  # type: ignore[arg-type]
-    return float(matthews_corrcoef(found.label_ids, np.argmax(found.predictions, -1)))
+    predicted = np.argmax(found.predictions, -1)
+    return float((matthews_corrcoef if classes == 2 else accuracy_score)(found.label_ids, predicted))
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder of CoLA, with in_domain_train.tsv in it or in tokenized/")
+    parser.add_argument("data", type=Path, help="folder of CoLA (in_domain_train.tsv) or Banking77 (train.csv)")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--head", choices=("first", "mean"), default="first", help="what the classifier reads")
+    parser.add_argument("--examples", type=int, help="train on so many, drawn by the seed 0 (all)")
     options = parser.parse_args()
-    folder = options.data / "tokenized" if (options.data / "tokenized").is_dir() else options.data
+    train, dev = read(options.data)
+    if options.examples is not None:
+        train = [train[i] for i in np.random.default_rng(0).permutation(len(train))[: options.examples]]
     for seed in options.seed:
-        print(f"seed {seed}: Matthews {100 * run(folder, seed, options.epochs, options.lr):.1f} %", flush=True)
+        value = run(train, dev, seed, options.epochs, options.lr, options.head)
+        print(f"seed {seed}, head on {options.head}: {100 * value:.1f} %", flush=True)
 
 
 if __name__ == "__main__":

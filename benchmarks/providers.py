@@ -1,8 +1,8 @@
-"""What the scores and the loss are measured against, with the bytes that each must move.
+"""What the scores and the loss are measured against, and the bytes that each provider must move.
 
-A provider's `bytes` are the bytes it moves for one logit, b being the bytes of a logit: what it reads and
-writes if nothing stays in a cache between two operations, and O(rows) left out. The fewest possible are b for a
-score, and 3 b for a loss with its gradient.
+The `bytes` of a provider are the bytes it moves for one logit of b bytes. They are what it reads and writes if nothing
+stays in a cache between two operations. O(rows) is left out. The fewest possible are b for a score, and 3 b for a loss
+with its gradient.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def textbook_bytes(b: int) -> int:
 
 
 def lean_el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same with one temporary: the softmax, from which the one-hot is taken in place."""
+    """The same with one temporary: the softmax, from which the one-hot is subtracted in place."""
     p = torch.softmax(logits, -1, dtype=torch.float32)
     p.scatter_add_(-1, labels[:, None], p.new_full((1, 1), -1.0).expand(len(labels), 1))
     return p.norm(dim=-1)
 
 
 def forward_and_backward(loss_fn: Callable[[Tensor, Tensor], Any]) -> Callable[[Tensor, Tensor], Any]:
-    """A training step of the loss alone: the gradient is made and, at its own expense, dropped."""
+    """A training step of the loss alone. The gradient is computed and then dropped, and both are timed."""
 
     def step(logits: Tensor, labels: Tensor) -> None:
         loss = loss_fn(logits, labels)
@@ -65,7 +65,7 @@ def scores_of(*metrics: str) -> Callable[[Tensor, Tensor], Any]:
 
 
 def el2n_eager() -> list[Provider]:
-    """Ours and what PyTorch does without a compiler."""
+    """Ours, and what PyTorch does without a compiler."""
     return [
         Provider("fastprune", fastprune.el2n, lambda b: b),
         Provider("fastprune all six", scores_of(*ALL_SIX), lambda b: b),
@@ -75,7 +75,7 @@ def el2n_eager() -> list[Provider]:
 
 
 def el2n_compiled() -> list[Provider]:
-    """A compiler that fuses all of it reads the row once for the sum and once for the norm."""
+    """A compiler that fuses everything reads the row twice: once for the sum and once for the norm."""
     return [
         Provider("compile(textbook)", torch.compile(textbook_el2n, dynamic=False), lambda b: 2 * b),
         Provider("compile(lean)", torch.compile(lean_el2n, dynamic=False), lambda b: 2 * b),
@@ -112,7 +112,7 @@ def loss_eager() -> list[Provider]:
     return [
         Provider("fastprune with el2n", loss_with("el2n"), lambda b: 3 * b),
         Provider("fastprune", loss_with(None), lambda b: 3 * b),
-        # log_softmax 2, its gradient: the zeros and the label's 1, then two reads and a write.
+        # log_softmax takes 2 b. Its gradient takes 4 b: the zeros with the label's 1, then two reads and a write.
         Provider("torch", forward_and_backward(F.cross_entropy), lambda b: 6 * b),
     ]
 
@@ -123,10 +123,10 @@ def loss_compiled() -> list[Provider]:
 
 
 def liger() -> list[Provider]:
-    """Liger's Triton kernel; nothing where it is not installed.
+    """Liger's Triton kernel, or nothing where it is not installed.
 
-    It writes the gradient over the logits, so each call finds other values there, which cost the same; a copy
-    beforehand would be timed with it.
+    It writes the gradient over the logits, so each call finds other values there. They cost the same. A copy before the
+    call would be timed with it.
     """
     try:
         from liger_kernel.transformers.functional import liger_cross_entropy

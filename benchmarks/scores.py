@@ -4,10 +4,12 @@
     python benchmarks/scores.py --device cuda
     python benchmarks/scores.py --quick            # fewer sizes
 
-GB/s counts the bytes that the task cannot do without (one read of the logits; for a training step that and one
-more, and one write of the gradient), so it compares providers and a roofline alike: on the CPU a plain sum of
-the same logits, timed in the same rounds, on CUDA a large copy. `moves` is what a provider moves by its formula
-(providers.py). Writes scores-DEVICE.json, .md and .png to --out.
+GB/s counts the bytes that the task cannot avoid, so providers and roofline compare alike. They are one read of the
+logits. A training step also needs a second read, and one write of the gradient. The roofline on the CPU is a plain sum
+of the same logits, timed in the same rounds. On CUDA it is a large copy. `moves` is what a provider moves by its
+formula (providers.py).
+
+Writes scores-DEVICE.json, .md and .png to --out.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ QUICK = {"cpu": (7, 150, 1000, 32_000), "cuda": (7, 1000, 50_257, 128_256)}
 # Compiling for a GPU takes most of the time there.
 QUICK_DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("bf16",)}
 TASKS = ("el2n", "other scores", "training step")
-MINIMUM_BYTES = {"el2n": 1, "other scores": 1, "training step": 3}  # times a logit's
+MINIMUM_BYTES = {"el2n": 1, "other scores": 1, "training step": 3}  # times the bytes of a logit
 
 
 def rows_for(classes: int, device: str, dtype: torch.dtype) -> int:
-    """100,000 rows of a small classifier; from 1,000 classes on, logits that no cache holds.
+    """100,000 rows of a small classifier. From 1,000 classes on, so many that no cache holds the logits.
 
     Those are 128 MiB on a CPU and 1 GiB on a GPU.
     """
@@ -63,7 +65,7 @@ def benchmark(task: str, classes: int, rows: int, dtype_name: str, device: str, 
     read = logits.detach()
     if device == "cpu":
         calls["read"] = read.sum
-    # A call of microseconds is timed 200 at a time, as in a loop.
+    # A call of microseconds is timed 200 times in a row, as in a loop.
     times = measure.interleaved(calls, rounds, device, repeat=200 if rows == 32 else 1)
     useful = MINIMUM_BYTES[task] * read.numel() * dtype.itemsize
     roofline = measure.copy_bandwidth(rounds) if device == "cuda" else None
@@ -93,7 +95,7 @@ def benchmark(task: str, classes: int, rows: int, dtype_name: str, device: str, 
 
 
 def peak_mb(call: Callable[[], Any], logits: torch.Tensor, device: str) -> float | None:
-    """Megabytes; None on a CPU for logits so small that it would not show a temporary of their size."""
+    """Megabytes. None on a CPU for logits so small that a temporary of their size would not show."""
     if device == "cpu" and logits.numel() * logits.element_size() < 2**25:
         return None
     peak = measure.peak_memory(call, device)
@@ -132,7 +134,7 @@ def table(results: list[dict[str, Any]], header: bool = True) -> str:
 
 
 def picture(results: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Share of the roofline over the number of classes, a panel for each task and dtype."""
+    """Share of the roofline over the number of classes, with a panel for each task and dtype."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -183,7 +185,7 @@ def main() -> None:
                 some = benchmark(task, classes, rows, dtype_name, args.device, rounds)
                 print(table(some, header=not results), flush=True)
                 results += some
-        if task != "other scores":  # a classifier's batch, where the calls themselves are what costs
+        if task != "other scores":  # a classifier's batch, where the calls themselves are the cost
             some = benchmark(task, 7, 32, "fp32", args.device, rounds)
             print(table(some, header=False), flush=True)
             results += some

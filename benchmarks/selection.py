@@ -4,19 +4,22 @@
     python benchmarks/selection.py --max-n 100000000     # three quarters of an hour, 6 GB
     python benchmarks/selection.py --device cuda
 
-Providers, of which only fastprune and those with "+ sort" give ascending indices:
+Only fastprune and providers with "+ sort" give ascending indices. The providers are:
 
-- fastprune, on all threads and on one;
-- np.argpartition as it comes, and in a process of its own with its AVX-512 forms disabled: on some processors these
-  are the slower ones;
-- torch.topk(sorted=False);
-- a full sort, np.argsort.
+- fastprune, on all threads and on one.
+- np.argpartition as it comes, and in a process of its own with its AVX-512 forms disabled. On some processors these are
+  the slower ones.
+- torch.topk(sorted=False).
+- A full sort, np.argsort.
 
-All peers use one thread, and indices are sorted by np.sort, which is faster than PyTorch's. PyTorch's threads are woken
-before each timing: asleep they cost any operator milliseconds. On CUDA fastprune does not look for NaN, which would
-wait for the device. The roofline is a read of the scores twice (torch.sum, all threads) and one write of the
-indices into fresh memory, with page faults, as small pages or, where that is faster, as large ones; on CUDA
-a copy's bandwidth. Writes selection-DEVICE.json, .md and .png to --out.
+All peers use one thread. Indices are sorted by np.sort, which is faster than PyTorch's. PyTorch's threads are woken
+before each timing, because threads that sleep cost any operator milliseconds. On CUDA fastprune does not look for NaN,
+because that would wait for the device.
+
+The roofline is two reads of the scores (torch.sum, all threads) and one write of the indices into fresh memory, with
+page faults. The pages are small, or large where that is faster. On CUDA it is the bandwidth of a copy.
+
+Writes selection-DEVICE.json, .md and .png to --out.
 """
 
 from __future__ import annotations
@@ -55,10 +58,13 @@ PATIENCE = 2.0  # seconds for a provider in a cell
 
 @cache
 def scores_of(kind: str, n: int) -> torch.Tensor:
-    """(n,) float32.
+    """(n,) float32 of one of these kinds.
 
-    uniform: in [0, 1); el2n: of a classifier of 7 classes, sure of most examples and of some wrong ones, so with
-    mass near 0 and at the root of 2; ties: uniform with 60 % at the minimum; sorted: uniform, ascending.
+    - uniform: in [0, 1).
+    - el2n: of a classifier of 7 classes that is sure of most examples, and wrongly sure of some. There is mass near 0
+      and at the root of 2.
+    - ties: uniform, with 60 % at the minimum.
+    - sorted: uniform, ascending.
     """
     generator = torch.Generator().manual_seed(0)
     if kind == "el2n":
@@ -98,7 +104,7 @@ def fill_large_pages(k: int) -> None:
 
 
 def wake_threads() -> None:
-    """Waits until PyTorch's threads answer at once: woken up on a shared core they may take milliseconds."""
+    """Wait until PyTorch's threads answer at once. On a shared core it may take milliseconds to wake them."""
     some = torch.ones(2**18)
     for _ in range(100):
         if measure.timer("cpu")(some.sum) < 0.1:
@@ -106,7 +112,7 @@ def wake_threads() -> None:
 
 
 def serve(pipe: Any) -> None:
-    """The process whose NumPy has no AVX-512: times calls on request."""
+    """The process whose NumPy has no AVX-512. It times calls on request."""
     torch.set_num_threads(1)
     while (request := pipe.recv()) is not None:
         name, kind, n, k, repeat = request
@@ -136,10 +142,10 @@ class Without512:
 
 
 def cpu_cell(kind: str, n: int, keep: float, rounds: int, other: Without512) -> dict[str, float | None]:
-    """Median milliseconds by provider, and of the roofline's parts."""
+    """Median milliseconds by provider, and of the parts of the roofline."""
     scores, k = scores_of(kind, n), int(keep * n)
     array, threads = scores.numpy(), torch.get_num_threads()
-    # A call of microseconds is timed many at a time, as in a loop.
+    # A call of microseconds is timed many times in a row, as in a loop.
     repeat = max(1, min(200, 10_000_000 // n))
     run = measure.timer("cpu", repeat)
 
@@ -213,7 +219,7 @@ def results_of(times: dict[str, float | None], kind: str, n: int, keep: float) -
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """A row a cell: our time, and how many times as long the others take."""
+    """A row for each cell: our time, and how many times as long the others take."""
     peers = [p for p in dict.fromkeys(r["provider"] for r in results) if p != "fastprune"]
     lines = [
         "| scores | n | keep | fastprune ms | M/s | % of roofline | " + " | ".join(peers) + " |",
@@ -235,7 +241,11 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def summary(results: list[dict[str, Any]]) -> str:
-    """The least ratios by n: fastest peer, fastest ascending one, against one thread; kinds, roofline and growth."""
+    """The smallest ratios for each n, and the largest one over kinds.
+
+    The columns are the fastest peer, the fastest ascending peer, the fastest peer against one thread, the kinds and the
+    roofline. A last line shows the growth with n.
+    """
     ms = {(r["kind"], r["n"], r["keep"], r["provider"]): r["ms"] for r in results if r["ms"]}
     cells = list(dict.fromkeys(key[:3] for key in ms))
     ours = ("fastprune", "fastprune, 1 thread")
@@ -274,7 +284,7 @@ def summary(results: list[dict[str, Any]]) -> str:
 
 
 def picture(results: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Scores a second over n, a panel for each kind, half kept."""
+    """Scores a second over n, with a panel for each kind and half of the scores kept."""
     import matplotlib
 
     matplotlib.use("Agg")

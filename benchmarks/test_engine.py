@@ -1,4 +1,4 @@
-"""What a batch and a cycle ask of the engine, as pytest-benchmark cases, beside two peers.
+"""The engine's work in a batch and in a cycle, as pytest-benchmark cases, beside two peers.
 
 pytest benchmarks/test_engine.py --benchmark-group-by=group --benchmark-columns=median,ops
 """

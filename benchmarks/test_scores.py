@@ -1,4 +1,4 @@
-"""The same comparison as pytest-benchmark cases.
+"""The comparison of scores.py, as pytest-benchmark cases.
 
 pytest benchmarks/test_scores.py --benchmark-group-by=group --benchmark-columns=median,ops
 """

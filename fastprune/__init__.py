@@ -1,16 +1,19 @@
 """fastprune: finetune on the examples that still teach the model something.
 
-Scores (`el2n`, `joint_el2n`, `score`, `cross_entropy`), exact selection (`select_topk`, `TopK`, the strategies in
-`fastprune.selection`, many processes in `fastprune.distributed`), and dynamic pruning around the loop you already
-have (`DynamicPruner`, `prepare_accelerate` for Accelerate, `attach` for the Trainer, `PruningCallback` for Lightning).
+- Scores: `el2n`, `joint_el2n`, `score` and `cross_entropy`.
+- Exact selection: `select_topk`, `TopK` and the strategies in `fastprune.selection`. `fastprune.distributed` selects
+  over many processes.
+- Dynamic pruning around the loop you already have: `DynamicPruner` for a plain loop, `prepare_accelerate` for
+  Accelerate, `attach` for the Trainer, and `PruningCallback` for Lightning.
 """
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import fastprune.built  # first: it says what to do where the core is missing
+import fastprune.built  # first, because it says what to do if the core is missing
 import fastprune.distributed
 import fastprune.methods  # noqa: F401  (registers the methods)
+import fastprune.moved
 from fastprune.integrations.accelerate import prepare_accelerate
 from fastprune.pruning import (
     EMA,
@@ -29,8 +32,10 @@ from fastprune.selection import Selection, TopK, select_topk
 
 if TYPE_CHECKING:
     from fastprune.integrations.lightning import PruningCallback
-    from fastprune.integrations.transformers import attach, detach
+    from fastprune.integrations.trainer import attach, detach
     from fastprune.models import JointModel
+
+fastprune.moved.install()
 
 __version__ = "0.2.0"
 
@@ -66,7 +71,7 @@ __all__ = [
 
 
 RENAMED = {"prepare": "prepare_accelerate"}
-"""Names of version 0.1 and what they are called now; the old ones go away in 0.3."""
+"""Names of version 0.1, and the names that replace them. The old ones go away in 0.3."""
 
 
 def __getattr__(name: str) -> Any:
@@ -77,11 +82,11 @@ def __getattr__(name: str) -> Any:
             stacklevel=2,
         )
         return globals()[RENAMED[name]]
-    # Importing a framework takes seconds and is an extra: only those who use it pay for it.
+    # A framework takes seconds to import and may not be installed. So it is imported only when it is used.
     if name in ("attach", "detach"):
-        from fastprune.integrations import transformers
+        from fastprune.integrations import trainer
 
-        return getattr(transformers, name)
+        return getattr(trainer, name)
     if name == "PruningCallback":
         from fastprune.integrations.lightning import PruningCallback
 

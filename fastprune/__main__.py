@@ -2,6 +2,6 @@
 
 import sys
 
-from fastprune.cli import main
+from fastprune.app.cli import main
 
 sys.exit(main())

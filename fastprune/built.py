@@ -1,4 +1,7 @@
-"""Importing this says in one sentence what to do where the C++ core is missing, as in a fresh source tree."""
+"""Importing this checks that the C++ core is built. It is not built in a fresh source tree.
+
+If the core is missing, the error says how to build it.
+"""
 
 try:
     import fastprune._core  # noqa: F401

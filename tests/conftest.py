@@ -5,13 +5,21 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_data import utterances, write_slotgated
+from helpers.made_up_data import utterances, write_slotgated
 
 
 def pytest_collection_finish() -> None:
     """What all imports made is not looked through again: accelerate collects garbage after each training."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def registry_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten when it ends."""
+    from fastprune.pruning import method
+
+    monkeypatch.setattr(method, "_REGISTRY", dict(method._REGISTRY))
 
 
 WORDS = "book a flight from boston to denver on monday play some jazz in the kitchen please now".split()

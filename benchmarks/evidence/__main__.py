@@ -1,4 +1,4 @@
-"""`python -m benchmarks.evidence`: plan, run, pause, continue, stop, merge, and what is made of the results."""
+"""`python -m benchmarks.evidence`: plan, run, pause, continue, stop, merge, and make tables from the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and do the job."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -98,7 +98,7 @@ def _telling(signals: tuple[signal.Signals, ...]) -> Job:
 
 
 def _plan_option(job: argparse.ArgumentParser) -> None:
-    # The name is not taken from `plan`, whose import takes seconds: `pause` must answer at once.
+    # The name is not taken from `plan`, because its import takes seconds and `pause` must answer at once.
     job.add_argument("--plan", type=Path, default=Path(__file__).with_name("plan.toml"), help="the plan file")
 
 

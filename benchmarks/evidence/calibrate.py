@@ -27,7 +27,7 @@ QUANTILES = (0.0, 0.25, 0.6, 0.9, 1.0)
 
 ROUNDS = 9
 PART = {"step": "train", "step_scored": "train", "score": "score", "forward": "score"}
-"""What the first batch at a width is counted for: a second kind of batch of the same part finds the width prepared."""
+"""What the first batch at a width counts for. A second kind of batch of the same part finds the width prepared."""
 
 IDLE = 0.15
 """A machine is idle if other work takes less than this share of its cores."""
@@ -65,7 +65,9 @@ def widths_of(tokens: Tokens) -> list[int]:
 
 
 def batch_of_width(tokens: Tokens, width: int, rows: int) -> Tensor:
-    """Indices of ``rows`` examples, the longest of which has ``width`` tokens: real batches are of like length."""
+    """Indices of ``rows`` examples. The longest has ``width`` tokens, and the others are nearly as long, as in a real
+    batch.
+    """
     fitting = (tokens.lengths <= width).nonzero().flatten()
     order = tokens.lengths[fitting].argsort(descending=True, stable=True)
     chosen = fitting[order][:rows]
@@ -94,17 +96,17 @@ def cases_of(work: Work, run: Run, kinds: Sequence[str] = KINDS) -> dict[Key, Ca
 def endless(work: Work, run: Run) -> Training:
     """The run inside its first epoch, which takes any number of steps."""
     training = work.start(run)
-    next(training.pruner.epochs(run.epochs))  # a pruner takes scores inside an epoch alone
+    next(training.pruner.epochs(run.epochs))  # a pruner accepts scores only inside an epoch
     training.total = 10**9
     training.model.train()
     return training
 
 
 def warm(work: Work, run: Run) -> Training:
-    """A run with the data and model of ``run`` that scores, after one step and one scored batch.
+    """A run that scores, after one step and one scored batch. It has the data and the model of ``run``.
 
-    So that what happens once in a process is not taken for a width's first batch.  Of odd numbers of examples, which
-    no measured batch has: what is prepared for a width is not prepared here.
+    What happens once in a process must not be counted for the first batch at a width. So it happens here. The batches
+    here have odd numbers of examples, which no measured batch has. So nothing is prepared for a measured width.
     """
     training = endless(
         work, Run(**{**run.arguments, "method": "el2n-free", "budget": 0.5, "keep": None, "epochs": 1000})
@@ -115,7 +117,7 @@ def warm(work: Work, run: Run) -> Training:
 
 
 def one_round(cases: Mapping[Key, Case], timer: Timer) -> dict[Key, float]:
-    """Seconds for each example of each case; all cases once, so that a slow moment slows a whole round."""
+    """Seconds for each example of each case. All cases run once, so that a slow moment slows a whole round."""
     return {key: timer(case.call) / case.rows for key, case in cases.items()}
 
 
@@ -129,22 +131,22 @@ def curves_from(rounds: Sequence[Mapping[Key, float]]) -> dict[str, dict[str, fl
 
 @dataclass
 class Firsts:
-    """What the first batch at a width takes beyond the second one.
+    """How much longer the first batch at a width takes than the second one.
 
-    PyTorch's matrix products prepare code for each new shape, once in a process.  So a width counts once, whatever
-    data set it belongs to.
+    PyTorch's matrix products prepare code for each new shape, once in a process. So a width counts once, whatever data
+    set it belongs to.
     """
 
     extra: dict[tuple[str, str, int], float] = field(default_factory=dict)
 
     def measure(self, name: str, cases: Mapping[Key, Case], timer: Timer) -> None:
-        """Call each case twice, one after the other, so that a drift of the machine does not count."""
+        """Call each case twice in a row, so that a drift of the machine does not count."""
         for (kind, width), case in cases.items():
             first, second = timer(case.call), timer(case.call)
             self.extra.setdefault((name, PART[kind], width), first - second)
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Seconds by batch size and part; widths differ little and without order, so one mean stands for all."""
+        """Mean seconds by batch size and part. Widths differ little and without order, so one mean stands for all."""
         found: dict[str, dict[str, list[float]]] = {}
         for (name, part, _), seconds in self.extra.items():
             found.setdefault(name, {}).setdefault(part, []).append(seconds)
@@ -167,7 +169,7 @@ def _forward(training: Training, index: Tensor) -> None:
 
 
 def timer_of(device: str) -> Timer:
-    """Seconds of a call by the wall clock, to the end of its work on the device."""
+    """A function that returns the seconds of a call by the wall clock, up to the end of its work on the device."""
 
     def timed(call: Callable[[], Any]) -> float:
         start = time.perf_counter()

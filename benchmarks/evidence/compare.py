@@ -1,4 +1,4 @@
-"""From result lines to comparisons with `full`: pure functions."""
+"""From result lines to comparisons with `full`, as pure functions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Pair:
     """A run beside `full` of the same seed and setting, on the same machine kind.
 
     Attributes:
-        points: the figure minus full's, in points of 100.
-        examples: its share of full's trained examples.
-        padded: its share of full's padded tokens; of three passes over a trained one, a scored one has the first alone.
-        cpu: its share of full's CPU seconds, counted beside other work.
-        seconds: its share of full's computed seconds; None without a calibration.
+        points: The figure minus full's, in points of 100.
+        examples: Its share of full's trained examples.
+        padded: Its share of full's padded tokens. Training takes three passes over a token and scoring takes one. So a
+            scored token counts as a third.
+        cpu: Its share of full's CPU seconds, counted while other work ran.
+        seconds: Its share of full's computed seconds, or None without a calibration.
     """
 
     points: float
@@ -39,8 +40,10 @@ class Row:
     """A method at a budget in a setting, over seeds.
 
     Attributes:
-        figures: of each seed, in points of 100.
-        pairs: with full of the same seed; fewer than ``figures`` where full is missing.
+        label: The name of the method and its settings.
+        budget: The budget, if the run has one.
+        figures: The figure of each seed, in points of 100.
+        pairs: With full of the same seed. There are fewer than ``figures`` where full is missing.
     """
 
     label: str
@@ -49,14 +52,14 @@ class Row:
     pairs: Sequence[Pair]
 
     def mean(self, name: str) -> float | None:
-        """The mean of a field of the pairs; None where a pair has none."""
+        """The mean of a field of the pairs, or None if a pair has none."""
         values = [getattr(pair, name) for pair in self.pairs]
         return fmean(values) if values and None not in values else None
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of one setting: data set, model, epochs and schedule, on one machine kind."""
+    """All rows of one setting (data set, model, epochs and schedule) on one machine kind."""
 
     title: str
     metric: str
@@ -68,7 +71,7 @@ def pair(base: Line, line: Line, calibrations: Mapping[str, Mapping[str, Any]]) 
     """A run beside the full run.
 
     Raises:
-        ValueError: they are of different machine kinds, thread counts or precisions, or of different settings.
+        ValueError: They have different machine kinds, thread counts, precisions or settings.
     """
     for name in PLACE:
         ours, theirs = line["machine"][name], base["machine"][name]
@@ -102,7 +105,7 @@ def _share_of_seconds(base: Line, line: Line, calibrations: Mapping[str, Mapping
 
 
 def tables(lines: Iterable[Line], calibrations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """One table for each setting and machine; lines of an older rule or loop, and of tuning, are left out."""
+    """One table for each setting and machine. Lines of an older rule or loop, and lines of tuning, are left out."""
     kept = [line for line in lines if current(line) and line["arguments"]["split"] == "test"]
     settings: dict[tuple[Any, ...], list[Line]] = {}
     for line in kept:
@@ -111,7 +114,7 @@ def tables(lines: Iterable[Line], calibrations: Mapping[str, Mapping[str, Any]])
 
 
 def setting_of(line: Line) -> tuple[Any, ...]:
-    """What the lines of a table share: all that a group shares, but the seed."""
+    """What the lines of a table share: everything that a group shares, except the seed."""
     run = run_of({**line["arguments"], "seed": 0})
     return run.data, run.epochs, run.schedule, run.group
 
@@ -144,5 +147,5 @@ def _order(item: tuple[tuple[str, float | None], Any]) -> tuple[float, bool, str
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """The sample deviation; None of a single value."""
+    """The sample deviation, or None for a single value."""
     return stdev(values) if len(values) > 1 else None

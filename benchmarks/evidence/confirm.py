@@ -1,7 +1,7 @@
-"""Whole runs on the idle machine beside their computed time.
+"""Whole runs on the idle machine, beside their computed time.
 
-The machine's own speed changes within minutes.  So a run halts every few seconds while the same batches as in the
-calibration are measured, and its computed time is that of the machine at that time.
+The machine's own speed changes within minutes. So a run halts every few seconds, and the batches of the calibration are
+measured again. Its computed time is the one for the machine at that moment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVERY = 3.0
 
 
 def runs_to_confirm(plan: Plan) -> list[Run]:
-    """Three short runs that differ in what they do: train alone, record scores, and pass over all data for them."""
+    """Three short runs: one only trains, one records scores, and one scores all data in passes."""
     lr = {name: entry.defaults["lr"] for name, entry in plan.data.items() if "lr" in entry.defaults}
     return [
         Run("cola", "full", 5, lr["cola"], budget=0.2),
@@ -58,12 +58,12 @@ def confirm(work: Work, calibration: Mapping[str, Any], runs: Iterable[Run], say
 def run_beside(
     place: Place, run: Run, measure: Callable[[], dict[Key, float]], every: float = EVERY
 ) -> tuple[dict[str, Any], list[dict[Key, float]]]:
-    """The counts of a run in a new process, and what was measured before, in its halts, and after it.
+    """The counts of a run in a new process, and the measurements before it, in its halts and after it.
 
     The process is new because the first batch at a width takes longer once in a process.
 
     Raises:
-        RuntimeError: the run failed.
+        RuntimeError: The run failed.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -83,7 +83,7 @@ def run_beside(
 
 
 class HaltingClock:
-    """Seconds of the wall clock, less those in which it was halted."""
+    """Seconds of the wall clock, without those in which it was halted."""
 
     def __init__(self) -> None:
         self._lost = 0.0
@@ -100,7 +100,7 @@ class HaltingClock:
 
 
 def _whole_run(connection: Connection, place: Place, run: Run, every: float) -> None:
-    """Make the run, and say "halted" before its first step and every few seconds; then its counts."""
+    """Make the run. Send "halted" before its first step and every few seconds, and its counts at the end."""
     work = Work(place)
     warm(work, run)
     training = work.start(run)

@@ -14,12 +14,12 @@ LOCK = "runner.lock"
 
 @contextmanager
 def only_runner(cache: Path) -> Iterator[None]:
-    """Hold the lock of the cache folder; the body is the only runner that uses it.
+    """Hold the lock of the cache folder. While the body runs, no other runner uses the folder.
 
-    The process becomes the leader of a process group, so that signals reach its workers, too.
+    The process becomes the leader of a process group, so that signals reach its workers too.
 
     Raises:
-        RuntimeError: another runner holds the lock.
+        RuntimeError: Another runner holds the lock.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / LOCK).open("a+") as file:
@@ -36,7 +36,7 @@ def only_runner(cache: Path) -> Iterator[None]:
 
 
 def runner(cache: Path) -> int | None:
-    """The process group of the runner that holds the lock; None if there is none."""
+    """The process group of the runner that holds the lock, or None if there is none."""
     path = cache / LOCK
     if not path.is_file():
         return None
@@ -49,7 +49,7 @@ def runner(cache: Path) -> int | None:
 
 
 def send(cache: Path, *signals: signal.Signals) -> int | None:
-    """Send signals to the runner and its workers; its number, or None if there is no runner."""
+    """Send signals to the runner and its workers. Returns its number, or None if there is no runner."""
     group = runner(cache)
     if group is not None:
         for number in signals:

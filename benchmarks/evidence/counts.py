@@ -1,4 +1,4 @@
-"""What a run cost, counted so that another machine's time can be computed from it."""
+"""What a run cost. The counts are enough to compute its time on another machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ class Work:
     """Batches of one kind.
 
     Attributes:
-        tokens: those of the texts; the ones of the attention masks.
-        padded_tokens: all that the model computes: rows times width.
+        batches: The number of batches.
+        examples: The number of examples in them.
+        tokens: The tokens of the texts, which are the ones of the attention masks.
+        padded_tokens: All tokens that the model computes, rows times width.
         widths: {width of a batch: [batches, examples]}.
     """
 
@@ -31,7 +33,7 @@ class Work:
     widths: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, lengths: Tensor) -> None:
-        """Count a batch of texts with so many tokens each."""
+        """Count a batch of texts whose numbers of tokens are ``lengths``."""
         rows, width = len(lengths), int(lengths.max())
         self.batches += 1
         self.examples += rows
@@ -44,7 +46,7 @@ class Work:
 
 @dataclass
 class Counts:
-    """Work of training (forward and backward) and of scoring passes (forward), and CPU seconds by part.
+    """The work of training (forward and backward) and of scoring passes (forward), and the CPU seconds by part.
 
     Evaluation and saving are not counted.
     """
@@ -54,7 +56,7 @@ class Counts:
     cpu_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     clock = staticmethod(time.process_time)
-    """What the seconds are read from.  An idle machine may put a wall clock into its place."""
+    """What the seconds are read from. On an idle machine a wall clock may replace it."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -66,7 +68,7 @@ class Counts:
         self.cpu_seconds[name] += self.clock() - start
 
     def as_json(self) -> dict[str, Any]:
-        """Plain numbers; widths as text, since JSON has no other keys."""
+        """Plain numbers. Widths are text, because JSON has no other keys."""
         rounded = {name: round(seconds, 3) for name, seconds in self.cpu_seconds.items()}
         return {"train": _plain(self.train), "score": _plain(self.score), "cpu_seconds": rounded}
 

@@ -1,7 +1,7 @@
-"""Readers of the data sets, and the split that every run shares.
+"""Readers of the data sets, and the split that all runs share.
 
-The files are not part of the project.  `load` reads them from a folder that the caller names.  The packaged commands
-need no folder.
+The files are not part of the project. `load` reads them from a folder that the caller names. The packaged commands need
+no folder.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastprune.data import Split, TextData, build
-from fastprune.data import load as load_any
-from fastprune.data.home_assistant import load_home_assistant
-from fastprune.data.words import clean_text
+from fastprune.app.data import Split, TextData, build
+from fastprune.app.data import load as load_any
+from fastprune.app.data.home_assistant import load_home_assistant
+from fastprune.app.data.words import clean_text
 
 SPLIT_SEED = 0
-"""The seed of every draw below: which examples are taken, held out or mislabelled.  It never changes."""
+"""The seed of every draw below: which examples are taken, held out or mislabelled. It never changes."""
 
 Reader = Callable[[Path], tuple[Split, Split]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """How to read a data set's (train, test), and the metric that its figure is in."""
+    """How to read a data set's (train, test), and the metric of its figure."""
 
     read: Reader
     metric: str = "accuracy"
@@ -35,12 +35,13 @@ def load(name: str, folder: Path, *, noise: float = 0.0) -> TextData:
     """The data set called ``name``, with a tenth of train as the validation split.
 
     Args:
-        folder: holds one folder for each data set.
-        noise: share of the training labels that are flipped to another label.
+        name: The name of the data set.
+        folder: The folder that holds one folder for each data set.
+        noise: The share of the training labels that are flipped to another label.
 
     Raises:
-        ValueError: there is no such data set.
-        UsageError: a file is missing or malformed.
+        ValueError: There is no such data set.
+        UsageError: A file is missing or malformed.
     """
     train, test = source(name).read(folder)
     train, validation = hold_out(train, 0.1)
@@ -48,7 +49,7 @@ def load(name: str, folder: Path, *, noise: float = 0.0) -> TextData:
 
 
 def source(name: str) -> Source:
-    """The entry of `SOURCES`; a ValueError lists the names if there is none."""
+    """The entry of `SOURCES`. If there is none, a ValueError lists the names."""
     if name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}; choose one of {', '.join(SOURCES)}")
     return SOURCES[name]
@@ -158,14 +159,14 @@ def _tweets(folder: Path) -> tuple[Split, Split]:
 
 
 def _classes(rows: Iterable[tuple[str, str]]) -> Split:
-    """A split of (text, label) pairs; line ends inside a text become blanks."""
+    """A split of (text, label) pairs. Line ends inside a text become blanks."""
     texts, labels = zip(*((" ".join(text.split()), label.strip()) for text, label in rows), strict=True)
     return Split(list(texts), list(labels), None)
 
 
 def _tsv(path: Path) -> list[list[str]]:
     text = path.read_bytes().decode("utf-8-sig")
-    # Not splitlines(): it also cuts at rare line marks that may occur inside a sentence.
+    # splitlines() would also cut at rare line marks that may occur inside a sentence.
     return [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
 
 

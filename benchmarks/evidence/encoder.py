@@ -11,11 +11,11 @@ from torch import nn
 
 from benchmarks.evidence.model import JointModel
 from benchmarks.evidence.tokens import Prepared
-from fastprune.finetune.encoder import load_encoder
+from fastprune.app.finetune.encoder import load_encoder
 
 
 def read_encoder(source: str | None) -> tuple[nn.Module, Any]:
-    """(encoder, tokenizer) of a model folder, None being the packaged MiniLM.
+    """(encoder, tokenizer) of a model folder. None means the packaged MiniLM.
 
     The weights are rounded to bf16, so that a model folder in bf16 gives the same run as one in fp32.
     """
@@ -26,7 +26,7 @@ def read_encoder(source: str | None) -> tuple[nn.Module, Any]:
 
 
 def round_to_bf16(model: nn.Module) -> nn.Module:
-    """Round every weight to the nearest bf16 number, in place; the weights stay fp32."""
+    """Round every weight to the nearest bf16 number, in place. The weights stay fp32."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(torch.bfloat16))
@@ -34,9 +34,9 @@ def round_to_bf16(model: nn.Module) -> nn.Module:
 
 
 def make_model(encoder: nn.Module, layers: Sequence[int], prepared: Prepared, seed: int) -> JointModel:
-    """A model on the CPU with the ``layers`` of the encoder and heads drawn from ``seed``.
+    """A model on the CPU with the ``layers`` of the encoder, and heads drawn from ``seed``.
 
-    Sets the global random state to ``seed``: the run's dropout follows from it.
+    It sets the global random state to ``seed``, and the run's dropout follows from it.
     """
     part: Any = copy.deepcopy(encoder)
     part.encoder.layer = nn.ModuleList(part.encoder.layer[i] for i in layers)

@@ -1,6 +1,6 @@
 """What each job of the command line does.
 
-Imports are inside the jobs: `pause` must answer at once, and PyTorch takes seconds.
+Imports are inside the jobs, because `pause` must answer at once and PyTorch takes seconds.
 """
 
 from __future__ import annotations
@@ -137,7 +137,12 @@ def confirm(given: argparse.Namespace) -> None:
 
 
 def _measuring_work(given: argparse.Namespace) -> Work:
-    """What makes runs in this process, started again in a worker's environment, on an idle machine."""
+    """The object that makes runs in this process. The process is restarted in a worker's environment if it is in
+    another.
+
+    Raises:
+        RuntimeError: The machine is not idle, and --busy was not given.
+    """
     from benchmarks.evidence.calibrate import IDLE, busy_share
     from benchmarks.evidence.runner import environment
     from benchmarks.evidence.work import Place, Work

@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch around a `DynamicPruner`, with every token, example and CPU second counted."""
+"""The training loop: plain PyTorch around a `DynamicPruner`. It counts every token, example and CPU second."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from benchmarks.evidence.measures import evaluate
 from benchmarks.evidence.model import batch_scores, example_losses, example_scores, forward, joint_loss
 from benchmarks.evidence.spec import Run, lr_share, make_pruner, steps_of
 from benchmarks.evidence.tokens import Prepared, Tokens
-from fastprune.finetune.encode import group_by_length
+from fastprune.app.finetune.encode import group_by_length
 from fastprune.pruning import score_dataset
 
 LOOP_VERSION = 1
-"""Raised when this loop, the model or the data changes what a run gives: older results then count as unfinished."""
+"""Raised when this loop, the model or the data changes the results of a run. Older results then count as unfinished."""
 
 SCORING_BATCH_FACTOR = 4
 
 
 @dataclass
 class Outcome:
-    """What a run gave: a row for each epoch, and what it cost."""
+    """The result of a run: a row for each epoch, and what it cost."""
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
 
 class Training:
-    """A run under way: everything that changes while it goes on.
+    """A run in progress, with everything that changes during it.
 
     Args:
-        run: its arguments.
-        prepared: the data, on the device that trains.
-        model: fresh, from `make_model`; it is moved to that device.
+        run: Its arguments.
+        prepared: The data, on the device that trains.
+        model: A fresh model from `make_model`. It is moved to that device.
     """
 
     def __init__(self, run: Run, prepared: Prepared, model: nn.Module) -> None:
@@ -61,14 +61,14 @@ class Training:
         progress: Callable[[int], None] = lambda examples: None,
         save: Callable[[Training], None] = lambda training: None,
     ) -> Outcome:
-        """Train to the end of the run from wherever it is.
+        """Train to the end of the run, from wherever it is.
 
         Args:
-            progress: called with the number of examples of each finished step and scoring batch.
-            save: called at the end of each epoch but the last, when the whole state is at rest.
+            progress: Called with the number of examples of each finished step and scoring batch.
+            save: Called at the end of each epoch except the last. No state changes during the call.
 
         Raises:
-            FloatingPointError: the loss is not finite.
+            FloatingPointError: The loss is not finite.
         """
         batches = BatchSampler(self.pruner.sampler, self.run.batch_size, drop_last=False)
         epochs = self.pruner.epochs(self.run.epochs)
@@ -91,7 +91,7 @@ class Training:
         return self.outcome
 
     def _epoch(self, batches: BatchSampler, progress: Callable[[int], None]) -> float:
-        """Train on the current piece, to the run's last step at most; the mean loss of its steps."""
+        """Train on the current piece, up to the last step of the run at most. Returns the mean loss of its steps."""
         losses: list[Tensor] = []
         for index in batches:
             losses.append(self._step(torch.tensor(index)))
@@ -154,7 +154,7 @@ class Training:
     # --- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and containers, from which the run goes on exactly."""
+        """Plain tensors and containers, from which the run continues exactly."""
         cuda = torch.cuda.is_available()
         return {
             "model": self.model.state_dict(),
@@ -167,7 +167,7 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken; sets the global random state to the run's."""
+        """Continue from a saved state. The global random state becomes that of the run."""
         self.pruner.load_state_dict(state["pruner"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -181,7 +181,7 @@ class Training:
 
 
 class Saver:
-    """Saves a training's state at the end of an epoch, at most every ``seconds`` of CPU time spent on the run."""
+    """Saves a training's state at the end of an epoch, at most every ``seconds`` of CPU time."""
 
     def __init__(self, write: Callable[[dict[str, Any]], None], seconds: float) -> None:
         self.write = write
@@ -195,7 +195,7 @@ class Saver:
 
 
 class _Positions(Dataset[int]):
-    """The numbers 0 … n - 1: `score_dataset` asks for examples, the token tables are read by number."""
+    """The numbers 0 … n - 1. `score_dataset` asks for examples, and the token tables are read by number."""
 
     def __init__(self, n: int) -> None:
         self.n = n

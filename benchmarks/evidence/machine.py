@@ -16,11 +16,11 @@ from fastprune import _core
 
 ROOT = Path(__file__).parents[2]
 COMMIT_FILE = "COMMIT"
-"""In a folder without git: the commit that its code is of."""
+"""In a folder without git, this file names the commit of the code."""
 
 
 def machine(device: str, threads: int, precision: str) -> dict[str, Any]:
-    """The facts that two runs must share to be compared in time."""
+    """The facts that two runs must share before their times are compared."""
     return {
         "kind": machine_kind(device),
         "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
@@ -43,7 +43,7 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str:
-    """The commit of the code, with "+" if the code differs from it; "unknown" where nothing says it."""
+    """The commit of the code, followed by "+" if the code differs from it, or "unknown"."""
     recorded = ROOT / COMMIT_FILE
     if recorded.is_file():
         return recorded.read_text().strip()

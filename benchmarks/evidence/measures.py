@@ -10,14 +10,14 @@ from torch import nn
 from benchmarks.evidence.data import source
 from benchmarks.evidence.model import forward
 from benchmarks.evidence.tokens import Prepared
-from fastprune import metrics
+from fastprune.app import quality as metrics
 from fastprune.pruning.scoring import evaluation_mode
 
 EVAL_BATCH = 128
 
 
 def evaluate(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) -> dict[str, float]:
-    """The metrics of the model on a split; `figure_name` says which of them is the data set's figure."""
+    """The metrics of the model on a split. `figure_name` says which of them is the data set's figure."""
     tokens = prepared.splits[split]
     intents, slots = predict(model, prepared, split, bf16=bf16)
     labels, tags = (intents, tokens.gold_intents), None if slots is None else (slots, tokens.gold_slots)
@@ -33,7 +33,7 @@ def evaluate(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) ->
 def predict(
     model: nn.Module, prepared: Prepared, split: str, *, bf16: bool
 ) -> tuple[list[str], list[list[str]] | None]:
-    """The most likely class of every text and, for joint data, the tag of every word; "O" where a word was cut off."""
+    """The most likely class of each text and, for joint data, the tag of each word. A word that was cut off has "O"."""
     tokens = prepared.splits[split]
     intents = [""] * len(tokens)
     slots: list[list[str]] = [[] for _ in range(len(tokens))]
@@ -51,7 +51,7 @@ def predict(
 
 
 def two_class_metrics(predicted: Sequence[str], gold: Sequence[str], positive: str) -> dict[str, float]:
-    """F1 of the positive class and Matthews' correlation; 0 where it is not defined."""
+    """F1 of the positive class and Matthews' correlation. They are 0 where they are not defined."""
     p = torch.tensor([label == positive for label in predicted])
     g = torch.tensor([label == positive for label in gold])
     tp, fp, fn, tn = (float(x.sum()) for x in (p & g, p & ~g, ~p & g, ~p & ~g))

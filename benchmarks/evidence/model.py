@@ -1,4 +1,4 @@
-"""The model that is measured, in a plain loop: an encoder with an intent head and, for joint data, a slot head."""
+"""The measured model, in a plain loop: an encoder with an intent head and, for joint data, a slot head."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import fastprune
-from fastprune.finetune.encode import IGNORE
+from fastprune.app.finetune.encode import IGNORE
 from fastprune.scores import Head, JointLoss, LastLayers, Task
 
 
 class JointModel(nn.Module):
-    """Intent from the mean of the last hidden states, one slot tag per token.
+    """Intent from the mean of the last hidden states, and one slot tag for each token.
 
-    Returns logits by head name: ``{"intent": (B, I)}`` and, when ``n_slots`` is given, ``"slots": (B, T, S)``.
+    It returns logits by head name: ``{"intent": (B, I)}``, and ``"slots": (B, T, S)`` if ``n_slots`` is given.
     """
 
     def __init__(self, encoder: nn.Module, n_intents: int, n_slots: int | None, dropout: float = 0.1) -> None:
@@ -41,7 +41,7 @@ class JointModel(nn.Module):
 def forward(
     model: nn.Module, batch: Mapping[str, Tensor], *, bf16: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits by head, and the batch on the model's device; with bf16 autocast if asked for."""
+    """Logits by head, and the batch on the model's device. With ``bf16`` the forward pass runs under bf16 autocast."""
     device = next(model.parameters()).device
     placed = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -49,15 +49,15 @@ def forward(
 
 
 def joint_loss(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """What is trained on: the sum over heads of the mean cross-entropy of the head's valid labels; scalar fp32."""
+    """The training loss, a scalar in fp32: the sum over heads of the mean cross-entropy of the head's valid labels."""
     losses = [fastprune.cross_entropy(z.float(), batch[head], ignore_index=IGNORE) for head, z in logits.items()]
     return torch.stack(losses).sum()
 
 
 def example_losses(logits: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-    """Each example's part in `joint_loss`, differentiable fp32 (B,): their mean is that loss, to rounding.
+    """Each example's part in `joint_loss`, differentiable fp32 (B,). Their mean equals that loss up to rounding.
 
-    Of a longer text more words count, as they do in the mean over words.
+    A longer text has more words that count, as in the mean over words.
     """
     rule = JointLoss("sum", "mean")
     losses = task(logits, rule).losses({head: z.float() for head, z in logits.items()}, batch)
@@ -70,11 +70,15 @@ def example_scores(
     metrics: Sequence[str],
     features: Mapping[str, tuple[Tensor, bool]] | None = None,
 ) -> dict[str, Tensor]:
-    """The metrics of each example, fp32 (B,), as `fastprune.Task` defines them; ``probabilities``, (B, C), are those of
-    the intent head.
+    """The metrics of each example, fp32 (B,), as `fastprune.Task` defines them.
+
+    ``probabilities`` are (B, C), those of the intent head.
 
     Args:
-        features: the last layers' inputs by head, for ``grand`` (`fastprune.scores.LastLayers`).
+        logits: By head.
+        batch: The labels by head.
+        metrics: The names of the metrics.
+        features: The last layers' inputs by head, for ``grand`` (`fastprune.scores.LastLayers`).
     """
     with torch.no_grad():
         of_the_task = [metric for metric in metrics if metric != "probabilities"]
@@ -85,7 +89,7 @@ def example_scores(
 
 
 def task(heads: Iterable[str], loss: JointLoss | None = None) -> Task:
-    """The task of these heads: logits and labels have the head's name."""
+    """The task of these heads. Logits and labels have the name of the head."""
     return Task({name: Head(logits=name, labels=name, ignore_index=IGNORE) for name in heads}, loss)
 
 
@@ -107,6 +111,6 @@ LR_WARMUP_SHARE = 0.1
 
 
 def lr_factor(step: int, total: int) -> float:
-    """Linear warm-up over a tenth of the steps, then linear decay to 0 at the last."""
+    """Linear warm-up over a tenth of the steps, then linear decay to 0 at the last step."""
     warmup = max(1, int(LR_WARMUP_SHARE * total))
     return min((step + 1) / warmup, max(0.0, (total - step) / max(1, total - warmup)))

@@ -10,7 +10,7 @@ from benchmarks.evidence.results import finished
 
 
 def overview(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> str:
-    """The table of blocks, and what waits.  A run counts as done if any machine kind has a current line of it."""
+    """The table of blocks, and what waits. A run counts as done if any machine kind has a current line of it."""
     lines = list(lines)
     plan = plan.measured(lines)
     done = finished(lines)
@@ -39,7 +39,7 @@ def _row(plan: Plan, name: str, runs: Sequence[Planned], done: set[str]) -> str:
 
 
 def _chosen_rates(plan: Plan, lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What the learning rates that were tried gave on the validation split."""
+    """The results on the validation split of the learning rates that were tried."""
     tried: dict[str, dict[float, float]] = {}
     for line in lines:
         if line["arguments"]["split"] == "validation":

@@ -1,6 +1,6 @@
-"""One folder with everything that a lent machine needs: code, model, tokens, and what is missing there.
+"""One folder with everything that a lent machine needs: code, model, tokens and missing packages.
 
-Such a machine has PyTorch, transformers and a compiler, and no registry, no data sets and no seqeval.
+Such a machine has PyTorch, transformers and a compiler. It has no registry, no data sets and no seqeval.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from benchmarks.evidence.machine import CODE, COMMIT_FILE, ROOT
 from benchmarks.evidence.plan import Plan
 from benchmarks.evidence.work import Work
-from fastprune.atomic import write_folder_atomic
-from fastprune.finetune.encoder import load_encoder
+from fastprune.app.finetune.encoder import load_encoder
+from fastprune.files.atomic import write_folder_atomic
 
 MOST_BYTES = 56 * 2**20
 CARRIED = ("seqeval",)
@@ -28,16 +28,18 @@ _NOT_CARRIED = shutil.ignore_patterns("__pycache__", "*.so", "*.pyc", ".*")
 
 
 def make_pack(target: Path, work: Work, plan: Plan, plan_file: Path, results: Path, cores: Iterable[Path] = ()) -> int:
-    """Write the folder, in the place of an older one; its bytes.
+    """Write the folder, in the place of an older one. Returns its size in bytes.
 
     Args:
-        work: reads the data sets, into its cache and from there.
-        plan: the runs that the machine may do; their data is packed.
-        results: the lines that are there already travel along, so that no run is done twice.
-        cores: compiled cores for the machine's Python; without one that fits, the machine builds it.
+        target: The folder to write.
+        work: Reads the data sets into its cache, and reads them from there.
+        plan: The runs that the machine may do. Their data is packed.
+        plan_file: The file of the plan.
+        results: The folder of the result lines so far. They travel along, so that no run is done twice.
+        cores: Compiled cores for the machine's Python. Without one that fits, the machine builds it.
 
     Raises:
-        RuntimeError: the folder would be larger than `MOST_BYTES`; the old one is left.
+        RuntimeError: The folder would be larger than `MOST_BYTES`. The old one stays.
     """
 
     def fill(folder: Path) -> None:
@@ -89,7 +91,7 @@ def _copy_code(folder: Path) -> None:
 
 
 def _save_model(folder: Path, source: Path | None) -> None:
-    """The encoder in bf16, half the size; `read_encoder` rounds to bf16 anyway."""
+    """Save the encoder in bf16, at half the size. `read_encoder` rounds to bf16 anyway."""
     encoder, tokenizer, _ = load_encoder(None if source is None else str(source))
     encoder.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The plan file: which runs there are, in which order they are worth most, and what they will cost."""
+"""The plan file: which runs there are, which are worth most, and what they will cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastprune.pruning import get_method
 
 PLAN = Path(__file__).with_name("plan.toml")
 SCORING_SHARE = 0.35
-"""About what a scored example costs, as a share of a trained one; for the plan's core-hours alone."""
+"""About what a scored example costs, as a share of a trained one. Only the plan's core-hours use it."""
 
 _BLOCK = {"name", "about", "data", "seeds", "priority", "runs"}
 _ENTRY = {"budgets", "keeps", "lrs", "priority"}
@@ -23,12 +23,12 @@ _RUN = {f.name for f in fields(Run)}
 
 @dataclass(frozen=True)
 class DataEntry:
-    """What the plan says of a data set.
+    """What the plan says about a data set.
 
     Attributes:
-        train: training examples, without the validation split.
-        examples_per_second: of one core, three layers; for the plan's core-hours alone.
-        defaults: arguments of every run on it; the learning rate among them, once it is chosen.
+        train: The number of training examples, without the validation split.
+        examples_per_second: The speed of one core with three layers. Only the plan's core-hours use it.
+        defaults: Arguments of every run on the data set. The learning rate is one of them, once it is chosen.
     """
 
     train: int
@@ -38,7 +38,7 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with its place in the plan; lower priorities come first."""
+    """A run with its place in the plan. Lower priorities come first."""
 
     run: Run
     block: str
@@ -57,9 +57,11 @@ class Plan:
     """The content of a plan file.
 
     Attributes:
-        runs: every run once, the most useful first.
-        waiting: (block, data) of which no learning rate was chosen yet.
-        held_back: methods that must not run for now.
+        runs: Every run once, the most useful first.
+        data: What the plan says about each data set, by name.
+        abouts: The description of each block, by name.
+        waiting: (block, data) for which no learning rate has been chosen yet.
+        held_back: Methods that must not run for now.
     """
 
     runs: Sequence[Planned]
@@ -73,9 +75,9 @@ class Plan:
         return [planned for planned in self.runs if planned.run.method not in self.held_back]
 
     def measured(self, lines: Iterable[Mapping[str, Any]]) -> Plan:
-        """The plan with the examples a CPU second that the lines of each data set show, where there are some.
+        """The plan, with the measured examples per CPU second of each data set that has result lines.
 
-        It is the median over lines of runs without scoring passes.
+        The speed is the median over lines of runs without scoring passes.
         """
         found: dict[str, list[float]] = {}
         for line in lines:
@@ -96,7 +98,7 @@ class Plan:
         return examples_of(run, n), scored_of(run, n)
 
     def core_seconds(self, run: Run) -> float:
-        """About how long a run takes one core."""
+        """About how long a run takes on one core."""
         trained, scored = self.work(run)
         depth = len(run.layers) / 3
         return (trained + SCORING_SHARE * scored) * depth / self.data[run.data].examples_per_second
@@ -106,7 +108,7 @@ def read_plan(path: Path = PLAN) -> Plan:
     """Read and check a plan file.
 
     Raises:
-        ValueError: a name or a value is wrong; the message names the block.
+        ValueError: A name or a value is wrong. The message names the block.
     """
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     common = content.get("common", {})
@@ -141,7 +143,7 @@ def _data_entry(name: str, entry: Mapping[str, Any]) -> DataEntry:
 def _arguments_of(
     block: Mapping[str, Any], common: Mapping[str, Any], data: Mapping[str, DataEntry]
 ) -> Iterator[tuple[float, dict[str, Any], int]]:
-    """(priority, arguments, rank of the seed) of each run: by seed, then by run, then by data set."""
+    """(priority, arguments, rank of the seed) of each run. The order is by seed, then by run, then by data set."""
     if unknown := sorted(set(block) - _BLOCK - _RUN):
         raise ValueError(f"a block has no {unknown[0]!r}")
     shared = {**common, **{key: value for key, value in block.items() if key in _RUN and key != "data"}}
@@ -157,7 +159,7 @@ def _arguments_of(
 
 
 def _variants(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One for each budget, share kept or learning rate that the entry lists; one without any."""
+    """One for each budget, share kept or learning rate that the entry lists. Without a list there is one."""
     listed = [("budget", "budgets"), ("keep", "keeps"), ("lr", "lrs")]
     given = [(argument, entry[plural]) for argument, plural in listed if plural in entry]
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""Result lines: one JSON object a run, in one file for each machine kind, written by one process."""
+"""Result lines: one JSON object for each run. Each machine kind has one file, which one process writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.evidence.loop import LOOP_VERSION
 from benchmarks.evidence.spec import method_of, run_of
-from fastprune.atomic import write_atomic
+from fastprune.files.atomic import write_atomic
 
 FOLDER = Path(__file__).parents[1] / "results" / "evidence"
 Line = dict[str, Any]
@@ -22,9 +22,9 @@ def file_of(kind: str, folder: Path = FOLDER) -> Path:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a results file, in order; none if there is no file.
+    """The lines of a results file, in order. There are none if there is no file.
 
-    A last line without an end is what a killed write left: it is no line.
+    If the last line has no end, a write was killed. It does not count as a line.
     """
     if not path.is_file():
         return []
@@ -39,11 +39,11 @@ def read_all(folder: Path = FOLDER) -> list[Line]:
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line, whole and on the disk when the function returns."""
+    """Add a line. When the function returns, the whole line is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(line, sort_keys=True) + "\n"
     with path.open("ab+") as file:
-        # A line that a killed process left half written is ended first, so that it spoils no other.
+        # Remove a line that a killed process left half written, so that it does not spoil the next one.
         file.seek(0, os.SEEK_END)
         if end := file.tell():
             file.seek(end - 1)
@@ -60,7 +60,7 @@ def _drop_rest(path: Path, file: Any) -> None:
 
 
 def is_from(line: Mapping[str, Any], kind: str, threads: int) -> bool:
-    """Whether the line was made on this kind of machine, with so many threads."""
+    """Whether the line was made on this kind of machine with this number of threads."""
     return (line["machine"]["kind"], line["machine"]["threads"]) == (kind, threads)
 
 
@@ -70,7 +70,7 @@ def identity(line: Mapping[str, Any]) -> tuple[str, int, int, int]:
 
 
 def current(line: Mapping[str, Any]) -> bool:
-    """Whether the line was made with the rule and the loop of today."""
+    """Whether the line was made with today's rule and loop."""
     run = run_of(line["arguments"])
     return line["rule_version"] == method_of(run).rule_version and line["loop_version"] == LOOP_VERSION
 
@@ -81,7 +81,7 @@ def finished(lines: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def merge(target: Path, lines: Iterable[Line]) -> int:
-    """Add the lines that the file does not have yet; how many those are.
+    """Add the lines that the file does not have yet. Returns how many there are.
 
     A second merge of the same lines adds none.
     """
@@ -100,7 +100,7 @@ def merge(target: Path, lines: Iterable[Line]) -> int:
 
 
 def merge_files(files: Iterable[Path], folder: Path = FOLDER) -> dict[str, int]:
-    """Merge the lines of other results files, each into the file of its machine kind; new lines by kind."""
+    """Merge the lines of other results files, each into the file of its machine kind. Returns the new lines by kind."""
     by_kind: dict[str, list[Line]] = {}
     for path in files:
         for line in read_lines(path):

@@ -1,4 +1,4 @@
-"""The parent process: hands runs to workers, and writes their lines.  It alone writes results."""
+"""The parent process. It hands runs to workers and writes their lines. No other process writes results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from benchmarks.evidence.schedule import Growth, choose
 
 ROOT = Path(__file__).parents[2]
 WINDOW = 10.0
-"""Seconds over which the examples a second are measured before a worker is added."""
+"""Seconds over which the examples per second are measured before a worker is added."""
 
 POLL = 0.5
 MOST_DEATHS = 3
-"""After so many workers that died in the middle of a run no further one is started."""
+"""After this many workers have died in the middle of a run, no further one is started."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What a worker's process is told: where the code is, its threads, and that freed memory stays with it.
+    """The environment of a worker's process: where the code is, its threads, and that it keeps freed memory.
 
-    Without the last, glibc returns memory to the system and asks for it again in every step, which takes a tenth to a
-    quarter of the time.
+    By default glibc returns memory to the system and asks for it again in every step. That takes a tenth to a quarter
+    of the time.
     """
     keep = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -55,10 +55,10 @@ class Child:
         self.process.stdin.flush()
 
     def answers(self) -> list[dict[str, Any]]:
-        """The whole lines that can be read now; called when there is something to read.
+        """The whole lines that can be read now. Call it when there is something to read.
 
         Raises:
-            EOFError: the process has ended.
+            EOFError: The process has ended.
         """
         assert self.process.stdout is not None
         chunk = os.read(self.process.stdout.fileno(), 1 << 20)
@@ -73,8 +73,10 @@ class Session:
     """What one call of `run_all` did.
 
     Attributes:
-        done: keys of the runs whose line was written.
-        failed: what went wrong, by key.
+        done: The keys of the runs whose line was written.
+        failed: What went wrong, by key.
+        examples: The examples of the finished runs.
+        worker_seconds: The seconds that workers took for them.
     """
 
     done: list[str] = field(default_factory=list)
@@ -87,15 +89,17 @@ class Runner:
     """Hands out runs, the most useful first, until none is left or the deadline comes.
 
     Args:
-        command: of a worker process, see `worker`.
-        left: the runs to do, in order.
-        write: called with each result line.
-        growth: how many workers to have.
-        deadline: seconds from now on after which nothing is left running; None for no end.
-        expected: examples of a run, trained and scored, by key: with the rate that is measured they tell whether a run
+        command: The command of a worker process, see `worker`.
+        left: The runs to do, in order.
+        write: Called with each result line.
+        growth: How many workers to have.
+        deadline: Seconds from now, after which nothing is left running. None means no end.
+        expected: The examples of a run, trained and scored, by key. With the measured rate they tell whether a run
             still fits before the deadline.
-        guessed: seconds of a run, by key, for as long as no rate was measured.
-        say: called with a sentence about what happens.
+        guessed: The seconds of a run, by key. They are used as long as no rate was measured.
+        threads: The threads of a worker.
+        say: Called with a sentence about what happens.
+        clock: Seconds that always increase.
     """
 
     def __init__(
@@ -129,7 +133,7 @@ class Runner:
         self._deaths = 0
 
     def run_all(self) -> Session:
-        """Do the runs; workers that still work at the deadline are killed, and leave no line."""
+        """Do the runs. Workers that still work at the deadline are killed, and leave no line."""
         try:
             self._hire(self.growth.workers)
             while self.children and not self._late():
@@ -148,7 +152,7 @@ class Runner:
         return POLL if self.end is None else max(0.0, min(POLL, self.end - self.clock()))
 
     def _hire(self, wanted: int) -> bool:
-        """Start workers until there are so many; False if there is no run for one of them."""
+        """Start workers until there are ``wanted``. Returns False if there is no run for one of them."""
         while len(self.children) < wanted and self.left:
             process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(self.threads)

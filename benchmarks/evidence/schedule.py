@@ -9,7 +9,7 @@ from benchmarks.evidence.plan import Planned
 from benchmarks.evidence.results import finished
 
 GROWTH = 1.1
-"""More workers are worth it while they make the examples a second grow by a tenth."""
+"""More workers are worth it while they make the examples per second grow by a tenth."""
 
 
 def unfinished(
@@ -17,12 +17,13 @@ def unfinished(
 ) -> list[Planned]:
     """The runs that this machine kind has no current line of, the most useful first.
 
-    Runs are compared within one machine kind only.  So a group of runs that another kind has begun, and this one has
-    not, comes last: a lent GPU takes the seeds that nobody has.
+    Runs are compared within one machine kind only. So a group that another kind has begun, and this one has not, comes
+    last. A lent GPU then takes the seeds that nobody has.
 
     Args:
-        own: the lines of this machine kind.
-        others: those of all others.
+        planned: The runs of the plan.
+        own: The lines of this machine kind.
+        others: The lines of all other kinds.
     """
     own = list(own)
     done = finished(own)
@@ -33,21 +34,23 @@ def unfinished(
 
 
 def choose(left: Sequence[Planned], seconds: Mapping[str, float], remaining: float) -> Planned | None:
-    """The first run that fits into the remaining seconds; None if none does.
+    """The first run that fits into the remaining seconds, or None if none does.
 
     Args:
-        seconds: how long each run is expected to take, by key; one that is missing fits.
+        left: The runs to choose from, in order.
+        seconds: The expected seconds of each run, by key. A run without an entry fits.
+        remaining: The remaining seconds.
     """
     return next((p for p in left if seconds.get(p.run.key, 0.0) <= remaining), None)
 
 
 class Growth:
-    """How many workers to have: more each time the examples a second have grown enough.
+    """How many workers to have. The number grows each time the examples per second have grown enough.
 
-    One more at first, half as many again from two on: a lent GPU is gone in minutes.
+    It grows by one at first, and by half from two on, because a lent GPU is gone in minutes.
 
     Args:
-        most: workers at most.
+        most: The largest number of workers.
     """
 
     def __init__(self, most: int) -> None:
@@ -57,7 +60,7 @@ class Growth:
         self._settled = most <= 1
 
     def measured(self, rate: float) -> int:
-        """Take note of the examples a second of the present workers; how many there should be now."""
+        """Take note of the examples per second of the present workers. Returns how many workers there should be now."""
         if self._settled:
             return self.workers
         if self._rate is not None and rate < GROWTH * self._rate:
@@ -65,6 +68,6 @@ class Growth:
             return self.workers
         self._rate = rate
         self.workers = min(self.workers + max(1, self.workers // 2), self.most)
-        # The rate of the largest number allowed need not be measured.
+        # At the largest allowed number the rate need not be measured.
         self._settled = self.workers == self.most
         return self.workers

@@ -1,4 +1,4 @@
-"""What one run is: every argument, by name, and the key under which its result is found."""
+"""What one run is: every argument by name, and the key under which its result is found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from benchmarks.evidence.model import lr_factor
-from fastprune.finetune.spec import parse_smoothing
+from fastprune.app.finetune.spec import parse_smoothing
 from fastprune.methods import ScoreMethod
 from fastprune.pruning import Budget, DynamicPruner, KeepFraction, Latest, Method, get_method
 from fastprune.pruning.keep import parse_keep_fraction
@@ -20,16 +20,16 @@ from fastprune.pruning.sampler import Arrange
 class Run:
     """The arguments of a run.
 
-    A field's default never changes, and a new field gets the default that older runs had: `key` leaves out what equals
-    its default, so that older results keep their keys.
+    A field's default never changes. A new field gets the default that older runs had. `Run.key` leaves out a field with
+    its default, so older results keep their keys.
 
     Attributes:
-        budget: training examples of the whole run, warm-up included, as a share of full's.
-        keep: the share kept after the warm-up, in place of a budget: "0.5", "linear:1.0:0.3", "cosine:1.0:0.3".
-        settings: parameters of the method that differ from its own.
-        smoothing: of methods that rank by their latest scores: "latest" or "ema".
-        schedule: of the learning rate: "linear" decays to 0 at the run's last step, "constant" stays.
-        split: what the figure is measured on: "test", or "validation" while a learning rate is chosen.
+        budget: Training examples of the whole run, warm-up included, as a share of full's.
+        keep: The share kept after the warm-up, in place of a budget: "0.5", "linear:1.0:0.3" or "cosine:1.0:0.3".
+        settings: Parameters of the method that differ from its own.
+        smoothing: For methods that rank by their latest scores: "latest" or "ema".
+        schedule: The learning rate. "linear" decays to 0 at the last step of the run, "constant" stays.
+        split: What the figure is measured on: "test", or "validation" while a learning rate is chosen.
     """
 
     data: str
@@ -71,15 +71,15 @@ class Run:
 
     @property
     def key(self) -> str:
-        """The same for equal arguments, and for no others: 16 hex digits."""
-        # A field is left out where it has its default.
+        """16 hex digits, the same for equal arguments and different for others."""
+        # A field with its default is left out.
         default = asdict(Run(data="", method="", epochs=0, lr=0.0))
         told = {name: value for name, value in asdict(self).items() if value != default[name]}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def group(self) -> str:
-        """What two runs share that may be compared: all but the method, what it keeps and its cycles."""
+        """What two runs must share to be compared: everything except the method, what it keeps and its cycles."""
         return replace(
             self,
             method="",
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What tables call it, without data and epochs: method, its settings, and how much it reads."""
+        """The name in tables, without data and epochs: the method, its settings, and how much it reads."""
         name = "short full" if self.method == "full" and self.budget is not None else self.method
         parts = [name]
         if self.cycle_epochs != 1:
@@ -110,11 +110,11 @@ class Run:
 
 
 UNSCORED = ("full", "random", "rs2")
-"""Methods that look at no score."""
+"""Methods that read no score."""
 
 
 def run_of(arguments: Mapping[str, Any]) -> Run:
-    """The run with these arguments; those that it does not know are refused."""
+    """The run with these arguments. Unknown ones are refused."""
     known = {f.name for f in fields(Run)}
     if unknown := sorted(set(arguments) - known):
         raise ValueError(f"a run has no argument {unknown[0]!r}; it has {', '.join(sorted(known))}")
@@ -131,7 +131,7 @@ def method_of(run: Run) -> Method:
 
 
 def make_pruner(run: Run, n: int, *, fingerprint: str | None = None, arrange: Arrange | None = None) -> DynamicPruner:
-    """The pruner of the run over ``n`` examples.  `examples_of` says where a shortened full run ends."""
+    """The pruner of the run over ``n`` examples. `examples_of` says where a shortened full run ends."""
     method = method_of(run)
     keep: KeepFraction = 1.0
     if not method.keeps_all:
@@ -168,7 +168,7 @@ def scored_of(run: Run, n: int) -> int:
 
 
 def steps_of(run: Run, pruner: DynamicPruner) -> int:
-    """Optimizer steps of the whole run, on which a decaying learning rate ends."""
+    """Optimizer steps of the whole run. A decaying learning rate ends on the last one."""
     if run.method == "full" and run.budget is not None:
         whole, rest = divmod(examples_of(run, pruner.n), pruner.n)
         return whole * -(-pruner.n // run.batch_size) + -(-rest // run.batch_size)
@@ -178,8 +178,8 @@ def steps_of(run: Run, pruner: DynamicPruner) -> int:
 def lr_share(run: Run, step: int, total: int, n: int) -> float:
     """What the learning rate is multiplied by in a step.
 
-    A constant rate rises over the first fifth of an epoch on all ``n`` examples: the same steps in every run, so that a
-    shorter run is a longer one cut off.
+    A constant rate rises over the first fifth of an epoch on all ``n`` examples. Those are the same steps in every run,
+    so a shorter run is a longer one cut off.
     """
     if run.schedule == "linear":
         return lr_factor(step, total)

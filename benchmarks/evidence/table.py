@@ -1,4 +1,4 @@
-"""The tables in Markdown and the pictures of them."""
+"""The tables in Markdown, and their pictures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.evidence.compare import Row, Table, spread, tables
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.timemodel import read_calibrations
-from fastprune.atomic import write_atomic
-from fastprune.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.app.report.curves import BASELINE_COLOUR, COLOURS, MARKERS
+from fastprune.files.atomic import write_atomic
 
 NAMES = {
     "exact_match": "exact match %",
@@ -32,7 +32,7 @@ included; CPU seconds, counted beside other work and only a hint.
 
 
 def write_table(results: Path) -> list[Path]:
-    """Write README.md and a picture for each machine into the results folder; the paths."""
+    """Write README.md and a picture for each machine into the results folder. Returns the paths."""
     results.mkdir(parents=True, exist_ok=True)
     calibrations = read_calibrations(results)
     found = tables(read_all(results), calibrations)
@@ -113,7 +113,7 @@ def _worst(confirmed: Sequence[Mapping[str, Any]], name: str = "error") -> str:
 
 
 def draw(found: Sequence[Table]) -> Any:
-    """Small pictures side by side, one a table: the figure against the share of time, or of examples."""
+    """Small pictures side by side, one for each table: the figure against the share of time, or of padded tokens."""
     from matplotlib.figure import Figure
 
     columns = min(3, len(found))

@@ -1,8 +1,8 @@
-"""A run's time on an idle machine, computed from what it counted: pure functions.
+"""A run's time on an idle machine, computed from its counts: pure functions.
 
-Runs share their machine with other work, so their own clocks say little.  A calibration says how long a padded token
-takes there, by the width of its batch; a run says how many it had of each width.  The first batch at a width takes
-longer, so a run's different widths count, too.
+Runs share their machine with other work, so their own clocks say little. A calibration says how long a padded token
+takes, by the width of its batch. A run counts its tokens of each width. The first batch at a width takes longer, so the
+number of different widths counts too.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastprune.atomic import write_atomic
+from fastprune.files.atomic import write_atomic
 from fastprune.pruning import get_method
 
 KINDS = ("step", "step_scored", "score", "forward")
-"""What is calibrated: a training step; one whose scores are recorded; a batch of a scoring pass; its forward pass."""
+"""What is calibrated: a training step, a step whose scores are recorded, a batch of a scoring pass, and its forward
+pass.
+"""
 
 Key = TypeVar("Key", bound=Hashable)
 Curve = Mapping[str, float]
-"""{width: seconds for each padded token of a batch so wide}."""
+"""{width: seconds for each padded token of a batch of this width}."""
 
 
 def seconds_of(curve: Curve, widths: Mapping[str, list[int]]) -> float:
     """Seconds of batches of these widths, {width: [batches, examples]}.
 
-    A batch costs something whatever its width, and then so much for each token.  So the seconds of an example, and not
-    those of a token, are taken as linear between the calibrated widths.
+    A batch has a fixed cost, and a cost for each token. So the seconds of an example are taken as linear between the
+    calibrated widths, and not the seconds of a token.
     """
     known = sorted((int(width), int(width) * seconds) for width, seconds in curve.items())
     at, per_example = (np.array(column, dtype=float) for column in zip(*known, strict=True))
@@ -40,12 +42,12 @@ def seconds_of(curve: Curve, widths: Mapping[str, list[int]]) -> float:
 
 
 def run_seconds(calibration: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a run by part: train, score, select; the last as it was counted, since it is next to nothing.
+    """Seconds of a run by part: train, score and select. The last one is as counted, because it is next to nothing.
 
-    A calibration made before the first batches at a width were measured takes them for batches like the others.
+    An older calibration has no seconds for the first batch at a width. It then counts like any other batch.
 
     Raises:
-        ValueError: the calibration is of another machine, or does not hold this data set and model.
+        ValueError: The calibration is of another machine, or does not hold this data set and model.
     """
     for name in ("kind", "threads", "precision"):
         if calibration["machine"][name] != line["machine"][name]:
@@ -72,9 +74,10 @@ def run_seconds(calibration: Mapping[str, Any], line: Mapping[str, Any]) -> dict
 def through_drift(rounds: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
     """Seconds of each case over a time in which the machine's speed changed.
 
-    A round is taken as so many times as slow as usual as its median case is, and every case as its median over rounds
-    times the mean slowness.  That mean is harmonic: in rounds at equal distances a slow machine does less work between
-    two of them, and each bit of work should count alike.
+    The usual seconds of a case are its median over rounds. A case's slowness in a round is its seconds divided by its
+    usual seconds. The slowness of a round is the median over its cases. The result of a case is its usual seconds times
+    the mean slowness. The mean is harmonic, because each bit of work should count alike. Rounds come at equal
+    intervals, and a slow machine does less work in an interval.
     """
     usual = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
     slowness = [statistics.median(one[key] / usual[key] for key in usual) for one in rounds]
@@ -92,13 +95,14 @@ def compared(calibration: Mapping[str, Any], beside: Mapping[str, Curve], line: 
     """A run's measured seconds beside its computed ones.
 
     Args:
-        calibration: of the machine.
-        beside: curves of the run's kinds of batches, measured while it went on.
-        line: its arguments, machine and counts, with measured seconds in the place of CPU seconds.
+        calibration: The calibration of the machine.
+        beside: Curves of the run's kinds of batches, measured during the run.
+        line: The run's arguments, machine and counts. Measured seconds take the place of CPU seconds.
 
     Returns:
-        Seconds measured, and computed from the curves beside the run, and the latter's error; how many times as slow
-        the machine was as in the calibration; and the error of the calibration's own curves at that speed.
+        The seconds measured, the seconds computed from the curves beside the run, and the error of the latter. Then how
+        many times as slow the machine was as in the calibration. Then the error of the calibration's own curves at that
+        speed.
     """
     name = setting(line["arguments"])
     slow = slower(beside, calibration["curves"][name])
@@ -125,23 +129,23 @@ def step_kind(arguments: Mapping[str, Any]) -> str:
 
 
 def first_setting(arguments: Mapping[str, Any]) -> str:
-    """What the seconds of first batches hold for: the batch size; layers of one size share what is prepared."""
+    """What the seconds of first batches depend on: the batch size. Layers of one size share what is prepared."""
     return f"batch {arguments['batch_size']}"
 
 
 def setting(arguments: Mapping[str, Any]) -> str:
-    """What a calibration holds for: data set, layers and batch size."""
+    """What a calibration depends on: data set, layers and batch size."""
     layers = "-".join(str(layer) for layer in arguments["layers"])
     return f"{arguments['data']}, layers {layers}, batch {arguments['batch_size']}"
 
 
 def calibration_file(kind: str, folder: Path) -> Path:
-    """Where the calibration of a machine kind is."""
+    """The file of a machine kind's calibration."""
     return folder / f"{kind}.calibration.json"
 
 
 def write_calibration(calibration: Mapping[str, Any], folder: Path) -> Path:
-    """Write a calibration, or leave the old one; its path."""
+    """Write a calibration, or leave the old one if that fails. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = calibration_file(calibration["machine"]["kind"], folder)
     text = json.dumps(calibration, indent=1) + "\n"

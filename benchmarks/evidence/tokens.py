@@ -1,7 +1,7 @@
-"""A data set as padded token tables: made once, kept in a file, and held on the device during a run.
+"""A data set as padded token tables. They are made once, kept in a file, and held on the device during a run.
 
-Embedding rows of tokens that occur in no split are left out of the model, so token ids are renumbered here.  Such rows
-get no gradient and are never read, so the training is the same without them, and the optimizer's step is several times
+The model leaves out the embedding rows of tokens that occur in no split, so token ids are renumbered here. Such rows
+get no gradient and are never read. So the training is the same without them, and the optimizer's step is several times
 shorter.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastprune.atomic import write_atomic
-from fastprune.data import TextData, identity_of
-from fastprune.finetune.encode import IGNORE, EncodedSplit
+from fastprune.app.data import TextData, identity_of
+from fastprune.app.finetune.encode import IGNORE, EncodedSplit
+from fastprune.files.atomic import write_atomic
 
 TOKENS_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -30,13 +30,14 @@ class Tokens:
     """N examples of a split.
 
     Attributes:
-        ids: (N, L) token ids, padded; numbered as in `Prepared.vocabulary`.
-        lengths: (N,) int64, on the CPU: the width of a batch must be known without waiting for the device.
-        intents: (N,) class of each example, -100 where training has no such class.
+        ids: (N, L) token ids, padded, numbered as in `Prepared.vocabulary`.
+        lengths: (N,) int64 on the CPU, because the width of a batch must be known without waiting for the device.
+        intents: (N,) class of each example, or -100 where training has no such class.
         slots: (N, L) tag of each token, or None.
         types: (N, L) token types of sentence pairs, or None.
-        first_tokens: the position of each word's first token, or None.
-        gold_intents, gold_slots: the labels as text, which the metrics compare.
+        first_tokens: The position of each word's first token, or None.
+        gold_intents: The classes as text, which the metrics compare.
+        gold_slots: The tags as text, or None.
     """
 
     ids: Tensor
@@ -52,12 +53,12 @@ class Tokens:
         return len(self.lengths)
 
     def to(self, device: torch.device) -> Tokens:
-        """The same with the tables on ``device``; the lengths stay."""
+        """The same with the tables on ``device``. The lengths stay where they are."""
         tables = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in _TABLES}
         return Tokens(**{**self.__dict__, **tables})
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """The examples at ``index`` (on the CPU), cut to the longest of them: what `JointModel` takes."""
+        """The examples at ``index`` (on the CPU), cut to the longest of them. `JointModel` takes the result."""
         lengths = self.lengths[index]
         width = int(lengths.max())
         device = self.ids.device
@@ -80,12 +81,16 @@ _TABLES = ("ids", "intents", "slots", "types")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set ready to train on.
+    """A data set that is ready to train on.
 
     Attributes:
-        vocabulary: (V,) the encoder's token ids that occur, ascending, the padding token among them.
-        pad: the padding token's new number.
-        fingerprint: of the training and test texts and labels.
+        name: The name of the data set.
+        intent_names: The classes.
+        slot_names: The tags, or None.
+        vocabulary: (V,) the encoder's token ids that occur, ascending. The padding token is among them.
+        pad: The new number of the padding token.
+        splits: The token tables by split.
+        fingerprint: That of the training and test texts and labels.
     """
 
     name: str
@@ -98,7 +103,7 @@ class Prepared:
 
     @property
     def joint(self) -> bool:
-        """True when every word has a tag."""
+        """True if every word has a tag."""
         return self.slot_names is not None
 
     def to(self, device: torch.device) -> Prepared:
@@ -148,16 +153,16 @@ def _tables(split: EncodedSplit, numbers: Mapping[int, int], pad: int) -> Tokens
 
 
 def save(prepared: Prepared, path: Path) -> None:
-    """Write the data set to ``path``, or leave the old file."""
+    """Write the data set to ``path``, or leave the old file if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     torch.save({"version": TOKENS_VERSION, **asdict(prepared)}, content)
-    # Padded tables shrink to a fifth, and a lent machine takes only so much.
+    # Padded tables shrink to a fifth, and a lent machine takes a limited amount.
     write_atomic(path, lambda temporary: temporary.write_bytes(gzip.compress(content.getvalue(), mtime=0)))
 
 
 def restore(path: Path) -> Prepared | None:
-    """The data set in ``path``; None if there is no such file, or it is of an older version."""
+    """The data set in ``path``. None if there is no such file, or it has an older version."""
     if not path.is_file():
         return None
     content: dict[str, Any] = torch.load(io.BytesIO(gzip.decompress(path.read_bytes())), weights_only=True)

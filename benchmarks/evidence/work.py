@@ -18,11 +18,11 @@ from benchmarks.evidence.machine import commit, machine, versions
 from benchmarks.evidence.measures import figure_name
 from benchmarks.evidence.spec import Run, method_of
 from benchmarks.evidence.tokens import Prepared, prepare, restore, save
-from fastprune.atomic import sweep, write_atomic
+from fastprune.files.atomic import sweep, write_atomic
 from fastprune.pruning.history import settings_of
 
 SAVE_SECONDS = 60.0
-"""A run's state is saved at the end of an epoch when it has worked for so long since the last time."""
+"""CPU seconds of work after which a run's state is saved, at the end of the epoch."""
 
 Progress = Callable[[int], None]
 
@@ -33,10 +33,11 @@ class Place:
 
     Attributes:
         device: "cpu" or "cuda".
-        threads: of each worker.
-        data: the folder with the data sets' files; needed until they are in the cache.
-        cache: the folder for token tables and the states of runs under way.
-        model: a model folder in place of the packaged MiniLM.
+        threads: The threads of each worker.
+        data: The folder with the data sets' files. It is needed until they are in the cache.
+        cache: The folder for token tables and the states of runs in progress.
+        model: A model folder in place of the packaged MiniLM.
+        save_seconds: CPU seconds between saved states of a run.
     """
 
     device: str
@@ -52,12 +53,12 @@ class Place:
         return self.cache / "tokens" / f"{run.data}{noise}-{run.model}-{run.max_length}.pt.gz"
 
     def state_file(self, run: Run) -> Path:
-        """The state of the run, while it is under way."""
+        """The state of the run while it is in progress."""
         return self.cache / "states" / f"{run.key}.pt"
 
 
 class Work:
-    """A process that does one run after the other; what they share is read once."""
+    """A process that does one run after the other. What the runs share is read once."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -68,12 +69,12 @@ class Work:
         encoder, self.tokenizer = read_encoder(None if place.model is None else str(place.model))
         self.encoder: nn.Module = encoder
         if place.device == "cpu":
-            # PyTorch's fused attention takes a slower path there than plain matrix products, with dropout.
+            # On the CPU PyTorch's fused attention with dropout is slower than plain matrix products.
             encoder.config._attn_implementation = "eager"  # type: ignore[union-attr]
         self._prepared: dict[Path, Prepared] = {}
 
     def prepared(self, run: Run) -> Prepared:
-        """The run's data on the device; from the cache, or read and put there."""
+        """The run's data on the device. It comes from the cache, or is read and put there."""
         path = self.place.tokens_file(run)
         if path not in self._prepared:
             found = restore(path)
@@ -87,7 +88,7 @@ class Work:
         """Make the run, or the rest of it, and return its result line.
 
         Raises:
-            FloatingPointError: it diverged.
+            FloatingPointError: The run diverged.
         """
         training = self.start(run)
         versions_of_run = {"rule_version": method_of(run).rule_version, "loop_version": LOOP_VERSION}

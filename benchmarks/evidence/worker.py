@@ -1,7 +1,8 @@
-"""A worker process: takes runs as JSON lines on its standard input and answers on its standard output.
+"""A worker process. It takes runs as JSON lines on its standard input and answers on its standard output.
 
-It answers ``{"examples": n}`` now and then while it works, and ``{"line": …}`` or ``{"error": "…"}`` for each run.  It
-ends when its input ends, also in the middle of a run: a worker does not outlive the process that started it.
+It answers ``{"examples": n}`` now and then while it works. For each run it answers ``{"line": …}`` or
+``{"error": "…"}``. It ends when its input ends, even in the middle of a run. So a worker does not outlive the process
+that started it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REPORT_SECONDS = 0.5
 
 def serve(place: Place) -> None:
     """Do the runs that arrive, until the input ends."""
-    # What libraries print must not get between the answers.
+    # The output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     requests: SimpleQueue[str] = SimpleQueue()
@@ -40,7 +41,7 @@ def serve(place: Place) -> None:
         report = Reporter(lambda examples: answer({"examples": examples}))
         try:
             line = work.line(run, report)
-        except Exception as error:  # the parent says so and goes on with other runs
+        except Exception as error:  # the parent reports it and continues with other runs
             answer({"error": f"{type(error).__name__}: {error}"})
         else:
             report.flush()
@@ -48,7 +49,7 @@ def serve(place: Place) -> None:
 
 
 class Reporter:
-    """Passes on a number of examples, not more often than every half second."""
+    """Passes on a number of examples, at most every half second."""
 
     def __init__(self, send: Callable[[int], None]) -> None:
         self._send = send
@@ -71,5 +72,5 @@ class Reporter:
 def _listen(requests: SimpleQueue[str]) -> None:
     for line in sys.stdin:
         requests.put(line)
-    # Nothing that is worth keeping is lost: states are renamed into place, and lines are the parent's.
+    # Nothing worth keeping is lost, because states are renamed into place and the parent writes the lines.
     os._exit(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from types import FunctionType
 
-from interpreter_fixes import mend_interpreter
+from helpers.interpreter_fixes import mend_interpreter
 
 from fastprune.scores import kernels
 from fastprune.selection import topk, triton_topk

@@ -99,7 +99,7 @@ def kernel_from_code(variant: dict[str, Any], grid: tuple[int, ...], size: Size,
     rows' kernel every logit goes once through the main loop, and the rest, which holds the code for second readings,
     is counted once a thread.
     """
-    import ahead_of_time
+    from helpers import ahead_of_time
 
     from gpu.compile_variants import compiled
 

@@ -78,6 +78,19 @@ def which(runs: Sequence[Run], kernels: str) -> str:
     return f"gpu_check.sh {LONG} (kernels {kernels} have no figures yet)"
 
 
+def standing(runs: Sequence[Run], kernels: str) -> str:
+    """Which kernels the measured figures of the page are of."""
+    measured = list(dict.fromkeys(run.kernels for run in runs if run.kernels and run.has_figures(run.kernels)))
+    if kernels in measured:
+        return "the present kernels have figures"
+    if not measured:
+        return "no kernels have figures yet"
+    return (
+        f"the figures are of older kernels alone ({', '.join(measured)}): the present ones have not run on a GPU, and "
+        "benchmarks/README.md says what must be measured again"
+    )
+
+
 def measured_ms(run: Run, line: dict[str, Any]) -> float | None:
     """What a run measured of a predicted line."""
     for timing in figures.timings(run.found):
@@ -124,7 +137,7 @@ def page(predicted: dict[str, Any], runs: Sequence[Run], kernels: str) -> str:
     parts = [
         "# On a GPU",
         "Made by `make gpu-report` from gpu-predictions.json and gpu-*.jsonl beside this file.",
-        f"- present kernels: {kernels}\n- next call: {which(runs, kernels)}",
+        f"- present kernels: {kernels}\n- measured: {standing(runs, kernels)}\n- next call: {which(runs, kernels)}",
         "## Predicted and measured",
         f"Predictions come from no measurement, but from machine code for sm_{predicted['arch']} by Triton "
         f"{predicted['triton']}: the larger of the bytes over the copy bandwidth ({rates}) and the instructions over "

@@ -11,15 +11,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 KERNELS = (
-    "fastprune/gpu.py",
+    "fastprune/platform/gpu.py",
     "fastprune/scores/kernels.py",
+    "fastprune/scores/options.py",
     "fastprune/scores/triton_gradient.py",
+    "fastprune/scores/triton_labels.py",
+    "fastprune/scores/triton_long_rows.py",
     "fastprune/scores/triton_math.py",
     "fastprune/scores/triton_reduction.py",
+    "fastprune/scores/triton_results.py",
     "fastprune/scores/triton_rows.py",
     "fastprune/scores/triton_segment.py",
+    "fastprune/scores/triton_short_rows.py",
+    "fastprune/scores/triton_tiles.py",
     "fastprune/selection/triton_topk.py",
-    "fastprune/triton_launch.py",
+    "fastprune/platform/triton_launch.py",
 )
 _BLANK = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 _BEFORE_STATEMENT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -50,7 +56,7 @@ def digest(root: Path = ROOT) -> str:
 def core_digest(root: Path = ROOT) -> str:
     """12 hexadecimal digits of what the compiled extension is built from."""
     total = hashlib.sha256()
-    for path in sorted([root / "setup.py", *(root / "csrc").rglob("*.*")]):
+    for path in sorted([root / "setup.py", *(p for p in (root / "csrc").rglob("*") if p.is_file())]):
         total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:12]
 

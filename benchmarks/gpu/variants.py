@@ -16,8 +16,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from fastprune.scores import triton_gradient, triton_reduction, triton_rows
+from fastprune.scores import triton_gradient, triton_long_rows, triton_reduction, triton_rows, triton_short_rows
 from fastprune.scores.definition import METRICS
+from fastprune.scores.options import LossOptions
 from fastprune.selection import triton_topk
 from gpu.cases import (
     ACCURACY,
@@ -33,7 +34,7 @@ from gpu.cases import (
     Size,
 )
 
-MODULES = (triton_rows, triton_reduction, triton_gradient, triton_topk)
+MODULES = (triton_short_rows, triton_long_rows, triton_reduction, triton_gradient, triton_topk)
 MULTIPROCESSORS = 132  # of an H100 and an H200; only an argument that is not specialised depends on it
 Variant = dict[str, Any]
 
@@ -129,9 +130,10 @@ def loss_step(size: Size, *several: tuple[str, ...]) -> None:
     """The launches of `fastprune.cross_entropy` with each set of scores, forward and backward."""
     logits, labels = _rows(size)
     for metrics in several:
-        losses, state, _ = triton_rows.loss_forward(logits, labels, None, metrics, -100, 0.0, 0)
-        loss = triton_reduction.reduced(losses, state, labels, None, size.classes, -100, 0, "mean")
-        triton_gradient.loss_backward(loss, logits, labels, None, state, -100, 0.0, 0)
+        options = LossOptions(metrics)
+        losses, state, _ = triton_rows.loss_forward(logits, labels, None, options)
+        loss = triton_reduction.reduced(losses, state, labels, None, size.classes, options)
+        triton_gradient.loss_backward(loss, state, logits, labels, None, options)
 
 
 def select(n: int, k: int) -> None:

@@ -1,1 +1,1 @@
-"""Thin adapters between `DynamicPruner` and training frameworks; each module imports its own framework."""
+"""Thin adapters between `DynamicPruner` and training frameworks.  Each module imports its own framework."""

@@ -12,12 +12,15 @@ def aum(*, offset: float | None = None) -> ScoreMethod:
     """AUM, area under the margin: the mean distance of the label's logit from the best other one.
 
     Source: Pleiss et al. 2020 (arXiv 2001.10528).
-    Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled:
-    the ``offset`` share of them is dropped, the next k are kept, hardest first, as CCS does (Zheng et al. 2023).
-    Settings: ``offset``, 0.1 unless said, or less where that does not leave k; one that is said and does not is
-    refused.
-    Reads: ``margin`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
-    When: labels are noisy.  When not: early in training all margins are near 0; give it two epochs of warm-up.
+    Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled.
+    The ``offset`` share of them is dropped.  The next k are kept, hardest first, as CCS does (Zheng et al. 2023).
+    Settings: ``offset``, by default 0.1, or less where 0.1 does not leave k.  An offset that you pass and that does not
+    leave k is refused.
+    Reads: ``margin`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 bytes an example.
+    When: labels are noisy.
+    When not: early in training, when all margins are near 0.  Give it two epochs of warm-up.
     """
     return ScoreMethod(
         "aum",

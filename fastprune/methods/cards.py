@@ -12,7 +12,13 @@ STAND_IN = '"scores.parquet"'
 
 
 class Cards(Mapping[str, str]):
-    """The card of each registered method by its name, also of those that are registered later."""
+    """The card of each registered method by its name, also of those that are registered later.
+
+    Example:
+        >>> from fastprune.methods import METHOD_CARDS
+        >>> print(METHOD_CARDS["orderdp"].splitlines()[-1])
+        On the command line: --method 'orderdp(ratio=0.6)'
+    """
 
     def __getitem__(self, name: str) -> str:
         if name not in method_names():
@@ -27,7 +33,10 @@ class Cards(Mapping[str, str]):
 
 
 def usage(name: str) -> str:
-    """Two lines: the method of that registered name in Python and on the command line, each setting at its default."""
+    """How the method is made, in two lines: in Python, and on the command line.
+
+    Each setting is shown at its default.
+    """
     factory = factory_of(name)
     settings = inspect.signature(factory).parameters.values()
     shown = ", ".join(

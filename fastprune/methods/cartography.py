@@ -15,12 +15,13 @@ def cartography(*, region: Literal["ambiguous", "hard-to-learn"] = "ambiguous") 
 
     Source: Swayamdipta et al. 2020 (arXiv 2009.10795).
     Rule: over all visits of an example confidence is the mean of p(label), variability its standard deviation
-    (``np.std``). ``region="ambiguous"`` keeps the most variable, ``"hard-to-learn"`` the least confident.
-    Reads: ``confidence`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 16 bytes an example, 12
-    for hard-to-learn.
-    When: two or more epochs have been trained on everything, so that there is something to vary; published for subsets
-    chosen after a whole run (see ``static``).  `fastprune report` draws the data map.
-    When not: after one epoch all variabilities are 0, and the cut falls among equals.
+    (``np.std``).  ``region="ambiguous"`` keeps the most variable, ``"hard-to-learn"`` the least confident.
+    Reads: ``confidence`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 16 bytes an example, 12 for hard-to-learn.
+    When: two or more epochs have been trained on everything, so that there is something to vary.  It was published for
+    subsets chosen after a whole run (see ``static``).  `fastprune report` draws the data map.
+    When not: after one epoch, when all variabilities are 0 and the cut falls among equals.
     """
     if region not in ("ambiguous", "hard-to-learn"):
         raise ValueError(f"region must be 'ambiguous' or 'hard-to-learn', got {region!r}")

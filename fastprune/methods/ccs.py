@@ -21,14 +21,17 @@ class CCS(Method):
 
     Source: Zheng et al. 2023 (arXiv 2210.15809), algorithm 1, applied to the current scores of a run instead of those
     of a run before it.
-    Rule: drop the hardest ``offset`` share; cut the range of the remaining scores into ``strata`` of equal width; fill
-    the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
-    Settings: ``strata``, 50 as published; ``offset``, 0.1 unless said, or less where that does not leave k; one that is
-    said and does not is refused.
+    Rule: drop the hardest ``offset`` share.  Cut the range of the remaining scores into ``strata`` of equal width.
+    Fill the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
+    Settings: ``strata``, 50 as published.  ``offset``, by default 0.1, or less where 0.1 does not leave k.  An offset
+    that you pass and that does not leave k is refused.
     Published: 0.3 at 10 % kept (CIFAR-10, ImageNet), 0.2 at 20 % kept (ImageNet): ``CCS(offset=0.3)``.
-    Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
-    When: little is kept (30 % and less), where the hardest alone are noise: on CIFAR-10 at 10 % 19.6 points above the
-    best method before it.  When not: most is kept; all strata are nearly complete then.
+    Reads: ``el2n`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 bytes an example.
+    When: little is kept (30 % and less), where the hardest alone are noise.  On CIFAR-10 at 10 % it was 19.6 points
+    above the best method before it.
+    When not: most is kept, when all strata are nearly complete.
     """
 
     offset: float | None = None
@@ -47,7 +50,7 @@ class CCS(Method):
         return DEFAULT_OFFSET if self.offset is None else self.offset
 
     def check_keep(self, n: int, k: int) -> None:
-        """Refuse an offset that leaves fewer than k; the default one shrinks."""
+        """Refuse an offset that leaves fewer than k.  The default offset shrinks instead."""
         if self.offset is not None:
             check_fits(self.name, self.offset, n, k)
 

@@ -40,7 +40,7 @@ class WindowDeviation:
         return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), early)
 
     def _deviation(self, ring: Tensor, visits: Tensor) -> Tensor:
-        """Of the ring, or of its first ``visits`` entries while there are no more."""
+        """The deviation of the ring, or of its first ``visits`` entries while there are no more."""
         count = visits.clamp(0, self.window)
         return spread(ring, count) / (count - 1).clamp_min(1).sqrt()
 
@@ -50,11 +50,12 @@ def dyn_unc(*, window: int = 10) -> ScoreMethod:
     """Dyn-Unc, dynamic uncertainty: how much the confidence moves within a window of epochs.
 
     Source: He et al. 2023 (arXiv 2306.05175), window and deviation as in their code.
-    Rule: U = standard deviation (n − 1) of p(label) over the last ``window`` visits; the score is the mean of U over
-    all windows, one a visit; keep the k largest.  Before the first full window U is that of the visits there are.
-    The authors' code leaves the last window out of the mean; here it counts, so that the newest visits are used.
+    Rule: U = standard deviation (n − 1) of p(label) over the last ``window`` visits.  The score is the mean of U over
+    all windows, one a visit.  Keep the k largest.  Before the first full window U is that of the visits there are.  The
+    authors' code leaves the last window out of the mean.  Here it counts, so that the newest visits are used.
     Settings: ``window``, 10 as published: ``dyn_unc(window=10)``.
-    Reads: ``confidence`` from ``observe``.  Cost: nothing beyond the training step.
+    Reads: ``confidence`` from ``observe``.
+    Cost: nothing beyond the training step.
     Memory: 12 + 4 · window bytes an example, 52 for the published 10.
     When: runs of many epochs, or as a score file for ``static``, which is how it was published.
     When not: in runs of a few epochs it is nearly ``cartography``, at three times the memory.

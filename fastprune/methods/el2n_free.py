@@ -15,16 +15,18 @@ def el2n_free(
 
     Source: the score of arXiv 2306.03208 / 2107.07075 with the bookkeeping of InfoBatch (Qin et al. 2024), which reuses
     what the training step computed anyway.
-    Rule: an example's score is the one it had when it was last trained on; keep the k highest.  A pruned example keeps
+    Rule: an example's score is the one it had when it was last trained on.  Keep the k highest.  A pruned example keeps
     its old score, and returns once the kept ones have fallen below it.
-    Settings: ``reentry``, a share of the k drawn at random from the pruned; ``rescore_every``, a scoring pass over the
+    Settings: ``reentry``, a share of the k drawn at random from the pruned.  ``rescore_every``, a scoring pass over the
     pruned before every so-many-th cycle.  Both are 0.
-    Reads: ``el2n`` from ``observe``.  Cost: nothing beyond the training step; with ``rescore_every=r`` a forward pass
-    over the pruned examples every r cycles.
+    Reads: ``el2n`` from ``observe``.
+    Cost: nothing beyond the training step.  With ``rescore_every=r`` a forward pass over the pruned examples every r
+    cycles.
     Memory: 12 bytes an example.
-    When: scoring passes cost more than their freshness is worth, as they mostly do; the default of `DynamicPruner`.
-    When not: scores from early training mislead (raise ``warmup_epochs``); scores carry dropout noise, because the step
-    that computes them trains.
+    When: scoring passes cost more than their freshness is worth, as they mostly do.  It is the default of
+    `DynamicPruner`.
+    When not: scores from early training mislead (raise ``warmup_epochs``), or scores carry dropout noise, because the
+    step that computes them trains.
     """
     return ScoreMethod(
         "el2n-free",

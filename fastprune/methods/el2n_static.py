@@ -11,11 +11,12 @@ def el2n_static(*, offset: float = 0.0) -> ScoreMethod:
     """EL2N, static: score once after the warm-up, train on that subset to the end.
 
     Source: Paul et al. 2021 (arXiv 2107.07075), as the static baseline of arXiv 2306.03208.
-    Rule: one scoring pass after ``warmup_epochs``; every cycle keeps the same k highest.
+    Rule: make one scoring pass after ``warmup_epochs``.  Every cycle keeps the same k highest.
     Settings: ``offset`` as in `ScoreMethod`.
-    Reads: ``el2n`` from one scoring pass.  Cost: one forward pass over all N examples in the whole run.
+    Reads: ``el2n`` from one scoring pass.
+    Cost: one forward pass over all N examples in the whole run.
     Memory: 12 bytes an example.
     When: as the baseline the dynamic methods must beat, or when the subset itself is what you want.
-    When not: what is hard early is not what is hard late; the paper finds the dynamic form better.
+    When not: to train best.  What is hard early is not what is hard late, and the paper finds the dynamic form better.
     """
     return ScoreMethod("el2n-static", metric="el2n", source="once", offset=offset)

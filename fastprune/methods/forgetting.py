@@ -33,7 +33,7 @@ class ForgettingEvents:
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         right = values > 0.5
         event = state["was_right"][index] & ~right
-        # Neither right nor wrong: remembered as NaN, and refused when the cut is made.
+        # NaN is neither right nor wrong.  It is remembered, and refused when the cut is made.
         state["events"][index] += torch.where(values.isnan(), values, event.float())
         state["was_right"][index] = right
 
@@ -48,11 +48,13 @@ class Forgetting(Method):
     """Forgetting events: how often an example that was right became wrong.
 
     Source: Toneva et al. 2019 (arXiv 1812.05159).
-    Rule: count the steps at which an example is wrong that was right at its visit before; one that was never right
-    ranks above all.  Keep the k most often forgotten, ties drawn at random: in finetuning most examples are never
+    Rule: count the steps at which an example is wrong that was right at its visit before.  One that was never right
+    ranks above all.  Keep the k most often forgotten, with ties drawn at random.  In finetuning most examples are never
     forgotten (Anand et al. 2023), so the cut usually falls among equals.  For joint heads right means all heads and
     tokens.
-    Reads: ``correct`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 13 bytes an example.
+    Reads: ``correct`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 13 bytes an example.
     When: several epochs have been trained on everything (raise ``warmup_epochs``), or as a score file for ``static``.
     When not: in short runs, where hardly anything has been forgotten yet.
     """

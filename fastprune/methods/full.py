@@ -16,7 +16,10 @@ from fastprune.selection import Selection
 class Full(Method):
     """All examples, always: the run that pruning is measured against.
 
-    Rule: keep everything, whatever the keep_fraction.  Reads: nothing.  Cost: nothing.  Memory: 8 bytes an example.
+    Rule: keep everything, whatever the keep_fraction.
+    Reads: nothing.
+    Cost: nothing.
+    Memory: 8 bytes an example.
     """
 
     name = "full"

@@ -24,18 +24,20 @@ class InfoBatch(Method):
     """InfoBatch: drop some of the well-learned examples at random, and let the others of their kind count for more.
 
     Source: Qin et al. 2024 (arXiv 2303.04947, ICLR), its code for the rule.
-    Rule: with the last loss of each example, those below the mean of all are well learned.  A share r of them is
-    dropped at random, and those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.
-    Published: r is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is what is fixed,
-    and r follows; at the k that a published r gives, both drop among the same examples, with the same weights where (1
-    − r) of the well-learned is a whole number (elsewhere the published ones are not quite unbiased).  That holds below
-    r = ``max_drop`` (0.75).  Where r would exceed it, the line moves up from the mean until it does not, so from r ≈
-    0.75 on other examples are kept than published.  The last eighth of the epochs is on all examples (δ = 0.875).
+    Rule: examples whose last loss is below the mean of all are well learned.  A share r of them is dropped at random.
+    Those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.
+    Published: r is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is fixed, and r
+    follows.  At the k that a published r gives, both drop among the same examples.  The weights are then the same where
+    (1 − r) of the well-learned is a whole number.  Elsewhere the published ones are not quite unbiased.  All this holds
+    below r = ``max_drop`` (0.75).  Where r would exceed it, the line moves up from the mean until r does not.  So from
+    r ≈ 0.75 on other examples are kept than published.  The last eighth of the epochs is on all examples (δ = 0.875).
     Settings: ``max_drop``, 0.75 here.  ``InfoBatch(max_drop=0.9)`` follows the published rule up to r = 0.9.
-    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.
+    Reads: ``loss`` from ``observe``.
+    Cost: nothing beyond the training step.
     Memory: 12 bytes an example and 4 for the weights.
-    When: the gradient should stay unbiased; losses keep their meaning.  When not: little is kept: weights grow to N /
-    k, and steps with them.  With weights and final epochs a random choice did nearly as well in the authors' table.
+    When: the gradient should stay unbiased, and losses keep their meaning.
+    When not: little is kept, when weights grow to N / k, and steps with them.  With weights and final epochs a random
+    choice did nearly as well in the authors' table.
     """
 
     max_drop: float = 0.75
@@ -61,7 +63,10 @@ class InfoBatch(Method):
 
 
 def drop_at_random(candidates: Tensor, dropped: int, *, seed: int, cycle: int) -> Selection:
-    """All but ``dropped`` of the ``candidates``, a mask; those that stay weigh 1 / (1 − share dropped)."""
+    """All examples but ``dropped`` of the ``candidates``, which are a mask.
+
+    Candidates that stay weigh 1 / (1 − share dropped).
+    """
     draws = uniforms(len(candidates), seed, cycle).masked_fill_(~candidates, 2.0)
     keep = torch.ones_like(candidates)
     keep[select_topk(draws, dropped, largest=False)] = False
@@ -72,7 +77,7 @@ def drop_at_random(candidates: Tensor, dropped: int, *, seed: int, cycle: int) -
 
 
 def _well_learned(loss: Tensor, dropped: int, max_drop: float) -> Tensor:
-    """Who may be dropped: those below the mean, or as many of the smallest as ``max_drop`` asks for."""
+    """Which examples may be dropped: those below the mean, or as many of the smallest as ``max_drop`` asks for."""
     values = loss.double()
     below = values < mean_in_order(values)
     least = min(len(loss), math.ceil(round(dropped / max_drop, 6)))

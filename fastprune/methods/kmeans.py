@@ -1,7 +1,7 @@
 """k-means of numbers on a line: the groups of `seta`.
 
-On a line the best groups are stretches of the sorted values, so dynamic programming finds them.  For many values it
-runs on about a thousand short stretches in their place, and Lloyd's rounds on all values move the borders to the end.
+On a line the best groups are stretches of the sorted values, so dynamic programming finds them.  With many values it
+runs on about a thousand short stretches in their place.  Lloyd's rounds on all values then move the borders to the end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ ROUNDS = 100
 
 
 def kmeans_groups(values: Tensor, groups: int) -> Tensor:
-    """Number of each value's group, int64, 0 for the smallest values.
+    """The number of each value's group, int64.  Group 0 holds the smallest values.
 
-    The result depends on the values alone.  Its squared error is at most a thousandth above the least possible (in
-    tests against the exact optimum).  With fewer different values than groups the last groups are empty.
+    The result depends on the values alone.  Its squared error is at most a thousandth above the least possible, in
+    tests against the exact optimum.  With fewer different values than groups the last groups are empty.
 
     Args:
         values: (n,) finite.
@@ -55,12 +55,15 @@ class _Line:
         return np.maximum(self.squares[stop] - self.squares[start] - total * total / count, 0.0)
 
     def mean(self, start: np.ndarray | int, stop: np.ndarray | int) -> np.ndarray:
-        """Of the values from ``start`` to before ``stop``."""
+        """The mean of the values from ``start`` to before ``stop``."""
         return self.ordered[0] + (self.sums[stop] - self.sums[start]) / np.subtract(stop, start)
 
 
 def _stretches(line: _Line, most: int) -> np.ndarray:
-    """Where at most ``most`` stretches of close values begin, and n; the worst is divided again and again."""
+    """Where at most ``most`` stretches of close values begin, and n at the end.
+
+    The stretch with the largest error is divided, again and again.
+    """
     n = len(line.ordered)
     cuts = [0, n]
     worst = [(-float(line.error(0, n)), 0, n)]
@@ -99,7 +102,7 @@ def _best_cuts(line: _Line, at: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _settle(line: _Line, cuts: np.ndarray) -> np.ndarray:
-    """The borders between the groups after Lloyd's rounds: each lies halfway between the means beside it."""
+    """The borders between the groups after Lloyd's rounds.  Each lies halfway between the means beside it."""
     borders = line.ordered[cuts[1:-1]]
     for _ in range(ROUNDS):
         means = line.mean(cuts[:-1], cuts[1:])

@@ -14,10 +14,12 @@ def loss(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> Score
     Source: the ``loss`` mode of the authors' code for arXiv 2306.03208: the paper's procedure with the cross-entropy in
     EL2N's place.
     Rule: before every cycle compute the loss of all examples and keep the k highest.
-    Settings: ``smoothing``, the latest loss unless said, or a statistic or its text (`as_statistic`); ``offset`` as in
+    Settings: ``smoothing``, by default the latest loss, or a statistic or its text (`as_statistic`).  ``offset`` as in
     `ScoreMethod`.
-    Reads: ``loss`` from a scoring pass.  Cost: one forward pass over all N examples a cycle.
+    Reads: ``loss`` from a scoring pass.
+    Cost: one forward pass over all N examples a cycle.
     Memory: 12 bytes an example.
-    When: to see what EL2N adds.  When not: loss is unbounded, so outliers and wrong labels rank first.
+    When: to see what EL2N adds.
+    When not: loss is unbounded, so outliers and wrong labels rank first.
     """
     return ScoreMethod("loss", metric="loss", source="pass", smoothing=as_statistic(smoothing), offset=offset)

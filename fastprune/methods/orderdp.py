@@ -21,16 +21,19 @@ class OrderDP(Method):
     """OrderDP: the hardest of a fresh random pool.
 
     Source: OrderDP (ICLR 2026), from a summary and its code's rule.
-    Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss. As
-    published there is a new subset every epoch and no warm-up: the first subset is random, and who was never trained on
-    comes first in the next ones (``warmup_epochs`` 0, ``cycle_epochs`` 1). The expected loss of the kept is that of an
-    order statistic of all examples, so nothing is weighted. From keep_fraction = ``ratio`` on the pool is everything:
-    then it is the plain top k of the losses, without any chance.
-    Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3); with
+    Rule: each cycle draw a pool of k / ``ratio`` examples uniformly and keep the k with the largest last loss.  As
+    published there is a new subset every epoch and no warm-up (``warmup_epochs`` 0, ``cycle_epochs`` 1).  The first
+    subset is random.  Examples that were never trained on come first in the next ones.  The expected loss of the kept
+    is that of an order statistic of all examples, so nothing is weighted.  From keep_fraction = ``ratio`` on the pool
+    is everything.  Then the rule is the plain top k of the losses, without any chance.
+    Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3).  With
     ``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.
-    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example.
+    Reads: ``loss`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 bytes an example.
     When: an exact ratio and a hard focus with some chance for all (published ahead of ``infobatch``, CIFAR and
-    ImageNet).  When not: labels are noisy: the top of any pool is theirs.
+    ImageNet).
+    When not: labels are noisy, because the top of any pool is then theirs.
     """
 
     ratio: float = 0.6

@@ -15,12 +15,14 @@ from fastprune.selection import random as random_subset
 class Random(Method):
     """A fresh random subset every cycle: the baseline every score must beat.
 
-    Source: the ``random`` mode of the authors' code for arXiv 2306.03208; Raju et al. 2021 (arXiv 2111.12621) find it
+    Source: the ``random`` mode of the authors' code for arXiv 2306.03208.  Raju et al. 2021 (arXiv 2111.12621) find it
     ahead of static scores where much is pruned.
-    Rule: k of N uniformly, a new draw each cycle from (seed, cycle) alone; an example may be drawn again.
-    Reads: nothing.  Cost: nothing.  Memory: 8 bytes an example.
-    When: at small keep fractions published evidence puts it above most scores.  When not: to see every example equally
-    often, where ``rs2`` is better.
+    Rule: k of N uniformly, a new draw each cycle from (seed, cycle) alone.  An example may be drawn again.
+    Reads: nothing.
+    Cost: nothing.
+    Memory: 8 bytes an example.
+    When: at small keep fractions, where published evidence puts it above most scores.
+    When not: to see every example equally often, where ``rs2`` is better.
     """
 
     name = "random"

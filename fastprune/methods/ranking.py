@@ -1,4 +1,4 @@
-"""The cut of the methods that rank: which examples are kept, and a note where it falls among equals."""
+"""The cut of the methods that rank: which examples are kept, and a note if the cut falls among equals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ logger = logging.getLogger(__name__)
 def keep_hardest(
     name: str, values: Tensor, k: int, *, offset: float = 0.0, ties: Ties = "index", seed: int = 0, cycle: int = 0
 ) -> Selection:
-    """`window` of the values; logs a warning where more than 1 % of them are equal at the cut.
+    """The `window` of the values.  It logs a warning if more than 1 % of them are equal at the cut.
 
     Args:
         name: the method's, for the warning.
-        values: (n,); larger is kept first.
+        values: (n,).  Larger values are kept first.
+        k: how many to keep.
         offset: share dropped from the hard end.
         ties, seed, cycle: as ``ties``, ``seed`` and ``round`` of `select_topk`.
     """
@@ -29,7 +30,7 @@ def keep_hardest(
 
 
 def note_ties(name: str, values: Tensor, kept: Tensor, ties: Ties) -> None:
-    """Log a warning where the cut falls into a tie of more than 1 % of the values."""
+    """Log a warning if the cut falls into a tie of more than 1 % of the values."""
     note = tie_note(values, kept, ties)
     if note is not None:
         logger.warning("method %r: %s", name, note)

@@ -30,7 +30,7 @@ class RelativeToBatch:
         return {"difference": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
-        # Rounded, the mean of equal losses may lie beside them.
+        # The mean of equal losses may lie beside them, because it is rounded.
         mean = values.mean().clamp(values.amin(), values.amax())
         state["difference"][index] = values - mean
 
@@ -43,16 +43,17 @@ class RelativeToBatch:
 class RePB(Method):
     """RePB: judge a loss by the batch it was seen in, and weigh an example by how rarely it is trained on.
 
-    Source: "Inconsistency Biases in Dynamic Data Pruning" (ICLR 2026), from a summary; its code was not read.
-    Rule: an example is easy if its last loss was below the mean of its own batch: losses taken under different weights
-    are never compared.  Of the easy ones and those not trained on in the last epoch a share ρ is dropped at random; all
-    others stay.  An example weighs E / N_i: epochs so far over the times it was trained on.  Published: ρ is fixed;
-    here k is, and ρ follows.  Where those are too few to reach k, the other examples of lowest loss relative to their
-    batch follow.
-    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example and 4 for
-    the weights.
-    When: as ``infobatch``; published ahead of it at 30 to 70 % pruned (CIFAR).  When not: batches are of one class or
-    length, so that their mean says little.
+    Source: "Inconsistency Biases in Dynamic Data Pruning" (ICLR 2026), from a summary.  Its code was not read.
+    Rule: an example is easy if its last loss was below the mean of its own batch.  So losses taken under different
+    weights are never compared.  Candidates are the easy ones and those not trained on in the last epoch.  A share ρ of
+    the candidates is dropped at random, and all others stay.  An example weighs E / N_i: epochs so far over the times
+    it was trained on.  Published: ρ is fixed.  Here k is fixed, and ρ follows.  If there are too few candidates to
+    reach k, the other examples of lowest loss relative to their batch follow.
+    Reads: ``loss`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 bytes an example and 4 for the weights.
+    When: as ``infobatch``.  It was published ahead of it at 30 to 70 % pruned (CIFAR).
+    When not: batches are of one class or length, so that their mean says little.
     """
 
     name = "repb"

@@ -19,8 +19,11 @@ from fastprune.selection.by_rank import floor_of_share
 from fastprune.selection.ties import Ties
 
 ScoreSource = Literal["pass", "once", "step"]
-"""``pass``: a scoring pass over all examples before every cycle (the paper's procedure); ``once``: one pass, before
-the first scored cycle (static pruning); ``step``: the training steps themselves, no extra forward pass."""
+"""Where scores come from.
+
+``pass`` is a scoring pass over all examples before every cycle (the paper's procedure).  ``once`` is one pass, before
+the first scored cycle (static pruning).  ``step`` is the training steps themselves, with no extra forward pass.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,24 @@ class ScoreMethod(Method):
 
     Args:
         name: what tables and logs call it.
-        metric: the score it ranks by.  `fastprune.scores.metrics` says which end is hard; of a name that is not there,
-            which your ``score_fn`` gives, the largest are.
+        metric: the score it ranks by.  `fastprune.scores.metrics` says which end is hard.  Of a name that is not there,
+            which your ``score_fn`` gives, the largest values are.
         source: where the scores come from.
         smoothing: how scores over time become one.
-        offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``):
-            mislabelled examples gather there.  In [0, 1).  A run that keeps more than it leaves is refused.
-        rescore_every: with ``step``: before every so-many-th cycle a pass over the *pruned* examples refreshes
-            their scores, which otherwise stay those of their last training step.  0: never.
+        offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``), in [0, 1).
+            Mislabelled examples gather there.  A run that keeps more than it leaves is refused.
+        rescore_every: with ``step``, before every so-many-th cycle a pass over the *pruned* examples refreshes their
+            scores.  Otherwise these stay those of their last training step.  0 means never.
         reentry: share of the k kept that is drawn at random from the others, in [0, 1).
         least_warmup: epochs on all examples that the statistic needs to tell any two apart.
-        offset_yields: True for an offset that nobody asked for: it shrinks until k examples are left.
+        offset_yields: True for an offset that nobody asked for.  It shrinks until k examples are left.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> method = ScoreMethod("hard-loss", metric="loss", source="step", offset=0.05)
+        >>> pruner = DynamicPruner(100, keep_fraction=0.5, method=method)
+        >>> pruner.method.reads
+        ('loss',)
     """
 
     name: str
@@ -64,17 +74,25 @@ class ScoreMethod(Method):
 
     @property
     def statistics(self) -> dict[str, Statistic]:  # type: ignore[override]
-        """The one metric it ranks by."""
+        """The one metric that it ranks by."""
         return {self.metric: self.smoothing}
 
     @property
+    def most_classes(self) -> int | None:  # type: ignore[override]
+        """That of its statistic, if it has one."""
+        return getattr(self.smoothing, "most_classes", None)
+
+    @property
     def ties(self) -> Ties:
-        """Which of equal scores are kept: of a metric of few values a seeded draw, of others the smaller index."""
+        """Which of equal scores are kept.
+
+        With a metric of few values it is a seeded draw, with others the smaller index.
+        """
         return "random" if is_discrete(self.metric) else "index"
 
     @property
     def rule_version(self) -> int:  # type: ignore[override]
-        """One more where ties are drawn, and where a metric is hard where it is small: neither was so before."""
+        """One more where ties are drawn, and where a metric is hard where it is small.  Neither was so before."""
         turned = is_hard_where_small(self.metric) and is_oriented(self.smoothing)
         always_was = isinstance(self.smoothing, Moments)
         return 1 + (self.ties == "random") + (turned and not always_was)
@@ -85,7 +103,7 @@ class ScoreMethod(Method):
         return self.source == "step"
 
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
-        """All before every cycle or the first, or the pruned ones on the slower clock."""
+        """All examples before every cycle or the first, or the pruned ones on the slower clock."""
         if self.source == "pass" or (self.source == "once" and history.empty):
             return "all"
         return "pruned" if self.rescore_every and cycle > 1 and (cycle - 1) % self.rescore_every == 0 else None
@@ -96,7 +114,7 @@ class ScoreMethod(Method):
             check_fits(self.name, self.offset, n, k - self._drawn(n, k))
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
-        """The hardest below the offset, and the re-entering share; O(n)."""
+        """The hardest below the offset, and the re-entering share, in O(n)."""
         value = history.value(self.metric)
 
         def hardest(scored: Tensor, count: int) -> Selection:

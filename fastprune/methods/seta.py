@@ -22,18 +22,20 @@ class SeTa(Method):
     """SeTa: a window over groups of equal difficulty that slides from easy to hard, again and again.
 
     Source: Zhou, Gao & Wang (CVPR 2025), the rule from their code.
-    Rule: group the last losses by 1-D k-means into ``groups``, easy to hard; cycle c = 0, 1, … takes the round(groups ·
-    ``width``) groups that start at c mod (number of positions), the first cycle all of them.  A window with more than k
-    examples gives k of them at random.  One with fewer is kept whole, and the next harder group gives the rest at
-    random (then the one after it; past the hardest group the next easier one).
+    Rule: group the last losses by 1-D k-means into ``groups``, easy to hard.  The first cycle takes all groups.  Cycle
+    c = 1, 2, … takes the round(groups · ``width``) groups that start at c mod (number of positions).  A window with
+    more than k examples gives k of them at random.  A window with fewer is kept whole.  The next harder group then
+    gives the rest at random, then the one after it, and past the hardest group the next easier one.
     Published: a random share first, the window after it, and what is in it is kept, however many.  Here k is fixed.
-    Most losses are small, so the hard windows hold few examples: at a large k they are the smaller part of it. Its
-    final epochs are on all examples here (published: on a random 1 − r of them), the last eighth.
-    Settings: ``groups``, 10 here; ``width``, 0.5 here.  Published: r = 0.1, 5 groups, width 0.9 (CIFAR); r = 0, 5
-    groups, width 0.6 (ImageNet): ``SeTa(groups=5, width=0.9)``.
-    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step; a sort of N losses a cycle.
+    Most losses are small, so the hard windows hold few examples.  At a large k they are the smaller part of it.  The
+    final epochs, the last eighth, are on all examples here (published: on a random 1 − r of them).
+    Settings: ``groups``, 10 here, and ``width``, 0.5 here.  Published: r = 0.1, 5 groups, width 0.9 (CIFAR), and r = 0,
+    5 groups, width 0.6 (ImageNet): ``SeTa(groups=5, width=0.9)``.
+    Reads: ``loss`` from ``observe``.
+    Cost: nothing beyond the training step, and a sort of N losses a cycle.
     Memory: 12 bytes an example.
-    When: a curriculum is wanted.  When not: cycles are few, and the window never gets through its positions.
+    When: a curriculum is wanted.
+    When not: cycles are few, and the window never gets through its positions.
     """
 
     groups: int = 10
@@ -71,7 +73,10 @@ class SeTa(Method):
 
 
 def _drawn_in_turn(turns: list[Tensor], k: int, *, seed: int, cycle: int) -> Tensor:
-    """k positions, ascending: each turn gives all its members until one has more than are wanted, which draws."""
+    """k positions, ascending.
+
+    Each turn gives all its members, until one has more than are wanted.  That one draws.
+    """
     kept: list[Tensor] = []
     for members in turns:
         drawn = random(len(members), min(k, len(members)), seed=seed, round=cycle).indices

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from fastprune.errors import UsageError
+from fastprune.files.score_files import numbers, read_examples, whole_numbers
+from fastprune.files.score_runs import Which
 from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.unscored import check_fits, check_offset, fitting_offset
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
-from fastprune.score_files import numbers, read_examples, whole_numbers
-from fastprune.score_runs import Which
 from fastprune.scores.metrics import difficulty
 from fastprune.selection import Selection
 
@@ -26,9 +26,16 @@ class Static(Method):
     """Rank by scores that never change.
 
     Args:
-        scores: fp32 (n,), larger is kept first.
+        scores: fp32 (n,).  Larger scores are kept first.
         offset: share of all examples dropped from the hard end first, in [0, 1).
-        rows: int64 (n,), the row of the user's file that each score belongs to; None where the file does not say it.
+        rows: int64 (n,), the row of the user's file that each score belongs to.  None where the file does not say it.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> method = Static(torch.tensor([0.9, 0.1, 0.5, 0.7]))
+        >>> pruner = DynamicPruner(4, keep_fraction=0.5, warmup_epochs=0, method=method)
+        >>> [sorted(pruner.sampler) for epoch in pruner.epochs(2)]
+        [[0, 3], [0, 3]]
     """
 
     scores: Tensor = field(repr=False)
@@ -42,12 +49,12 @@ class Static(Method):
         check_offset(self.offset)
         if self.scores.ndim != 1 or bool(self.scores.isnan().any()):
             raise ValueError(f"scores must be (n,) without NaN, got shape {tuple(self.scores.shape)}")
-        # What a checkpoint compares: the scores themselves would be too long.
+        # A checkpoint compares the digest, because the scores themselves would be too long.
         content = self.scores.detach().cpu().float().contiguous().numpy().tobytes()
         object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
 
     def of_rows(self, rows: Sequence[int]) -> Static:
-        """The same method for the examples in these rows of the user's file; itself where rows are not known.
+        """The same method for the examples in these rows of the user's file, or itself where rows are not known.
 
         Raises:
             ValueError: a row has no score.
@@ -61,7 +68,7 @@ class Static(Method):
         return Static(self.scores[torch.tensor([place[row] for row in rows], dtype=torch.int64)], self.offset)
 
     def check_size(self, n: int) -> None:
-        """Refuse scores that are those of another number of examples."""
+        """Refuse scores of another number of examples."""
         if len(self.scores) != n:
             raise ValueError(
                 f"there are scores of {len(self.scores)} examples, but the data set has {n}; score the data set that "
@@ -90,20 +97,25 @@ def static(
 ) -> Static:
     """Static pruning by scores from a file: any method's scores of an earlier run, or your own.
 
-    Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``): EL2N, GraNd (Paul et al. 2021),
-    forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020) and any other score computed before the run.
-    Rule: every cycle keeps the k examples of the largest score in the file.  Of equal scores a draw from the seed
-    decides, the same every cycle: counts such as forgetting have few values, and files are often sorted by class.
-    ``method="static:PATH"``: a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as `fastprune
-    score` writes it.  A column ``row`` says which row of the user's file a score is of: `fastprune finetune` goes by
-    it, so that rows which are held out do no harm.  Of several scores of an example the newest epoch counts, or the
-    last row.  A file of several runs, as the ``scores.parquet`` of a comparison, is refused until one is named:
-    Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file; ``column`` is the score, and one that is
-    hard where it is small, such as ``confidence``, is turned round (`fastprune.scores.metrics` says which); ``offset``
-    is the share dropped from the hard end first: ``static("scores.parquet", run="el2n 0.5", seed=0, epoch=3)``.
-    Reads: nothing while training.  Cost: one read of the file.  Memory: 8 bytes an example and 4 for the scores.
-    When: the scores exist already, or one subset is to serve many runs.  When not: for a single run: computing the
-    scores costs a run or a good part of one, and what is hard early is not what is hard late.
+    Source: the static baselines of arXiv 2306.03208 (``static_score_file_path``).  These are EL2N and GraNd (Paul et
+    al. 2021), forgetting (Toneva et al. 2019), AUM (Pleiss et al. 2020), and any score computed before the run.
+    Rule: every cycle keeps the k examples of the largest score in the file.  Among equal scores a draw from the seed
+    decides, the same every cycle.  Counts such as forgetting have few values, and files are often sorted by class.  Use
+    ``method="static:PATH"``, where PATH is a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as
+    `fastprune score` writes it.  A column ``row`` says which row of the user's file a score is of.  `fastprune
+    finetune` goes by it, so that rows which are held out do no harm.  Of several scores of an example the newest epoch
+    counts, or the last row.  A file of several runs, as the ``scores.parquet`` of a comparison, is refused until one
+    run is named.
+    Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file.  An example is ``static("scores.parquet",
+    run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score that is hard where it is small, such as
+    ``confidence``, is negated (`fastprune.scores.metrics` says which).  ``offset`` is the share dropped from the hard
+    end first.
+    Reads: nothing while training.
+    Cost: one read of the file.
+    Memory: 8 bytes an example and 4 for the scores.
+    When: the scores exist already, or one subset is to serve many runs.
+    When not: for a single run.  Computing the scores costs a run or a good part of one, and what is hard early is not
+    what is hard late.
     """
     columns = read_examples(Path(path), Which(run, seed, epoch))
     scores = difficulty(column, torch.from_numpy(numbers(columns, column, path)))

@@ -21,6 +21,7 @@ class PredictionMoves:
 
     window: int = 10
     decay: float = 0.9
+    most_classes = MOST_CLASSES
 
     def __post_init__(self) -> None:
         if self.window < 3 or not 0.0 < self.decay <= 1.0:
@@ -28,7 +29,7 @@ class PredictionMoves:
 
     @property
     def bytes_per_example(self) -> int:
-        """Without the 4 · C of the last probabilities: C is known from the first batch."""
+        """Bytes without the 4 · C of the last probabilities, because C is known from the first batch."""
         return 4 * (self.window - 1) + 4
 
     def new_state(self, n: int) -> State:
@@ -48,7 +49,7 @@ class PredictionMoves:
         logs = (values + TINY).log() - (state["last"][index] + TINY).log()
         move = (values * logs).abs().sum(dim=1)
         state["last"][index] = values
-        # The first visit has no move, but may be NaN; the second writes column 0 again.
+        # The first visit has no move, but may be NaN.  The second visit writes column 0 again.
         move = torch.where(visits > 0, move, 0.0 * move)
         column = (visits.long() - 1).clamp_min(0) % (self.window - 1)
         state["moves"][index, column] = move
@@ -67,13 +68,14 @@ def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:
     """TDDS, temporal dual-depth scoring: how unevenly the predictions move.
 
     Source: Zhang et al. 2024 (CVPR), the rule from their code.
-    Rule: d_t = Σ_c |p_t,c (ln p_t,c − ln p_{t−1},c)| between successive visits (with 1e-8 added inside the logarithms);
-    in a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences; the score moves by decay
-    · R + (1 − decay) · score with each full window; keep the k largest.  Before the first full window it is the R of
-    the differences there are.
+    Rule: d_t = Σ_c |p_t,c (ln p_t,c − ln p_{t−1},c)| between successive visits, with 1e-8 added inside the logarithms.
+    In a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences.  The score moves by
+    decay · R + (1 − decay) · score with each full window.  Keep the k largest.  Before the first full window the score
+    is the R of the differences there are.
     Settings: ``window``, 10, and ``decay``, 0.9, as published.
-    Reads: ``probabilities`` from ``observe``.  Cost: nothing beyond the training step.
-    Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published); more than 1,024 classes are
+    Reads: ``probabilities`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published).  More than 1,024 classes are
     refused.
     When: runs of many epochs, or as a score file for ``static``, which is how it was published.
     When not: many classes, tokens, or few epochs.

@@ -22,7 +22,7 @@ Bonus = Literal["visits", "variance"]
 
 @dataclass(frozen=True)
 class MeanAndVariance:
-    """Moving mean plus ``c`` times the moving variance around it; both begin at 0."""
+    """Moving mean plus ``c`` times the moving variance around it.  Both begin at 0."""
 
     alpha: float
     c: float
@@ -50,16 +50,17 @@ class UCB(Method):
     """UCB: the smoothed loss plus a bonus for examples not looked at for long, or for losses that move.
 
     Source: Raju, Daruwalla & Lipasti 2021 (arXiv 2111.12621), whose abstract does not spell the bonus out.
-    ``bonus="visits"`` is the form of UCB1 (Auer et al. 2002, Machine Learning 47); ``bonus="variance"`` is the form of
-    public code for the method (a pruner on timm's training script), read for its rule.
+    ``bonus="visits"`` is the form of UCB1 (Auer et al. 2002, Machine Learning 47).  ``bonus="variance"`` is the form of
+    public code for the method, a pruner on timm's training script, which was read for its rule.
     Rule: keep the k largest upper bounds of the loss L.
-    ``visits``: EMA(L) + c · sqrt(ln t / n_i), with t epochs so far and n_i visits of example i; the EMA begins with the
-    first loss.
-    ``variance``: m + c · v, with v ← (1 − α) v + α (L − m)² and then m ← (1 − α) m + α L; both begin at 0.
-    Settings: ``bonus``, visits; ``c``, 1; ``alpha``, 0.8, the weight of the newest loss.  c and α are ours: the public
-    code asks for them.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public form.
-    Reads: ``loss`` from ``observe``.  Cost: nothing beyond the training step.  Memory: 12 bytes an example, 16 with
-    ``variance``.
+    ``visits``: EMA(L) + c · sqrt(ln t / n_i), with t epochs so far and n_i visits of example i.  The EMA begins with
+    the first loss.
+    ``variance``: m + c · v, with v ← (1 − α) v + α (L − m)² and then m ← (1 − α) m + α L.  Both begin at 0.
+    Settings: ``bonus``, visits.  ``c``, 1.  ``alpha``, 0.8, the weight of the newest loss.  c and α are ours, because
+    the public code asks for them.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public form.
+    Reads: ``loss`` from ``observe``.
+    Cost: nothing beyond the training step.
+    Memory: 12 bytes an example, 16 with ``variance``.
     When: a hard focus that still comes back to every example in time (``visits``), without a scoring pass.
     When not: losses are far from 1 in size (scale ``c``), or labels are noisy.
     """

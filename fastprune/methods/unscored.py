@@ -1,4 +1,4 @@
-"""Selecting while some examples have no score yet: nothing says that they are easy, so they come first."""
+"""Selecting while some examples have no score yet.  Nothing says that they are easy, so they come first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,28 @@ from fastprune.selection.by_rank import floor_of_share
 def unscored_first(
     history: History, k: int, choose: Callable[[Tensor, int], Selection], *, cycle: int, seed: int
 ) -> Selection:
-    """The unscored examples, in random order if there are more than k, and for the rest ``choose(scored, count)``.
+    """The unscored examples, and for the rest ``choose(scored, count)``.
+
+    If more than k examples have no score, k of them are drawn at random.
 
     Args:
+        history: says which examples have a score.
+        k: how many to keep.
         choose: given the scored examples (ascending int64 indices) and how many to keep, selects *positions in them*,
             with weights or without.
+        cycle, seed: of the draw.
 
     Returns:
-        Indices of examples; an unscored one weighs 1.
+        Indices of examples.  An unscored one weighs 1.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> from fastprune.selection import hardest
+        >>> history = History(4, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 1, 3]), {"loss": torch.tensor([0.1, 0.7, 0.2])}, epoch=0)
+        >>> value = history.value("loss")
+        >>> unscored_first(history, 2, lambda scored, k: hardest(value[scored], k), cycle=1, seed=0).indices
+        tensor([1, 2])
     """
     scored = (history.visits > 0).nonzero().flatten()
     if len(scored) == history.n:
@@ -45,7 +59,7 @@ def finite_value(history: History, metric: str) -> Tensor:
     """The statistic of ``metric``, for methods that average scores or measure between them.
 
     Raises:
-        ValueError: that of a scored example is infinite.
+        ValueError: the statistic of a scored example is infinite.
     """
     value = history.value(metric)
     broken = (value.isinf() & (history.visits > 0)).nonzero().flatten()
@@ -58,7 +72,12 @@ def finite_value(history: History, metric: str) -> Tensor:
 
 
 def fitting_offset(offset: float, n: int, k: int) -> float:
-    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``."""
+    """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``.
+
+    Example:
+        >>> fitting_offset(0.3, n=100, k=80)  # dropping 30 would leave 70
+        0.19...
+    """
     return min(offset, 1.0 - k / n)
 
 

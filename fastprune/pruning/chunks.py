@@ -1,11 +1,11 @@
 """Chunks: how a run is cut up for a framework that freezes the number of steps of an epoch at its start.
 
-All chunks of a run take equally many optimizer steps.  Where all epochs are of one size, each is a chunk.  Elsewhere
-a chunk is a multiple of the optimizer step, so that no step is a short one.  The last chunk of a phase is topped up
-from the next permutation of the same set.
+All chunks of a run take equally many optimizer steps.  If all epochs have one size, each epoch is a chunk.  Otherwise a
+chunk is a multiple of the optimizer step, so that no step is a short one.  The last chunk of a phase is topped up from
+the next permutation of the same set.
 
-A batch larger than an epoch would hold examples twice.  Such an epoch is a chunk of its own, of one short batch, and
-all other chunks of the run are one batch.
+A batch larger than an epoch would hold examples twice.  Such an epoch is a chunk of its own, of one short batch.  All
+other chunks of the run are then one batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS = 256
 
 
 def chunk_pieces(phases: Sequence[Phase], step: int = 1, batch: int | None = None) -> list[Piece]:
-    """The chunks of a run, in order; arguments as of `chunk_length`.
+    """The chunks of a run, in order.  The arguments are those of `chunk_length`.
 
     >>> from fastprune.pruning.schedule import Schedule
     >>> [len(piece) for piece in chunk_pieces(Schedule(0.3).phases(103, 3), 32)]  # epochs of 103, 31 and 31
@@ -41,15 +41,17 @@ def chunk_pieces(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
 
 
 def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = None) -> int:
-    """The examples of a chunk; an epoch smaller than a batch is a shorter one.
+    """How many examples a chunk holds.  An epoch smaller than a batch is a shorter chunk.
 
-    The longest multiple of ``step`` is taken that is at most the smallest epoch, and that
+    The length is a multiple of ``step`` and at most the smallest epoch.  It is the longest such multiple that meets two
+    conditions:
 
-    * takes at most `MORE_STEPS` more steps than a plain loop, in which the last step of every epoch may be short: none
-      at all would make many runs one-step chunks, and a framework does much between two chunks;
-    * tops up all phases together by at most 2 % of the budget, or each by less than a step.
+    * The run takes at most `MORE_STEPS` more steps than a plain loop, in which the last step of every epoch may be
+      short.  Allowing no more steps at all would cut many runs into chunks of one step.  A framework does much between
+      two chunks.
+    * The top-ups of all phases together are at most 2 % of the budget, or each is less than a step.
 
-    One step is always such a multiple.
+    One step always meets them.
 
     >>> from fastprune.pruning.schedule import Schedule
     >>> chunk_length(Schedule(0.5).phases(100, 3), 5)  # epochs of 100, 50 and 50
@@ -60,7 +62,7 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
     Args:
         phases: of the run.
         step: examples of an optimizer step, on all processes.
-        batch: those of one of its micro-batches, on all processes; the whole step, unless it says otherwise.
+        batch: examples of one of its micro-batches, on all processes.  None means the whole step.
     """
     batch = step if batch is None else batch
     smallest = min(p.size for p in phases)
@@ -85,14 +87,14 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
     longest = smallest // step
     candidates = set(range(2, min(longest, MULTIPLES) + 1))
     if longest > MULTIPLES:
-        # A phase is read without waste where the steps of a chunk divide its own.
+        # A phase wastes nothing if the steps of a chunk divide its own steps.
         parts = {-(-length // step // j) for length in lengths for j in range(1, PARTS + 1)}
         candidates |= {steps for steps in parts if steps <= longest}
     return step * next((steps for steps in sorted(candidates, reverse=True) if fits(steps)), 1)
 
 
 def top_up(phases: Sequence[Phase], step: int = 1, batch: int | None = None) -> int:
-    """Examples beyond the budget when the run is read in chunks; arguments as of `chunk_length`."""
+    """How many examples beyond the budget a run in chunks reads.  The arguments are those of `chunk_length`."""
     return sum(map(len, chunk_pieces(phases, step, batch))) - budget(phases)
 
 

@@ -1,7 +1,7 @@
-"""Permutations that follow each other without an example twice in one batch.
+"""Permutations that follow each other, without an example twice in one batch.
 
 A stream of permutations is read in batches.  A batch that begins at the end of one permutation is filled from the
-beginning of the next, which may hold the same examples there.  Those are put behind the batch.
+beginning of the next.  That beginning may hold the same examples.  They are moved behind the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def without(held: Tensor, order: Tensor, count: int) -> Tensor:
-    """``order``, beginning with ``count`` examples that are not among ``held``.
+    """The permutation ``order``, changed so that it begins with ``count`` examples that are not among ``held``.
 
     Only the first ``len(held) + count`` places change, and those only if they must.
 
@@ -26,10 +26,10 @@ def without(held: Tensor, order: Tensor, count: int) -> Tensor:
 
 
 def first_needed(number: int, size: int, distinct: int) -> int:
-    """The permutation from which to begin, to know permutation ``number`` of a stream in batches of ``distinct``.
+    """The permutation to begin with in order to know permutation ``number`` of a stream in batches of ``distinct``.
 
-    A permutation that begins with a batch depends on no other.  Elsewhere its beginning depends on the end of the one
-    before, whose end `without` leaves alone where the permutations are long enough.
+    A permutation that begins with a batch depends on no other.  Any other depends, at its beginning, on the end of the
+    one before.  `without` leaves that end alone where permutations are long enough.
 
     >>> [first_needed(number, 10, 4) for number in range(5)]
     [0, 0, 2, 2, 4]

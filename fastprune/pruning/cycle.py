@@ -1,4 +1,4 @@
-"""The start of a cycle: its examples chosen and checked, and what is recorded of the choice."""
+"""The start of a cycle: its examples are chosen and checked, and the choice is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastprune.collectives import broadcast, world
+from fastprune.platform.collectives import broadcast, world
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method
 from fastprune.pruning.schedule import Phase
@@ -16,7 +16,16 @@ from fastprune.selection import Selection, random
 
 @dataclass
 class CycleRecord:
-    """What the newest selection did; times in seconds."""
+    """What the newest selection did.
+
+    Attributes:
+        epoch: the user epoch with which the cycle begins.
+        kept: how many examples were kept, 0 before the first selection.
+        threshold: the smallest score kept, NaN where the method reads no score or several.
+        churn: the share of the kept examples that were not kept before.
+        score_seconds: how long the scoring pass took.
+        select_seconds: how long the selection took.
+    """
 
     epoch: int = 0
     kept: int = 0
@@ -27,13 +36,17 @@ class CycleRecord:
 
 
 def choose(method: Method, history: History, phase: Phase, seed: int) -> Selection:
-    """The examples of ``phase``, on the CPU, the same on every process; a collective call where there are several.
+    """Choose the examples of ``phase``.  A collective call on several processes, with one result for all of them.
 
-    All of them, if so many are asked for; a random subset before anything was trained on.
+    If the phase asks for all examples, it gets them.  Before anything was trained on, a random subset is drawn.
+
+    Returns:
+        The selection, on the CPU.
 
     Raises:
         RuntimeError: the method ranks by scores, and has seen none.
-        ValueError: a score is NaN, or the method keeps another number of examples, or weights without saying so.
+        ValueError: a score is NaN, the method keeps another number of examples than asked for, or it returns weights
+            without saying so.
     """
     n = history.n
     if phase.size == n:
@@ -53,14 +66,14 @@ def choose(method: Method, history: History, phase: Phase, seed: int) -> Selecti
     if selection.weights is not None and not method.weighted:
         raise ValueError(f"method {method.name!r} returned weights without saying so: set weighted = True in its class")
     if world()[1] > 1:
-        # All ranks hold the same history; that their processors also round alike is not taken for granted.
+        # All ranks hold the same history.  Their processors may still round differently.
         weights = selection.weights
         selection = Selection(broadcast(selection.indices), None if weights is None else broadcast(weights))
     return selection
 
 
 def threshold(method: Method, history: History, selection: Selection) -> float:
-    """The smallest score kept; NaN where the method reads none, or several."""
+    """The smallest score kept, or NaN where the method reads no score or several."""
     if len(method.reads) != 1 or history.empty:
         return float("nan")
     value = history.value(method.reads[0])
@@ -68,7 +81,7 @@ def threshold(method: Method, history: History, selection: Selection) -> float:
 
 
 def churn(before: Tensor | None, after: Tensor, n: int) -> float:
-    """Share of the kept set that was not in the one before, None being all examples."""
+    """The share of the kept set that was not in the kept set before.  None means all examples."""
     if before is None:
         return 0.0
     was = torch.zeros(n, dtype=torch.bool, device="cpu")

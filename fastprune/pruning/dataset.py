@@ -1,4 +1,4 @@
-"""Give every sample its position, so that scores find their way back."""
+"""Gives every sample its position in the data set, so that scores find their way back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Indexed(Dataset[Any]):
 
 
 class _IndexedBatches(_Indexed):
-    """Of a data set that reads a batch at once, as `datasets.Dataset` does."""
+    """For a data set that reads a batch at once, as `datasets.Dataset` does."""
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         samples = self.dataset.__getitems__(indices)
@@ -32,14 +32,19 @@ class _IndexedBatches(_Indexed):
 
 
 def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
-    """The same map-style data set with each sample's position in it.
+    """The same map-style data set, with each sample's position in it.
 
-    A mapping or a named tuple gains the field ``key``, a tuple an element at its end, anything else becomes a pair.
-    Mappings keep their type where it can be changed.  Batches are read at once where the data set does that.  Nothing
-    is copied.
+    A mapping or a named tuple gains the field ``key``.  A tuple gains an element at its end.  Anything else becomes a
+    pair. Mappings keep their type where it can be changed.  Batches are read at once where the data set does that.
+    Nothing is copied.
 
     Raises:
-        ValueError: ``dataset`` is a dictionary of splits; or, on access, a sample has a field ``key`` already.
+        ValueError: ``dataset`` is a dictionary of splits.  When a sample is read, also: it has a field ``key`` already.
+
+    Example:
+        >>> data = [{"text": "book a flight", "label": 0}, {"text": "play a song", "label": 1}]
+        >>> with_index(data)[1]
+        {'text': 'play a song', 'label': 1, 'index': 1}
     """
     refuse_splits(dataset, "dataset")
     kind = _IndexedBatches if callable(getattr(dataset, "__getitems__", None)) else _Indexed
@@ -47,10 +52,12 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
 
 
 def refuse_splits(dataset: Any, argument: str) -> None:
-    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``, which has a length and items, too.
+    """Refuse a dictionary of data sets, such as ``datasets.DatasetDict``.
+
+    It has a length and items, as a data set has.
 
     Raises:
-        ValueError: it is one; the message names the splits.
+        ValueError: it is one.  The message names the splits.
     """
     if not isinstance(dataset, Mapping):
         return
@@ -85,7 +92,7 @@ def _check_new(key: str, fields: Any) -> None:
 
 @functools.cache
 def _indexed_type(kind: Any, key: str) -> Any:
-    """The named tuple ``kind`` with one more field."""
+    """The type of the named tuple ``kind`` with one more field."""
     fields = namedtuple(kind.__name__, (*kind._fields, key))  # type: ignore[misc]  # noqa: PYI024
     # Workers send batches of it to the main process, where the type is made again.
     reduce = {"__slots__": (), "__reduce__": lambda self: (_rebuild, (kind, key, tuple(self)))}

@@ -1,14 +1,15 @@
 """The protocol of a pruned run, which every training loop goes through.
 
-1. `Driver.plan`: the pieces in which the loop reads the run's examples.
-2. `Driver.enter` before each piece.  Where a phase begins, the scoring pass is made if one is due, and the kept set is
-   chosen.
-3. `Driver.take_in` after each training step, or batch of one.  A loop that knows the scores before the step ends, or
-   that counts batches, calls `Driver.record` and `Driver.advance` in its place.
+1. Plan: the pieces in which the loop reads the run's examples.  A framework calls `Driver.begin` for a new run and
+   `Driver.resume` for one from a checkpoint.  A plain loop calls `Driver.go_on` for both.
+2. `Driver.enter` or `Driver.enter_next` before each piece.  Where a phase begins, the scoring pass is made if one is
+   due, and the kept set is chosen.
+3. `Driver.take_in` after each training step, or after each micro-batch of a step.  A loop that knows the scores
+   before the step ends, or that counts batches, calls `Driver.record` and `Driver.advance` in its place.
 4. `Driver.leave` after each piece.
 
-`fastprune.pruning.pruner` calls these for a plain loop; the adapters of frameworks call them from their hooks.  Where
-the run is stands in `Progress`, and nowhere else.
+`fastprune.pruning.pruner` calls these for a plain loop.  The adapters of frameworks call them from their hooks.  They
+read `Progress`, which says where the run is, but only the driver writes it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,30 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastprune.collectives import together, world
+from fastprune.platform.collectives import together, world
 from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
 from fastprune.pruning.exchange import Steps, even_share, gather_scores
 from fastprune.pruning.history import History
+from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import Method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Phase, Piece, Schedule
+from fastprune.pruning.state import checked, load_state, state_of
+from fastprune.pruning.state_versions import converted
 from fastprune.pruning.weighting import Weights, weight_table
 
 Scores = Tensor | Mapping[str, Tensor]
 ScoreIndices = Callable[[Tensor], Scores]
-"""Scores of the examples with these indices, in that order: (B,) int64 -> (B,), or a dict of such by metric."""
+"""Gives the scores of the examples with these indices, in that order.
+
+It takes int64 indices (B,), and returns a tensor (B,) or a dict of such tensors by metric.
+"""
 
 
 class Driver:
@@ -41,10 +49,27 @@ class Driver:
     Args:
         n: number of training examples.
         method: chooses the kept sets.
-        schedule: says when, and how many.
+        schedule: says when to choose a kept set, and how many examples to keep.
         seed: of the order and of random selections.
+        fingerprint: identifies the data set.  A state with another fingerprint is refused.
         arrange: order within an epoch, see `PruningSampler`.
-        record_scores: whether scoring passes are made where every example is kept, too.
+        record_scores: whether scoring passes are also made where every example is kept.
+
+    Attributes:
+        listener: is told of scoring passes and selections.
+
+    Example:
+        The loop of `DynamicPruner` in the driver's own words:
+
+        >>> from fastprune.pruning import get_method
+        >>> from fastprune.pruning.schedule import epoch_pieces
+        >>> driver = Driver(6, get_method("random"), Schedule(keep_fraction=0.5))
+        >>> driver.begin(epoch_pieces(driver.phases(2)))
+        >>> first = list(driver.sampler)
+        >>> driver.leave()
+        >>> driver.enter_next()
+        >>> len(first), len(list(driver.sampler))
+        (6, 3)
     """
 
     def __init__(
@@ -54,19 +79,26 @@ class Driver:
         schedule: Schedule,
         *,
         seed: int = 0,
+        fingerprint: str | None = None,
         arrange: Arrange | None = None,
         record_scores: bool = False,
     ) -> None:
         self.n = n
         self.method = method
         self.schedule = schedule
+        self.fingerprint = fingerprint
         self.record_scores = record_scores
+        self.listener = Listener()
         self.progress = Progress()
         self.sampler = PruningSampler(n, seed=seed, arrange=arrange, progress=self.progress)
         self.restart()
 
     def restart(self, seed: int | None = None) -> None:
-        """Forget every score, the kept set and the position; optionally take a new seed.  The plan stays."""
+        """Forget every score, the kept set and the position.  The plan stays.
+
+        Args:
+            seed: a new seed.  None keeps the present one.
+        """
         if seed is not None:
             self.sampler.seed = operator.index(seed)
         self.progress.restart()
@@ -81,25 +113,86 @@ class Driver:
         """The phases of a run of ``epochs`` user epochs.
 
         Raises:
-            ValueError: the method cannot keep as many as one of them asks for.
+            ValueError: the method cannot keep as many examples as one of the phases asks for.
         """
         phases = self.schedule.phases(self.n, epochs)
         for size in {phase.size for phase in phases if phase.size < self.n}:
             self.method.check_keep(self.n, size)
         return phases
 
-    # --- the four verbs ------------------------------------------------------------------------
+    # --- plan ----------------------------------------------------------------------------------
 
     def plan(self, pieces: Sequence[Piece]) -> None:
         """Read the run's examples in these pieces from now on.
 
         Raises:
-            ValueError: the piece in which the run is would have been another one.
+            ValueError: the new pieces would change the piece that the run is in now.
         """
         self.progress.plan(pieces)
 
+    def begin(self, pieces: Sequence[Piece], seed: int | None = None) -> None:
+        """Begin a run in a framework: forget the previous run, set the plan, and enter the first piece.
+
+        Args:
+            pieces: all pieces of the run.
+            seed: a new seed.  None keeps the present one.
+        """
+        self.restart(seed)
+        self.plan(pieces)
+        self.enter(0)
+        self.progress.count_steps()
+
+    def resume(self, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None = None) -> None:
+        """Go on from a state in a framework: forget the previous run, set the plan, and move to the saved position.
+
+        Args:
+            pieces: all pieces of the run.
+            state: of `state_dict`.
+            seed: of this run.  None takes that of the state.
+
+        Raises:
+            ValueError: as `load_state_dict`.
+        """
+        state = converted(state)
+        self.restart(state.get("seed") if seed is None else seed)
+        self.plan(pieces)
+        self.load_state_dict(state)
+        self.progress.count_steps()
+
+    def go_on(self, pieces: Sequence[Piece]) -> range:
+        """Go on where a plain loop is, which may be the start.  The sampler leaves out what was handed out before.
+
+        Args:
+            pieces: all pieces of the run.
+
+        Returns:
+            The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once more,
+            without examples, if the scoring pass after it is still due.
+
+        Raises:
+            ValueError: as `plan`.
+        """
+        self.plan(pieces)
+        self.progress.begin_at(self.progress.position)
+        number = self.progress.piece_number if self.wants_scores else self.progress.next_number
+        return range(number, len(pieces))
+
+    def move_to(self, number: int, position: int) -> None:
+        """Move to the position of a framework that counts its own steps and skips the examples already trained on.
+
+        Args:
+            number: of the piece.  The loader reads it from its start.
+            position: in the piece.  User epochs that end there or before are over for callbacks, too.
+        """
+        self.progress.move_to(number, position)
+        self.progress.epochs_closed = self.progress.epochs_completed
+
+    # --- enter, take in, leave -----------------------------------------------------------------
+
     def enter(self, number: int, score: ScoreIndices | None = None) -> None:
-        """Get ready to read piece ``number``: choose the kept set if it begins a phase.  Calling it again is harmless.
+        """Get ready to read piece ``number``, and choose the kept set if the piece begins a phase.
+
+        Calling it again for the same piece changes nothing.
 
         Args:
             score: makes the scoring pass if one is due, see `rescore`.
@@ -119,11 +212,19 @@ class Driver:
         self.progress.enter(number)
         self.steps = Steps(self.n)
 
+    def enter_next(self, score: ScoreIndices | None = None) -> None:
+        """Enter the current piece, or the following one if the current piece has been read to its end.
+
+        Args and errors are those of `enter`.
+        """
+        self.enter(self.progress.next_number, score)
+
     def take_in(self, index: Tensor, scores: Scores | None = None) -> None:
-        """A training step was made on these examples of this rank: record its scores, and count it.
+        """Record the scores of a training step on these examples of this rank, and count the step.
 
         Args:
-            scores: what a method that observes reads.  None for such a method: the batch was left out of training.
+            scores: those that an observing method reads.  For such a method None means that the batch was left out of
+                training.
 
         Raises:
             KeyError, ValueError, IndexError: as `History.check`.
@@ -134,7 +235,10 @@ class Driver:
         self.progress.take_in(len(index) * world()[1])
 
     def record(self, index: Tensor, scores: Scores | None) -> None:
-        """Only record the scores of a step, for a loop that knows them before the step has ended; as `take_in`."""
+        """Record the scores of a step without counting it, for a loop that knows them before the step has ended.
+
+        Args and errors are those of `take_in`.
+        """
         self.weights.expect_use(self.method.name)
         if not self.method.observes:
             return
@@ -147,15 +251,19 @@ class Driver:
             self.steps.record(index, {metric: by_metric[metric] for metric in self.method.reads})
 
     def advance(self, position: int) -> None:
-        """Only set the position, for a loop that counts batches: the piece has been trained on up to there."""
+        """Set the position without recording scores, for a loop that counts batches."""
         self.progress.trained = position
 
     def leave(self) -> None:
         """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
         self.progress.leave()
 
+    def close_epoch(self) -> None:
+        """Note that a user epoch has ended for the callbacks of a framework."""
+        self.progress.close_epoch()
+
     def exchange(self) -> None:
-        """Bring the scores of all processes together.  A collective call; one process has nothing to do."""
+        """Bring the scores of all processes together.  A collective call.  With one process there is nothing to do."""
         if world()[1] == 1 or not self.method.observes or not self.progress.pieces:
             return
         piece, progress = self.progress.piece, self.progress
@@ -164,7 +272,7 @@ class Driver:
             progress.exchanged += len(batch[0])
 
     def choose_for(self, phase: Phase) -> None:
-        """Choose the kept set of a phase; a collective call.
+        """Choose the kept set of a phase.  A collective call.
 
         All ranks hold the same history here, and `choose` sends rank 0's choice to all of them.
 
@@ -173,9 +281,104 @@ class Driver:
         """
         if self.needs_pass(phase):
             raise RuntimeError(
-                f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: after the "
-                "loop over the loader, `if pruner.wants_scores: pruner.rescore(score_indices)`"
+                f"method {self.method.name!r} needs a scoring pass before epoch {phase.first_epoch}: add "
+                "`if pruner.wants_scores: pruner.rescore(score_indices)` after the loop over the loader"
             )
+        with self.listener.choosing(phase):
+            self._choose_for(phase)
+
+    # --- scoring passes ------------------------------------------------------------------------
+
+    def needs_pass(self, phase: Phase) -> bool:
+        """Whether choosing for ``phase`` still needs a scoring pass."""
+        done = phase.index <= self.progress.chosen_for or phase.index == self.progress.scored_for
+        useless = phase.size == self.n and not (self.schedule.keeps_all and self.record_scores)
+        if phase.first_epoch == 0 or useless or done:
+            return False
+        return self.method.scoring_pass(self.history, phase.index) is not None
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether the current piece is the last before a phase that needs a scoring pass."""
+        progress = self.progress
+        return not progress.in_last_piece and self.needs_pass(progress.pieces[progress.piece_number + 1].phase)
+
+    @property
+    def expects_pass(self) -> bool:
+        """Whether a scoring pass is still to come in this run."""
+        return any(self.needs_pass(piece.phase) for piece in self.progress.pieces[self.progress.piece_number :])
+
+    def rescore(self, score: ScoreIndices) -> None:
+        """Make the scoring pass for the next phase.
+
+        Args:
+            score: called once with the int64 indices to score.  On several processes each is given its share.  All
+                shares have the same length.
+
+        Raises:
+            RuntimeError: the pass failed on another process.  The process on which it failed raises its own error.
+        """
+        self.exchange()
+        start = time.perf_counter()
+        coming = self.progress.chosen_for + 1
+        index = self._to_score(coming)
+        if len(index):
+            share = even_share(index)
+            with self.listener.scoring(len(share)):
+                self._score(share, score, self._last_epoch_before(coming))
+        self.progress.scored_for = coming
+        self._score_seconds = time.perf_counter() - start
+
+    def try_scores(self, score: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
+        """Score one batch as a test and drop the scores, so that a scoring error appears before the run.
+
+        This does nothing if the rest of the run reads no scores.  If keep_fraction is 1.0, it reads none unless
+        ``record_scores`` is set.  A collective call on several processes.
+
+        Args:
+            score: called once with this process's share of the indices.  Returns the indices that it
+                chose for the trial, and their scores.
+
+        Raises:
+            KeyError, ValueError: as `History.check`.
+            RuntimeError: the trial failed on another process.  The process on which it failed raises its own error.
+        """
+        reads_none = self.schedule.keeps_all and not self.record_scores
+        if reads_none or not (self.method.observes or self.expects_pass):
+            return
+        with together("the trial of one batch"):
+            index, scores = score(even_share(torch.arange(self.n, device="cpu")))
+            self.history.check(index, self._by_metric(scores))
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to go on exactly.  It is the same on every rank.
+
+        Raises:
+            RuntimeError: other processes have scores that this one has not seen.
+        """
+        return state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``, also from one that version 0.1 wrote.
+
+        Raises:
+            ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
+                planned otherwise.  Nothing is changed then.
+        """
+        load_state(self, checked(self, state))
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
+        if isinstance(scores, Mapping):
+            return scores
+        if len(self.method.reads) > 1:
+            raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
+        return dict.fromkeys(self.method.reads, scores)
+
+    def _choose_for(self, phase: Phase) -> None:
         start = time.perf_counter()
         before = self.sampler.indices
         selection = choose(self.method, self.history, phase, self.sampler.seed)
@@ -192,83 +395,14 @@ class Driver:
         )
         self._score_seconds = 0.0
 
-    # --- scoring passes ------------------------------------------------------------------------
-
-    def needs_pass(self, phase: Phase) -> bool:
-        """Whether choosing for ``phase`` still needs a scoring pass."""
-        done = phase.index <= self.progress.chosen_for or phase.index == self.progress.scored_for
-        useless = phase.size == self.n and not (self.schedule.keeps_all and self.record_scores)
-        if phase.first_epoch == 0 or useless or done:
-            return False
-        return self.method.scoring_pass(self.history, phase.index) is not None
-
-    @property
-    def wants_scores(self) -> bool:
-        """Whether the current piece is the last before a phase that needs a scoring pass."""
-        following = self.progress.piece_number + 1
-        return following < len(self.progress.pieces) and self.needs_pass(self.progress.pieces[following].phase)
-
-    @property
-    def expects_pass(self) -> bool:
-        """Whether a scoring pass is still to come in this run."""
-        return any(self.needs_pass(piece.phase) for piece in self.progress.pieces[self.progress.piece_number :])
-
-    def rescore(self, score: ScoreIndices) -> None:
-        """Make the scoring pass for the next phase.
-
-        Args:
-            score: called once with the int64 indices to score.  On several processes each is given its share, all
-                shares of one length.
-
-        Raises:
-            RuntimeError: it raised on another process; on that one its own error.
-        """
-        self.exchange()
-        start = time.perf_counter()
-        coming = self.progress.chosen_for + 1
-        index = self._to_score(coming)
-        if len(index):
-            epoch = self._last_epoch_before(coming)
-            if world()[1] == 1:
-                self.history.update(index, self._by_metric(score(index)), epoch)
-            else:
-                share = even_share(index)
-                with together("the scoring pass"):
-                    scores = self._by_metric(score(share))
-                    self.history.check(share, scores)
-                self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
-        self.progress.scored_for = coming
-        self._score_seconds = time.perf_counter() - start
-
-    def try_scores(self, score: Callable[[Tensor], tuple[Tensor, Scores]]) -> None:
-        """Have a batch scored and forget its scores, so that what cannot be scored fails before the run.
-
-        Nothing is done where the rest of the run reads no scores.  Where keep_fraction is 1.0 that is so unless
-        ``record_scores`` is set.  On several processes a collective call.
-
-        Args:
-            score: called once with the indices of which this process scores its share; returns those that it chose
-                for the trial, and their scores.
-
-        Raises:
-            KeyError, ValueError: as `History.check`.
-            RuntimeError: it raised on another process; on that one its own error.
-        """
-        reads_none = self.schedule.keeps_all and not self.record_scores
-        if reads_none or not (self.method.observes or self.expects_pass):
+    def _score(self, share: Tensor, score: ScoreIndices, epoch: int) -> None:
+        if world()[1] == 1:
+            self.history.update(share, self._by_metric(score(share)), epoch)
             return
-        with together("the trial of one batch"):
-            index, scores = score(even_share(torch.arange(self.n, device="cpu")))
-            self.history.check(index, self._by_metric(scores))
-
-    # --- inside --------------------------------------------------------------------------------
-
-    def _by_metric(self, scores: Scores) -> Mapping[str, Tensor]:
-        if isinstance(scores, Mapping):
-            return scores
-        if len(self.method.reads) > 1:
-            raise TypeError(f"method {self.method.name!r} reads {list(self.method.reads)}: pass a dict of them")
-        return dict.fromkeys(self.method.reads, scores)
+        with together("the scoring pass"):
+            scores = self._by_metric(score(share))
+            self.history.check(share, scores)
+        self.history.update(*gather_scores(share, scores, self.method.reads), epoch)
 
     def _to_score(self, cycle: int) -> Tensor:
         everything = torch.arange(self.n, device="cpu")

@@ -1,8 +1,8 @@
-"""Scores that arise on several processes, brought together so that every process holds the same history.
+"""Scores from several processes, brought together so that every process holds the same history.
 
-Each rank records what it observed, in order, one entry per training step.  An exchange gathers (step, index, scores)
-of all ranks, indices and scores in tensors of their own (an index does not survive a cast to bfloat16), and replays
-them in the order of one process whose batch is all ranks' batches together.
+Each rank records what it observed, in order, one entry per training step.  An exchange gathers step, index and scores
+of all ranks.  Indices and scores travel in tensors of their own, because an index does not survive a cast to bfloat16.
+The steps are then replayed as one process would have made them, with all ranks' batches joined to one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fastprune.collectives import collective_device, gather_rows, world
+from fastprune.platform.collectives import collective_device, gather_rows, world
 from fastprune.pruning.sampler import fill_up
 from fastprune.scores.metrics import is_vector
 
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 class Steps:
-    """What this process observed of the current piece and other processes do not know yet."""
+    """What this process observed of the current piece, and other processes do not know yet."""
 
     def __init__(self, n: int) -> None:
         self.unsent: list[Batch] = []
@@ -32,13 +32,15 @@ class Steps:
         self.unsent.append((index.detach().clone(), {m: values.detach().clone() for m, values in scores.items()}))
 
     def replay(self, order: Callable[[], Tensor], metrics: Sequence[str], position: int) -> Iterator[Batch]:
-        """The batch of every step of all ranks since the last exchange; a collective call.
+        """The batch of every step of all ranks since the last exchange.  A collective call.
 
-        An order is filled up with repeats so that all ranks read equally many: each index comes as often as it does in
-        the rest of ``order()``, the indices of the piece, and further scores of it are left out.
+        An order is filled up with repeats so that all ranks read equally many.  Each index therefore counts as often as
+        it occurs in the rest of ``order()``.  Further scores of it are left out.
 
         Args:
-            position: of the piece, up to which the steps were replayed before.
+            order: gives the indices of the piece.
+            metrics: whose scores are exchanged.
+            position: in the piece, up to which steps were replayed before.
         """
         own, self.unsent = self.unsent, []
         for index, scores in gather_batches(own, metrics):
@@ -51,12 +53,16 @@ class Steps:
 
 
 def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Batch]:
-    """The batches of all ranks, step by step, each step's batches joined in the order of the ranks.
+    """The batches of all ranks, step by step.  Each step's batches are joined in the order of the ranks.
 
-    A collective call.  ``own`` holds (index, scores by metric) of each step of this rank; ranks may differ in their
-    number.  An index that comes twice in one step is taken once: an order is filled up with repeats to make it even.
+    A collective call.  An index that comes twice in one step is taken once, because an order is filled up with repeats
+    to make it even.
 
-    Cost: two all-gathers; memory of all ranks' observations.
+    Args:
+        own: (index, scores by metric) of each step of this rank.  Ranks may differ in the number of steps.
+        metrics: whose scores are gathered.
+
+    Cost: two all-gathers, and memory for all ranks' observations.
     """
     columns = [_columns(scores, metrics) for _, scores in own]
     device = collective_device(columns[0].device if columns else torch.device("cpu"))
@@ -77,7 +83,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
 
 
 def even_share(index: Tensor) -> Tensor:
-    """This rank's part of ``index``; equally many on every rank, so that collectives in a forward pass meet.
+    """This rank's part of ``index``.  All ranks get equally many, so that collectives in a forward pass meet.
 
     Parts are filled up by repeating the first indices.
     """
@@ -86,7 +92,7 @@ def even_share(index: Tensor) -> Tensor:
 
 
 def gather_scores(index: Tensor, scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Batch:
-    """All ranks' scores of a scoring pass, each index once, ascending."""
+    """All ranks' scores of a scoring pass, each index once, ascending.  A collective call."""
     columns = _columns(scores, metrics)
     device = collective_device(columns.device)
     where = torch.cat(gather_rows(_host(index).unsqueeze(1), device))[:, 0].cpu()
@@ -109,7 +115,7 @@ def _by_metric(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _first_occurrences(index: Tensor) -> Tensor:
-    """Positions, ascending, at which each value of ``index`` comes for the first time."""
+    """The positions, ascending, at which each value of ``index`` comes for the first time."""
     order = index.argsort(stable=True)
     arranged = index[order]
     fresh = torch.ones_like(arranged, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""What is remembered of each example: O(1) numbers, however long the run."""
+"""What is remembered of each example: O(1) numbers, however long the run is."""
 
 from __future__ import annotations
 
@@ -12,16 +12,28 @@ from torch import Tensor
 from fastprune.pruning.statistics import State, Statistic, is_oriented
 from fastprune.scores.metrics import is_hard_where_small, is_vector
 
-VERSION = 2
-BLOCK = 1 << 16
+HISTORY_VERSION = 2
+ROWS_AT_ONCE = 1 << 16
 
 
 class History:
     """Streaming statistics of ``n`` examples: one `Statistic` for each metric that a method reads.
 
-    ``visits`` counts the values of an example and ``scored_epoch`` holds the user epoch of its last one (−1: never).
-    Memory: 8 bytes an example plus those of the statistics.  The tensors live where the first scores came from, so
-    that on CUDA nothing is copied to the host and nothing synchronises.
+    The tensors live where the first scores came from.  So nothing is copied to the host on CUDA, and nothing
+    synchronises.
+
+    Memory: 8 bytes an example, and those of the statistics.
+
+    Attributes:
+        visits: how many values each example has had.
+        scored_epoch: the user epoch of its last value, -1 before the first.
+
+    Example:
+        >>> from fastprune.pruning import Latest
+        >>> history = History(3, {"loss": Latest()})
+        >>> history.update(torch.tensor([0, 2]), {"loss": torch.tensor([0.1, 2.5])}, epoch=0)
+        >>> history.value("loss")  # example 1 has no score yet
+        tensor([0.1000,    inf, 2.5000])
     """
 
     def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:
@@ -58,7 +70,7 @@ class History:
             KeyError: a metric in ``reads`` is missing.
             TypeError: indices are not integers.
             ValueError: shapes differ.
-            IndexError: an index is out of range (checked on CPU only, where it costs no synchronisation).
+            IndexError: an index is out of range.  This is checked on the CPU only, where it costs no synchronisation.
         """
         if index.is_floating_point() or index.dtype == torch.bool:
             raise TypeError(f"index must be integer positions in the data set, got {index.dtype}; pass them uncast")
@@ -83,7 +95,8 @@ class History:
 
         Args:
             index: (B,) integer positions in the data set, each in [0, n) and at most once.
-            scores: for each metric in ``reads`` a (B,) tensor ("probabilities": (B, C)); further metrics are ignored.
+            scores: for each metric in ``reads`` a (B,) tensor, or (B, C) for "probabilities".  Further metrics are
+                ignored.
             epoch: the user epoch (0-based) the scores belong to.
 
         Raises:
@@ -107,22 +120,23 @@ class History:
         self._empty = False
 
     def value(self, metric: str) -> Tensor:
-        """The statistic of ``metric`` of every example, fp32 (n,), larger the more is left to learn.
+        """The statistic of ``metric`` of every example, fp32 (n,).  It is larger the more is left to learn.
 
-        Of a metric that is hard where it is small, such as confidence, it is that of the negated values.  It is +inf
-        where there is none yet: an example nobody has scored may be the hardest of all, so it ranks first.
+        Of a metric that is hard where it is small, such as confidence, it is the statistic of the negated values.
+        Where there is no value yet it is +inf: an example that nobody has scored may be the hardest of all, so it ranks
+        first.
 
-        Cost: computed once between two updates, from then on a copy of 4 bytes an example.
+        Cost: it is computed once between two updates.  From then on it is a copy of 4 bytes an example.
         """
         if metric not in self._values:
             self._values[metric] = self._compute(metric)
         return self._values[metric].clone()
 
     def refuse_nan(self) -> None:
-        """Refuse to rank by what is not a number; waits for the device.
+        """Refuse to rank by NaN.  Waits for the device.
 
         Raises:
-            ValueError: an example's statistic is NaN; the message names the metric and the first such example.
+            ValueError: an example's statistic is NaN.  The message names the metric and the first such example.
         """
         for metric in self.reads:
             broken = self.value(metric).isnan().nonzero().flatten()
@@ -134,7 +148,7 @@ class History:
                 )
 
     def state(self, metric: str) -> State:
-        """The tensors behind `value`, for methods that rank by more than one number; not to be written to."""
+        """The tensors behind `value`, for methods that rank by more than one number.  They must not be written to."""
         return self._state[metric]
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,7 +172,11 @@ class History:
                 raise ValueError(f"the saved history has {key} = {state.get(key)!r}, this run has {value!r}")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()``; raises as `check_state`, before anything is changed."""
+        """Go on from ``state_dict()``.
+
+        Raises:
+            ValueError: as `check_state`, before anything is changed.
+        """
         self.check_state(state)
         device = self.visits.device
         self._empty, self._placed = bool(state["empty"]), False
@@ -173,14 +191,14 @@ class History:
             metric: f"{'negated: ' if metric in self._negated else ''}{settings_of(statistic)}"
             for metric, statistic in self.statistics.items()
         }
-        return {"version": VERSION, "n": self.n, "statistics": statistics}
+        return {"version": HISTORY_VERSION, "n": self.n, "statistics": statistics}
 
     def _compute(self, metric: str) -> Tensor:
         # Block by block, so that what a statistic computes on the way stays in the processor's cache.
         statistic, state = self.statistics[metric], self._state[metric]
         value = torch.empty(self.n, dtype=torch.float32, device=self.visits.device)
-        for start in range(0, self.n, BLOCK):
-            rows = slice(start, start + BLOCK)
+        for start in range(0, self.n, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
             visits = self.visits[rows]
             found = statistic.value({name: tensor[rows] for name, tensor in state.items()}, visits)
             value[rows] = torch.where(visits > 0, found, torch.inf)
@@ -193,7 +211,7 @@ class History:
 
 
 def settings_of(thing: Any) -> str:
-    """What two runs share if their methods or statistics have the same settings; those of a dataclass are compared.
+    """A text that is equal for two methods or statistics with the same settings.  It compares those of a dataclass.
 
     An object without a repr of its own would print its address, which no other process shares.
     """
@@ -201,5 +219,8 @@ def settings_of(thing: Any) -> str:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor there, without waiting for the device; on the host once it has arrived, or it could be read early."""
+    """The tensor on ``device``, without waiting for a GPU.
+
+    On the host it is returned only once it has arrived.  Otherwise it could be read too early.
+    """
     return tensor.to(device, non_blocking=device.type != "cpu")

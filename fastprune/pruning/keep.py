@@ -1,4 +1,4 @@
-"""How much to keep: a constant, a ramp, a function of progress, or whatever a budget of examples allows."""
+"""How much to keep: a constant, a ramp, a function of progress, or what a budget of examples allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from numbers import Real
 
 @dataclass(frozen=True)
 class LinearRamp:
-    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps."""
+    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, in equal steps.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(LinearRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 80, 60, 40]
+    """
 
     start: float
     end: float
@@ -24,7 +31,14 @@ class LinearRamp:
 
 @dataclass(frozen=True)
 class CosineRamp:
-    """keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine."""
+    """A keep_fraction from ``start`` in the first cycle to ``end`` in the last, along half a cosine.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> schedule = Schedule(CosineRamp(1.0, 0.4), warmup_epochs=1)
+        >>> [phase.size for phase in schedule.phases(100, epochs=5)]  # the warm-up and four cycles
+        [100, 100, 85, 55, 40]
+    """
 
     start: float
     end: float
@@ -38,10 +52,16 @@ class CosineRamp:
 
 @dataclass(frozen=True)
 class Budget:
-    """Keep as many as let the run read at most ``share`` of the training examples that all epochs would hold.
+    """Keep so many that the run reads at most ``share`` of the training examples that all epochs would hold.
 
-    Warm-up and final epochs on all examples count, so what is left for the cycles is less.  All cycles keep equally
-    many, and at least one.  A Trainer reads in chunks and may exceed it, by 2 % or by less than a step a phase.
+    Warm-up and final epochs on all examples count, so less is left for the cycles.  All cycles keep equally many, and
+    at least one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
+
+    Example:
+        >>> from fastprune import Schedule
+        >>> phases = Schedule(Budget(0.6), warmup_epochs=1).phases(100, epochs=5)
+        >>> [phase.size for phase in phases], sum(phase.length for phase in phases)  # 60 % of 5 * 100
+        ([100, 50, 50, 50, 50], 300)
     """
 
     share: float
@@ -66,14 +86,18 @@ class Budget:
 
 
 KeepFraction = float | LinearRamp | CosineRamp | Budget | Callable[[float], float]
-"""What ``keep_fraction`` may be; a function is given the progress, 0 in the first cycle, 1 in the last."""
+"""What ``keep_fraction`` may be.  A function is given the progress: 0 in the first cycle, 1 in the last."""
 
 
 def check_fraction(value: object, name: str) -> float:
-    """``value`` if it is a share in (0, 1].
+    """Return ``value`` as a float if it is a share in (0, 1].
 
     Raises:
-        ValueError: it is not; the message names the argument.
+        ValueError: it is not.  The message names the argument.
+
+    Example:
+        >>> check_fraction(0.5, "keep_fraction")
+        0.5
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) <= 1.0:
         raise ValueError(
@@ -84,7 +108,7 @@ def check_fraction(value: object, name: str) -> float:
 
 
 def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
-    """``keep``, a number as a float; a function is tried at 17 points of progress.
+    """Return ``keep``, with a number as a float.  A function is tried at 17 points of progress.
 
     Raises:
         ValueError: it is none of those that `KeepFraction` names, or not always a share in (0, 1].
@@ -98,7 +122,7 @@ def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
 
 
 def describe(keep: KeepFraction) -> float | str:
-    """What two runs share if they keep the same; a function is described by its values."""
+    """A value that is equal for two runs that keep the same.  A function is described by its values."""
     if isinstance(keep, Real):
         return float(keep)
     if is_dataclass(keep):
@@ -108,10 +132,14 @@ def describe(keep: KeepFraction) -> float | str:
 
 
 def parse_keep_fraction(text: str) -> KeepFraction:
-    """``0.5``, ``linear:1.0:0.3``, ``cosine:1.0:0.3`` or ``budget:0.6``.
+    """Read ``0.5``, ``linear:1.0:0.3``, ``cosine:1.0:0.3`` or ``budget:0.6``.
 
     Raises:
-        ValueError: none of these, or out of range.
+        ValueError: the text is none of these, or a number is out of range.
+
+    Example:
+        >>> parse_keep_fraction("linear:1.0:0.3")
+        LinearRamp(start=1.0, end=0.3)
     """
     kind, *numbers = text.split(":")
     try:
@@ -132,6 +160,6 @@ def _values(keep: Callable[[float], float]) -> list[float]:
 
 
 def _check_fields(keep: LinearRamp | CosineRamp | Budget) -> None:
-    """Each a share, and a float, so that equal settings have equal texts."""
+    """Check that each field is a share, and make it a float, so that equal settings have equal texts."""
     for f in fields(keep):
         object.__setattr__(keep, f.name, check_fraction(getattr(keep, f.name), f.name))

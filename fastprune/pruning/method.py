@@ -1,7 +1,7 @@
-"""What a pruning method has to say, and the registry of those that exist.
+"""What a pruning method has to say, and the registry of the methods that exist.
 
-A method is a small frozen object: which metrics it reads, where they come from, and how it picks k examples from the
-history.  It holds no state of a run.
+A method is a small frozen object.  It says which metrics it reads, where they come from, and how it picks k examples
+from the history.  It holds no state of a run.
 """
 
 from __future__ import annotations
@@ -22,56 +22,91 @@ from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
 DEFAULT_METHOD = "el2n-free"
-"""What every way in uses unless told otherwise."""
+"""The method that every way in uses unless told otherwise."""
 
 
 class Method(ABC):
     """The contract between a pruning method and `DynamicPruner`.
 
-    Only `select` must be written; the attributes say what it needs.  Subclasses are frozen dataclasses if they have
-    settings: a checkpoint compares their ``repr``.
+    Only `select` must be written.  The attributes say what it needs.  A subclass with settings is a frozen dataclass,
+    because a checkpoint compares its ``repr``.
+
+    Example:
+        A method of your own, the k examples with the smallest margin:
+
+        >>> from dataclasses import dataclass
+        >>> from fastprune import DynamicPruner
+        >>> from fastprune.pruning import Latest
+        >>> from fastprune.selection import hardest
+        >>> @dataclass(frozen=True)
+        ... class SmallMargin(Method):
+        ...     name = "small-margin"
+        ...     statistics = {"margin": Latest()}
+        ...     observes = True
+        ...
+        ...     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        ...         return hardest(history.value("margin"), k)
+        >>> DynamicPruner(100, keep_fraction=0.5, method=SmallMargin()).method.reads
+        ('margin',)
     """
 
     name: str
     """The name it is registered and reported under."""
 
     statistics: Mapping[str, Statistic] = MappingProxyType({})
-    """What is remembered of each metric it reads: those of `fastprune.scores.metrics` that are per row or example, or
-    a name of your own that ``score_fn`` gives."""
+    """What is remembered of each metric that the method reads.
+
+    A metric is a name of `fastprune.scores.metrics` with one value per row or example, or a name of your own that
+    ``score_fn`` gives.
+    """
 
     observes: bool = False
-    """Whether the training step's own scores are recorded, through ``observe``: no extra forward pass."""
+    """Whether the training step's own scores are recorded, through ``observe``.  This takes no extra forward pass."""
 
     keeps_all: bool = False
-    """True for a baseline that never drops an example, whatever the keep_fraction."""
+    """True for a baseline that never drops an example, whatever the keep_fraction is."""
 
     weighted: bool = False
-    """Whether its selections carry weights, by which the loss of an example is multiplied."""
+    """Whether its selections carry weights.  The loss of an example is multiplied by its weight."""
 
     final_share: float = 0.0
-    """Share of the epochs, at the end, that the method trains on all examples unless told otherwise."""
+    """The share of the epochs, at the end, that the method trains on all examples unless told otherwise."""
 
     least_warmup: int = 0
-    """Epochs on all examples without which its first selections are among equals; a run with fewer is warned."""
+    """How many epochs on all examples it needs before its statistic tells any two examples apart.
+
+    A run with fewer is warned.
+    """
+
+    most_classes: int | None = None
+    """The most classes that it serves, if it keeps a number for each class of an example.  None means any."""
 
     warmup_epochs: int = 1
-    """Epochs on all examples first, as published, unless told otherwise."""
+    """Epochs on all examples at the start, as published, unless told otherwise."""
 
     cycle_epochs: int = 1
     """Epochs between two selections, as published, unless told otherwise."""
 
     rule_version: int = 1
-    """Raised by one whenever the rule chooses other subsets than before: results of the older rule no longer count."""
+    """Raised by one whenever the rule chooses other subsets than before.  Results of the older rule no longer count."""
 
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
-        """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those pruned now, or none."""
+        """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those that are pruned now, or none."""
         return None
 
     def check_size(self, n: int) -> None:  # noqa: B027  (most methods serve any)
-        """Refuse a data set of ``n`` examples that it cannot serve, with a ValueError, before the run begins."""
+        """Refuse a data set of ``n`` examples that it cannot serve, before the run begins.
+
+        Raises:
+            ValueError: it cannot.
+        """
 
     def check_keep(self, n: int, k: int) -> None:  # noqa: B027  (most methods keep any)
-        """Refuse to keep ``k`` of ``n`` examples where the settings leave fewer, with a ValueError, before the run."""
+        """Refuse to keep ``k`` of ``n`` examples if the settings leave fewer, before the run begins.
+
+        Raises:
+            ValueError: they do.
+        """
 
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
@@ -87,7 +122,7 @@ class Method(ABC):
         cycle_epochs: int | None = None,
         final_share: float | None = None,
     ) -> Schedule:
-        """The schedule that these options of `DynamicPruner` mean for the method; None is its own value.
+        """The schedule that these options of `DynamicPruner` mean for the method.  None is the method's own value.
 
         Raises:
             ValueError: one is out of range.
@@ -119,17 +154,26 @@ def register(name: str) -> Callable[[Factory], Factory]: ...
 def register(name: str, factory: Any = None) -> Any:
     """Make ``method=name`` mean ``factory()``, and ``method="name:text"`` mean ``factory("text")``.
 
-    Without a factory it decorates a `Method` class, or a function that makes one; its docstring is the method's card::
+    Without a factory it decorates a `Method` class, or a function that makes one.  The docstring of what it decorates
+    is the method's card::
 
         @register("uncertain")
         @dataclass(frozen=True)
         class Uncertain(Method): ...
 
-    What is defined again in the same module under the same name, as in a notebook's cell that runs twice, replaces
-    what it was before.
+    A later definition replaces an earlier one of the same module and name.  So a cell of a notebook can run twice.
 
     Raises:
         ValueError: the name is that of another method.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> from fastprune.methods import ScoreMethod
+        >>> @register("hard-loss")
+        ... def hard_loss() -> Method:
+        ...     return ScoreMethod("hard-loss", metric="loss", source="step")
+        >>> DynamicPruner(100, keep_fraction=0.5, method="hard-loss").method.reads
+        ('loss',)
     """
     if factory is None:
         return functools.partial(register, name)
@@ -143,23 +187,34 @@ def register(name: str, factory: Any = None) -> Any:
 
 
 def _place(factory: Any) -> tuple[str, str]:
-    """Module and name of a definition; of what has none, such as a partial function, something all its own."""
+    """Module and name of a definition.  Without a name, as a partial function has none, it is a place of its own."""
     return getattr(factory, "__module__", ""), getattr(factory, "__qualname__", f"object {id(factory)}")
 
 
 def method_names() -> list[str]:
-    """The registered names, sorted."""
+    """The registered names, sorted.
+
+    Example:
+        >>> import fastprune
+        >>> "el2n-free" in method_names()
+        True
+    """
     return sorted(_REGISTRY)
 
 
 def get_method(method: str | Method) -> Method:
-    """The method itself, or a fresh one of that registered name.
+    """Return the method itself, or a fresh one of that registered name.
 
     Text is a name, ``name:text``, or ``name(setting=value, …)`` with literals as values, such as
-    ``"orderdp(ratio=0.375)"``; see `parse_method`.
+    ``"orderdp(ratio=0.375)"``.  `parse_method` reads it.
 
     Raises:
-        ValueError: no method has that name, or it has no such setting; the message lists those that exist.
+        ValueError: no method has that name, or it has no such setting.  The message lists those that exist.
+
+    Example:
+        >>> import fastprune
+        >>> get_method("orderdp(ratio=0.375)").ratio
+        0.375
     """
     if not isinstance(method, str):
         return method
@@ -178,7 +233,7 @@ def get_method(method: str | Method) -> Method:
 
 
 def factory_of(name: str) -> Callable[..., Method]:
-    """What makes the method of that registered name; its arguments are the method's settings."""
+    """What makes the method of that registered name.  Its arguments are the method's settings."""
     return _REGISTRY[name]
 
 

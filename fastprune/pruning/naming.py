@@ -1,6 +1,6 @@
 """A method as text: ``name``, ``name:text`` or ``name(setting=value, …)``, as the command line writes it.
 
-Values are literals of Python (numbers, strings, True, False, None).  Nothing is ever evaluated.
+Values are literals of Python: numbers, strings, True, False and None.  Nothing is ever evaluated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ _CALL = re.compile(r"\s*([\w-]+)\s*\((.*)\)\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class MethodText:
-    """The parts of such a text."""
+    """The parts of such a text.
+
+    Attributes:
+        name: of the method.
+        positional: values without a name.
+        settings: values by the names of their settings.
+    """
 
     name: str
     positional: tuple[Any, ...] = ()
@@ -23,10 +29,14 @@ class MethodText:
 
 
 def parse_method(text: str) -> MethodText:
-    """The parts of ``text``.
+    """Split ``text`` into its parts.
 
     Raises:
-        ValueError: what stands in the brackets is no list of literals; the message says how it should look.
+        ValueError: what stands in the brackets is no list of literals.  The message says how it should look.
+
+    Example:
+        >>> parse_method("orderdp(ratio=0.375)")
+        MethodText(name='orderdp', positional=(), settings={'ratio': 0.375})
     """
     call = _CALL.fullmatch(text)
     name, colon, argument = text.partition(":")

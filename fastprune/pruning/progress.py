@@ -1,11 +1,11 @@
-"""Where a run is.  `Progress` is the one object that counts; all others ask it.
+"""Where a run is.  `Progress` is the one object that counts.  All others ask it.
 
 A run reads the stream of its examples in pieces (`fastprune.pruning.schedule`).  Within a piece two numbers differ:
 
 * ``handed_out`` counts what the sampler has given to the loader.  Loaders read ahead of training.
 * ``trained`` counts what training has taken in.  It is None in a loop that never says so.
 
-Every position counts examples on all ranks together.  Frameworks count in steps or batches of their own: an adapter
+Every position counts examples on all ranks together.  Frameworks count in steps or batches of their own.  An adapter
 translates those into a piece number and a position, in one function.
 """
 
@@ -21,10 +21,10 @@ from fastprune.pruning.user_epochs import UserEpochs
 
 @dataclass(frozen=True)
 class Place:
-    """Where a piece lies in its run.  A run can go on under another plan if the place of its piece is the same there.
+    """Where a piece lies in its run.  A run can go on under another plan if its current piece has the same place there.
 
     Attributes:
-        phase: its index.
+        phase: the index of its phase.
         first_epoch: the user epoch with which the phase begins.
         kept: examples of an epoch of the phase.
         start: where the piece begins in the stream of the phase.
@@ -51,15 +51,27 @@ class Progress:
 
     Attributes:
         pieces: the plan, () before there is one.
-        piece_number: the current piece.
-        begins_at: the position at which reading the piece begins: above 0 after a resume, its length once it is left.
+        epochs: where the user's epochs end in the plan.
+        piece_number: the number of the current piece.
+        begins_at: the position at which reading the piece begins, above 0 after a resume.  In a loop that does not say
+            what it trains on, it is the length of a piece that was left.
         handed_out: examples of the piece that the sampler has given out.
         trained: examples of the piece that training has taken in, None if the loop does not say.
-        exchanged: the history holds the scores of all ranks up to this position of the piece.
+        exchanged: up to this position of the piece the history holds the scores of all ranks.
         chosen_for: index of the phase whose kept set is in force.
         scored_for: index of the phase for which the newest scoring pass was made, None before one.
-        epochs_closed: user epochs that have ended for the callbacks of a framework.
+        epochs_closed: user epochs that have ended for the callbacks of a framework.  The last of them may have been cut
+            short.
         place: that of the current piece when it was entered, None before that.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(100, keep_fraction=0.5, method="random")
+        >>> for epoch in pruner.epochs(2):
+        ...     indices = list(pruner.sampler)
+        >>> progress: Progress = pruner.progress
+        >>> progress.examples_seen, progress.describe()
+        (150, 'epoch 2 of 2, cycle 1, 150 of 150 examples seen')
     """
 
     def __init__(self) -> None:
@@ -106,12 +118,15 @@ class Progress:
 
     @property
     def position(self) -> int:
-        """Examples of the piece that training has taken in.  Where the loop does not say, those handed out."""
+        """Examples of the piece that training has taken in.  If the loop does not say, those handed out."""
         return self.handed_out if self.trained is None else self.trained
 
     @property
     def observed_to(self) -> int:
-        """Where scores that are observed now belong.  Examples that were handed out and not observed do not count."""
+        """The position to which scores belong that are observed now.
+
+        Examples that were handed out and not observed do not count.
+        """
         return self.begins_at if self.trained is None else self.trained
 
     @property
@@ -130,8 +145,18 @@ class Progress:
         return 0 < len(self.piece) <= self.position
 
     @property
+    def next_number(self) -> int:
+        """The piece to enter next: the current one until it has been read to its end, then the following one."""
+        return self.piece_number + self.complete
+
+    @property
+    def in_last_piece(self) -> bool:
+        """Whether no piece follows the current one."""
+        return self.piece_number + 1 >= len(self.pieces)
+
+    @property
     def begins_phase(self) -> bool:
-        """Whether the run stands before the first example of a phase that is not the warm-up."""
+        """Whether the run stands before the first example of a phase after the warm-up."""
         return self.piece.phase.index > 0 and self.piece.start == 0 and self.position == 0
 
     @property
@@ -144,13 +169,18 @@ class Progress:
         """The user epoch as a fractional number: 1.5 is the middle of the second."""
         return self.epochs.at(self.epochs.starts[self.piece_number] + self.position)
 
+    @property
+    def planned_epochs(self) -> int:
+        """How many user epochs the plan holds."""
+        last = self.pieces[-1].phase
+        return last.first_epoch + last.epochs
+
     def describe(self) -> str:
         """The position in words, for people."""
         if not self.pieces:
             return "no epochs planned yet"
-        phase, last = self.piece.phase, self.pieces[-1].phase
+        phase, epochs = self.piece.phase, self.planned_epochs
         stretch = "warm-up" if phase.index == 0 else "final epochs" if phase.final else f"cycle {phase.index}"
-        epochs = last.first_epoch + last.epochs
         return (
             f"epoch {min(int(self.user_epoch), epochs - 1) + 1} of {epochs}, {stretch}, "
             f"{self.examples_seen} of {self.epochs.starts[-1]} examples seen"
@@ -159,7 +189,7 @@ class Progress:
     # --- moves ---------------------------------------------------------------------------------
 
     def begin_at(self, position: int) -> None:
-        """Leave out the first examples of the piece when it is read."""
+        """Leave out the first ``position`` examples of the piece when it is read."""
         self.begins_at = self.handed_out = position
 
     def enter(self, number: int) -> None:
@@ -170,25 +200,37 @@ class Progress:
         self.place = Place.of(self.pieces[number], self.epochs.starts[number])
 
     def move_to(self, number: int, trained: int | None) -> None:
-        """The run is in piece ``number``.  The loader reads it from its start, and ``trained`` of it was trained on."""
+        """Stand in piece ``number``, of which ``trained`` examples were trained on.
+
+        The loader reads the piece from its start.
+        """
         self.piece_number, self.trained = number, trained
         self.begin_at(0)
 
+    def count_steps(self) -> None:
+        """From now on the loop says what it has trained on.  What loaders read ahead of it does not count."""
+        self.trained = self.position
+
     def take_in(self, examples: int) -> None:
-        """Training has taken in so many more examples.  Those that only fill up a batch do not count."""
+        """Training has taken in so many more examples.  Examples that only fill up a batch do not count."""
         before = self.observed_to
         self.trained = min(before + examples, max(len(self.piece), before))
 
     def leave(self) -> None:
         """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
-        self.begin_at(len(self.piece))
-        if self.trained is not None:
+        if self.trained is None:
+            self.begin_at(len(self.piece))
+        else:
             self.trained = len(self.piece)
+
+    def close_epoch(self) -> None:
+        """A user epoch has ended for the callbacks of a framework."""
+        self.epochs_closed += 1
 
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run needs to go on from here, in plain values."""
+        """What a run needs in order to go on from here, in plain values."""
         return {
             "piece_number": self.piece_number,
             "position": self.position,
@@ -222,7 +264,7 @@ class Progress:
         """Refuse a plan in which piece ``number`` does not lie at ``place``.
 
         Raises:
-            ValueError: it lies elsewhere; the message says where.
+            ValueError: it lies elsewhere.  The message says where.
         """
         if place is None or number >= len(pieces):
             return
@@ -230,7 +272,7 @@ class Progress:
         if place != planned:
             raise ValueError(
                 f"the run is in phase {place.phase}, which keeps {place.kept} examples, {place.before} examples from "
-                f"its start; planned like this it would be in phase {planned.phase} with {planned.kept}, "
+                f"its start; this plan would put it in phase {planned.phase} with {planned.kept}, "
                 f"{planned.before} from its start: go on with the number of epochs (and steps) that it was started with"
             )
 
@@ -238,7 +280,7 @@ class Progress:
 class Cursor:
     """The place of one iterator over a piece.  What the newest iterator gives out is what the sampler has handed out.
 
-    Loaders make iterators before they read them, so an iterator begins with the first index asked for.
+    Loaders make iterators before they read them.  An iterator therefore begins when the first index is asked for.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -248,7 +290,7 @@ class Cursor:
         self._length = 0
 
     def begin(self) -> int:
-        """Take up the place; returns the position in the current piece."""
+        """Take up the place, and return the position in the current piece."""
         self._place = self._beginning()
         self._length = len(self._progress.piece)
         return self._place[1]
@@ -261,12 +303,12 @@ class Cursor:
         self._place, self._progress.handed_out = (number, position), position
 
     def state_dict(self) -> dict[str, int]:
-        """What torchdata's StatefulDataLoader keeps of an iterator."""
+        """What the StatefulDataLoader of torchdata keeps of an iterator."""
         piece, position = self._place or self._beginning()
         return {"piece": piece, "position": position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin there if that piece is still the current one; the pruner knows better."""
+        """Begin at the saved place if its piece is still the current one.  Otherwise the pruner's position counts."""
         self._saved = dict(state)
 
     def _beginning(self) -> tuple[int, int]:

@@ -15,11 +15,11 @@ from fastprune.pruning.cycle import CycleRecord
 from fastprune.pruning.driver import Driver, ScoreIndices, Scores
 from fastprune.pruning.history import History
 from fastprune.pruning.keep import KeepFraction
+from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import DEFAULT_METHOD, Method, get_method
 from fastprune.pruning.progress import Progress
 from fastprune.pruning.sampler import Arrange, PruningSampler
 from fastprune.pruning.schedule import Schedule, budget, epoch_pieces
-from fastprune.pruning.state import checked, load_state, state_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +47,23 @@ class DynamicPruner:
         warmup_epochs: epochs on all examples first (τ).  With 0 the first subset is random.  None is the method's own
             number: 1, and 0 for ``rs2`` and ``orderdp``.
         cycle_epochs: epochs between two selections (T).  None is the method's own number, 1.
-        final_share: share of the epochs at the end on all examples again (InfoBatch's 1 − δ).  None is the method's
-            own share.
+        final_share: share of the epochs at the end on all examples again (InfoBatch's 1 − δ).  None is the method's own
+            share.
         method: a registered name (``fastprune methods``) or a `Method`.
         seed: of the permutations and of random selections.
-        fingerprint: optional text that identifies the data set; a state with another one is refused.
+        fingerprint: optional text that identifies the data set.  A state with another fingerprint is refused.
         arrange: optional order of the examples within an epoch, see `PruningSampler`.
-        record_scores: True makes the scoring passes of a run with ``keep_fraction=1.0`` too, for whoever reads
-            ``history``.  Such a run selects nothing, so that by default it makes none.
+        record_scores: True also makes the scoring passes of a run with ``keep_fraction=1.0``, for whoever reads
+            ``history``.  Such a run selects nothing, so by default it makes none.
 
     Attributes:
         driver: the protocol of the run, for adapters of frameworks.
 
     Raises:
-        ValueError: an argument is out of range; the message names it.
+        ValueError: an argument is out of range.  The message names it.
 
-    Cost: the history's bytes an example (its card says how many, 12 for ``el2n``) and 4 for a method with weights;
-    one O(n) selection a cycle.
+    Cost: the history's bytes an example, which the method's card says (12 for ``el2n``), and 4 more for a method with
+    weights.  One O(n) selection a cycle.
 
     >>> pruner = DynamicPruner(100, keep_fraction=0.5, warmup_epochs=1, method="random")
     >>> [len(list(pruner.sampler)) for epoch in pruner.epochs(3)]
@@ -94,15 +94,20 @@ class DynamicPruner:
             chosen.check_keep(n, constant)
         if schedule.warmup_epochs < chosen.least_warmup and not schedule.keeps_all:
             logger.warning(
-                "method %r measures changes between epochs: after warmup_epochs=%d it tells no two apart; set it "
-                "to %d or more",
+                "method %r measures changes between epochs: with warmup_epochs=%d it cannot tell examples apart; set "
+                "it to %d or more",
                 chosen.name,
                 schedule.warmup_epochs,
                 chosen.least_warmup,
             )
-        self.fingerprint = fingerprint
         self.driver = Driver(
-            n, chosen, schedule, seed=operator.index(seed), arrange=arrange, record_scores=record_scores
+            n,
+            chosen,
+            schedule,
+            seed=operator.index(seed),
+            fingerprint=fingerprint,
+            arrange=arrange,
+            record_scores=record_scores,
         )
 
     def __repr__(self) -> str:
@@ -110,7 +115,11 @@ class DynamicPruner:
         return f"DynamicPruner({what}; {self.progress.describe()}, {len(self.kept_indices)} examples kept)"
 
     def reset(self, seed: int | None = None) -> None:
-        """Forget every score, the kept set and the position, as before a run; optionally take a new seed."""
+        """Forget every score, the kept set and the position, as before a run.
+
+        Args:
+            seed: a new seed.  None keeps the present one.
+        """
         self.driver.restart(seed)
 
     # --- the run as epochs ---------------------------------------------------------------------
@@ -124,11 +133,12 @@ class DynamicPruner:
         return budget(self.driver.phases(epochs))
 
     def total_batches(self, epochs: int, batch_size: int, *, drop_last: bool = False) -> int:
-        """Batches of a plain run: the length of its LR schedule.
+        """Batches of a plain run.  This is the length of its LR schedule.
 
         Args:
-            batch_size: the loader's; of several processes, all of them together.
-            drop_last: the loader's.  False: the last batch of an epoch may be short.  True: it is left out.
+            epochs: of the run.
+            batch_size: the loader's.  With several processes, that of all of them together.
+            drop_last: the loader's.  If False, the last batch of an epoch may be short.  If True, it is left out.
 
         Raises:
             ValueError: ``batch_size`` is no whole number >= 1.
@@ -139,35 +149,33 @@ class DynamicPruner:
         return sum(length // batch_size if drop_last else -(-length // batch_size) for length in lengths)
 
     def epochs(self, epochs: int) -> Iterator[int]:
-        """Yield 0, 1, … ``epochs`` − 1; within each, iterate the loader once.
+        """Yield 0, 1, … ``epochs`` − 1.  Iterate the loader once within each.
 
-        Before an epoch that starts a cycle the kept set is chosen.  After ``load_state_dict`` it goes on in
-        the epoch that was interrupted, behind the examples already read.  For a bitwise equal rest of the run
-        give the `DataLoader` a ``generator`` of its own (it draws a number from the global one whenever an
-        iteration starts), and call ``observe`` in every step (workers read ahead of it).
+        The kept set is chosen before an epoch that starts a cycle.
 
-        A run that was interrupted goes on likewise when ``epochs`` is called again.  One that has ended yields nothing
-        more; ``reset()`` starts another.  With ``drop_last`` an epoch whose end was saved from within it is handed
-        out once more, empty: the pruner cannot know that nothing of it was left to read.
+        After ``load_state_dict`` it goes on in the epoch that was interrupted, behind the examples already read.  The
+        rest of the run is bitwise equal under two conditions.  Give the `DataLoader` a ``generator`` of its own,
+        because it draws a number from the global one whenever an iteration starts.  And call ``observe`` in every step,
+        because workers read ahead of it.
+
+        A run that was interrupted also goes on when ``epochs`` is called again.  A run that has ended yields nothing
+        more, and ``reset()`` starts another.
+
+        With ``drop_last`` an epoch whose end was saved from within it is handed out once more, empty.  The pruner
+        cannot know that nothing of it was left to read.
 
         Raises:
             RuntimeError: the method needs a scoring pass that ``rescore`` has not been given.
             ValueError: the run is in a later epoch than ``epochs``, or that number would have changed the epochs
                 trained so far.
         """
-        driver, progress = self.driver, self.progress
+        driver, current = self.driver, self.progress.piece_number
         pieces = epoch_pieces(driver.phases(epochs))
-        first = progress.piece_number
-        if first >= len(pieces):
+        if current >= len(pieces):
             raise ValueError(
-                f"epochs is {epochs}, but the run is in epoch {first} already; pass the number it was started with"
+                f"epochs is {epochs}, but the run is in epoch {current} already; pass the number it was started with"
             )
-        driver.plan(pieces)
-        progress.begin_at(progress.position)
-        # An epoch read to its end but not yet scored is handed out once more, empty: its scoring pass is due.
-        if progress.complete and not driver.wants_scores:
-            first += 1
-        for number in range(first, len(pieces)):
+        for number in driver.go_on(pieces):
             driver.enter(number)
             yield number
             driver.leave()
@@ -178,12 +186,12 @@ class DynamicPruner:
     def observe(self, index: Tensor, scores: Scores | None = None) -> None:
         """Take note of a training step: which examples it was, and the scores its logits gave.
 
-        Call it in every step, once per example: then a resumed run goes on behind the last step, however far ahead a
+        Call it in every step, once per example.  A resumed run then goes on behind the last step, however far ahead a
         loader has read.  Methods that do not learn from the steps ignore the scores.
 
         Args:
-            index: (B,) positions of the batch's examples in the data set; on several processes this rank's.
-            scores: (B,) tensor, or a dict of them by metric; never differentiated.
+            index: (B,) positions of the batch's examples in the data set.  On several processes, those of this rank.
+            scores: (B,) tensor, or a dict of them by metric.  They are never differentiated.
 
         Raises:
             KeyError, ValueError, IndexError: as `History.check`.
@@ -196,9 +204,9 @@ class DynamicPruner:
         self.driver.take_in(index, scores)
 
     def exchange(self) -> None:
-        """Bring the scores of all processes together; with one process there is nothing to do.
+        """Bring the scores of all processes together.  With one process there is nothing to do.
 
-        A collective call, made by itself whenever an epoch begins or the run ends.  Call it on every rank before
+        A collective call.  It is made by itself whenever an epoch begins or the run ends.  Call it on every rank before
         ``state_dict`` in the middle of an epoch.
         """
         self.driver.exchange()
@@ -212,14 +220,14 @@ class DynamicPruner:
         """Score the examples the method asks for (all, unless it says otherwise) for the next cycle.
 
         Args:
-            score_indices: called once with the int64 indices to score, returns their scores in that order
-                (a tensor, or a dict by metric).  `fastprune.score_dataset` does the pass for a model.  On several
-                processes each is given its share, all shares of one length.
-            score_fn: what ``score_indices`` was called in version 0.1; goes away in 0.3.
+            score_indices: called once with the int64 indices to score.  Returns their scores in that order, as a tensor
+                or a dict by metric.  `fastprune.score_dataset` makes the pass for a model.  On several processes each
+                is given its share, and all shares have one length.
+            score_fn: what ``score_indices`` was called in version 0.1.  It goes away in 0.3.
 
         Raises:
             TypeError: ``score_indices`` is missing.
-            RuntimeError: it raised on another process; on that one its own error.
+            RuntimeError: the pass failed on another process.  The process on which it failed raises its own error.
         """
         if score_fn is not None:
             warnings.warn("rescore(score_fn=...) is called score_indices now", DeprecationWarning, stacklevel=2)
@@ -231,15 +239,15 @@ class DynamicPruner:
     # --- weights -------------------------------------------------------------------------------
 
     def weights(self, index: Tensor) -> Tensor | None:
-        """How much the loss of each example of a batch counts, fp32 on the device of ``index``; None if all alike.
+        """How much the loss of each example of a batch counts, or None if all count alike.
 
-        The weighted loss of a batch is the *mean* of weight · loss over its examples, not divided by the sum of
-        weights.
+        The weights are fp32, on the device of ``index``.  The weighted loss of a batch is the *mean* of weight · loss
+        over its examples.  It is not divided by the sum of weights.
         """
         return self.driver.weights.of(index)
 
     def mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
-        """The mean of a batch's losses, (B,), weighted where the method weights them; differentiable."""
+        """The mean of a batch's losses (B,), weighted where the method weights them.  It can be differentiated."""
         return self.driver.weights.mean_loss(losses, index)
 
     # --- what there is to see ------------------------------------------------------------------
@@ -280,13 +288,31 @@ class DynamicPruner:
         return self.driver.progress
 
     @property
+    def fingerprint(self) -> str | None:
+        """Identifies the data set.  A state with another fingerprint is refused."""
+        return self.driver.fingerprint
+
+    @fingerprint.setter
+    def fingerprint(self, text: str | None) -> None:
+        self.driver.fingerprint = text
+
+    @property
     def record_scores(self) -> bool:
-        """Whether scoring passes are made where every example is kept, too."""
+        """Whether scoring passes are also made where every example is kept."""
         return self.driver.record_scores
 
     @record_scores.setter
     def record_scores(self, wanted: bool) -> None:
         self.driver.record_scores = wanted
+
+    @property
+    def listener(self) -> Listener:
+        """Is told of scoring passes and selections.  Set your own `Listener`."""
+        return self.driver.listener
+
+    @listener.setter
+    def listener(self, listener: Listener) -> None:
+        self.driver.listener = listener
 
     @property
     def cycle(self) -> CycleRecord:
@@ -313,12 +339,13 @@ class DynamicPruner:
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run needs to go on exactly: history, kept set, position; the same on every rank.
+        """Everything that a run needs to go on exactly: history, kept set and position.  It is the same on every rank.
 
         Raises:
-            RuntimeError: other processes have scores that this one has not seen; call ``exchange`` on all first.
+            RuntimeError: other processes have scores that this one has not seen.  Call ``exchange`` on all of them
+                first.
         """
-        return state_of(self.driver, self.fingerprint)
+        return self.driver.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``, also from one that version 0.1 wrote.
@@ -327,4 +354,4 @@ class DynamicPruner:
             ValueError: the state belongs to another data set, method, schedule, seed or version, or to a run whose
                 epochs were planned otherwise.  Nothing is changed then.
         """
-        load_state(self.driver, checked(self.driver, self.fingerprint, state))
+        self.driver.load_state_dict(state)

@@ -1,12 +1,12 @@
 """The sampler: the order in which the examples of the current kept set are read.
 
-It samples the *unchanged* data set.  The order depends on (seed, epoch, kept indices) alone: the same on
-every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order:
-accelerate and Lightning deal it out; a plain DistributedDataParallel loop takes its `RankSampler`.
+It samples the *unchanged* data set.  The order depends on seed, epoch and kept indices alone.  So it is the same on
+every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order.  accelerate
+and Lightning deal it out.  A plain DistributedDataParallel loop takes its `RankSampler`.
 
-Where the run is stands in `Progress`.  The sampler has no ``state_dict`` of its own: torchdata's StatefulDataLoader
-would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader saves and loads
-is the place of the iterator.
+Where the run is stands in `Progress`.  The sampler has no ``state_dict`` of its own.  The StatefulDataLoader of
+torchdata would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader saves
+and loads is the place of the iterator.
 """
 
 from __future__ import annotations
@@ -23,22 +23,29 @@ from fastprune.pruning.progress import Cursor, Progress
 from fastprune.pruning.schedule import Phase, Piece
 
 TOP_UP_SEED = 1 << 32
-BLOCK = 4096
+INDICES_AT_ONCE = 4096
 Arrange = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class PruningSampler(Sampler[int]):
     """Yields the indices of the current `Piece` of a run, one piece per iteration.
 
-    A permutation of epoch e is ``torch.randperm(size)`` from a generator seeded with ``seed + e``: the order
+    The permutation of epoch e is ``torch.randperm(size)`` from a generator seeded with ``seed + e``.  This is the order
     of accelerate's seedable random sampler, so that keeping everything reproduces an untouched HF Trainer.
 
     Args:
         n: size of the data set.
         seed: of the permutations.
-        arrange: optional pure function ``(order, generator) -> order`` applied to every epoch's
-            permutation, for instance to group examples of like length into batches.
-        progress: says which piece is read, and from where; what is handed out is counted there.
+        arrange: optional pure function ``(order, generator) -> order`` applied to every epoch's permutation, for
+            instance to group examples of like length into batches.
+        progress: says which piece is read, and from where.  It counts what is handed out.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(6, keep_fraction=0.5, method="random")
+        >>> sampler: PruningSampler = pruner.sampler
+        >>> [len(list(sampler)) for epoch in pruner.epochs(2)]
+        [6, 3]
     """
 
     def __init__(
@@ -58,29 +65,36 @@ class PruningSampler(Sampler[int]):
 
     @property
     def piece(self) -> Piece:
-        """The piece that the next iteration reads; a RuntimeError before the run is planned."""
+        """The piece that the next iteration reads.
+
+        Raises:
+            RuntimeError: the run is not planned yet.
+        """
         return self.progress.piece
 
     @property
     def piece_number(self) -> int:
-        """The number of that piece: in a plain loop the user's epoch, in a framework perhaps a part of one."""
+        """The number of that piece.  In a plain loop it is the user's epoch, in a framework perhaps a part of one."""
         return self.progress.piece_number
 
     @property
     def epoch(self) -> int:
-        """What ``piece_number`` was called in version 0.1; goes away in 0.3."""
+        """What ``piece_number`` was called in version 0.1.  It goes away in 0.3."""
         warnings.warn("sampler.epoch is called sampler.piece_number now", DeprecationWarning, stacklevel=2)
         return self.piece_number
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: the driver has entered the piece before a framework's count of epochs arrives.
+        """Do nothing, because the driver has entered the piece before a framework's count of epochs arrives.
 
-        That count may be another: accelerate's loaders begin at 0 in a resumed process, and stand still where an epoch
-        was left early.
+        That count may be another one.  accelerate's loaders begin at 0 in a resumed process, and stand still where an
+        epoch was left early.
         """
 
     def keep(self, indices: Tensor | None) -> None:
-        """From now on read these examples (None: all of them); for which phase says ``progress.chosen_for``."""
+        """Read these examples from now on, or all of them if ``indices`` is None.
+
+        For which phase they were chosen stands in ``progress.chosen_for``.
+        """
         self.indices = indices
         self._made.clear()
 
@@ -130,7 +144,10 @@ class PruningSampler(Sampler[int]):
                 yield number, order
 
     def _permutation(self, phase: Phase, number: int) -> Tensor:
-        """The newest two are remembered: a phase may be read in many short pieces."""
+        """A permutation of the phase.
+
+        The newest two are remembered, because a phase may be read in many short pieces.
+        """
         key = phase, number, self.seed
         if key not in self._made:
             while len(self._made) > 1:
@@ -150,17 +167,28 @@ class PruningSampler(Sampler[int]):
 
 
 def one_by_one(indices: Tensor) -> Iterator[int]:
-    """Its integers, made block by block: a list of them all takes 36 bytes an index, and as long as the permutation."""
-    for block in indices.split(BLOCK):
+    """Its integers, made block by block.
+
+    A list of all of them would take 36 bytes an index, for as long as the permutation is read.
+    """
+    for block in indices.split(INDICES_AT_ONCE):
         yield from block.tolist()
 
 
 class RankSampler(Sampler[int]):
     """Every ``world_size``-th index of a `PruningSampler`, from number ``rank`` on.
 
-    As in torch's ``DistributedSampler``, the order is filled up from its beginning, to a multiple of ``world_size``
-    unless told otherwise, so that all ranks read equally many; `DynamicPruner` counts the scores of such repeats once.
-    A resumed piece is filled up with the same examples as one read at a stretch.
+    The order is filled up from its beginning, as in torch's ``DistributedSampler``, so that all ranks read equally
+    many.  It is filled up to a multiple of ``world_size`` unless told otherwise.  `DynamicPruner` counts the scores of
+    such repeats once.  A resumed piece is filled up with the same examples as one that is read without a break.
+
+    Example:
+        >>> from fastprune import DynamicPruner
+        >>> pruner = DynamicPruner(6, keep_fraction=0.5, method="random")
+        >>> ranks = [RankSampler(pruner.sampler, rank, world_size=2) for rank in (0, 1)]
+        >>> number = next(pruner.epochs(2))
+        >>> sorted(index for rank in ranks for index in rank)
+        [0, 1, 2, 3, 4, 5]
     """
 
     def __init__(self, sampler: PruningSampler, rank: int, world_size: int, multiple: int | None = None) -> None:
@@ -178,7 +206,7 @@ class RankSampler(Sampler[int]):
         return _Reader(self)
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing, as `PruningSampler.set_epoch`."""
+        """Do nothing, as `PruningSampler.set_epoch`."""
 
     def indices_from(self, position: int) -> Tensor:
         """What this rank reads of the current piece when its first ``position`` examples are left out."""
@@ -211,6 +239,9 @@ class _Reader(Iterator[int]):
 
 
 def fill_up(indices: Tensor, multiple: int, order: Tensor) -> Tensor:
-    """``indices`` and as many from the beginning of ``order``, again and again, as a multiple of so many wants."""
+    """``indices``, filled up to a multiple of ``multiple``.
+
+    The added ones come from the beginning of ``order``, which is repeated if need be.
+    """
     missing = -len(indices) % multiple
     return torch.cat([indices, order.repeat(-(-missing // max(len(order), 1)))[:missing]])

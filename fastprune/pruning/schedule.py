@@ -1,12 +1,11 @@
 """When to score and how much to keep: phases and user epochs.
 
-The examples of a run form one *stream*: ``warmup_epochs`` permutations of all N examples, then
-``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1), and, if asked for, permutations of all
-again at the end.  A loop reads the stream
-in *pieces*:
+The examples of a run form one *stream*.  It begins with ``warmup_epochs`` permutations of all N examples.  Then come
+``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1).  If asked for, permutations of all examples
+follow at the end.  A loop reads the stream in *pieces*:
 
-* a plain loop reads one user epoch per piece (N examples in warm-up, k after it);
-* a framework that freezes the length of an epoch at the start reads *chunks*, see `fastprune.pruning.chunks`.
+* A plain loop reads one user epoch per piece: N examples in the warm-up, k after it.
+* A framework that freezes the length of an epoch at the start reads *chunks*, see `fastprune.pruning.chunks`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,16 @@ from fastprune.selection.by_rank import floor_of_share
 class Phase:
     """A stretch of the run over one set of examples.
 
-    ``index`` 0 is the warm-up (absent when ``warmup_epochs`` is 0), 1, 2, … are the cycles; a ``final`` one reads
-    all examples.  ``size`` is the number of examples in one epoch of the phase.
+    Attributes:
+        index: 0 is the warm-up, which is absent when ``warmup_epochs`` is 0.  1, 2, … are the cycles.
+        first_epoch: the user epoch with which it begins.
+        epochs: how many user epochs it has.
+        size: examples of one of its epochs.
+        final: whether it reads all examples at the end of the run.
+
+    Example:
+        >>> Phase(index=1, first_epoch=1, epochs=2, size=50).length
+        100
     """
 
     index: int
@@ -42,10 +49,20 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Positions ``start … stop - 1`` of the stream of ``phase``: one pass over the sampler.
+    """One pass over the sampler: positions ``start … stop - 1`` of the stream of ``phase``.
 
-    The stream of the phase is cut into blocks of ``distinct`` examples, and no block holds an example twice.  It is at
-    most the size of the phase.
+    Attributes:
+        phase: of which it is a part.
+        start: where it begins in the stream of the phase.
+        stop: where it ends.
+        distinct: the stream of the phase is cut into blocks of so many examples, and no block holds an example twice.
+            It is at most the size of the phase.
+
+    Example:
+        >>> cycle = Phase(index=1, first_epoch=1, epochs=2, size=50)
+        >>> second = Piece(cycle, start=50, stop=100)
+        >>> len(second), second.epoch_at(0)
+        (50, 2)
     """
 
     phase: Phase
@@ -57,7 +74,7 @@ class Piece:
         return self.stop - self.start
 
     def epoch_at(self, position: int) -> int:
-        """The user epoch (0-based) of the example at ``position`` of the piece; a top-up belongs to the last."""
+        """The user epoch (0-based) of the example at ``position`` of the piece.  A top-up belongs to the last epoch."""
         return self.phase.first_epoch + min((self.start + position) // self.phase.size, self.phase.epochs - 1)
 
 
@@ -66,16 +83,22 @@ class Schedule:
     """The paper's schedule: τ epochs on everything, then cycles of T epochs on the kept share.
 
     Args:
-        keep_fraction: share of the examples *kept*, in (0, 1] (the paper's 1 − ρ): a number, a `LinearRamp` or
-            `CosineRamp`, a function of progress (0 in the first cycle, 1 in the last or only one), or a `Budget`.
+        keep_fraction: share of the examples *kept*, in (0, 1] (the paper's 1 − ρ).  It is a number, a `LinearRamp`, a
+            `CosineRamp`, a `Budget`, or a function of progress.  Progress is 0 in the first cycle, and 1 in the last or
+            only one.
         warmup_epochs: τ ≥ 0, epochs on all examples before the first selection.
-        cycle_epochs: T ≥ 1, epochs between two selections.  A rest shorter than T runs as one last,
-            shorter cycle, as in the authors' code.
-        final_share: share of the epochs, at the end, on all examples: InfoBatch's 1 − δ, in [0, 1).  Of E epochs
+        cycle_epochs: T ≥ 1, epochs between two selections.  A rest shorter than T runs as one last, shorter cycle, as
+            in the authors' code.
+        final_share: share of the epochs, at the end, on all examples (InfoBatch's 1 − δ), in [0, 1).  Of E epochs it is
             those after the first floor((1 − final_share) · E).
 
     Raises:
-        ValueError: an argument is out of range; the message names it and the range.
+        ValueError: an argument is out of range.  The message names it and the range.
+
+    Example:
+        >>> schedule = Schedule(keep_fraction=0.5, warmup_epochs=1, cycle_epochs=2)
+        >>> [(phase.first_epoch, phase.epochs, phase.size) for phase in schedule.phases(100, epochs=4)]
+        [(0, 1, 100), (1, 2, 50), (3, 1, 50)]
     """
 
     keep_fraction: KeepFraction
@@ -124,7 +147,7 @@ class Schedule:
         return phases
 
     def describe(self) -> dict[str, object]:
-        """Plain values that two runs share if their schedules are the same."""
+        """Plain values that are equal for two runs with the same schedule."""
         return {
             "keep_fraction": describe(self.keep_fraction),
             "warmup_epochs": self.warmup_epochs,
@@ -148,9 +171,12 @@ def budget(phases: Sequence[Phase]) -> int:
 
 
 def epochs_until(schedule: Schedule, n: int, examples: int, enough: Callable[[int], bool]) -> int:
-    """User epochs of which ``enough`` is true, at least those of `epochs_for`.
+    """The number of user epochs that ``enough`` accepts, at least that of `epochs_for`.
 
     Args:
+        schedule: of the run.
+        n: examples of the data set.
+        examples: that the run must read.
         enough: whether so many epochs make as many steps as are wanted.  Short last steps make it hard to say sooner.
     """
     epochs = epochs_for(schedule, n, examples)
@@ -169,8 +195,8 @@ def epochs_for(schedule: Schedule, n: int, examples: int) -> int:
     most = keep.share * n if isinstance(keep, Budget) else n
     epochs = max(1, math.ceil(round(examples / most, 6)))
     while (missing := examples - budget(schedule.phases(n, epochs))) > 0:
-        # With a constant share an epoch more reads at most n more.  A ramp is spread anew over the cycles, and with
-        # one epoch more may even read less: no number of epochs can be left out.
+        # With a constant share one epoch more reads at most n examples more.  A ramp is spread anew over the cycles,
+        # and one epoch more may even read less.  So every number of epochs must be tried.
         epochs += -(-missing // n) if isinstance(keep, float) else 1
     return epochs
 
@@ -181,10 +207,11 @@ def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:
 
 
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
-    """Where user epochs end in a run read piece by piece.
+    """Where user epochs end in a run that is read piece by piece.
 
-    Yields ``(position, epoch)``: after ``position`` examples of the whole run the user epoch with the
-    0-based number ``epoch`` is complete.  The last epoch of a phase ends with the phase's last piece.
+    Yields:
+        ``(position, epoch)``: after ``position`` examples of the whole run the user epoch with the 0-based number
+        ``epoch`` is complete.  The last epoch of a phase ends with the phase's last piece.
     """
     offset = 0
     for phase, stretch in groupby(pieces, key=lambda piece: piece.phase):

@@ -1,4 +1,4 @@
-"""The scoring pass: one forward pass over (part of) a data set, leaving no trace in the model."""
+"""The scoring pass: one forward pass over a data set, or a part of it, that leaves no trace in the model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BatchScores = TypeVar("BatchScores", Tensor, Mapping[str, Tensor])
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; every submodule's mode and all global random states are put back.
+    """Eval mode without gradients.  At the end every submodule's mode and all global random states are put back.
 
-    No inference mode: a tensor that the model caches in its forward pass (rotary tables grown for a longer
-    input) could not be used in training afterwards.
+    This is no inference mode.  A model may cache a tensor in its forward pass, such as rotary tables for a longer
+    input.  Made in inference mode, it could not be used in training afterwards.
     """
     modes = {module: module.training for module in model.modules()}
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -54,13 +54,13 @@ def score_dataset(
     """Score examples in eval mode without gradients, longest first, in large batches.
 
     Args:
-        model: put into eval mode for the pass; modes and random states are restored.
+        model: put into eval mode for the pass.  Its modes and all random states are restored.
         dataset: map-style.
-        batch_scores: given a collated batch, returns its scores, (B,), or a dict of them by metric; runs the model
+        batch_scores: given a collated batch, returns its scores, (B,), or a dict of them by metric.  It runs the model
             itself.
         indices: (K,) which examples, all by default.
-        lengths: one number per example of ``dataset``; like lengths share a batch, which saves padding.
-        batch_size: of the pass; larger than in training is fine, nothing is kept for a backward pass.
+        lengths: one number per example of ``dataset``.  Examples of like length share a batch, which saves padding.
+        batch_size: of the pass.  It may be larger than in training, because nothing is kept for a backward pass.
         collate_fn: as for `DataLoader`.
         progress: called with the number of examples of each finished batch.
 
@@ -70,7 +70,16 @@ def score_dataset(
     Raises:
         ValueError: ``indices`` is empty, or ``batch_scores`` returns another number of scores than examples.
 
-    Cost: one forward pass over K examples; memory of one batch.
+    Cost: one forward pass over K examples, and memory of one batch.
+
+    Example:
+        >>> import fastprune
+        >>> from torch.utils.data import TensorDataset
+        >>> data = TensorDataset(torch.eye(4, 3), torch.tensor([0, 1, 2, 0]))
+        >>> model = nn.Linear(3, 3)
+        >>> scores = score_dataset(model, data, lambda batch: fastprune.el2n(model(batch[0]), batch[1]), batch_size=2)
+        >>> scores.shape
+        torch.Size([4])
     """
     size = len(dataset)  # type: ignore[arg-type]
     wanted = torch.arange(size, device="cpu") if indices is None else indices

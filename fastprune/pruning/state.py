@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastprune.pruning.cycle import CycleRecord
-from fastprune.pruning.driver import Driver
 from fastprune.pruning.exchange import Steps
 from fastprune.pruning.history import settings_of
 from fastprune.pruning.state_versions import VERSION, check_version, converted
 from fastprune.pruning.weighting import Weights
 
+if TYPE_CHECKING:
+    from fastprune.pruning.driver import Driver
 
-def state_of(driver: Driver, fingerprint: str | None) -> dict[str, Any]:
-    """History, kept set, weights and progress, in tensors and plain values; the same on every rank.
 
-    Args:
-        fingerprint: identifies the data set.
+def state_of(driver: Driver) -> dict[str, Any]:
+    """History, kept set, weights and progress, in tensors and plain values.  It is the same on every rank.
 
     Raises:
         RuntimeError: other processes have scores that this one has not seen.
@@ -31,7 +30,7 @@ def state_of(driver: Driver, fingerprint: str | None) -> dict[str, Any]:
     kept = driver.sampler.indices
     return {
         **_identity(driver),
-        "fingerprint": fingerprint,
+        "fingerprint": driver.fingerprint,
         "cycle": asdict(driver.cycle),
         "weights": driver.weights.saved(),
         "history": driver.history.state_dict(),
@@ -40,8 +39,8 @@ def state_of(driver: Driver, fingerprint: str | None) -> dict[str, Any]:
     }
 
 
-def checked(driver: Driver, fingerprint: str | None, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state in the form of this version, once it is known to be one of this run's.
+def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state in the form of this version, once it is known to be a state of this run.
 
     Raises:
         ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
@@ -52,11 +51,11 @@ def checked(driver: Driver, fingerprint: str | None, state: Mapping[str, Any]) -
     for key, value in _identity(driver).items():
         if state.get(key) != value:
             raise ValueError(f"the checkpoint has {key} = {state.get(key)!r}, this run has {value!r}")
-    theirs = state.get("fingerprint")
-    if None not in (theirs, fingerprint) and theirs != fingerprint:
+    theirs, ours = state.get("fingerprint"), driver.fingerprint
+    if None not in (theirs, ours) and theirs != ours:
         raise ValueError(
             f"the checkpoint belongs to another data set: its fingerprint is {theirs!r}, this one's is "
-            f"{fingerprint!r}; resume with the data it was made with"
+            f"{ours!r}; resume with the data it was made with"
         )
     driver.history.check_state(state["history"])
     driver.progress.check_state(state["progress"])

@@ -1,4 +1,4 @@
-"""Versions of a run's state, and how one that fastprune 0.1 wrote, of version 3, is read."""
+"""Versions of a run's state, and how a state of version 3 is read, which fastprune 0.1 wrote."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def check_version(version: object, what: str) -> None:
 
 
 def converted(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state of version 3 in the form of version 4; any other as it is.
+    """A state of version 3 in the form of version 4.  Any other state stays as it is.
 
-    Version 3 kept the position in several places: ``trained``, ``scored_for`` and ``place``, and in ``sampler``
-    ``epoch`` (the number of the piece), ``yielded`` and ``kept_phase``.  Its place called a phase a cycle.
+    Version 3 kept the position in several places.  These were ``trained``, ``scored_for`` and ``place``, and in
+    ``sampler`` ``epoch`` (the number of the piece), ``yielded`` and ``kept_phase``.  Its place called a phase a cycle.
     """
     if state.get("version") != OLDEST_READ:
         return state

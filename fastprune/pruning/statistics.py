@@ -1,8 +1,8 @@
 """What is kept of the values that an example's metric takes over time, in a fixed number of bytes.
 
-A statistic is updated with every new value in place of storing the whole past.  ``visits`` (how many values each
-example has had) is kept once by `History` and handed in.  Methods with a statistic of their own define it in
-their file; those here serve several.
+A statistic is updated with every new value, and the whole past is not stored.  ``visits``, how many values each example
+has had, is kept once by `History` and handed in.  Methods with a statistic of their own define it in their file.  Those
+here serve several methods.
 """
 
 from __future__ import annotations
@@ -18,11 +18,34 @@ State = dict[str, Tensor]
 
 
 class Statistic(Protocol):
-    """Streaming reduction of a sequence of values; every tensor of its state has one row per example.
+    """Streaming reduction of a sequence of values.  Every tensor of its state has one row per example.
 
-    A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric: those of
-    one that is hard where it is small, such as confidence, come negated.  Without it values come as the metric has
-    them.
+    A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric is.
+    Values of a metric that is hard where it is small, such as confidence, come negated.  Without it values come as the
+    metric has them.
+
+    Example:
+        A statistic of your own, the largest value so far:
+
+        >>> from fastprune.pruning import History
+        >>> class Largest:
+        ...     oriented = True
+        ...     bytes_per_example = 4
+        ...
+        ...     def new_state(self, n: int) -> State:
+        ...         return {"largest": torch.full((n,), -torch.inf)}
+        ...
+        ...     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        ...         state["largest"][index] = torch.maximum(state["largest"][index], values)
+        ...
+        ...     def value(self, state: State, visits: Tensor) -> Tensor:
+        ...         return state["largest"].clone()
+        >>> largest: Statistic = Largest()
+        >>> history = History(1, {"el2n": largest})
+        >>> for epoch, score in enumerate([0.5, 0.9, 0.2]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.9000])
     """
 
     @property
@@ -37,22 +60,37 @@ class Statistic(Protocol):
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         """Take in ``values[i]`` for example ``index[i]``, which had ``visits[i]`` values before.
 
-        ``values`` is fp32 (B,), or (B, C) for a metric with a vector per example.  What is passed together comes from
-        one training step.  Nothing may wait for the device.
+        Values that are passed together come from one training step.  Nothing may wait for the device.
+
+        Args:
+            state: of `new_state`, changed in place.
+            index: (B,) examples.
+            values: fp32 (B,), or (B, C) for a metric with a vector per example.
+            visits: (B,) how many values each had before.
         """
         ...
 
     def value(self, state: State, visits: Tensor) -> Tensor:
-        """One number per example, fp32 (n,), larger the more is left to learn; meaningless where ``visits`` is 0.
+        """One number per example, fp32 (n,), which is larger the more is left to learn.
 
-        Each follows from its own row: `History` asks for some rows at a time.
+        It means nothing where ``visits`` is 0.  Each number follows from its own row, because `History` asks for some
+        rows at a time.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Latest:
-    """The latest value only: the default of the paper's GLUE script."""
+    """The latest value only: the default of the paper's GLUE script.
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": Latest()})
+        >>> for epoch, score in enumerate([0.9, 0.5]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.5000])
+    """
 
     oriented = True
 
@@ -75,12 +113,20 @@ class EMA:
     """Exponential moving mean plus ``deviation`` times its debiased standard deviation.
 
     ``EMA(deviation=0.0)`` is the mean alone.  ``EMA(deviation=1.0)`` is the default of the paper's joint NLU script:
-    pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.  Left out, ``deviation`` is 1.0 with a warning: from 0.3
-    on it will be 0.0.  ``alpha`` weighs the newest score.  The deviation of an example scored once counts as 0.
+    pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.  Left out, ``deviation`` is 1.0 with a warning, and from
+    0.3 on it will be 0.0.  ``alpha`` weighs the newest score.  The deviation of an example scored once counts as 0.
 
-    With mean m and biased variance c, one score x moves them to
-    m' = (1−α)m + αx and c' = (1−α)(c + (m−m')²) + α(x−m')².  The debiasing factor 1/(1 − Σw²) depends on the
-    number of scores alone: Σw² after t scores is (1−α)^(2(t−1)) + α²·(1−(1−α)^(2(t−1)))/(1−(1−α)²).
+    With mean m and biased variance c, one score x moves them to m' = (1−α)m + αx and c' = (1−α)(c + (m−m')²) +
+    α(x−m')².  The debiasing factor 1/(1 − Σw²) depends on the number of scores alone.  Σw² after t scores is
+    (1−α)^(2(t−1)) + α²·(1−(1−α)^(2(t−1)))/(1−(1−α)²).
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": EMA(alpha=0.8, deviation=0.0)})
+        >>> for epoch, score in enumerate([0.9, 0.5]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")  # 0.2 * 0.9 + 0.8 * 0.5
+        tensor([0.5800])
     """
 
     alpha: float = 0.8
@@ -135,7 +181,16 @@ class EMA:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of the last ``last`` scores (of as many as there are, while there are fewer)."""
+    """The mean of the last ``last`` scores, or of all of them while there are fewer.
+
+    Example:
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"el2n": Mean(last=2)})
+        >>> for epoch, score in enumerate([0.9, 0.5, 0.3]):
+        ...     history.update(torch.tensor([0]), {"el2n": torch.tensor([score])}, epoch)
+        >>> history.value("el2n")
+        tensor([0.4000])
+    """
 
     last: int
     oriented = True
@@ -160,10 +215,22 @@ class Mean:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation (population, as ``np.std``) of all values; Welford's update.
+    """Mean and standard deviation of all values, by Welford's update.
+
+    The deviation is that of the population, as ``np.std``.
 
     ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
-    `Statistic`: of a metric that is hard where it is small it is the negated mean.
+    `Statistic`.  For a metric that is hard where it is small this is the negated mean.
+
+    Example:
+        The variability of data maps, the deviation of the label's probability over epochs:
+
+        >>> from fastprune.pruning import History
+        >>> history = History(1, {"confidence": Moments("deviation")})
+        >>> for epoch, score in enumerate([0.2, 0.8]):
+        ...     history.update(torch.tensor([0]), {"confidence": torch.tensor([score])}, epoch)
+        >>> history.value("confidence")
+        tensor([0.3000])
     """
 
     of: str = "deviation"
@@ -174,7 +241,7 @@ class Moments:
 
     @property
     def oriented(self) -> bool:
-        """True for the mean; a deviation has no direction, and readers want the mean beside it as it is."""
+        """True for the mean.  A deviation has no direction, and readers want the mean beside it as it is."""
         return self.of == "mean"
 
     @property
@@ -199,18 +266,22 @@ class Moments:
 
 
 def is_oriented(statistic: Statistic) -> bool:
-    """Whether it takes values of which the largest are the hardest."""
+    """Whether the statistic takes values of which the largest are the hardest."""
     return bool(getattr(statistic, "oriented", False))
 
 
 def as_statistic(smoothing: Statistic | str) -> Statistic:
-    """The statistic itself, or the one that the text means.
+    """Return the statistic itself, or the one that the text means.
 
     Text is ``latest``, ``ema`` (the paper's joint NLU default, mean plus deviation), ``ema:ALPHA:DEVIATION``, or
     ``mean:M`` of the last M.
 
     Raises:
-        ValueError: none of these.
+        ValueError: the text is none of these.
+
+    Example:
+        >>> as_statistic("mean:3")
+        Mean(last=3)
     """
     if not isinstance(smoothing, str):
         return smoothing
@@ -230,7 +301,10 @@ def as_statistic(smoothing: Statistic | str) -> Statistic:
 
 
 def spread(values: Tensor, count: Tensor) -> Tensor:
-    """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row (all, if it has fewer), (B,) of (B, W)."""
+    """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row, (B,) of (B, W).
+
+    A row with fewer values counts whole.
+    """
     width = values.shape[1]
     valid = torch.arange(width, device=values.device) < count.unsqueeze(1)
     mean = torch.where(valid, values, 0.0).sum(dim=1) / count.clamp(1, width)

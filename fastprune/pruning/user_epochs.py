@@ -26,7 +26,7 @@ class UserEpochs:
         return self._bounds == self.starts
 
     def end_of(self, epochs: int) -> int:
-        """How many examples have been read when so many user epochs are complete."""
+        """How many examples have been read when ``epochs`` user epochs are complete."""
         return self._bounds[epochs]
 
     def completed(self, position: int) -> int:

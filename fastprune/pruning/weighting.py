@@ -14,7 +14,7 @@ class Weights:
     """How much the loss of each example counts.
 
     Args:
-        table: (n,) fp32, by example; None if all count alike.
+        table: (n,) fp32, by example.  None if all count alike.
     """
 
     def __init__(self, table: Tensor | None = None) -> None:
@@ -22,7 +22,7 @@ class Weights:
         self._unread = 0
 
     def of(self, index: Tensor) -> Tensor | None:
-        """The weights of a batch's examples, fp32 on the device of ``index``; None if all count alike."""
+        """The weights of a batch's examples, fp32 on the device of ``index``.  None if all count alike."""
         self._unread = 0
         if self.table is None:
             return None
@@ -31,12 +31,12 @@ class Weights:
         return self.table[index]
 
     def mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
-        """The mean of weight · loss over a batch, of losses (B,); differentiable."""
+        """The mean of weight · loss over a batch of losses (B,).  It can be differentiated."""
         weights = self.of(index)
         return losses.mean() if weights is None else (losses * to_device(weights, losses.device)).mean()
 
     def expect_use(self, method: str) -> None:
-        """A step was taken in.  Complain if the loop has not asked for weights for several of them.
+        """Take note of a step, and complain if the loop has not asked for weights for several steps.
 
         Raises:
             RuntimeError: the loop trains without the weights.
@@ -56,7 +56,10 @@ class Weights:
 
 
 def weight_table(indices: Tensor, weights: Tensor | None, n: int) -> Tensor | None:
-    """The weights by example: 1 for those that have none, (n,) fp32 on the CPU, where most loaders' indices are."""
+    """The weights by example, (n,) fp32, or None if there are none.  Examples that have no weight get 1.
+
+    The table is on the CPU, where most loaders' indices are.
+    """
     if weights is None:
         return None
     table = torch.ones(n, dtype=torch.float32, device="cpu")

@@ -1,8 +1,8 @@
-"""One score of another batch whose layout was checked before, on the CPU.
+"""A fast path on the CPU: one score of a batch whose layout has been checked before.
 
-Looking at a small batch costs several times what scoring it does. Most of what is looked at follows from shapes,
-strides and dtypes, and a training loop brings the same ones again and again. What may change under the same layout
-(the memory behind the tensors, a pending negation, what traces or transforms the call) is looked at each time.
+Checking a small batch costs several times as much as scoring it. Most checks depend on shapes, strides and dtypes
+alone, and a training loop repeats the same ones. The rest can change under the same layout: the memory of the tensors,
+a pending negation, or something that traces or transforms the call. That is checked every time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fastprune.scores.layout import extent, row_strides
 from fastprune.scores.metrics import KERNEL_METRICS
 
 LIMIT = 4096
-"""Of layouts that are remembered; from there on they are forgotten and remembered anew."""
+"""How many layouts are remembered. When there are so many, all are forgotten."""
 
 
 class _Layout(NamedTuple):
-    """What a call hands to the kernel besides addresses, and how far it reads."""
+    """What a call passes to the kernel besides addresses, and how many bytes the kernel reads."""
 
     before: tuple[object, ...]
     after: tuple[int, ...]
@@ -36,7 +36,7 @@ _CHECKED: dict[tuple[object, ...], _Layout] = {}
 
 
 def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> Tensor | None:
-    """The score of every row, fp32 of labels.shape; None if this call must be checked, and goes another way."""
+    """The score of every row, fp32 of labels.shape. None if the call needs all checks."""
     if not _plain(logits, labels, ignore_index, shift):
         return None
     layout = _CHECKED.get(_key(logits, labels, metric, ignore_index, shift))
@@ -48,17 +48,17 @@ def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int,
     ):
         return None
     z, y = logits.data_ptr(), labels.data_ptr()
-    if z == 0 or y == 0:  # a stand-in, such as a zero tensor
+    if z == 0 or y == 0:  # a placeholder without memory, such as a zero tensor
         return None
     out = torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
     addresses = [0] * len(KERNEL_METRICS)
     addresses[layout.metric] = out.data_ptr()
     bad = _core.row_scores((z, *layout.before, y, *layout.after, torch.get_num_threads()), addresses)
-    return out if bad < 0 else None  # the way with checks says which label it was
+    return out if bad < 0 else None  # a label is out of range, and the general path says which
 
 
 def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> None:
-    """Take note of a layout that has just been checked and scored, if it needs no copy."""
+    """Remember a layout that has just been checked and scored, if it needs no copy."""
     if metric not in KERNEL_METRICS or not _plain(logits, labels, ignore_index, shift):
         return
     if labels.dtype != torch.int64 or not labels.numel():
@@ -78,11 +78,11 @@ def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shi
 
 
 def _plain(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> bool:
-    """Whether these are ordinary CPU tensors and ints, computed with right now."""
+    """Whether these are ordinary CPU tensors and ints, and nothing traces or transforms the call."""
     return (
         isinstance(logits, Tensor)
         and isinstance(labels, Tensor)
-        and logits.is_cpu  # before all else: on a GPU nothing here is of use
+        and logits.is_cpu  # first, because on a GPU nothing here is of use
         and labels.is_cpu
         and type(ignore_index) is int
         and type(shift) is int

@@ -1,8 +1,8 @@
 """The public scores: `score`, `el2n` and `joint_el2n`.
 
-EL2N is the L2 norm of (softmax(logits) - onehot(label)): Paul et al. 2021 (arXiv 2107.07075), for
-finetuning with several heads arXiv 2306.03208; definition.py defines the others. Scores are fp32,
-never require grad, and are computed in one read of the logits (kernels.py).
+EL2N is the L2 norm of softmax(logits) - onehot(label), from Paul et al. 2021 (arXiv 2107.07075). The form for several
+heads is from arXiv 2306.03208. The other scores are defined in definition.py. All scores are fp32, never require grad,
+and are computed in one read of the logits (kernels.py).
 """
 
 from __future__ import annotations
@@ -73,46 +73,72 @@ def score(
     reduce: str | None = None,
     validate_labels: bool = False,
 ) -> Tensor | dict[str, Tensor]:
-    """Several scores of each row from one read of its logits.
+    """Several scores of each row, from one read of its logits.
+
+    The metrics, with p = softmax(z) and label y:
+
+    - "el2n" is the L2 norm of p - onehot(y).
+    - "loss" is -log p_y.
+    - "confidence" is p_y.
+    - "margin" is z_y minus the largest other logit.
+    - "entropy" is that of p, in nats.
+    - "correct" is 1 or 0.
+
+    The table in `fastprune.scores.metrics` says whether large or small values are hard. A metric of your own is one row
+    in it.
 
     Args:
-        logits: (..., C), classes last; float16, bfloat16, float32 or float64; any strides. A DTensor may be replicated
-            or sharded over its rows, with labels placed alike; the scores are DTensors then.
-        labels: on the same device, one of
-            (...) class indices of any integer dtype;
-            (..., C) floating point: a probability for each class (soft labels), with ignore_index < 0;
-            (..., C) of any dtype with multi_label=True: 0 or 1, or a probability, for each label.
-        metrics: one of these, or several; "el2n" and "loss" alone for a target per class.
-            "el2n" || p - onehot(y) ||, "loss" -log p_y, "confidence" p_y, "margin" z_y - the largest other
-            logit, "entropy" of p in nats, "correct" 1 or 0. Which end of each is hard says
-            `fastprune.scores.metrics`, where a metric of your own is one row.
-        multi_label: the logits are independent yes-or-no answers (a binary head has C = 1): p is their
-            sigmoid, the loss is summed over the labels.
-        ignore_index: rows with this label score 0; with multi_label, labels equal to it add nothing.
-        shift: row t is scored against label t + shift along the last dimension of labels (1 for causal
-            language models), without a copy; the last `shift` rows score 0.
-        reduce: None for a score a row; or over the last dimension of rows, which then need two:
-            "norm" sqrt(sum s^2), the paper's default, "mean" over valid tokens, "sum", "max". A sample
-            with no valid token scores 0.
-        validate_labels: look for labels out of range on a GPU too, which waits for the device.
+        logits: (..., C), classes last, in float16, bfloat16, float32 or float64, with any strides. A DTensor may be
+            replicated or sharded over its rows, with its labels placed alike. The scores are then DTensors.
+        labels: (...) class indices of any integer dtype. Or (..., C) floating point, a probability for each class (soft
+            labels), which needs ignore_index < 0. Or, with multi_label=True, (..., C) of any dtype: 0, 1 or a
+            probability for each label. They are on the logits' device.
+        metrics: One name or several. With a target per class only "el2n" and "loss" are defined.
+        multi_label: The logits are independent yes-or-no answers. A binary head has C = 1. Here p is the sigmoid, and
+            the loss is summed over the labels.
+        ignore_index: Rows with this label score 0. With multi_label, labels equal to it add nothing.
+        shift: Row t is scored against label t + shift along the last dimension of labels. It is 1 for causal language
+            models. The logits are not copied for it. The last `shift` rows score 0.
+        reduce: None gives a score for each row. Otherwise scores are reduced over the last dimension of rows, which
+            then need two dimensions. Use "norm" for sqrt(sum s^2), the paper's default, "mean" for the mean over the
+            valid tokens, "sum" or "max". A sample with no valid token scores 0.
+        validate_labels: Look for labels out of range on a GPU too. That waits for the device.
 
     Returns:
-        fp32 of logits.shape[:-1], or of one dimension less if reduced: a Tensor for a single string,
-        otherwise a dict by metric. A NaN or +inf logit, or a row of only -inf, scores NaN; other -inf
+        fp32 of shape logits.shape[:-1], with one dimension less if reduced. A single string gives a Tensor, several
+        metrics a dict by metric. A row with a NaN or +inf logit, or with only -inf logits, scores NaN. Other -inf
         logits (masked classes) are left out.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape, device or value.
-        IndexError: a label outside [0, C), on the CPU always; on a GPU, where it takes a synchronisation,
-            if validate_labels, and else that row scores NaN.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has the wrong shape, device or value.
+        IndexError: A label is outside [0, C). The CPU always checks this. A GPU checks it only with validate_labels,
+            because it takes a synchronisation. Otherwise that row scores NaN.
 
-    Accuracy: relative error <= 4e-6 in every metric, at any size of score down to 1e-12 and any number
-    of classes. Against a target per class, computed in
-    double: the same down to 1e-9, and to 1e-12 where the target is one-hot. A smaller floor: el2n, confidence and
-    loss below 2e-38 C may be 0, and a margin that float32 cannot hold is rounded to 0 or infinity or up to 1.2e-38.
-    Cost: rows * C * itemsize bytes read once, whatever the metrics; no copy of the logits unless the
-    classes are strided or the row dimensions before the last do not collapse to one. Targets per class
-    are not fused: several passes over pieces of bounded size.
+    Accuracy: the relative error of every metric is at most 4e-6, for any number of classes and for scores down to
+    1e-12. Against a target per class, which is computed in double, it holds down to 1e-9, and down to 1e-12 where the
+    target is one-hot. Below 2e-38 C, el2n, confidence and loss may be 0. A margin that float32 cannot hold is rounded
+    to 0, to infinity or up to 1.2e-38.
+
+    Cost: rows * C * itemsize bytes are read once, whatever the metrics. The logits are copied only if the classes are
+    strided, or if the row dimensions before the last do not collapse to one. Targets per class are not fused. They take
+    several passes over pieces of bounded size.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> labels = torch.tensor([0, 2])
+        >>> scores = score(logits, labels, ("el2n", "loss"))
+        >>> scores["el2n"]  # the first example is learned, the second is wrong
+        tensor([0.0433, 0.9989])
+        >>> score(logits, labels, "correct")
+        tensor([1., 0.])
+
+        Tokens of a causal language model, one score for each text:
+
+        >>> logits, tokens = torch.zeros(2, 5, 8), torch.arange(10).reshape(2, 5) % 8
+        >>> score(logits, tokens, "loss", shift=1, reduce="mean")
+        tensor([2.0794, 2.0794])
     """
     one = type(metrics) is str and reduce is None and not multi_label
     if one and (rows := scores_again(logits, labels, metrics, ignore_index, shift)) is not None:  # type: ignore[arg-type]
@@ -135,7 +161,7 @@ def score(
         names = check_metrics(metrics)
         check_rows(logits, labels, ignore_index, shift)
         check_reduce(reduce, labels.shape)
-        if validate_labels and not logits.is_cpu:  # there the kernel looks at each label anyway
+        if validate_labels and not logits.is_cpu:  # on the CPU the kernel checks each label anyway
             check_labels(labels, logits.shape[-1], ignore_index, shift)
         scores = _row_scores(logits, labels, names, ignore_index, shift)
         valid = _valid(labels, ignore_index, shift) if reduce else None
@@ -156,9 +182,15 @@ def el2n(
     reduce: str | None = None,
     validate_labels: bool = False,
 ) -> Tensor:
-    """EL2N of each row: || softmax(logits) - onehot(label) ||, in [0, sqrt 2].
+    """EL2N of each row, the L2 norm of softmax(logits) - onehot(label), in [0, sqrt 2].
 
-    The arguments, result, errors, accuracy and cost are those of `score(logits, labels, "el2n", ...)`.
+    The arguments, result, errors, accuracy and cost are those of ``score(logits, labels, "el2n", ...)``.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> el2n(logits, torch.tensor([0, 2]))
+        tensor([0.0433, 0.9989])
     """
     return score(
         logits,
@@ -176,17 +208,24 @@ def joint_el2n(heads: Sequence[LogitsAndLabels] | Mapping[str, LogitsAndLabels],
     """One EL2N for each example of a model with several heads (arXiv 2306.03208).
 
     Args:
-        heads: (logits, labels) or (logits, labels, ignore_index) of each head, in a sequence or by
-            name. Labels are (B,) or (B, T) with T the head's own, B common to all; logits have the
-            classes, the head's own number, after that.
-        reduce: "norm" sqrt of the sum of s^2 over all heads and tokens, the paper's
-            sqrt(s_intent^2 + sum_t s_slot_t^2); "mean" over heads of the head's mean over its valid
-            tokens, the paper's (s_intent + mean_t s_slot_t) / 2; "sum" or "max" over all.
+        heads: (logits, labels) or (logits, labels, ignore_index) of each head, in a sequence or by name. Labels are
+            (B,) or (B, T). B is the same for all heads, and each head has its own T. Logits have one more dimension,
+            the head's own classes.
+        reduce: With "norm", the root of the sum of s^2 over all heads and tokens, the paper's sqrt(s_intent^2 + sum_t
+            s_slot_t^2). With "mean", the mean over heads of the head's mean over its valid tokens, the paper's
+            (s_intent + mean_t s_slot_t) / 2. With "sum" or "max", that over all heads and tokens.
 
     Returns:
         (B,) fp32. A head with no valid label in an example adds 0.
 
-    Raises, accuracy and cost: as `score`, for each head.
+    Errors, accuracy and cost are those of `score`, for each head.
+
+    Example:
+        >>> import torch
+        >>> intent_logits, intents = torch.tensor([[4.0, 0.0], [0.0, 4.0]]), torch.tensor([0, 0])
+        >>> tag_logits, tags = torch.zeros(2, 3, 5), torch.tensor([[0, 1, -100], [0, 1, 2]])
+        >>> joint_el2n({"intent": (intent_logits, intents), "tags": (tag_logits, tags)})
+        tensor([1.2652, 2.0806])
     """
     check_reduction(reduce)
     named = dict(heads) if isinstance(heads, Mapping) else {str(i): head for i, head in enumerate(heads)}
@@ -213,7 +252,7 @@ def joint_el2n(heads: Sequence[LogitsAndLabels] | Mapping[str, LogitsAndLabels],
 
 
 def is_soft(logits: Tensor, labels: Tensor) -> bool:
-    """Whether the labels are a probability for each class."""
+    """Whether the labels hold a probability for each class."""
     both = isinstance(logits, Tensor) and isinstance(labels, Tensor)
     return both and labels.is_floating_point() and labels.shape == logits.shape
 
@@ -221,7 +260,7 @@ def is_soft(logits: Tensor, labels: Tensor) -> bool:
 def computed_rows(
     metrics: tuple[str, ...], fused: dict[str, Tensor], logits: Tensor, labels: Tensor, ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    """The row scores ``metrics`` of class indices, of which ``fused`` holds those that the kernels compute."""
+    """The row scores ``metrics`` of class indices. ``fused`` holds those that the kernels have computed."""
     moved = shifted_labels(labels, ignore_index, shift)
     counted = moved != ignore_index
     wrong = counted & ((moved < 0) | (moved >= logits.shape[-1]))
@@ -239,7 +278,7 @@ def _row_scores(
     fused = kernel_part(metrics)
     if fused == metrics:
         return _fused_rows(logits, labels, metrics, ignore_index, shift)
-    if not fused and logits.is_cpu and ops.direct(logits, labels):  # else the kernel looks at each label
+    if not fused and logits.is_cpu and ops.direct(logits, labels):  # otherwise the kernel checks each label
         check_labels(labels, logits.shape[-1], ignore_index, shift)
     rows = _fused_rows(logits, labels, fused, ignore_index, shift) if fused else {}
     return computed_rows(metrics, rows, logits, labels, ignore_index, shift)
@@ -251,14 +290,14 @@ def _fused_rows(
     if ops.direct(logits, labels):
         check_data(logits=logits, labels=labels)
         return kernels.row_scores(logits, class_indices(labels), metrics, ignore_index, shift)
-    if torch.jit.is_tracing():  # which knows no list of strings; plain PyTorch it can follow
+    if torch.jit.is_tracing():  # tracing does not support a list of strings, but it can follow plain PyTorch
         return definition.row_scores(logits, labels, metrics, ignore_index, shift)
     labels = class_indices(labels)
     rows = torch.ops.fastprune.row_scores(logits.detach(), labels, metrics, ignore_index, shift)
     return dict(zip(metrics, rows, strict=True))
 
 
-# So many logits are looked at together where the definition itself computes: about 50 MB of temporaries.
+# The definition itself computes so many logits at a time. That takes about 50 MB of temporaries.
 _PIECE = 2**20
 
 

@@ -1,4 +1,4 @@
-"""Row scores and cross-entropy on the CPU: torch tensors to the C++ kernels (csrc/scores/row_scores.h) and back."""
+"""Row scores and cross-entropy on the CPU: from torch tensors to the C++ kernels in csrc/scores, and back."""
 
 from __future__ import annotations
 
@@ -41,21 +41,24 @@ def row_scores(
     *,
     threads: int | None = None,
 ) -> dict[str, Tensor]:
-    """Scores of every row by the C++ kernel; the contract of `definition.row_scores`, and:
+    """Scores of every row by the C++ kernel, with the contract of `definition.row_scores`.
 
     Args:
         logits: (..., C) float16, bfloat16, float32 or float64 on the CPU, any strides.
         labels: (...) int64 on the CPU, any strides.
+        metrics: As in `definition.row_scores`.
+        ignore_index: As in `definition.row_scores`.
+        shift: As in `definition.row_scores`.
         threads: torch.get_num_threads() by default. The result does not depend on it.
 
     Returns:
-        One contiguous fp32 tensor of labels.shape for each metric, relative error <= 4e-6.
+        One contiguous fp32 tensor of labels.shape for each metric, with a relative error of at most 4e-6.
 
     Raises:
-        IndexError: a label that is used is neither ignore_index nor in [0, C).
+        IndexError: A label that is used is neither ignore_index nor in [0, C).
 
-    Cost: one read of the logits, one exponential each, two with entropy. The logits are copied only if their
-    class dimension is not contiguous or the row dimensions before the last do not collapse to one.
+    Cost: one read of the logits and one exponential for each, or two with entropy. The logits are copied only if their
+    class dimension is not contiguous, or if the row dimensions before the last do not collapse to one.
     """
     scores = {metric: _empty_row_values(labels) for metric in metrics}
     if labels.numel() == 0:
@@ -84,14 +87,19 @@ def loss_forward(
         logits: (..., C) float16, bfloat16 or float32 on the CPU, any strides.
         labels: (...) int64 on the CPU, any strides.
         weight: (C,) contiguous fp32, or None.
+        metrics: As in `row_scores`.
+        ignore_index: As in `row_scores`.
+        label_smoothing: In [0, 1], as torch's.
+        shift: As in `row_scores`.
         reduction: "none", "mean" (over the weights of the labels) or "sum".
-        The rest as in `row_scores`.
+        threads: As in `row_scores`.
 
     Returns:
-        The loss in fp32, labels.shape or 0-dim. The state that `loss_backward` needs: 3 floats a row and one
-        more. The scores.
+        The loss in fp32, of labels.shape or 0-dim. Then the state that `loss_backward` needs, 3 floats a row and one
+        more. Then the scores.
 
-    Raises: as `row_scores`.
+    Raises:
+        IndexError: As in `row_scores`.
     """
     state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32, device="cpu")
     loss = _empty_row_values(labels) if reduction == "none" else state.new_empty(())
@@ -120,14 +128,20 @@ def loss_backward(
     label_smoothing: float,
     shift: int,
 ) -> Tensor:
-    """The gradient of the loss with respect to the logits: one read of them, one write.
+    """The gradient of the loss with respect to the logits, with one read of the logits and one write.
 
     Args:
-        grad_loss: fp32, labels.shape or 0-dim: the gradient with respect to the loss.
-        state: as `loss_forward` returned it for the same arguments.
+        grad_loss: fp32 of labels.shape or 0-dim, the gradient with respect to the loss.
+        state: What `loss_forward` returned for the same arguments.
+        logits: As in `loss_forward`.
+        labels: As in `loss_forward`.
+        weight: As in `loss_forward`.
+        ignore_index: As in `loss_forward`.
+        label_smoothing: As in `loss_forward`.
+        shift: As in `loss_forward`.
 
     Returns:
-        A contiguous tensor like the logits, 0 in rows that are not scored.
+        A contiguous tensor like the logits. It is 0 in rows that are not scored.
     """
     grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
     batch_stride = token_stride = 0
@@ -150,15 +164,15 @@ def loss_backward(
 
 
 def _empty_row_values(labels: Tensor) -> Tensor:
-    # Half the price of torch.empty(labels.shape, ...), which for a small batch counts.
+    # It takes half the time of torch.empty(labels.shape, ...), which matters for a small batch.
     return torch.empty_like(labels, dtype=torch.float32, memory_format=torch.contiguous_format)
 
 
 def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads: int | None) -> tuple:
-    """What csrc/bindings.cpp calls rows, with the tensors it points into, which must outlive the call."""
+    """What csrc/bindings.cpp calls rows, and the tensors that it points into. These must outlive the call."""
     z, y, layout, label_strides = row_strides(unit_class_stride(logits), labels.resolve_neg())
     if not labels.numel():
-        layout = (0, *layout[1:])  # else a kernel would walk over 2^40 batches of no token
+        layout = (0, *layout[1:])  # otherwise a kernel would visit up to 2^40 batches without a token
     threads = torch.get_num_threads() if threads is None else threads
     dtype = DTYPES[z.dtype]
     return (

@@ -1,16 +1,16 @@
 """The specification of the row scores, in plain PyTorch and double precision.
 
-For a row of logits z with label y and p = softmax(z):
+For a row of logits z with label y and p = softmax(z)::
 
-    el2n        || p - onehot(y) ||_2     Paul et al. 2021 (arXiv 2107.07075); arXiv 2306.03208
+    el2n        || p - onehot(y) ||_2     Paul et al. 2021 (arXiv 2107.07075), arXiv 2306.03208
     loss        -log p_y
     confidence  p_y
     margin      z_y - max_{i != y} z_i
     entropy     -sum_i p_i log p_i        in nats
     correct     1 if z_y >= max_{i != y} z_i, else 0
 
-Written that way most of them cancel where the model is confident, which is where "easy" examples are
-ranked. With the label left out of the sums nothing is ever subtracted from a number close to it:
+Computed like this, most of them suffer from cancellation where the model is confident. "Easy" examples are ranked
+there. So the label is left out of the sums, and no number is subtracted from one close to it::
 
     m  = max_{i != y} z_i,     M = max(m, z_y)
     S1 = sum_{i != y} e^(z_i - m),   S2 = sum_{i != y} (e^(z_i - m))^2
@@ -19,14 +19,17 @@ ranked. With the label left out of the sums nothing is ever subtracted from a nu
     loss       = max(m - z_y, 0) + log1p(v)     v = w S1 if z_y >= m, else (S1 - 1) + p~
     confidence = p~ / (w S1 + p~)
 
-Entropy leaves out the largest logit of all, t, instead: with R = sum_{i != t} e^(z_i - M) and
-T = sum_{i != t} e^(z_i - M) (M - z_i) it is log1p(R) + T / (1 + R), where all terms are >= 0.
+Entropy leaves out the largest logit instead, at index t. All terms are >= 0::
 
-The same holds with a target per class, q: EL2N = || p - q ||_2 and loss = -sum_i q_i log p_i for
-probabilities (soft labels); with independent labels p is the sigmoid, and
-loss = -sum_i q_i log p_i + (1 - q_i) log(1 - p_i).
+    R = sum_{i != t} e^(z_i - M)
+    T = sum_{i != t} e^(z_i - M) (M - z_i)
+    entropy = log1p(R) + T / (1 + R)
 
-The kernels are tested against this file; devices with neither kernel run it.
+The same is done with a target q per class. For probabilities (soft labels) EL2N is the norm of p - q, and the loss is
+-sum_i q_i log p_i. For independent labels p is the sigmoid, and the loss is -sum_i q_i log p_i + (1 - q_i) log(1 -
+p_i).
+
+The kernels are tested against this file. Devices without a kernel run it.
 """
 
 from __future__ import annotations
@@ -42,15 +45,15 @@ TARGET_METRICS = tuple(name for name in METRICS if "multi_label" in TABLE[name].
 
 
 def accumulator_dtype(device: torch.device) -> torch.dtype:
-    """float64, or float32 on devices that have no double precision."""
+    """float64, or float32 on devices without double precision."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def shifted_labels(labels: Tensor, ignore_index: int, shift: int) -> Tensor:
-    """Labels moved so that row t holds the label it is scored against, label t + shift.
+    """The labels, moved so that row t holds the label it is scored against, label t + shift.
 
-    The last `shift` rows, which have none, hold `ignore_index`. The caller's tensor is not written. The result
-    is int64; with shift 0 and int64 labels it is the tensor itself.
+    The last `shift` rows have no label and hold `ignore_index`. The caller's tensor is not written to. The result is
+    int64. With shift 0 and int64 labels it is the same tensor.
     """
     labels = class_indices(labels)
     if shift == 0:
@@ -68,17 +71,16 @@ def row_scores(
 
     Args:
         logits: (..., C) floating point.
-        labels: (...) int64 on the same device; 0-dim if logits is (C,), and then shift must be 0.
-        metrics: which of METRICS to return.
-        ignore_index: rows with this label score 0 in every metric, whatever their logits.
-        shift: row t is scored against label t + shift; rows without one score 0.
+        labels: (...) int64 on the same device. They are 0-dim if logits is (C,), and then shift must be 0.
+        metrics: Which of METRICS to return.
+        ignore_index: Rows with this label score 0 in every metric, whatever their logits are.
+        shift: Row t is scored against label t + shift. Rows without such a label score 0.
 
     Returns:
-        One fp32 tensor of labels.shape for each metric. NaN or +inf logits, a row of only -inf, and
-        labels that are neither ignore_index nor in [0, C) score NaN in every metric. Other -inf logits
-        are left out of the sums. If nothing but the label is left, el2n, loss and entropy are 0,
-        confidence and correct 1, margin inf; if the label itself is -inf, loss is inf, margin -inf,
-        confidence and correct 0.
+        One fp32 tensor of labels.shape for each metric. Every metric is NaN for rows with a NaN or +inf logit or only
+        -inf logits. So it is for a label that is neither ignore_index nor in [0, C). Other -inf logits are left out of
+        the sums. If only the label is left, el2n, loss and entropy are 0, confidence and correct are 1, and margin is
+        inf. If the label itself is -inf, loss is inf, margin is -inf, and confidence and correct are 0.
 
     Cost: several temporaries of the logits' shape in double precision.
     """
@@ -135,18 +137,18 @@ def _entropy(z: Tensor, top: Tensor) -> Tensor:
 def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> dict[str, Tensor]:
     """Scores against a probability for each class.
 
+    The class with the largest target is treated apart. Its difference is computed from what the probabilities and the
+    targets leave to the other classes. So a one-hot row scores the same as its label.
+
     Args:
         logits: (..., C) floating point.
-        targets: (..., C) floating point on the same device, rows that sum to 1.
-        metrics: which of TARGET_METRICS to return.
+        targets: (..., C) floating point on the same device. Rows sum to 1.
+        metrics: Which of TARGET_METRICS to return.
 
     Returns:
-        One fp32 tensor of logits.shape[:-1] for each metric; NaN for rows with a NaN or +inf logit, a
-        NaN target or only -inf. A class of logit -inf and target 0 adds nothing; one of a larger target
-        makes the loss inf.
-
-    The difference of the class with the largest target is taken between what the two leave to the
-    others, so that a one-hot row gives what its label gives.
+        One fp32 tensor of logits.shape[:-1] for each metric. It is NaN for rows with a NaN or +inf logit, a NaN target
+        or only -inf logits. A class with logit -inf and target 0 adds nothing. With a larger target it makes the loss
+        inf.
     """
     z = logits.detach().to(accumulator_dtype(logits.device))
     q = targets.detach().to(z.dtype)
@@ -163,7 +165,7 @@ def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> di
             score = difference.norm(dim=-1)
         else:
             main_z, main_q = z.gather(-1, main), q.gather(-1, main)
-            # -sum q log p, around the class with the largest target: its own log p by log1p.
+            # -sum q log p, written around the class with the largest target. Its own log p is computed by log1p.
             main_loss = torch.where(main_z >= top, torch.log1p(others), (top - main_z) + total.log())
             lead = torch.where(q > 0, q * (main_z - z), 0.0).scatter(-1, main, 0.0)
             score = (q.sum(-1, keepdim=True) * main_loss).squeeze(-1) + lead.sum(-1)
@@ -176,23 +178,23 @@ def soft_scores(logits: Tensor, targets: Tensor, metrics: tuple[str, ...]) -> di
 def multi_label_scores(
     logits: Tensor, targets: Tensor, metrics: tuple[str, ...], ignore_index: int
 ) -> dict[str, Tensor]:
-    """Scores of rows of independent yes-or-no labels (sigmoid heads; a binary head has one).
+    """Scores of rows of independent yes-or-no labels, as sigmoid heads have them. A binary head has one label.
 
     Args:
         logits: (..., L) floating point.
-        targets: (..., L) of 0 and 1, or probabilities, of any dtype.
-        metrics: which of TARGET_METRICS to return. The loss is the sum over labels, as -log of the
-            probability of all labels together.
-        ignore_index: labels equal to it add nothing.
+        targets: (..., L) of any dtype, 0, 1 or a probability.
+        metrics: Which of TARGET_METRICS to return. The loss is the sum over the labels. That is -log of the probability
+            of all labels together.
+        ignore_index: Labels equal to it add nothing.
 
     Returns:
-        One fp32 tensor of logits.shape[:-1] for each metric; NaN for rows with a counted NaN. A logit
-        of +-inf is a probability of 1 or 0.
+        One fp32 tensor of logits.shape[:-1] for each metric. It is NaN for rows with a NaN that counts. A logit of +inf
+        or -inf means a probability of 1 or 0.
     """
     z = logits.detach().to(accumulator_dtype(logits.device))
     q = targets.detach().to(z.dtype)
     counted = is_counted(targets, ignore_index)
-    off, on = torch.sigmoid(-z), torch.sigmoid(z)  # 1 - p and p, neither by subtraction from 1
+    off, on = torch.sigmoid(-z), torch.sigmoid(z)  # 1 - p and p, without a subtraction from 1
     scores = {}
     for metric in metrics:
         if metric == "el2n":

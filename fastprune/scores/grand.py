@@ -1,29 +1,31 @@
-"""GraNd, the norm of an example's gradient: of the last layer in closed form, or of all parameters.
+"""GraNd of the last layer, the norm of an example's gradient there, in closed form.
 
-Paul et al. 2021 (arXiv 2107.07075), GraNd = || grad_w L(x, y) ||; on the last layer Fayyaz et al. 2022 (arXiv
-2211.05610).  For a linear last layer z = W h + b and cross-entropy, dL/dW = (p - y) h^T and dL/db = p - y, so
+GraNd = || grad_w L(x, y) || is from Paul et al. 2021 (arXiv 2107.07075), and GraNd on the last layer from Fayyaz et al.
+2022 (arXiv 2211.05610). `per_sample_grand` is the same over all parameters.
+
+For a linear last layer z = W h + b and cross-entropy, dL/dW = (p - y) h^T and dL/db = p - y. So
 
     one row per example:   GraNd = || p - y || sqrt(|| h ||^2 + 1)          (without a bias: no + 1)
     tokens t of a sample:  GraNd = || sum_t (p_t - y_t) [h_t, 1]^T ||_F
 
-of the *sum* of the tokens' losses.  With e_t = p_t - y_t the second is sqrt(sum_{s,t} (e_s . e_t)(h_s . h_t + 1)): two
-T x T products in T (C + d) T multiplications, or the C x d matrix itself in T C d.  The cheaper is taken.
+The second is the gradient of the *sum* of the tokens' losses. With e_t = p_t - y_t there are two ways to compute it:
+
+    sqrt(sum_{s,t} (e_s . e_t)(h_s . h_t + 1))    two T x T products, T (C + d) T multiplications
+    the C x d matrix itself                        T C d multiplications
+
+The cheaper one is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastprune.scores import ops, sharded
 from fastprune.scores.api import el2n
 from fastprune.scores.checks import as_int, check_data, check_labels, check_rows
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import is_counted
-from fastprune.torch_private import tree_map
 
 
 def grand(
@@ -41,20 +43,28 @@ def grand(
         logits: (B, C) or (B, T, C), classes last, what the last layer made of ``features``.
         labels: (B,) or (B, T) integer class indices.
         features: (B, d) or (B, T, d), the input of the last layer, on the logits' device.
-        bias: whether the last layer has one.
-        ignore_index: rows with this label have no gradient.
-        shift: row t is scored against label t + shift (1 for causal language models).
+        bias: Whether the last layer has one.
+        ignore_index: Rows with this label have no gradient.
+        shift: Row t is scored against label t + shift (1 for causal language models).
 
     Returns:
-        (B,) fp32, the gradient of the sum of the example's losses; never requires grad.  NaN where a label is out of
-        range, on devices that would have to be waited for to raise.
+        (B,) fp32, the norm of the gradient of the sum of the example's losses. It never requires grad. Where a label is
+        out of range it is NaN, on devices that would have to be waited for to raise.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type or shape; and as `score`.
-        IndexError: (on the CPU) a label is out of range.
+        TypeError: An argument has the wrong type, or logits are a DTensor.
+        ValueError: An argument has the wrong shape, or as `score`.
+        IndexError: A label is out of range, on the CPU.
 
-    Cost: for rows one read of the logits and one of the features; for tokens the softmax and B T min(T (C + d), C d)
-    multiplications, in fp32, and the memory of B T (C + d) + B max(T T, C d) numbers at most.
+    Cost: for rows one read of the logits and one of the features. For tokens the softmax and B T min(T (C + d), C d)
+    multiplications, in fp32. That takes the memory of at most B T (C + d) + B max(T T, C d) numbers.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> features = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+        >>> scores = grand(torch.zeros(2, 2), torch.tensor([0, 1]), features, bias=layer.bias is not None)
+        >>> scores  # sqrt(1/2) times the norm of (features, 1)
+        tensor([1.0000, 3.6056])
     """
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
     if sharded.is_sharded(logits):
@@ -97,48 +107,9 @@ def _token_grand(logits: Tensor, labels: Tensor, features: Tensor, bias: bool, i
 
 
 def _error(logits: Tensor, labels: Tensor) -> Tensor:
-    """p − y, that of the label as minus the sum of the others: p_y − 1 would cancel where the model is confident."""
+    """The difference p - y.
+
+    At the label it is minus the sum of the others, because p_y - 1 cancels where the model is confident.
+    """
     others = logits.softmax(-1).scatter(-1, labels, 0.0)
     return others.scatter(-1, labels, -others.sum(-1, keepdim=True))
-
-
-def per_sample_grand(
-    model: nn.Module,
-    loss_fn: Callable[[Callable[..., Any], Any], Tensor],
-    batch: Any,
-    *,
-    chunk_size: int | None = None,
-) -> Tensor:
-    """The norm of each example's gradient with respect to all parameters that require one, exactly.
-
-    Args:
-        model: in the mode it is to be scored in; one without random numbers or batch statistics there.
-        loss_fn: ``(model, batch of one) -> scalar``: calls its first argument as it would call the model.
-        batch: a tensor, or a dict, list or tuple of tensors, each (B, ...).
-        chunk_size: examples at once; fewer take less memory, which is that of so many gradients.
-
-    Returns:
-        (B,) fp32.
-
-    Raises:
-        ValueError: the model has no parameter that requires a gradient.
-
-    Cost: a forward and a backward pass over the batch, vectorised over examples (`torch.func`).
-    """
-    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    if not trained:
-        raise ValueError("model has no parameter that requires a gradient; GraNd is a norm over those")
-    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-    buffers = dict(model.named_buffers())
-
-    def loss(parameters: dict[str, Tensor], example: Any) -> Tensor:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return torch.func.functional_call(model, {**parameters, **fixed, **buffers}, args, kwargs)
-
-        return loss_fn(call, tree_map(lambda t: t.unsqueeze(0), example))
-
-    def norm(example: Any) -> Tensor:
-        gradients = torch.func.grad(loss)(trained, example)
-        return torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt()
-
-    return torch.func.vmap(norm, chunk_size=chunk_size)(batch).detach()

@@ -14,24 +14,29 @@ Addition = Literal["sum", "mean"]
 
 @dataclass(frozen=True)
 class JointLoss:
-    """The joint loss of several heads, for scores and for the weighted loss of a training step.
+    """The joint loss of several heads. It is used for scores and for the weighted loss of a training step.
+
+    The paper's loss score is 0.5 · CE_intent + 0.5 · Σ CE_slot (the authors' code of arXiv 2306.03208). Question
+    answering in Transformers takes the mean of its two heads.
+
+    In a score, "mean" over tokens is over the tokens of the example. In a training step it is over the tokens of the
+    whole batch, as in torch's own loss. So examples of equal weight give the model's own loss.
 
     Args:
-        heads: "sum" of the heads' losses, their "mean", or a factor for each head by name.
-        tokens: a head's tokens are added up, or averaged.
+        heads: "sum" or "mean" of the heads' losses, or a factor for each head by name.
+        tokens: "sum" or "mean" of the losses of a head's tokens.
 
-    With one example, both mean what they say. In a training step tokens "mean" is over the tokens of the whole batch,
-    as torch's own loss takes it, so that examples of equal weight give the model's own loss.
+    Raises:
+        ValueError: heads or tokens is another word.
+        TypeError: heads is neither a word nor a mapping.
 
-    The paper's loss score is 0.5 · CE_intent + 0.5 · Σ CE_slot (the authors' code of arXiv 2306.03208), and
-    Transformers' question answering takes the mean of its two heads:
-
-    >>> JointLoss()  # the paper's
-    JointLoss(heads='mean', tokens='sum')
-    >>> JointLoss("mean", "mean").factors(["start", "end"])
-    {'start': 0.5, 'end': 0.5}
-    >>> JointLoss({"intent": 1.0, "slots": 0.25}).factors(["intent", "slots"])
-    {'intent': 1.0, 'slots': 0.25}
+    Example:
+        >>> JointLoss()  # the paper's
+        JointLoss(heads='mean', tokens='sum')
+        >>> JointLoss("mean", "mean").factors(["start", "end"])
+        {'start': 0.5, 'end': 0.5}
+        >>> JointLoss({"intent": 1.0, "slots": 0.25}).factors(["intent", "slots"])
+        {'intent': 1.0, 'slots': 0.25}
     """
 
     heads: Addition | Mapping[str, float] = "mean"
@@ -48,12 +53,12 @@ class JointLoss:
             raise TypeError(f"heads must be 'sum', 'mean' or a dict of factors by head, got {self.heads!r}")
 
     def check(self, names: Sequence[str]) -> None:
-        """Raises ValueError unless a factor by head is given for exactly these heads."""
+        """Raises ValueError unless there are factors for exactly these heads."""
         if isinstance(self.heads, Mapping) and set(self.heads) != set(names):
             raise ValueError(f"loss has factors for {sorted(self.heads)}, but the heads are {sorted(names)}")
 
     def factors(self, names: Sequence[str]) -> dict[str, float]:
-        """What each head's loss is multiplied by."""
+        """What the loss of each head is multiplied by."""
         if isinstance(self.heads, Mapping):
             return {name: float(self.heads[name]) for name in names}
         return dict.fromkeys(names, 1.0 if self.heads == "sum" else 1.0 / len(names))
@@ -62,7 +67,8 @@ class JointLoss:
         """The loss of each example, fp32 (B,).
 
         Args:
-            heads: by name (losses, valid) of its rows, (B, T) each; a head that is not valid anywhere adds 0.
+            heads: By name (losses, valid) of the head's rows, (B, T) each. A head without a valid row in an example
+                adds 0.
         """
         factors = self.factors(list(heads))
         parts = []
@@ -74,10 +80,11 @@ class JointLoss:
         return torch.stack(parts).sum(0)
 
     def parts(self, heads: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Each example's part of a training step's loss, (B,) and differentiable: the mean of them is that loss.
+        """Each example's part of the loss of a training step, (B,) and differentiable. Their mean is that loss.
 
         Args:
-            heads: by name (sums, counts), (B,) each: the losses of an example's labels, and how many those are.
+            heads: By name (sums, counts), (B,) each. They are the sum of the losses of an example's labels, and the
+                number of these labels.
         """
         factors = self.factors(list(heads))
         found = []

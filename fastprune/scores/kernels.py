@@ -8,17 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastprune.gpu import runs_triton
+from fastprune.platform.gpu import runs_triton
 from fastprune.scores import cpu, definition
+from fastprune.scores.options import LossOptions
 
-# In double precision the gradient must be exact to double, which is what torch's own is for.
+# In double precision the gradient must be exact to double. That is what torch's own is for.
 LOSS_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def row_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
-    """Scores of every row; the contract of `definition.row_scores`."""
+    """Scores of every row, with the contract of `definition.row_scores`."""
     if logits.is_cpu:
         return cpu.row_scores(logits, labels, metrics, ignore_index, shift)
     if runs_triton(logits):
@@ -34,42 +35,27 @@ def has_loss(logits: Tensor) -> bool:
 
 
 def loss_forward(
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    metrics: tuple[str, ...],
-    ignore_index: int,
-    label_smoothing: float,
-    shift: int,
-    reduction: str,
+    logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The loss and the scores from one read of the logits; the contract of `cpu.loss_forward`."""
+    """The loss and the scores from one read of the logits, with the contract of `cpu.loss_forward`."""
     if logits.is_cpu:
-        return cpu.loss_forward(logits, labels, weight, metrics, ignore_index, label_smoothing, shift, reduction)
+        return cpu.loss_forward(logits, labels, weight, *options)
     from fastprune.scores import triton_reduction, triton_rows
 
-    losses, state, scores = triton_rows.loss_forward(
-        logits, labels, weight, metrics, ignore_index, label_smoothing, shift
-    )
-    if reduction == "none":
+    losses, state, scores = triton_rows.loss_forward(logits, labels, weight, options)
+    if options.reduction == "none":
         return losses, state, scores
-    loss = triton_reduction.reduced(losses, state, labels, weight, logits.shape[-1], ignore_index, shift, reduction)
+    loss = triton_reduction.reduced(losses, state, labels, weight, logits.shape[-1], options)
     return loss, state, scores
 
 
 def loss_backward(
-    grad_loss: Tensor,
-    state: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-    shift: int,
+    grad_loss: Tensor, state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions
 ) -> Tensor:
-    """The gradient with respect to the logits; the contract of `cpu.loss_backward`."""
+    """The gradient with respect to the logits, with the contract of `cpu.loss_backward`."""
     if logits.is_cpu:
+        _, ignore_index, label_smoothing, shift, _ = options
         return cpu.loss_backward(grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift)
     from fastprune.scores import triton_gradient
 
-    return triton_gradient.loss_backward(grad_loss, logits, labels, weight, state, ignore_index, label_smoothing, shift)
+    return triton_gradient.loss_backward(grad_loss, state, logits, labels, weight, options)

@@ -10,15 +10,27 @@ from torch import Tensor, nn
 
 
 class LastLayers:
-    """Finds the linear layers that make the logits, and remembers what went into them.
+    """Finds the linear layers that compute the logits, and remembers their inputs.
 
-    The first batch is watched at every ``nn.Linear``; a head's layer is the one whose output its logits are, the last
-    such.  From then on only those are watched.  Logits that are made from a layer's output by more than a cast have
-    none: the closed form would not hold.
+    During the first batch every ``nn.Linear`` is watched. The last layer of a head is the last one whose output equals
+    the head's logits. After that only these layers are watched. A head has no such layer if its logits are computed
+    from a layer's output by more than a cast. The closed form does not hold there.
 
     Args:
-        model: called inside `watch`.
-        wanted: whether anyone asks for the inputs; otherwise no layer is watched, and none is found.
+        model: The model that is called inside `watch`.
+        wanted: Whether the inputs are needed. If not, no layer is watched and none is found.
+
+    Example:
+        >>> import torch
+        >>> import fastprune
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> layers = LastLayers(model)
+        >>> with layers.watch():
+        ...     logits = model(torch.randn(5, 4))
+        >>> features, bias = layers.features({"": logits})[""]
+        >>> features.shape
+        torch.Size([5, 8])
+        >>> scores = fastprune.grand(logits, torch.tensor([0, 1, 2, 0, 1]), features, bias=bias)
     """
 
     def __init__(self, model: nn.Module, *, wanted: bool = True) -> None:
@@ -28,7 +40,7 @@ class LastLayers:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Run the model's forward pass inside."""
+        """Watch the layers. Run the model's forward pass inside."""
         watched = self._found.values() if self._found is not None else self.model.modules()
         layers = {module for module in watched if isinstance(module, nn.Linear)}
         handles = [layer.register_forward_hook(self._remember, with_kwargs=True) for layer in layers]
@@ -40,7 +52,7 @@ class LastLayers:
                 handle.remove()
 
     def features(self, logits: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, bool]]:
-        """(input, whether the layer has a bias) by head; a head without a linear last layer is missing."""
+        """(input, whether the layer has a bias) by head. A head without a linear last layer is missing."""
         calls, self._calls = self._calls, []
         if self._found is None:
             made = {name: [layer for layer, _, output in calls if _is(output, z)] for name, z in logits.items()}
@@ -55,7 +67,7 @@ class LastLayers:
 
 
 def _is(output: Tensor, logits: Tensor) -> bool:
-    """Whether ``logits`` are ``output``, or a cast of it.  Waits for the device."""
+    """Whether ``logits`` equal ``output`` or a cast of it. Waits for the device."""
     if output.shape != logits.shape:
         return False
     return output.data_ptr() == logits.data_ptr() or output.to(logits.dtype).allclose(logits, 0, 0, equal_nan=True)

@@ -1,4 +1,4 @@
-"""How logits and labels of any rank are laid out for a kernel: (B, T, C) and (B, T) views."""
+"""How logits and labels of any rank are laid out for a kernel: as (B, T, C) and (B, T) views."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def as_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """logits (..., T, C) and labels (..., T) as (B, T, C) and (B, T).
+    """The logits (..., T, C) and labels (..., T) as (B, T, C) and (B, T).
 
-    0-dim labels become B = T = 1, 1-dim labels B = 1. Views, unless there are more than two label
+    0-dim labels become B = T = 1, and 1-dim labels B = 1. The results are views, unless there are more than two label
     dimensions whose strides do not collapse.
     """
     if labels.ndim == 0:
@@ -19,10 +19,11 @@ def as_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def row_strides(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...], tuple[int, ...]]:
-    """What `as_rows` gives, as numbers: a view costs a microsecond, as much as scoring a small batch.
+    """The result of `as_rows` as numbers. Making a view costs a microsecond, as much as scoring a small batch.
 
-    Returns the tensors to take the addresses of, (B, T, C, batch stride, token stride) of the logits, and
-    the two strides of the labels.
+    Returns:
+        The two tensors whose addresses to take, then (B, T, C, batch stride, token stride) of the logits, then the two
+        strides of the labels.
     """
     if labels.ndim == 1:
         tokens, classes = logits.shape
@@ -33,25 +34,25 @@ def row_strides(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 
 def unit_class_stride(logits: Tensor) -> Tensor:
-    """The logits, copied only if the class dimension is not contiguous in memory."""
-    if logits.is_contiguous() and not logits.is_neg():  # first, as it is the rule
+    """The logits. They are copied only if the class dimension is not contiguous in memory."""
+    if logits.is_contiguous() and not logits.is_neg():  # first, because it is the usual case
         return logits
     logits = logits.resolve_neg()
     return logits if logits.stride(-1) == 1 or logits.shape[-1] == 1 else logits.contiguous()
 
 
 def extent(tensor: Tensor) -> int:
-    """Elements from the first to the last one in memory, or 0 for an empty tensor."""
+    """The number of elements from the first to the last one in memory, or 0 for an empty tensor."""
     if not tensor.numel():
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def layout_key(logits: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[object, ...]:
-    """All that the choice of a kernel depends on, of tensors whose shapes match.
+    """Everything that the choice of a kernel depends on. The tensors' shapes must match.
 
-    Two calls with the same key differ in values and addresses alone, and their addresses are equally far from a
-    multiple of 16 bytes.
+    Two calls with the same key differ in values and addresses alone. Their addresses have the same remainder modulo 16
+    bytes.
     """
     return (
         logits.get_device(),

@@ -1,14 +1,19 @@
-"""The metrics of an example, one row of a table each: which end is hard, how tokens become one number, what it needs.
+"""The table of metrics. A row says which values are hard, how tokens become one number, and what the metric needs.
 
-Everything that asks for a fact about a metric reads `TABLE`: scores, tasks, methods, score files and the command line.
-The order of the kernels' rows is that of `Metric` in csrc/scores/row_scores.h.
+All other code reads such facts from `TABLE`: scores, tasks, methods, score files and the command line. The rows of the
+kernels are in the order of `Metric` in csrc/scores/row_scores.h.
 
-A metric that PyTorch computes is one row with ``compute``, and so is one that follows from others::
+A metric that PyTorch computes is one row with ``compute``. So is a metric that follows from others. A metric of the
+kernels is a row with ``kernel=True``, its definition in definition.py, and one formula in each kernel.
 
-    TABLE["gini"] = Metric("gini", "large", compute=lambda given: 1 - given.logits.softmax(-1).square().sum(-1))
-    TABLE["doubt"] = Metric("doubt", "large", needs=("confidence",), compute=lambda g: 1 - g.scores["confidence"])
-
-A metric of the kernels is a row with ``kernel=True``, its definition in definition.py, and one formula a kernel.
+Example:
+    >>> import torch
+    >>> from fastprune import score
+    >>> TABLE["doubt"] = Metric("doubt", "large", needs=("confidence",), compute=lambda g: 1 - g.scores["confidence"])
+    >>> TABLE["gini"] = Metric("gini", "large", compute=lambda g: 1 - g.logits.softmax(-1).square().sum(-1))
+    >>> score(torch.zeros(2, 4), torch.tensor([0, 1]), ("doubt", "gini"))
+    {'doubt': tensor([0.7500, 0.7500]), 'gini': tensor([0.7500, 0.7500])}
+    >>> del TABLE["doubt"], TABLE["gini"]
 """
 
 from __future__ import annotations
@@ -20,23 +25,23 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 HeadKind = Literal["single_label", "multi_label", "regression", "tokens", "causal_lm", "span"]
-"""What kind of answer a head gives, see `fastprune.Head`."""
+"""The kind of answer that a head gives, see `fastprune.Head`."""
 
 EVERY_KIND: frozenset[str] = frozenset(("single_label", "multi_label", "regression", "tokens", "causal_lm", "span"))
 OF_CLASSES: frozenset[str] = frozenset(("single_label", "tokens", "causal_lm", "span"))
-"""The heads that choose one class of several."""
+"""The heads that choose one class among several."""
 
 
 class Given(NamedTuple):
-    """What the ``compute`` of a metric may read, of one head.
+    """What the ``compute`` of a metric may read about one head.
 
     Attributes:
         logits: (..., C), detached.
         labels: (...) class indices, or targets (..., C).
-        ignore_index: rows with this label count nowhere; what is computed of them is not looked at.
-        shift: row t answers label t + shift.
-        states: the input of the last layer and whether it has a bias, where the metric needs "states".
-        scores: the metrics that it needs, by name, of the labels' shape.
+        ignore_index: Rows with this label do not count. What is computed for them is ignored.
+        shift: Row t answers label t + shift.
+        states: The input of the last layer and whether the layer has a bias, if the metric needs "states".
+        scores: The metrics that it needs, by name, of the labels' shape.
     """
 
     logits: Tensor
@@ -49,21 +54,27 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """What there is to know of a metric.
+    """All facts about a metric.
 
     Args:
-        name: what it is asked for by, and the name of its column in files.
-        hard: the end at which an example has most left to teach; None for a vector, which has no order.
-        join: how the numbers of tokens, and of heads, become that of an example.  "loss" is the mean over the tokens
-            of one head, and a `JointLoss` for several.  "all" is the smallest: all of them must be right.
-        needs: "states", or other metrics that it is computed from.  Logits and labels are always there.
-        heads: the kinds of heads that have it.  One that a multi-label head has is also defined for soft labels.
-        per: "row": a number for each row of logits; "example": one for the whole example, whatever its tokens;
-            "run": one over the epochs of a run, a column of training dynamics.
-        kernel: the kernels compute it in their one read of the logits.
-        compute: computes it from `Given`; fp32 of the labels' shape per row, (B,) per example.
-        discrete: it has few different values, so that ties are common.
-        vector: it has a number for each class, (..., C).
+        name: The name that users ask for. It also names the column in files.
+        hard: Which values are hard, so that the example has most left to teach. None for a vector, which has no order.
+        join: How the numbers of tokens, and of heads, become the number of an example. With "norm" and "mean" it is
+            that. With "loss" it is the mean over the tokens of one head, and a `JointLoss` for several heads. With
+            "all" it is the smallest one, so all of them must be right.
+        needs: "states", or the other metrics that it is computed from. Logits and labels are always available.
+        heads: The kinds of heads that have the metric. A metric of multi-label heads is also defined for soft labels.
+        per: What has one number. With "row" it is each row of logits, and with "example" the whole example, whatever
+            its tokens. With "run" it is the example over the epochs of a run, a column of training dynamics.
+        kernel: Whether the kernels compute it in their one read of the logits.
+        compute: Computes it from `Given`, as fp32. The shape is that of the labels for "row", and (B,) for "example".
+        discrete: Whether it has few distinct values, so that ties are common.
+        vector: Whether it has a number for each class, (..., C).
+
+    Example:
+        >>> gini = Metric("gini", hard="large", compute=lambda given: 1 - given.logits.softmax(-1).square().sum(-1))
+        >>> gini.per, gini.join, "tokens" in gini.heads
+        ('row', 'mean', True)
     """
 
     name: str
@@ -79,7 +90,7 @@ class Metric:
 
 
 def _last_layer_gradient(given: Given) -> Tensor:
-    from fastprune.scores.grand import grand  # which scores rows, and so reads this table
+    from fastprune.scores.grand import grand  # not at the top, because grand scores rows and so reads this table
 
     assert given.states is not None
     features, bias = given.states
@@ -111,24 +122,42 @@ TABLE: dict[str, Metric] = {row.name: row for row in ROWS}
 """Every metric by its name."""
 
 KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
-"""In the order of `Metric` in csrc/scores/row_scores.h."""
+"""The metrics of the kernels, in the order of `Metric` in csrc/scores/row_scores.h."""
 
 
 # --- which end is hard -----------------------------------------------------------------------------------------------
 
 
 def is_hard_where_small(name: str) -> bool:
-    """Whether small values are the hard ones; of a name that no row has, such as ``score``, large ones are."""
+    """Whether small values are hard. A name that no row has, such as ``score``, is hard where it is large.
+
+    Example:
+        >>> is_hard_where_small("confidence"), is_hard_where_small("loss")
+        (True, False)
+    """
     return name in TABLE and TABLE[name].hard == "small"
 
 
 def hard_where_small() -> list[str]:
-    """The names of all metrics whose small values are the hard ones."""
+    """The names of all metrics whose small values are hard.
+
+    Example:
+        >>> "margin" in hard_where_small()
+        True
+    """
     return [name for name in TABLE if is_hard_where_small(name)]
 
 
 def difficulty(name: str, values: Any) -> Any:
-    """The values of that metric, negated if need be, so that the largest are the hardest; tensors and arrays."""
+    """The values of the metric, negated if small ones are hard, so that the largest are the hardest.
+
+    It takes tensors and arrays.
+
+    Example:
+        >>> import torch
+        >>> difficulty("confidence", torch.tensor([0.9, 0.2])).argmax()  # the example with low confidence
+        tensor(1)
+    """
     return -values if is_hard_where_small(name) else values
 
 
@@ -136,33 +165,60 @@ def difficulty(name: str, values: Any) -> Any:
 
 
 def of_rows(kind: str | None = None) -> list[str]:
-    """The metrics with one number a row, those that `fastprune.score` gives; of a kind of head those that it has."""
+    """The metrics with one number a row, which `fastprune.score` gives. With ``kind``, those that such a head has.
+
+    Example:
+        >>> of_rows("multi_label")
+        ['el2n', 'loss']
+    """
     rows = [row for row in TABLE.values() if row.per == "row" and not row.vector and "states" not in row.needs]
     return [row.name for row in rows if kind is None or kind in row.heads]
 
 
 def of_examples() -> list[str]:
-    """The metrics with one number an example, those that `fastprune.Task` gives and a method can rank by."""
+    """The metrics with one number an example. `fastprune.Task` gives them, and a method can rank by them.
+
+    Example:
+        >>> "grand" in of_examples(), "forgetting" in of_examples()
+        (True, False)
+    """
     return [row.name for row in TABLE.values() if row.per != "run" and not row.vector]
 
 
 def lacking(names: Iterable[str], kinds: Collection[str]) -> list[str]:
-    """Those of ``names`` that none of these kinds of heads has; what no row has is a user's own, and not missed."""
+    """The ``names`` that none of these kinds of heads has.
+
+    A name that no row has is the user's own, and does not count as missing.
+
+    Example:
+        >>> lacking(["el2n", "margin", "mine"], ["regression"])
+        ['margin']
+    """
     return [name for name in names if name in TABLE and TABLE[name].heads.isdisjoint(kinds)]
 
 
 def is_vector(name: str) -> bool:
-    """Whether it has a number for each class of an example."""
+    """Whether the metric has a number for each class of an example.
+
+    Example:
+        >>> is_vector("probabilities"), is_vector("el2n")
+        (True, False)
+    """
     return name in TABLE and TABLE[name].vector
 
 
 def is_discrete(name: str) -> bool:
-    """Whether it has few different values."""
+    """Whether the metric has few distinct values."""
     return name in TABLE and TABLE[name].discrete
 
 
 def needs_states(names: Iterable[str]) -> bool:
-    """Whether one of them is computed from the input of the last layer."""
+    """Whether one of the metrics is computed from the input of the last layer.
+
+    Example:
+        >>> needs_states(["el2n", "grand"]), needs_states(["el2n"])
+        (True, False)
+    """
     return any(name in TABLE and "states" in TABLE[name].needs for name in names)
 
 
@@ -170,7 +226,7 @@ def needs_states(names: Iterable[str]) -> bool:
 
 
 def are_of_kernel(names: Iterable[str]) -> bool:
-    """Whether the kernels compute all of them; in a form that torch.compile follows in every version."""
+    """Whether the kernels compute all of the metrics. Every version of torch.compile can follow this code."""
     for name in names:
         if name not in KERNEL_METRICS:
             return False
@@ -178,7 +234,10 @@ def are_of_kernel(names: Iterable[str]) -> bool:
 
 
 def kernel_part(names: Sequence[str]) -> tuple[str, ...]:
-    """The kernels' metrics among ``names`` and those that the others are computed from, each once."""
+    """The kernels' metrics that ``names`` need, each once.
+
+    They are those in ``names``, and those that other metrics in ``names`` are computed from.
+    """
     if are_of_kernel(names):
         return tuple(names)
     found: list[str] = []
@@ -189,7 +248,7 @@ def kernel_part(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def completed(names: Sequence[str], given: Given) -> dict[str, Tensor]:
-    """All of ``names``, where ``given.scores`` holds those of `kernel_part`; not differentiated."""
+    """All of ``names``, not differentiated. ``given.scores`` holds those of `kernel_part`."""
     return {name: _value(TABLE[name], given) for name in names}
 
 

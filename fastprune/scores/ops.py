@@ -1,21 +1,20 @@
 """The scores and the loss as operators of PyTorch: what torch.compile, export and fake tensors see.
 
-Eager calls go to the kernels directly (`direct`): an operator of torch.library that does nothing costs
-about 9 us a call, as much as scoring a small batch.
+Eager calls go to the kernels directly (`direct`). An operator of torch.library that does nothing costs about 9 us a
+call, as much as scoring a small batch.
+
+An operator takes the fields of `LossOptions` one by one, because a schema knows no other form. Only the functions of
+this file take them apart and put them together again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastprune.scores import kernels
-from fastprune.scores.checks import check_data, check_loss, check_rows
-from fastprune.scores.metrics import KERNEL_METRICS
-from fastprune.torch_private import (
+from fastprune.platform.torch_private import (
     apply_untransformed,
     dispatch_modes,
     has_storage,
@@ -24,6 +23,10 @@ from fastprune.torch_private import (
     is_jit_tracing,
     is_zero_tensor,
 )
+from fastprune.scores import kernels
+from fastprune.scores.checks import check_data, check_loss, check_rows
+from fastprune.scores.metrics import KERNEL_METRICS
+from fastprune.scores.options import LossOptions
 
 NO_SECOND_DERIVATIVE = (
     "fastprune.cross_entropy has no second derivative; use torch.nn.functional.cross_entropy where you need one"
@@ -31,7 +34,7 @@ NO_SECOND_DERIVATIVE = (
 
 
 def direct(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> bool:
-    """Whether plain tensors are computed with right now, rather than traced, faked or transformed."""
+    """Whether this call computes with plain tensors. Otherwise something traces, fakes or transforms it."""
     if torch.compiler.is_compiling() or dispatch_modes() > 0:
         return False
     plain = type(logits) in _PLAIN and type(labels) is Tensor and (weight is None or type(weight) in _PLAIN)
@@ -39,7 +42,7 @@ def direct(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> bool
 
 
 def transformed() -> bool:
-    """Whether torch.func (grad, vmap, ...) or forward-mode differentiation is active: our gradients know neither."""
+    """Whether torch.func (grad, vmap, ...) or forward-mode differentiation is active. Our gradients know neither."""
     return is_functorch_active() or is_forward_mode()
 
 
@@ -47,7 +50,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _check(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> None:
-    """What the kernels rely on. Anyone can call an operator, so each one checks it again."""
+    """Raises unless the arguments are what the kernels rely on. Anyone can call an operator, so each one checks."""
     check_rows(logits, labels, ignore_index, shift)
     if labels.dtype != torch.int64:
         raise TypeError(f"labels of torch.ops.fastprune must be int64, got {labels.dtype}; use .long()")
@@ -56,8 +59,9 @@ def _check(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index:
             raise ValueError(f"unknown metric {name!r}; choose from {', '.join(KERNEL_METRICS)}")
 
 
-def _check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float) -> None:
-    check_loss(logits, weight, reduction, label_smoothing, soft=False)
+def _check_loss(logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> None:
+    _check(logits, labels, options.metrics, options.ignore_index, options.shift)
+    check_loss(logits, weight, options, soft=False)
     if logits.dtype not in kernels.LOSS_DTYPES:
         raise TypeError(f"logits of this operator must be float16, bfloat16 or float32, got {logits.dtype}")
     if weight is not None and (weight.dtype != torch.float32 or not weight.is_contiguous()):
@@ -65,16 +69,9 @@ def _check_loss(logits: Tensor, weight: Tensor | None, reduction: str, label_smo
 
 
 def _check_backward(
-    grad_loss: Tensor,
-    state: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    ignore_index: int,
-    shift: int,
+    grad_loss: Tensor, state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions
 ) -> None:
-    _check(logits, labels, (), ignore_index, shift)
-    _check_loss(logits, weight, "none", 0.0)
+    _check_loss(logits, labels, weight, options)
     if state.dtype != torch.float32 or state.shape != (3 * labels.numel() + 1,) or not state.is_contiguous():
         raise ValueError(f"state must be what the forward operator returned, got {state.dtype} {tuple(state.shape)}")
     if grad_loss.dtype != torch.float32 or grad_loss.shape not in (torch.Size(), labels.shape):
@@ -90,7 +87,7 @@ def _check_backward(
     schema="(Tensor logits, Tensor labels, str[] metrics, int ignore_index, int shift) -> Tensor",
 )
 def row_scores(logits: Tensor, labels: Tensor, metrics: Sequence[str], ignore_index: int, shift: int) -> Tensor:
-    """(len(metrics), *labels.shape) fp32: the scores of `kernels.row_scores`, one after the other."""
+    """The scores of `kernels.row_scores`, one after the other, as ``(len(metrics), *labels.shape)`` fp32."""
     _check(logits, labels, metrics, ignore_index, shift)
     check_data(logits=logits, labels=labels)
     scores = kernels.row_scores(logits, labels, tuple(metrics), ignore_index, shift)
@@ -119,13 +116,11 @@ def cross_entropy(
     shift: int,
     reduction: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `kernels.loss_forward` returns, the scores as (len(metrics), *labels.shape)."""
-    _check(logits, labels, metrics, ignore_index, shift)
-    _check_loss(logits, weight, reduction, label_smoothing)
+    """What `kernels.loss_forward` returns, with the scores as ``(len(metrics), *labels.shape)``."""
+    options = LossOptions(tuple(metrics), ignore_index, label_smoothing, shift, reduction)
+    _check_loss(logits, labels, weight, options)
     check_data(logits=logits, labels=labels, weight=weight)
-    loss, state, scores = kernels.loss_forward(
-        logits, labels, weight, tuple(metrics), ignore_index, label_smoothing, shift, reduction
-    )
+    loss, state, scores = kernels.loss_forward(logits, labels, weight, options)
     rows = [scores[metric] for metric in metrics]
     return loss, state, torch.stack(rows) if rows else loss.new_empty((0, *labels.shape))
 
@@ -141,8 +136,8 @@ def _(
     shift: int,
     reduction: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check(logits, labels, metrics, ignore_index, shift)
-    _check_loss(logits, weight, reduction, label_smoothing)
+    options = LossOptions(tuple(metrics), ignore_index, label_smoothing, shift, reduction)
+    _check_loss(logits, labels, weight, options)
 
     def empty(*shape: int) -> Tensor:
         return logits.new_empty(shape, dtype=torch.float32)
@@ -167,10 +162,11 @@ def cross_entropy_backward(
     label_smoothing: float,
     shift: int,
 ) -> Tensor:
-    """`kernels.loss_backward`."""
-    _check_backward(grad_loss, state, logits, labels, weight, ignore_index, shift)
+    """What `kernels.loss_backward` returns."""
+    options = LossOptions((), ignore_index, label_smoothing, shift)
+    _check_backward(grad_loss, state, logits, labels, weight, options)
     check_data(grad_loss=grad_loss, state=state, logits=logits, labels=labels)
-    return kernels.loss_backward(grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift)
+    return kernels.loss_backward(grad_loss, state, logits, labels, weight, options)
 
 
 @cross_entropy_backward.register_fake
@@ -184,22 +180,32 @@ def _(
     label_smoothing: float,
     shift: int,
 ) -> Tensor:
-    _check_backward(grad_loss, state, logits, labels, weight, ignore_index, shift)
+    options = LossOptions((), ignore_index, label_smoothing, shift)
+    _check_backward(grad_loss, state, logits, labels, weight, options)
     return logits.new_empty(logits.shape)
 
 
+def _differentiated(
+    grad_loss: Tensor, state: Tensor, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions
+) -> Tensor:
+    """The gradient by the operator."""
+    _, ignore_index, label_smoothing, shift, _ = options
+    return torch.ops.fastprune.cross_entropy_backward(
+        grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift
+    )
+
+
 def _save(ctx, inputs, output) -> None:
-    logits, labels, weight, _, ctx.ignore_index, ctx.label_smoothing, ctx.shift, _ = inputs
+    logits, labels, weight, metrics, *others = inputs
     _, state, _ = output
+    ctx.options = LossOptions(tuple(metrics), *others)
     ctx.save_for_backward(state, logits, labels, weight)
 
 
 def _differentiate(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
     state, logits, labels, weight = ctx.saved_tensors
-    grad = torch.ops.fastprune.cross_entropy_backward(
-        grad_loss, state, logits, labels, weight, ctx.ignore_index, ctx.label_smoothing, ctx.shift
-    )
-    return grad, None, None, None, None, None, None, None
+    grad = _differentiated(grad_loss, state, logits, labels, weight, ctx.options)
+    return grad, None, None, *(None for _ in ctx.options)
 
 
 def _refuse(ctx, *_) -> None:
@@ -210,22 +216,16 @@ torch.library.register_autograd("fastprune::cross_entropy", _differentiate, setu
 torch.library.register_autograd("fastprune::cross_entropy_backward", _refuse)
 
 
-class LossOptions(NamedTuple):
-    """The arguments of `cross_entropy` that are no tensors, as one: autograd looks at each of a function's."""
-
-    metrics: tuple[str, ...]
-    ignore_index: int
-    label_smoothing: float
-    shift: int
-    reduction: str
-
-
 class DirectCrossEntropy(torch.autograd.Function):
-    """`cross_entropy` without the dispatcher, as (loss, *scores)."""
+    """`cross_entropy` without the dispatcher, as ``(loss, *scores)``.
+
+    The options are one argument, because autograd looks at each argument of a function.
+    """
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> tuple[Tensor, ...]:
-        loss, state, scores = kernels.loss_forward(logits, labels, weight, *options)
+        """The loss and the scores. Autograd gives no gradient to the scores."""
+        loss, state, scores = kernels.loss_forward(logits, labels, weight, options)
         ctx.save_for_backward(state, logits, labels, weight)
         ctx.options = options
         rows = tuple(scores.values())
@@ -234,17 +234,16 @@ class DirectCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor, *_) -> tuple[Tensor | None, ...]:
+        """The gradient with respect to the logits."""
         state, logits, labels, weight = ctx.saved_tensors
-        _, ignore_index, label_smoothing, shift, _ = ctx.options
-        check_data(logits=logits, labels=labels)  # which somebody may have freed since the forward pass
+        check_data(logits=logits, labels=labels)  # they may have been freed since the forward pass
         if is_zero_tensor(grad_loss):
             grad_loss = grad_loss.clone()
-        arguments = grad_loss, state, logits, labels, weight, ignore_index, label_smoothing, shift
-        # With create_graph=True the operator knows what to say to a second backward, and under vmap
-        # (is_grads_batched=True) how to go through a batch.
-        if torch.is_grad_enabled() or not has_storage(grad_loss):
-            return torch.ops.fastprune.cross_entropy_backward(*arguments), None, None, None
-        return kernels.loss_backward(*arguments), None, None, None
+        # With create_graph=True the operator knows what to say to a second backward. Under vmap
+        # (is_grads_batched=True) it knows how to go through a batch.
+        through_operator = torch.is_grad_enabled() or not has_storage(grad_loss)
+        backward = _differentiated if through_operator else kernels.loss_backward
+        return backward(grad_loss, state, logits, labels, weight, ctx.options), None, None, None
 
 
 # `direct` has ruled out that torch.func transforms the call.

@@ -15,18 +15,18 @@ REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def reduce_tokens(scores: Tensor, valid: Tensor, reduce: str) -> Tensor:
-    """The score of each sample from its tokens'.
+    """The score of each sample, from the scores of its tokens.
+
+    Sums are in double precision, so that the square of a small score does not vanish.
 
     Args:
         scores: (..., T) fp32, and 0 where not valid.
-        valid: (..., T) bool: the token has a label that is not ignored.
-        reduce: "norm" sqrt(sum s^2) (the default of arXiv 2306.03208), "mean" over valid tokens,
-            "sum" or "max".  "norm" is meant for scores that are >= 0.
+        valid: (..., T) bool, whether the token has a label that is not ignored.
+        reduce: Use "norm" for sqrt(sum s^2), the default of arXiv 2306.03208. It is meant for scores >= 0. Use "mean"
+            for the mean over the valid tokens, "sum" or "max".
 
     Returns:
-        (...) fp32; 0 for a sample with no valid token.
-
-    Summed in double, so that the square of a small score does not vanish.
+        (...) fp32. It is 0 for a sample with no valid token.
     """
     return reduce_heads([(scores, valid)], reduce)
 
@@ -34,8 +34,8 @@ def reduce_tokens(scores: Tensor, valid: Tensor, reduce: str) -> Tensor:
 def reduce_heads(heads: Sequence[tuple[Tensor, Tensor]], reduce: str) -> Tensor:
     """The joint score of each sample over heads of (scores, valid), each (..., T_head).
 
-    "norm" and "sum" run over all heads and tokens, "max" too; "mean" is the mean over heads of each
-    head's mean over its valid tokens (a head with none in a sample counts as 0).
+    The reductions "norm", "sum" and "max" are over all heads and tokens. With "mean" it is the mean over heads of each
+    head's mean over its valid tokens. A head with no valid token in a sample counts as 0.
     """
     wide = [(s.to(accumulator_dtype(s.device)), valid) for s, valid in heads]
     if reduce == "norm":
@@ -55,6 +55,6 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
 
 
 def _max(scores: Tensor, valid: Tensor) -> Tensor:
-    # amax refuses an empty dimension; margins are negative where the model is wrong, and 0 would exceed them.
+    # amax refuses an empty dimension. Margins are negative where the model is wrong, so 0 cannot stand for "not valid".
     known = scores.masked_fill(~valid, -torch.inf)
     return known.amax(-1) if scores.shape[-1] else scores.sum(-1) - torch.inf

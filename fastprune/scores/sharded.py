@@ -1,8 +1,8 @@
 """Scores and loss of DTensors whose rows are replicated or sharded over a device mesh.
 
-A row's scores need that row alone. So every rank computes on its local rows, without communication, and the
-results are DTensors placed as the rows are. Only the reduced loss is added up over the ranks, as torch does it.
-Logits that are sharded over the classes are refused: their sums would have to be merged across ranks.
+The scores of a row need that row alone. So each rank computes on its local rows without communication. The results are
+DTensors, placed as the rows are. Only the reduced loss is summed over the ranks, as in torch. Logits that are sharded
+over the classes are refused, because their sums would have to be merged across ranks.
 """
 
 from __future__ import annotations
@@ -14,25 +14,29 @@ from torch import Tensor
 
 
 def is_sharded(logits: Tensor) -> bool:
-    """Whether logits are a DTensor. It is known by its class, whose module takes 0.3 s to import."""
+    """Whether logits are a DTensor. The class is recognised by its name, because importing its module takes 0.3 s."""
     kind = type(logits)
     return kind.__name__ == "DTensor" and kind.__module__.startswith("torch.distributed")
 
 
 def local_rows(logits: Any, labels: Any, *, across_tokens: bool) -> tuple[Tensor, Tensor]:
-    """The rank's own rows of (..., C) logits and of their labels or targets, which must be placed alike.
+    """This rank's rows of (..., C) logits, and of their labels or targets. Both must be placed alike.
 
-    Gradients flow back to the DTensor. With across_tokens a row needs the other tokens of its sample: to be shifted,
-    or reduced.
+    Gradients flow back to the DTensor.
+
+    Args:
+        logits: A DTensor.
+        labels: A DTensor.
+        across_tokens: Whether a row needs the other tokens of its sample, to be shifted or reduced.
 
     Raises:
         TypeError: labels are no DTensor.
-        ValueError: the two are placed differently, or so that a row or a shifted label lies on another rank.
+        ValueError: The two are placed differently, or a part of a row or a needed token lies on another rank.
     """
     for placement in logits.placements:
         if placement.is_partial():
             raise ValueError(
-                f"logits are placed {_said(logits)}, which are no logits yet; add them up: .redistribute(...)"
+                f"logits are placed {_said(logits)}, so they are parts of a sum; add them up: .redistribute(...)"
             )
         if placement.is_shard() and _dimension(placement, logits) == logits.ndim - 1:
             raise ValueError(
@@ -57,7 +61,7 @@ def local_rows(logits: Any, labels: Any, *, across_tokens: bool) -> tuple[Tensor
 
 
 def as_rows_of(rows: Tensor, logits: Any) -> Any:
-    """Local results, one a row or a sample, as a DTensor placed as the rows are."""
+    """Local results, one for each row or sample, as a DTensor that is placed as the rows are."""
     from torch.distributed.tensor import DTensor
 
     shape = logits.shape[: rows.ndim]
@@ -66,7 +70,7 @@ def as_rows_of(rows: Tensor, logits: Any) -> Any:
 
 
 def reduced_over_ranks(losses: Any, weights: Any, reduction: str) -> Any:
-    """The sum or weighted mean of the rows' losses over all ranks."""
+    """The sum or the weighted mean of the rows' losses over all ranks."""
     total = losses.sum()
     return total / weights.sum() if reduction == "mean" else total
 

@@ -1,4 +1,4 @@
-"""The start and the end of a stretch of text, as question answering gives them: two choices among the tokens."""
+"""The start and the end of an answer, as question answering gives them: two choices among the tokens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 def stacked_positions(logits: Tensor, positions: Sequence[Tensor], ignore_index: int) -> Tensor:
     """The labels of both ends, (B, 2), for logits (B, 2, T).
 
-    As in Transformers' losses a position behind the last token counts nowhere (the answer was cut off), and a negative
-    one is the first token.
+    As in the losses of Transformers, a position after the last token does not count, because the answer was cut off. A
+    negative position means the first token.
 
     Raises:
-        ValueError: there is not one whole number for each example.
+        ValueError: There is not one integer for each example.
     """
     batch, _, tokens = logits.shape
     for given in positions:

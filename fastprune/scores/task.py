@@ -1,6 +1,6 @@
-"""`Task`: where a model's logits and a batch's labels are, and the scores and losses of an example that follow.
+"""`Task`: where a model's logits and a batch's labels are, and the scores and losses of each example.
 
-The one place where heads of different kinds become one number per example; every integration goes through it.
+Only this file turns heads of different kinds into one number per example. Every integration uses it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,35 @@ Key = str | int
 class Head:
     """One head: where its logits and labels are, and what kind of answer it gives.
 
+    The kinds follow. Shapes and dtypes do not show "causal_lm" and "span", so name these:
+
+    - ``single_label``: integer labels (B,), one dimension less than the logits.
+    - ``tokens``: integer labels (B, T), one dimension less than the logits.
+    - ``multi_label``: labels shaped like the logits.
+    - ``regression``: float labels, one for each example, and logits with one output. Name the kind if there are
+      several.
+    - ``causal_lm``: as ``tokens``, but token t answers label t + 1.
+    - ``span``: the start and the end of an answer. Each has logits (B, T) and labels (B,), which are positions in them.
+      A position after the last token does not count.
+
     Args:
-        logits: key, attribute or position of the logits in the model's outputs; the default is also the tensor itself,
-            or of a tuple without names the first tensor that is no scalar, for a single head.  Of a span a pair.
-        labels: key, attribute or position of the labels in the batch.  Of a span a pair.
-        kind: None tells by shapes and dtypes: integer labels with one dimension less than the logits are
-            ``single_label`` (B,) or ``tokens`` (B, T); labels shaped like the logits are ``multi_label``, or
-            ``regression`` where they are floats of one output.  ``causal_lm`` must be said: token t answers label
-            t + 1.  So must ``span``: the start and the end of an answer, each with logits (B, T) and labels (B,) that
-            are places in them; a place behind the last counts nowhere.
-        ignore_index: labels that count nowhere.
-        reduce: how the scores of tokens become one, for every metric; by default "norm" for el2n and grand (the
-            paper's), "mean" for the others, and all must be right for ``correct``; see `fastprune.scores.metrics`.
+        logits: Key, attribute or position of the logits in the model's outputs. With the default, a single head also
+            accepts outputs that are the logits themselves. In a plain tuple it takes the first tensor that is not a
+            scalar. For a span, a pair.
+        labels: Key, attribute or position of the labels in the batch. For a span, a pair.
+        kind: One of the kinds above. None recognises the kind by shapes and dtypes.
+        ignore_index: Labels that do not count.
+        reduce: How the scores of tokens become one, for every metric. By default it is "norm" for el2n and grand (the
+            paper's), and "mean" for the others. For ``correct``, all tokens must be right. See
+            `fastprune.scores.metrics`.
+
+    Raises:
+        ValueError: kind or reduce is unknown. Or a pair is given without kind="span", or the other way round.
+
+    Example:
+        >>> Head("intent_logits", "intents").kind is None  # recognised by the shapes
+        True
+        >>> answer = Head(("start_logits", "end_logits"), ("start_positions", "end_positions"), kind="span")
     """
 
     logits: Key | tuple[Key, Key] = "logits"
@@ -75,11 +92,11 @@ class Head:
 
 @dataclass(frozen=True)
 class ExampleLosses:
-    """Losses by example, differentiable.
+    """The losses by example, differentiable.
 
     Attributes:
-        sums: (B,) summed over the example's labels; of several heads its part of the joint loss.
-        counts: (B,) how many labels that were; 1 for every example of several heads.
+        sums: (B,), summed over the example's labels. For several heads it is the example's part of the joint loss.
+        counts: (B,), the number of these labels. For several heads it is 1 for every example.
     """
 
     sums: Tensor
@@ -87,23 +104,29 @@ class ExampleLosses:
 
 
 class Task:
-    """The heads of a model, by name or a single one.
+    """The heads of a model: a single one, or several by name.
 
-    Scores of several heads become one as in arXiv 2306.03208: el2n and grand are the norm over all heads and
-    tokens, ``loss`` follows the `JointLoss`, ``correct`` needs all of them, the other metrics are the mean over heads.
+    The scores of several heads become one as in arXiv 2306.03208. For ``el2n`` and ``grand`` it is the norm over all
+    heads and tokens. For ``loss`` the `JointLoss` decides. For ``correct`` all heads must be right. The other metrics
+    are the mean over heads.
 
     Args:
-        heads: one head, or several by name.
-        loss: how the losses of several heads become one, in scores and in the weighted loss of training. None: the
-            paper's for heads with a label per example and heads with one per token, `JointLoss("mean", "sum")`, and
-            `JointLoss("sum", "mean")` for others. A head's own ``reduce`` has the last word on its score.
+        heads: One head, or several by name.
+        loss: How the losses of several heads become one, in scores and in the weighted loss of training. With None it
+            is the paper's `JointLoss("mean", "sum")` if there is a head with a label per example and one with a label
+            per token. Otherwise it is `JointLoss("sum", "mean")`. In scores, a head's own ``reduce`` has precedence.
 
     Raises:
-        ValueError: there is no head, or ``loss`` has factors for other heads.
+        ValueError: There is no head, or ``loss`` has factors for other heads.
 
-    >>> intent, slots = Head("intent_logits", "intents"), Head("slot_logits", "tags")
-    >>> task = Task({"intent": intent, "slots": slots})  # the paper's joint loss
-    >>> task = Task({"intent": intent, "slots": slots}, loss=JointLoss("sum", "mean"))  # CE_intent + mean CE_slot
+    Example:
+        >>> intent, slots = Head("intent_logits", "intents"), Head("slot_logits", "tags")
+        >>> paper = Task({"intent": intent, "slots": slots})  # the paper's joint loss
+        >>> task = Task({"intent": intent, "slots": slots}, loss=JointLoss("sum", "mean"))  # CE_intent + mean CE_slot
+        >>> outputs = {"intent_logits": torch.zeros(2, 4), "slot_logits": torch.zeros(2, 3, 5)}
+        >>> batch = {"intents": torch.tensor([0, 1]), "tags": torch.tensor([[0, 1, -100], [2, 3, 4]])}
+        >>> task.scores(outputs, batch, ["el2n", "loss"])
+        {'el2n': tensor([1.5330, 1.7748]), 'loss': tensor([2.9957, 2.9957])}
     """
 
     def __init__(
@@ -127,26 +150,28 @@ class Task:
         """The metrics of each example of a batch.
 
         Args:
-            outputs: what the model returned: a mapping, an object with attributes, a tuple or the logits.
-            batch: with the labels of every head; a mapping, tuple or list.
-            metrics: of `fastprune.score`, "grand" or "probabilities" (one single-label head), or a row of your own in
-                `fastprune.scores.metrics`.
-            features: by head, (input of the last layer, whether it has a bias), for "grand".
+            outputs: What the model returned: a mapping, an object with attributes, a tuple or the logits.
+            batch: A mapping, tuple or list with the labels of every head.
+            metrics: Metrics of `fastprune.score`, "grand", "probabilities" (for one single-label head), or a row of
+                your own in `fastprune.scores.metrics`.
+            features: For "grand", by head (input of the last layer, whether it has a bias).
 
         Returns:
-            fp32 (B,) by metric, "probabilities" (B, C); never requiring grad.
+            fp32 (B,) by metric, and (B, C) for "probabilities". They never require grad.
 
         Raises:
-            ValueError: outputs or labels do not fit the head; the message says which and how to tell it.
+            ValueError: Outputs or labels do not fit the head. The message says which, and how to tell it.
         """
         with torch.no_grad():
             found = {name: self._find(name, outputs, batch) for name in self.heads}
             return {metric: self._metric(found, metric, features or {}) for metric in metrics}
 
     def losses(self, outputs: Any, batch: Any, *, label_smoothing: float = 0.0) -> ExampleLosses:
-        """The losses of each example, summed over its labels: cross-entropy, for multi_label the binary one of every
-        class, for regression the squared error of every output; gradients flow to the logits.  Of several heads each
-        example's part of the joint loss: the mean over the batch is that loss.
+        """The losses of each example, summed over its labels. Gradients flow to the logits.
+
+        The loss is the cross-entropy, for multi_label the binary one of every class, and for regression the squared
+        error of every output. For several heads it is each example's part of the joint loss. The mean of the parts over
+        the batch is that loss.
         """
         found = {name: self._find(name, outputs, batch) for name in self.heads}
         parts = {name: _losses(*part, label_smoothing) for name, part in found.items()}
@@ -174,7 +199,7 @@ class Task:
             if isinstance(outputs, Tensor):
                 found = outputs
             elif isinstance(outputs, (tuple, list)) and not hasattr(outputs, "_fields"):
-                # The loss comes first, unless it is computed outside the model.
+                # The loss is the first tensor, unless it is computed outside the model.
                 found = next((o for o in outputs if isinstance(o, Tensor) and o.ndim > 0), None)
         return _checked(found, outputs, head.logits, "the model's outputs")
 
@@ -186,7 +211,7 @@ class Task:
             return _Found(head, "tokens", logits, stacked_positions(logits, positions, head.ignore_index))
         labels = _checked(_lookup(batch, head.labels), batch, head.labels, "the batch")
         kind = head.kind or _kind(name, logits, labels, head.ignore_index)
-        if kind == "multi_label":  # a single one may come without its dimension
+        if kind == "multi_label":  # a single label may come without its dimension
             logits, labels = (t.unsqueeze(-1) if t.ndim == 1 else t for t in (logits, labels))
         return _Found(head, kind, logits, labels)
 
@@ -232,12 +257,12 @@ def _vector(row: Metric, found: Sequence[_Found]) -> Tensor:
     """A number for each class, (B, C)."""
     kinds = [part.kind for part in found]
     if len(kinds) > 1 or kinds[0] not in row.heads:
-        raise ValueError(f"{row.name} are kept of one single-label head only, this is {', '.join(kinds)}")
+        raise ValueError(f"{row.name} are kept for one single-label head only, got {', '.join(kinds)}")
     return completed([row.name], found[0].given())[row.name]
 
 
 def _values(row: Metric, part: _Found, states: tuple[Tensor, bool] | None) -> tuple[Tensor, Tensor]:
-    """A head's numbers and which of them count, both (B, T); T = 1 unless they are those of tokens."""
+    """A head's numbers and which of them count, both (B, T). T is 1 unless they belong to tokens."""
     needy = "states" in row.needs
     if needy and (states is None or part.kind not in row.heads):
         raise ValueError(
@@ -265,7 +290,7 @@ def _row_scores(metric: str, part: _Found) -> Tensor:
 
 
 def _of_numbers(row: Metric, part: _Found) -> Tensor:
-    """Distances between predicted and true numbers: absolute for el2n, squared for the loss."""
+    """The distance between predicted and true numbers: absolute for el2n, squared for the loss."""
     if "regression" not in row.heads:
         there = " or ".join(of_rows("regression"))
         raise ValueError(f"metric {row.name!r} is not defined for regression; use one that reads {there}")
@@ -311,24 +336,24 @@ def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> HeadK
         return "multi_label"
     raise ValueError(
         f"head {name!r}: no score is known for logits {tuple(logits.shape)} with labels {tuple(labels.shape)} of "
-        f"{labels.dtype}; say its kind with fastprune.Head(kind=...), or pass score_fn"
+        f"{labels.dtype}; pass its kind with fastprune.Head(kind=...), or pass score_fn"
     )
 
 
 def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
-    """Tell regression of several outputs from several labels, where that does not wait for a device."""
+    """Tell regression with several outputs from several labels. It is skipped where that would wait for a device."""
     if labels.device.type != "cpu":
         return
     outside = ((labels < 0) | (labels > 1)) & is_counted(labels, ignore_index)
     if bool(outside.any()):
         raise ValueError(
             f"head {name!r}: labels shaped like the logits are taken for several labels, each in [0, 1], but one is "
-            f"{float(labels[outside][0]):g}; say fastprune.Head(kind='regression') if they are numbers to predict"
+            f"{float(labels[outside][0]):g}; pass fastprune.Head(kind='regression') if they are numbers to predict"
         )
 
 
 def _lookup(container: Any, key: Key) -> Any:
-    """``container[key]`` or its attribute; None if there is none."""
+    """``container[key]`` or the attribute of that name, and None if there is neither."""
     if isinstance(container, Mapping):
         return container.get(key)
     if isinstance(key, str):
@@ -340,7 +365,7 @@ def _lookup(container: Any, key: Key) -> Any:
 def _checked(found: Any, container: Any, key: Key, where: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
-            f"{where} ({type(container).__name__}) hold no {key!r}; say where with fastprune.Head(logits=..., "
+            f"{where} ({type(container).__name__}) hold no {key!r}; name the place with fastprune.Head(logits=..., "
             "labels=...), or pass score_fn"
         )
     return found

@@ -1,21 +1,20 @@
 """The arithmetic of the row scores as Triton functions, for single rows and for vectors of rows alike.
 
-`definition` gives the formulas. Here they start from the sums over the classes other than the label,
-all relative to the largest of them, m:
+`definition` gives the formulas. Here they start from sums over the classes other than the label. All sums are relative
+to m, the largest logit of these classes:
 
-    S1 = sum e^(z_i - m)     S2 = sum (e^(z_i - m))^2
-    R  = S1 without one occurrence of m       T = sum e^(z_i - m) (m - z_i)
+    S1 = sum e^(z_i - m)                   S2 = sum (e^(z_i - m))^2
+    R  = S1 without one occurrence of m    T  = sum e^(z_i - m) (m - z_i)
+    D  = SMALL sum w_i (m - z_i)           W  = sum w_i, the weights of these classes
 
-    D  = SMALL sum w_i (m - z_i)        W = sum w_i, the weights of those classes
+R and T are for the entropy alone. R is a sum of its own and not S1 - 1. Where the model is sure of a wrong class, the
+entropy depends on what is left of S1 below the last digit of 1.
 
-D and W are for label smoothing alone. All of D's terms are positive, so nothing cancels.
+D and W are for label smoothing alone. All terms of D are positive, so nothing cancels.
 
-R and T are for the entropy alone. R is a sum of its own, not S1 - 1, because where the model is sure
-of a wrong class the entropy hangs on what is left of S1 below the last digit of 1.
-
-The sums of two parts of a row merge without anything being read again (`merge`), and `close` turns
-the sums of a whole row into its scores. The two exponentials and the logarithm in there are the
-accurate ones below: a confident row's score hangs on them alone.
+The sums of two parts of a row merge without reading anything again (`merge`). `triton_results` turns the sums of a
+whole row into its scores. It uses the two exponentials and the logarithm below, which are accurate, because the score
+of a confident row depends on them alone.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
-# Beyond this distance a term is 0 in fp32; a finite stand-in for infinity keeps 0 * distance at 0.
+# Beyond this distance a term is 0 in fp32. A finite number in place of infinity keeps 0 * distance at 0.
 FAR = tl.constexpr(200.0)
-# Of the sums that smoothing needs. Many logits of -1e38 add up to more than fp32 holds; times a power of two they
-# do not, and no digit changes.
+# A factor of the sums that smoothing needs. Many logits of -1e38 add up to more than fp32 holds. Times this power of
+# two they do not, and no digit changes.
 SMALL = tl.constexpr(2.0**-32)
 
 
 @triton.jit
 def exp(x):
-    """e^x for fp32 x <= 20 to within 2 ulp; 0 below -150, for -inf too.
+    """e^x for fp32 x <= 20 to within 2 ulp, and 0 below -150 and for -inf.
 
-    The plain tl.exp multiplies by log2(e) in fp32, which for x = -28 alone costs 1.3e-6.
+    The plain tl.exp multiplies by log2(e) in fp32. For x = -28 that alone costs 1.3e-6.
     """
     x = tl.maximum(x, -150.0)
     n = tl.floor(x * LOG2_E + 0.5)
@@ -52,7 +51,7 @@ def exp(x):
 def log1p(x):
     """log(1 + x) for fp32 x >= 0, or above -1e-6.
 
-    Up to 1 as 2 atanh(x / (2 + x)), whose series in s^2 <= 1/9 ends at 1e-8.
+    Up to 1 it is 2 atanh(x / (2 + x)). The series of that in s^2 <= 1/9 ends at 1e-8.
     """
     s = x / (2.0 + x)
     s2 = s * s
@@ -66,20 +65,8 @@ def log1p(x):
 
 
 @triton.jit
-def hidden_one(rows):
-    """1, which the compiler cannot know to be 1; `rows` is never negative.
-
-    Times it, the columns of a short row are not seen to lie side by side. Where they are seen to, and a row is no
-    multiple of 16 bytes, a row is spread over several lanes of a warp, each of which repeats the closed forms of the
-    8 rows that it then has a part of. Hidden, each lane has whole rows, and reads them from the L1 cache. Counted with
-    Triton 3.6: at 7 classes 47 instructions a logit instead of 180. Triton 3.8 and 3.9 are not deceived.
-    """
-    return tl.where(rows < 0, 2, 1)
-
-
-@triton.jit
 def small_difference(a, b):
-    """(a - b) SMALL in fp32, rounded as a - b is, without its overflow. The product with a is made once for many b."""
+    """(a - b) SMALL in fp32, rounded as a - b is, without its overflow. For many b the product with a is made once."""
     return tl.fma(b, -SMALL, a * SMALL).to(tl.float32)
 
 
@@ -87,22 +74,22 @@ def small_difference(a, b):
 def moved_spread(d, w, m, m_before):
     """D = SMALL sum w_i (m - z_i) from what it is relative to m_before, with w = sum w_i.
 
-    Where all the logits are -inf, so is m, and D stays inf; where there are none it stays 0.
+    If all logits are -inf, m is -inf too, and D stays inf. If there are none, D stays 0.
     """
     return d + tl.where((w > 0.0) & (m > float("-inf")), small_difference(m, m_before) * w, 0.0)
 
 
 @triton.jit
 def distance(higher, lower):
-    """higher - lower in fp32, at most FAR; FAR where lower is -inf, which two of -inf are too."""
+    """higher - lower in fp32, at most FAR. It is FAR if lower is -inf, even if both are."""
     return tl.where(lower == float("-inf"), FAR, tl.minimum((higher - lower).to(tl.float32), FAR))
 
 
 @triton.jit
 def merge(m_a, s1_a, s2_a, r_a, t_a, m_b, s1_b, s2_b, r_b, t_b, ENTROPY: tl.constexpr):
-    """The sums of two disjoint sets of classes as those of their union. An empty set has m = -inf, zeros.
+    """The sums of two disjoint sets of classes, as those of their union. An empty set has m = -inf and zeros.
 
-    Of the two maxima one is held out of R; the other set then counts whole.
+    R leaves out one of the two maxima. The other set then counts whole.
     """
     a_leads = m_a >= m_b
     m = tl.where(a_leads, m_a, m_b)

@@ -1,9 +1,10 @@
 """The loss of all rows from the loss of each, on the GPU: a small kernel in place of torch's sum, count and division.
 
-    loss = sum_i l_i (sum), or sum_i l_i / sum_i w_i with w_i the weight of row i's label (mean)
+    "sum":   loss = sum_i l_i
+    "mean":  loss = sum_i l_i / sum_i w_i,  with w_i the weight of the label of row i
 
-A program adds up ROWS rows. If there are more, each leaves its two sums, and one more program adds those. Sums are of
-fp32, in an order that depends on the number of rows alone.
+A program adds up ROWS rows. If there are more rows, each program leaves its two sums, and one more program adds those.
+Sums are fp32, in an order that depends on the number of rows alone.
 
 Bytes: 4 a row for its loss, and 8 for its label if a mean is wanted.
 """
@@ -17,10 +18,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 from fastprune.scores.layout import as_rows
-from fastprune.scores.triton_rows import labels_of
-from fastprune.triton_launch import Launch, Plans
+from fastprune.scores.options import LossOptions
+from fastprune.scores.triton_labels import labels_of
 
 # Rows of a program, and how many of them, or of the programs' sums, it loads at once.
 ROWS = 8192
@@ -29,7 +31,14 @@ _THREADS = 256
 
 
 @triton.jit
-def _store_loss(loss, factor, total, weights, MEAN: tl.constexpr):
+def _store_loss(
+    loss,  # OUT () fp32
+    factor,  # OUT () fp32, written if MEAN
+    total,
+    weights,
+    MEAN: tl.constexpr,
+):
+    """Writes the reduced loss, and of a mean its factor."""
     if MEAN:
         tl.store(loss, total / weights)
         tl.store(factor, 1.0 / weights)
@@ -42,21 +51,21 @@ def sum_kernel(
     losses,  # IN  (B, T) fp32 contiguous
     labels,  # IN  (B, T) int64
     weight,  # IN  (C,) fp32, or None for ones
-    sums,  # OUT (2, programs) fp32: sums of losses and of weights; None if there is one program
-    loss,  # OUT () fp32; None if there are several programs
-    state,  # INOUT (3 B T + 1,) fp32, whose last number becomes 1 / (sum of weights) if MEAN and there is one program
+    sums,  # OUT (2, programs) fp32: sums of losses and of weights, or None if there is one program
+    loss,  # OUT () fp32, or None if there are several programs
+    state,  # INOUT (3 B T + 1,) fp32: the last number becomes 1 / (sum of weights) if MEAN and there is one program
     rows,  # B * T
     tokens,  # T
-    classes,
+    classes,  # C
     labels_batch_stride,  # in elements, as the next
     labels_token_stride,
-    shift,  # as in `triton_rows`
+    shift,  # row (b, t) is scored against label (b, t + shift)
     ignore_index,
     MEAN: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The sums over ROWS rows a program."""
+    """Sums over ROWS rows a program."""
     lane = tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * ROWS
     total = tl.zeros((BLOCK,), tl.float32)
@@ -84,13 +93,13 @@ def sum_kernel(
 def last_sum_kernel(
     sums,  # IN  (2, programs) fp32, what sum_kernel wrote
     loss,  # OUT () fp32
-    state,  # INOUT as in sum_kernel
+    state,  # INOUT (3 B T + 1,) fp32: the last number becomes 1 / (sum of weights) if MEAN
     programs,
-    rows,
+    rows,  # B * T
     MEAN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The sums over the programs of sum_kernel."""
+    """Sums over the programs of sum_kernel."""
     lane = tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), tl.float32)
     weights = tl.zeros((BLOCK,), tl.float32)
@@ -102,29 +111,26 @@ def last_sum_kernel(
     _store_loss(loss, state + rows + rows + rows, tl.sum(total), tl.sum(weights), MEAN)
 
 
-_PLANS = Plans()
-
-
 def reduced(
-    losses: Tensor,
-    state: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    classes: int,
-    ignore_index: int,
-    shift: int,
-    reduction: str,
+    losses: Tensor, state: Tensor, labels: Tensor, weight: Tensor | None, classes: int, options: LossOptions
 ) -> Tensor:
-    """The loss, 0-dim fp32, of the rows' losses, and the factor of a mean as the last number of the state.
+    """The loss of all rows, and the factor of a mean as the last number of the state.
 
     Args:
-        losses, state: what `triton_rows.loss_forward` returned for these labels, weight, ignore_index and shift.
-        reduction: "mean" or "sum".
+        losses: What `triton_rows.loss_forward` returned for these labels, this weight and these options.
+        state: What it returned with them. The last number is written if a mean is wanted.
+        labels: (...) int64.
+        weight: (C,) fp32, or None.
+        classes: C.
+        options: Its reduction is "mean" or "sum".
 
-    Cost: one launch, two from ROWS + 1 rows on; no synchronisation. The mean over no row is NaN.
+    Returns:
+        0-dim fp32. The mean over no row is NaN.
+
+    Cost: one launch, two from ROWS + 1 rows on, and no synchronisation.
     """
     if losses.numel() == 0:
-        return losses.sum() if reduction == "sum" else losses.mean()
+        return losses.sum() if options.reduction == "sum" else losses.mean()
     loss = torch.empty((), dtype=torch.float32, device=losses.device)
     key = (
         losses.shape,
@@ -134,15 +140,13 @@ def reduced(
         labels.data_ptr() % 16,
         None if weight is None else weight.data_ptr() % 16,
         classes,
-        ignore_index,
-        shift,
-        reduction,
+        options,
     )
     plan = _PLANS.get(key)
     y = labels
     if plan is None:  # or a copy is needed, whose plan is not kept
         y = as_rows(losses.unsqueeze(-1), labels.resolve_neg())[1]
-        plan = _planned(y, classes, ignore_index, shift, reduction == "mean")
+        plan = _planned(y, classes, options)
         if losses.is_cuda and y.data_ptr() == labels.data_ptr():
             _PLANS.keep(key, plan)
     with on_device_of(losses):
@@ -155,15 +159,19 @@ def reduced(
     return loss
 
 
-def _planned(y: Tensor, classes: int, ignore_index: int, shift: int, mean: bool) -> tuple[Launch, ...]:
+# By the layout of losses, labels and weight, where no copy of them is needed, and by the options.
+_PLANS = Plans()
+
+
+def _planned(y: Tensor, classes: int, options: LossOptions) -> tuple[Launch, ...]:
     rows = y.numel()
     programs = triton.cdiv(rows, ROWS)
-    options: dict[str, Any] = {
-        "MEAN": mean,
+    constants: dict[str, Any] = {
+        "MEAN": options.reduction == "mean",
         "BLOCK": _BLOCK,
         "num_warps": num_warps(_THREADS),
         "enable_fp_fusion": False,
     }
-    numbers = (rows, y.shape[1], classes, *y.stride(), shift, ignore_index)
-    first = Launch(sum_kernel, (programs,), numbers, options | {"ROWS": ROWS if rows > _BLOCK else _BLOCK})
-    return (first,) if programs == 1 else (first, Launch(last_sum_kernel, (1,), (programs, rows), options))
+    numbers = (rows, y.shape[1], classes, *y.stride(), options.shift, options.ignore_index)
+    first = Launch(sum_kernel, (programs,), numbers, constants | {"ROWS": ROWS if rows > _BLOCK else _BLOCK})
+    return (first,) if programs == 1 else (first, Launch(last_sum_kernel, (1,), (programs, rows), constants))

@@ -1,36 +1,37 @@
 """The sums over one segment of a long row, as a Triton function: every logit is read once, into registers.
 
-The reference. `triton_math` wants the sums relative to the largest logit m, which is known only at the
-end. So they are taken relative to a guess r, the largest of the segment's first ~1000 logits, and
-scaled by e^(r - m) once at the end; the terms are at most e^(m - r). If m turns out more than LAG above
-r (a first part that was masked, a lone spike), the segment is read again with r = m: 128 KB that the
-L2 cache still holds. Moving a reference along inside the loop, as online softmax does, would need the
-maximum of every block in all threads: two barriers and some 40 instructions a block, and a lost
-overlap of loads. A guess needs none, so the loop is, for each logit of 16 bits,
+The reference. `triton_math` wants the sums relative to the largest logit m, which is known only at the end. So they are
+taken relative to a guess r, the largest of the segment's first ~1000 logits. At the end they are scaled once by
+e^(r - m). The terms are at most e^(m - r). If m turns out more than LAG above r, the segment is read again with r = m.
+That happens where the first part was masked, or where a lone spike follows. It is 128 KB, which the L2 cache still
+holds.
+
+Online softmax moves its reference along inside the loop. That would need the maximum of every block in all threads: two
+barriers and some 40 instructions a block, and loads that overlap less. A guess needs none of it. So the loop is, for
+each logit of 16 bits,
 
     unpack, max, x = fma(z, log2 e, -c), e = 2^x, S1 += e, S2 = fma(e, e, S2)
 
-six instructions, one of them an exponential, and 1 to 2 of bookkeeping. (At 4.8 TB/s an H200 has 12
-issue slots and 1.5 exponentials a 16-bit logit, at 8 TB/s a B200 has 9 and 1.1.)
+That is six instructions, one of them an exponential, and 1 to 2 of bookkeeping. For a 16-bit logit an H200 has 12 issue
+slots and 1.5 exponentials at 4.8 TB/s. A B200 has 9 and 1.1 at 8 TB/s.
 
-c is the rounded product of r and log2 e, so the sums are exactly those relative to c / log2 e, and
-the rounding error of c, which an fma gives exactly, goes into the scaling at the end. Only the rounding
-of x itself is left, at most 2^-19 where a term counts. Logits of other widths are subtracted first.
+c is the rounded product of r and log2 e. So the sums are exactly those relative to c / log2 e. An fma gives the
+rounding error of c exactly, and it goes into the scaling at the end. Only the rounding of x itself is left, at most
+2^-19 where a term counts. Logits of other widths are subtracted first.
 
-That error of c grows with r. Masks of -1e10 are usual, and there 2^error would overflow. From |r| = 2^16 on
-(bfloat16 alone has such logits) the next other logit is at least 256 away from r. So a term is 1 where z = r
-and 0 elsewhere, whatever the slope: the slope is 1 there, and c is r without an error.
+That error of c grows with r. Masks of -1e10 are usual, and there 2^error would overflow. From |r| = 2^16 on (bfloat16
+alone has such logits) the next other logit is at least 256 away from r. So a term is 1 where z = r and 0 elsewhere,
+whatever the slope. The slope is then 1, and c is r without an error.
 
-Lanes. The sums are kept in LANES lanes: class i is added to lane i % LANES, each lane in order; the
-lanes are added at the end. Loads are of 16 bytes a thread, from the aligned address at or below the
-first class, whatever the row's own alignment (rows of 50,257 classes of 16 bits have eight different
-ones). This puts class i of a row that starts s elements above such an address in lane i + s; before
-they are added the lanes are rotated back by s. So a row's bits depend on neither its address nor the
-batch. Up to 15 bytes before the row or after it are loaded with it and dropped; they lie within the same
-16 aligned bytes as a class of the row, thus on the same page.
+Lanes. The sums are kept in LANES lanes. Class i is added to lane i % LANES, each lane in order, and the lanes are added
+at the end. Loads are of 16 bytes a thread, from the aligned address at or below the first class. They are so whatever
+the alignment of the row itself (rows of 50,257 classes of 16 bits have eight different ones). If a row starts s
+elements above such an address, its class i is in lane i + s. Before the lanes are added they are rotated back by s. So
+the bits of a row depend on neither its address nor the batch. Up to 15 bytes before the row or after it are loaded with
+it and dropped. They share their 16 aligned bytes with a class of the row, and so its page.
 
-The entropy needs R and T (see `triton_math`) to full accuracy where the segment's largest logit is both
-above the label's and most of S1. Such a segment is read again too, if the entropy is asked for.
+The entropy needs R and T (see `triton_math`) to full accuracy where the segment's largest logit is both above the
+label's and most of S1. If the entropy is asked for, such a segment is read again too.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ import triton.language as tl
 from fastprune.scores.triton_math import FAR, LN_2, LOG2_E, exp, moved_spread, small_difference
 
 LANES = tl.constexpr(1024)
-# Words loaded at once: two tensors of them fill the lanes, or one where a word holds two logits.
+# Words loaded at once. Two tensors of them fill the lanes, or one if a word holds two logits.
 _PIECE = tl.constexpr(512)
-# Bounds x by 44, hence its rounding by 2^-19, 1.3e-6 of a term, and keeps the squares of the terms below
-# e^60. The logits of a language model that is sure of a word do lead a thousand others by more than 16.
+# Bounds x by 44, and so its rounding by 2^-19, which is 1.3e-6 of a term. It also keeps the squares of the terms below
+# e^60. If a language model is sure of a word, its logit does lead a thousand others by more than 16.
 LAG = tl.constexpr(30.0)
-# The smallest |r| whose bfloat16 neighbours are at least 256 away: e^-256 is 0 in fp32.
+# The smallest |r| whose bfloat16 neighbours are at least 256 away. e^-256 is 0 in fp32.
 _HUGE = tl.constexpr(65536.0)
 # Triton before 3.3 has no gather to rotate lanes with. There every load is of one element.
 _ROTATE = tl.constexpr(hasattr(tl, "gather"))
@@ -66,9 +67,9 @@ else:
 
 @triton.jit
 def _load(at, left, lane, PACKED: tl.constexpr):
-    """_PIECE words from `at` on; those that hold none of the next `left` elements are undefined.
+    """_PIECE words from `at` on. Words that hold none of the next `left` elements are undefined.
 
-    The mask is the same for all words of 16 bytes, or it would split the loads.
+    The mask is the same for all words of 16 bytes. Otherwise it would split the loads.
     """
     if _ROTATE:
         words: tl.constexpr = 128 // at.dtype.element_ty.primitive_bitwidth
@@ -80,10 +81,10 @@ def _load(at, left, lane, PACKED: tl.constexpr):
 
 @triton.jit
 def _unpack(words, F16: tl.constexpr):
-    """Words of two 16-bit logits each as fp32 (_PIECE, 2).
+    """Words of two 16-bit logits each, as fp32 (_PIECE, 2).
 
-    They are loaded as words because a loop that carries 16-bit values has them taken apart where they
-    arrive, which waits for the load at once.
+    They are loaded as words, because a loop that carries 16-bit values takes them apart where they arrive. That would
+    wait for the load at once.
     """
     if F16:
         first = words.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
@@ -113,40 +114,33 @@ def _is_other(place, classes, label):
 
 
 @triton.jit
-def _step(
+def _others_only(
     z,  # one logit a lane
+    r,
     position,
     start,  # the position of lane 0
+    s,
     special,  # the next block in which some lane may hold something else than one of the other classes
     label_block,
     last_block,
-    s,
     classes,
     label,
-    weight,
-    r,
-    slope,
-    c,
-    top,
-    s1,
-    s2,
-    t,
-    d,
-    w_sum,
-    PACKED: tl.constexpr,
-    ENTROPY: tl.constexpr,
     SMOOTH: tl.constexpr,
-    WEIGHTED: tl.constexpr,
 ):
-    """Adds one logit to every lane."""
-    if SMOOTH:
-        below = z
+    """(z, below, special): z with -inf in lanes that hold no other class, and below with r there if SMOOTH."""
+    below = z
     if start >= special:  # the same in all threads, so the other blocks pay for one comparison
         other = _is_other(position + (start - s), classes, label)
         if SMOOTH:
             below = tl.where(other, z, r)
         z = tl.where(other, z, float("-inf"))
         special = tl.where(start < label_block, label_block, last_block)
+    return z, below, special
+
+
+@triton.jit
+def _added(z, r, slope, c, top, s1, s2, t, PACKED: tl.constexpr, ENTROPY: tl.constexpr):
+    """(top, S1, S2, T) with one logit more in every lane."""
     if PACKED:
         x = tl.fma(z, slope, -c)
     else:
@@ -158,21 +152,43 @@ def _step(
     if ENTROPY:
         # 0 * -inf would be NaN. A NaN is in s1.
         t = tl.fma(e, tl.maximum(x, -FAR), t)
-    if SMOOTH:
-        below = small_difference(r, below)
-        if WEIGHTED:
-            place = position + (start - s)
-            w = tl.load(weight + place, mask=_is_other(place, classes, label), other=0.0)
-            d = tl.fma(w, below, d)
-            w_sum += w
-        else:
-            d += below
-    return special, top, s1, s2, t, d, w_sum
+    return top, s1, s2, t
+
+
+@triton.jit
+def _spread_added(
+    d,
+    w_sum,
+    r,
+    below,  # one logit a lane, r in lanes that hold no other class
+    weight,  # IN  (classes,) fp32, or None for ones
+    position,
+    start,
+    s,
+    classes,
+    label,
+):
+    """(D, W) with one logit more in every lane. Without a weight W stays as it is."""
+    below = small_difference(r, below)
+    if weight is None:
+        d += below
+    else:
+        place = position + (start - s)
+        w = tl.load(weight + place, mask=_is_other(place, classes, label), other=0.0)
+        d = tl.fma(w, below, d)
+        w_sum += w
+    return d, w_sum
+
+
+@triton.jit
+def _first_words(first, end, lane, PACKED: tl.constexpr):
+    """The words from which a reading of the segment starts."""
+    return _load(first, end, lane, PACKED), _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
 
 
 @triton.jit
 def _lane_sum(lanes, s, PACKED: tl.constexpr):
-    """The sum over the lanes in an order that does not depend on s, by which they are rotated."""
+    """The sum over the lanes, in an order that does not depend on s, by which they are rotated."""
     if not PACKED:
         lanes = tl.trans(lanes)
     return tl.sum(_rotated_back(tl.reshape(lanes, (LANES,)), s), axis=0)
@@ -203,23 +219,25 @@ def _without_largest(
 
 @triton.jit
 def segment_sums(
-    logits,  # IN  the segment's first class, of any of the four dtypes
-    weight,  # IN  fp32, that class's weight; not touched unless SMOOTH and WEIGHTED
-    classes,  # how many classes the segment has; with 0 nothing is read
+    logits,  # IN  (classes,) fp16/bf16/fp32/fp64: the segment
+    weight,  # IN  (classes,) fp32: their weights, or None for ones
+    classes,  # how many the segment has. Of 0 nothing is read
     label,  # the label's place among them, or anything outside [0, classes)
     z_label,  # the label's logit, fp64 for fp64 logits, else fp32
     ENTROPY: tl.constexpr,
     SMOOTH: tl.constexpr,
-    WEIGHTED: tl.constexpr,
 ):
-    """(m, S1, S2, R, T, D, W) over the segment's classes other than the label; -inf and zeros if there are none.
+    """The sums over the segment's classes other than the label.
 
-    D and W mean something if SMOOTH, R and T if ENTROPY. m has z_label's dtype.
+    Returns:
+        (m, S1, S2, R, T, D, W), or -inf and zeros if there are no such classes. R and T mean something if ENTROPY, D
+        and W if SMOOTH. m has the dtype of z_label, and the rest is fp32.
     """
     BITS: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth
     F16: tl.constexpr = logits.dtype.element_ty == tl.float16
     DOUBLE: tl.constexpr = BITS == 64
     PACKED: tl.constexpr = _ROTATE and BITS == 16
+    TURNS: tl.constexpr = 2 if PACKED else 1  # logits of a lane in one turn of the loop
 
     # Positions count elements from `first`, which is s of them below the first class.
     zero = tl.full((), 0, tl.int32)
@@ -241,8 +259,7 @@ def segment_sums(
     label_block = tl.where((label >= 0) & (label < classes), (label + s) // LANES * LANES, last_block)
     first_special = tl.where(s > 0, 0, label_block)
 
-    words0 = _load(first, end, lane, PACKED)
-    words1 = _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
+    words0, words1 = _first_words(first, end, lane, PACKED)
 
     # The guess: over classes that are in the first block wherever the row lies, so s does not change it.
     if PACKED:
@@ -275,38 +292,34 @@ def segment_sums(
         top = tl.full((_PIECE, 2), float("-inf"), z_label.dtype)
         special = first_special
         at = first
-        for offset in range(0, end, 2 * LANES if PACKED else LANES):
+        for offset in range(0, end, TURNS * LANES):
             at += LANES
-            start = zero + offset  # a tensor in the interpreter too
-            if PACKED:
-                left = end - start - 2 * LANES
-                z = _unpack(words0, F16)
-                words0 = _load(at, left, lane, PACKED)
-                special, top, s1, s2, t, d, w_sum = _step(
-                    z, position, start, special, label_block, last_block, s, classes, label, weight,
-                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
-                )  # fmt: skip
-                z = _unpack(words1, F16)
-                words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
-                special, top, s1, s2, t, d, w_sum = _step(
-                    z, position, start + LANES, special, label_block, last_block, s, classes, label, weight,
-                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
-                )  # fmt: skip
-            else:
-                left = end - start - LANES
-                z = tl.join(words0, words1).to(z_label.dtype)
-                words0 = _load(at, left, lane, PACKED)
-                words1 = _load(at + _PIECE, left - _PIECE, lane, PACKED)
-                special, top, s1, s2, t, d, w_sum = _step(
-                    z, position, start, special, label_block, last_block, s, classes, label, weight,
-                    r, slope, c, top, s1, s2, t, d, w_sum, PACKED, ENTROPY, SMOOTH, WEIGHTED,
-                )  # fmt: skip
+            begin = zero + offset  # a tensor in the interpreter too
+            left = end - begin - TURNS * LANES  # behind this turn
+            for turn in tl.static_range(TURNS):
+                # The words of the next turn are under way while these are added.
+                if not PACKED:
+                    z = tl.join(words0, words1).to(z_label.dtype)
+                    words0 = _load(at, left, lane, PACKED)
+                    words1 = _load(at + _PIECE, left - _PIECE, lane, PACKED)
+                elif turn == 0:
+                    z = _unpack(words0, F16)
+                    words0 = _load(at, left, lane, PACKED)
+                else:
+                    z = _unpack(words1, F16)
+                    words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
+                start = begin + turn * LANES  # here: ptxas of Triton 3.9 spills if it comes before the load
+                z, below, special = _others_only(
+                    z, r, position, start, s, special, label_block, last_block, classes, label, SMOOTH
+                )
+                top, s1, s2, t = _added(z, r, slope, c, top, s1, s2, t, PACKED, ENTROPY)
+                if SMOOTH:
+                    d, w_sum = _spread_added(d, w_sum, r, below, weight, position, start, s, classes, label)
         m = tl.max(tl.max(top, axis=1), axis=0)
         unread = (m > float("-inf")) & (tl.abs(m - r) > LAG)
         if unread:
             r = m
-            words0 = _load(first, end, lane, PACKED)
-            words1 = _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
+            words0, words1 = _first_words(first, end, lane, PACKED)
 
     s1_r = _lane_sum(s1, s, PACKED)
     back = tl.where(m == float("-inf"), 0.0, r - m).to(tl.float32)
@@ -325,7 +338,7 @@ def segment_sums(
     d_m = s1_m
     w_all = s1_m
     if SMOOTH:
-        if WEIGHTED:
+        if weight is not None:
             w_all = _lane_sum(w_sum, s, PACKED)
         else:
             w_all = (classes - ((label >= 0) & (label < classes)).to(tl.int32)).to(tl.float32)

@@ -1,4 +1,4 @@
-"""Which examples are kept: pure functions from scores to indices."""
+"""Pure functions that choose which examples to keep: from scores to indices."""
 
 from fastprune.selection.accumulator import TopK
 from fastprune.selection.by_chance import probabilistic, random, threshold_random

@@ -1,4 +1,4 @@
-"""`TopK`: the exact selection of scores that come in pieces."""
+"""`TopK`: exact selection from scores that arrive in chunks."""
 
 from __future__ import annotations
 
@@ -16,29 +16,39 @@ from fastprune.selection.topk import select_drawn, select_topk
 
 
 class TopK:
-    """Keeps the k largest of all scores pushed so far, for scores that arrive in chunks or do not fit in memory.
+    """Keeps the k largest of all scores pushed so far. Use it when scores arrive in chunks or do not fit in memory.
 
-    `result` is what `select_topk` gives for all scores at once, whatever the chunks and the order they come in. For
-    ties an id is what an index is there.
+    `result` equals what `select_topk` returns for all scores at once. Neither the chunks nor their order change it.
+    Ties are decided by id, as `select_topk` decides them by index.
 
     Args:
-        k: how many to keep, at least 0.
-        largest, nan: as for `select_topk`; with nan="raise" a chunk that holds a NaN is refused as a whole.
-        ties, seed, round: as for `select_topk`. "index" keeps the smaller ids of the equal scores at the threshold;
-            "random" keeps a part of them, drawn from (seed, round, id).
+        k: How many to keep, at least 0.
+        largest: As for `select_topk`.
+        nan: As for `select_topk`. With "raise", a chunk that holds a NaN is refused as a whole.
+        ties: Which of the equal scores at the threshold are kept. With "index", those with the smaller ids. With
+            "random", a part of them, drawn from (seed, round, id).
+        seed: As for `select_topk`.
+        round: As for `select_topk`.
 
     Raises:
-        ValueError: k is negative, nan or ties is no rule.
+        ValueError: k is negative, or nan or ties is unknown.
         TypeError: k, seed or round is not an integer.
 
-    Memory: O(k + the largest chunk). Cost: a chunk is compared with the threshold so far; what passes is
-    collected, and selected from when it has grown to k, so O(1) a score and O(log k) one that is kept for a while.
+    Memory: O(k + the largest chunk).
 
-    >>> best = TopK(2, ties="random", seed=0)
-    >>> for chunk in ([0, 1, 2], [3, 4, 5]):
-    ...     best.push(torch.tensor(chunk), torch.tensor([1.0, 0.0, 1.0]))
-    >>> best.result()[0].tolist() == select_topk(torch.tensor([1.0, 0, 1, 1, 0, 1]), 2, ties="random", seed=0).tolist()
-    True
+    Cost: O(1) for a score, and O(log k) for one that stays among the kept ones for a while. Each chunk is compared with
+    the current threshold. The scores that pass are collected, and the k largest are selected from them when they have
+    grown to k.
+
+    Example:
+        >>> import torch
+        >>> best = TopK(2, ties="random", seed=0)
+        >>> for chunk in ([0, 1, 2], [3, 4, 5]):
+        ...     best.push(torch.tensor(chunk), torch.tensor([1.0, 0.0, 1.0]))
+        >>> ids, scores = best.result()
+        >>> at_once = select_topk(torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]), 2, ties="random", seed=0)
+        >>> ids.tolist() == at_once.tolist()
+        True
     """
 
     def __init__(
@@ -61,20 +71,20 @@ class TopK:
         self._ids: list[Tensor] = []
         self._scores: list[Tensor] = []
         self._held = 0
-        self._threshold: Tensor | None = None  # the key of the k-th so far
+        self._threshold: Tensor | None = None  # the key of the k-th largest score so far
 
     def push(self, ids: Tensor | np.ndarray, scores: Tensor | np.ndarray) -> None:
-        """Adds examples.
+        """Add examples.
 
         Args:
-            ids: (n,) integers of [0, 2^63) that name the examples, each pushed once, in any order.
-            scores: (n,) of a dtype that `select_topk` takes, the same in every call, and on the same device.
+            ids: (n,) integers in [0, 2^63), in any order. They name the examples. Push each example once.
+            scores: (n,) of a dtype that `select_topk` takes. Every call must use the same dtype and device.
 
         Raises:
-            ValueError: shapes differ, a score is NaN (nan="raise"), the dtype or device is not that of the calls
-                before, an id is negative. Nothing of the chunk is taken then. Or an id was pushed twice: that is found
-                later, if at all, and leaves the accumulator unusable.
-            TypeError: ids are not integers, scores are of a dtype that `select_topk` does not take.
+            ValueError: The shapes differ, a score is NaN (nan="raise"), the dtype or device differs from earlier calls,
+                or an id is negative. Then nothing of the chunk is taken. An id that was pushed twice raises later, or
+                not at all, and leaves the accumulator unusable.
+            TypeError: ids are not integers, or scores have a dtype that `select_topk` does not take.
         """
         scores, ids = as_tensor(scores), as_tensor(ids)
         check_scores(scores)
@@ -101,16 +111,20 @@ class TopK:
             ids, scores = ids[passing], scores[passing]
             if len(ids) == 0:
                 return
-        # Copies, or a slice of a chunk would keep all of it, or change with it.
+        # Copied, because a slice would keep the whole chunk in memory and would change with it.
         self._ids.append(ids.clone())
         self._scores.append(scores.clone())
         self._held += len(ids)
-        # Not too many pieces either: each takes a kilobyte beside its scores.
+        # The number of pieces is bounded too, because each takes a kilobyte besides its scores.
         if self._held > 2 * self.k + 1024 or len(self._ids) > 256:
             self._compact()
 
     def merge(self, other: TopK) -> None:
-        """Adds what another accumulator of the same settings was pushed; it stays as it is."""
+        """Add everything that was pushed to another accumulator. The other one does not change.
+
+        Raises:
+            ValueError: The other accumulator has other settings, or is this one.
+        """
         if other is self:
             raise ValueError("other must be another accumulator, got this one")
         mine, theirs = self._settings(), other._settings()
@@ -122,12 +136,14 @@ class TopK:
             self.pushed = pushed
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """(ids, scores) of what is kept: both (min(k, pushed),), ids int64 and ascending, scores as pushed.
+        """The examples that are kept so far.
 
-        Before the first push both are empty, and the scores float32.
+        Returns:
+            (ids, scores), both of shape (min(k, pushed),). ids are int64 and ascending. scores have the dtype in which
+            they were pushed. Before the first push both are empty and scores are float32.
 
         Raises:
-            ValueError: an id was pushed twice, and is kept twice.
+            ValueError: An id was pushed twice, and both are kept.
         """
         self._compact()
         if not self._scores:
@@ -135,13 +151,13 @@ class TopK:
         return self._ids[0].clone(), self._scores[0].clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes: settings, and (k,) ids and scores."""
+        """The settings, and the (k,) ids and scores. `load_state_dict` takes them."""
         ids, scores = self.result()
         return self._settings() | {"pushed": self.pushed, "ids": ids, "scores": scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict`; what was pushed here before is forgotten."""
-        # What was saved before there was a choice of ties has none: its ties went by index.
+        """Continue from a `state_dict`. Everything pushed here before is forgotten."""
+        # States saved before the option `ties` existed do not hold it. Their ties went by index, the default.
         drawn = {name: state[name] for name in ("ties", "seed", "round") if name in state}
         fresh = TopK(state["k"], largest=state["largest"], nan=state["nan"], **drawn)
         if state["pushed"]:
@@ -154,7 +170,7 @@ class TopK:
         return {name: getattr(self, name) for name in names}
 
     def _compact(self) -> None:
-        """Down to the k best, in order of id, so that ties go to the smaller one."""
+        """Reduce to the k best, ordered by id so that ties go to the smaller one."""
         if not self._scores:
             return
         ids, order = torch.cat(self._ids).sort()

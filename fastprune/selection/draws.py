@@ -1,9 +1,9 @@
 """Random numbers by counter: the draw of example i depends on (seed, round, i) alone (csrc/selection/draws.h).
 
-Nothing else moves them: not how many examples there are, not the threads, not the machine. The global random
-state is neither read nor moved. Seeds and rounds are taken modulo 2^64.
+The number of examples, the threads and the machine do not change a draw. The global random state is neither read nor
+changed. Seeds and rounds are taken modulo 2^64.
 
-Within `of_class` the class is part of the counter, so that the j-th examples of two classes draw apart.
+Inside `of_class` the class is part of the counter, so that two classes draw independently.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _class_word: ContextVar[int] = ContextVar("class_word", default=0)
 
 @contextmanager
 def of_class(label: int) -> Iterator[None]:
-    """Everything that is drawn inside is drawn for this class; classes within classes draw apart, too."""
+    """Make every draw inside the block depend on this class too. Nested classes draw independently."""
     outer = _class_word.get()
-    # The upper half of the round's word: rounds below 2^32 of two classes never meet.
+    # The class goes into the upper half of the round's word. So rounds below 2^32 of two classes never collide.
     token = _class_word.set((outer * 0x9E3779B1 + ((operator.index(label) + 1) << 32)) % 2**64)
     try:
         yield
@@ -34,14 +34,22 @@ def of_class(label: int) -> Iterator[None]:
 
 
 def uniforms(n: int, seed: int, round: int) -> Tensor:
-    """(n,) float64 on the CPU, uniform in (0, 1): Philox4x32-10 of the counter (i, round) under the key seed."""
+    """(n,) float64 on the CPU, uniform in (0, 1): Philox4x32-10 with counter (i, round) and key seed."""
     out = _empty(n)
     _core.uniforms(_word(seed), _round_word(round), 0, n, torch.get_num_threads(), out.data_ptr())
     return out
 
 
 def uniforms_of(ids: Tensor, seed: int, round: int) -> Tensor:
-    """(n,) float64 on the CPU: for ids (n,) int64 >= 0 the draw of each, uniforms(max(ids) + 1, seed, round)[ids]."""
+    """The draws of some examples, (n,) float64 on the CPU.
+
+    They equal ``uniforms(max(ids) + 1, seed, round)[ids]``.
+
+    Args:
+        ids: (n,) int64, not negative.
+        seed: As for `uniforms`.
+        round: As for `uniforms`.
+    """
     ids = ids.to("cpu", torch.int64).contiguous()
     out = _empty(len(ids))
     threads = torch.get_num_threads()
@@ -50,9 +58,9 @@ def uniforms_of(ids: Tensor, seed: int, round: int) -> Tensor:
 
 
 def gumbel_keys(log_weights: Tensor, seed: int, round: int) -> Tensor:
-    """(n,) float64: each log weight plus a standard Gumbel draw.
+    """Each log weight plus a standard Gumbel draw, (n,) float64.
 
-    The k largest are k draws without replacement, each in proportion to the weights that are left.
+    The k largest are k draws without replacement. Each draw is in proportion to the weights that are left.
     """
     log_weights = log_weights.to("cpu", torch.float64).contiguous()
     out = _empty(len(log_weights))
@@ -62,7 +70,10 @@ def gumbel_keys(log_weights: Tensor, seed: int, round: int) -> Tensor:
 
 
 def logarithms(x: Tensor) -> Tensor:
-    """(n,) float64: log x of finite x > 0, the same bits on every machine, which torch.log does not promise."""
+    """The natural logarithm of x, (n,) float64, for finite x > 0.
+
+    It has the same bits on every machine. torch.log does not promise that.
+    """
     x = x.to("cpu", torch.float64).contiguous()
     out = _empty(len(x))
     _core.logarithms(x.data_ptr(), len(x), torch.get_num_threads(), out.data_ptr())

@@ -1,4 +1,4 @@
-"""Scores as integers in the order of selection, for what is computed with tensor operations.
+"""Scores as integer keys in the order of selection, for code that uses tensor operations.
 
 The C++ core and the Triton kernels form the same keys in registers (csrc/selection/keys.h).
 """
@@ -12,18 +12,18 @@ _SIGNED = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def order_keys(scores: Tensor, *, largest: bool = True, nan: str = "last") -> Tensor:
-    """Integers, the larger of which is selected first.
+    """Integer keys, of which a larger one is selected first.
 
-    Floats are sign and magnitude; as two's complement the magnitude orders them, and -0.0 meets 0.0.
+    Floats are stored as sign and magnitude. In two's complement the magnitude orders them, and -0.0 equals 0.0.
 
     Args:
         scores: (n,) of a dtype that `select_topk` takes.
-        largest: whether larger scores come first.
-        nan: "first" puts NaN before every number, "last" (and "raise") behind.
+        largest: Whether larger scores come first.
+        nan: "first" puts NaN before every number, and "last" or "raise" after every number.
 
     Returns:
-        (n,) int64 for 64-bit scores, int32 for all others. Numbers never reach the ends of a float's
-        range of keys, which are NaN's.
+        (n,) int64 for 64-bit scores, int32 for all others. The two ends of the range of keys belong to NaN. No number
+        reaches them.
     """
     wide = torch.int64 if scores.dtype.itemsize == 8 else torch.int32
     bits = 8 * scores.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Equal scores at the cut: which of them are kept, and how many there are."""
+"""Ties at the cut: which of the equal scores are kept, and how many there are."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ Ties = Literal["index", "random"]
 """Which of the equal scores at the cut are kept: those with the smaller index, or a random part of them."""
 
 STREAM = 2**63
-"""Added to the round: a draw among ties has nothing to do with what a strategy draws from the same (seed, round)."""
+"""Added to the round of a draw among ties. So it is independent of a strategy's draws from the same (seed, round)."""
 NOTABLE = 0.01
 
 
 def check_ties(ties: Ties) -> Ties:
-    """ties; raises if it is no rule."""
+    """The rule for ties itself. Raises if it is unknown."""
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be 'index' or 'random', got {ties!r}")
     return ties
 
 
 def tie_priorities(ids: Tensor, seed: int, round: int) -> Tensor:
-    """(n,) float64 on the CPU, for ids (n,) int64: of equal scores those of larger priority are kept."""
+    """The priority of each tied example, (n,) float64 on the CPU. Of equal scores those with larger priority are kept.
+
+    Args:
+        ids: (n,) int64.
+        seed: As for `uniforms`.
+        round: As for `uniforms`.
+    """
     return uniforms_of(ids, seed, round + STREAM)
 
 
@@ -36,10 +42,13 @@ def redraw(scores: Tensor, kept: Tensor, *, largest: bool, nan: str) -> tuple[Te
 
     Args:
         scores: (n,).
-        kept: the selection in which ties go by index.
+        kept: The selection in which ties go by index.
+        largest: As for `select_topk`.
+        nan: As for `select_topk`.
 
     Returns:
-        Of ``kept`` those that are better than the cut; all that are equal to it; how many of these are wanted.
+        (above, tied, wanted). First the kept examples that are better than the cut, then all examples equal to the cut.
+        The last is how many of these are to be kept.
     """
     keys = order_keys(scores, largest=largest, nan=nan)
     of_kept = keys[kept]
@@ -49,11 +58,11 @@ def redraw(scores: Tensor, kept: Tensor, *, largest: bool, nan: str) -> tuple[Te
 
 
 def split_tie(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray) -> int:
-    """How many examples share a score of which some are kept and some are not; 0 if there is no such score.
+    """How many examples share a score of which only some are kept, or 0 if there is no such score.
 
     Args:
         scores: (n,).
-        kept: indices of a selection by rank; it may be cut at both ends, and then the larger tie counts.
+        kept: Indices of a selection by rank. If it is cut at both ends, the larger tie counts.
 
     Cost: O(n).
     """
@@ -70,7 +79,14 @@ def split_tie(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray) -> int:
 
 
 def tie_note(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray, ties: Ties) -> str | None:
-    """One sentence if the cut falls into a tie of more than 1 % of the scores, otherwise None."""
+    """One sentence if the cut falls into a tie of more than 1 % of the scores, otherwise None.
+
+    Example:
+        >>> import torch
+        >>> forgotten = torch.tensor([2, 0, 0, 0, 1])
+        >>> tie_note(forgotten, torch.tensor([0, 1, 4]), "index")  # one of three zeros is kept
+        'the cut falls into a tie: 3 of 5 examples have the same score, and the smaller index decides which are kept'
+    """
     n, tied = len(scores), split_tie(scores, kept)
     if tied <= NOTABLE * n:
         return None

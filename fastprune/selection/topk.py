@@ -1,4 +1,4 @@
-"""`select_topk`: the indices of the k largest (or smallest) scores, exactly, in ascending order."""
+"""`select_topk`: the exact indices of the k largest or smallest scores, in ascending order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import fastprune._core as _core
-from fastprune.gpu import runs_triton
+from fastprune.platform.gpu import runs_triton
+from fastprune.platform.torch_private import dispatch_modes, is_functorch_active
 from fastprune.selection.checks import (
     OF_TORCH,
     NanPolicy,
@@ -21,7 +22,6 @@ from fastprune.selection.checks import (
     refuse_nan,
 )
 from fastprune.selection.ties import Ties, check_ties, redraw, tie_priorities
-from fastprune.torch_private import dispatch_modes, is_functorch_active
 
 _NAN_POLICIES = _core.NanPolicy.__members__
 _CPU = torch.device("cpu")
@@ -63,33 +63,47 @@ def select_topk(
     seed: int = 0,
     round: int = 0,
 ) -> Tensor | np.ndarray:
-    """The indices of the k largest scores, ascending.
+    """The indices of the k largest scores, in ascending order.
 
     Args:
-        scores: (n,) torch tensor or NumPy array, any stride, read-only too: float16, bfloat16, float32,
-            float64, and signed or unsigned integers of 8 to 64 bits. It is not written to.
-        k: how many, 0 <= k <= n.
+        scores: (n,) torch tensor or NumPy array with any stride, which may be read-only. The dtype is float16,
+            bfloat16, float32, float64, or a signed or unsigned integer of 8 to 64 bits. It is not written to.
+        k: How many to select, in [0, n].
         largest: False selects the k smallest.
-        nan: what a NaN score means. "raise" refuses it, "first" selects it before every number (it may
-            be what a broken example looks like), "last" after every number, whatever `largest` says.
-        ties: which of the equal scores at the threshold are selected. "index": those with the smaller index.
-            "random": a part of them drawn from (seed, round), each with the same chance. Use it for scores of few
-            different values, such as counts: data are often sorted by class, and the index then decides the class.
-        seed, round: integers, for ties="random" alone; each pair draws anew, the same pair the same.
+        nan: What a NaN score means. With "raise" it is an error. With "first" it is selected before every number,
+            because it may come from a broken example. With "last" it is selected after every number. `largest` does not
+            change that.
+        ties: Which of the equal scores at the threshold are selected. With "index", those with the smaller index. With
+            "random", a part of them, drawn from (seed, round), each with the same chance. Use "random" for scores with
+            few distinct values, such as counts. Data is often sorted by class, and then the index would decide the
+            class.
+        seed: An integer, used by ties="random" alone. The same (seed, round) always gives the same draw.
+        round: An integer, used by ties="random" alone. Each round draws anew.
 
     Returns:
-        (k,) int64, strictly ascending; an array for an array, a tensor on the scores' device for a
-        tensor. -0.0 equals 0.0 and infinities are ordinary values.
+        (k,) int64, strictly ascending. It is an array for an array, and a tensor on the scores' device for a tensor.
+        Here -0.0 equals 0.0, and infinities are ordinary values.
 
     Raises:
-        ValueError: a score is NaN (the first position is named), scores are not 1-D, k is out of range.
-        TypeError: scores or k are of another type.
+        ValueError: A score is NaN (the error names the first position), scores are not 1-D, or k is out of range.
+        TypeError: scores or k have another type.
 
-    Cost: O(n) whatever the values: the scores are read twice, the indices written once, and at most n / 8 bytes
-    and 128 KiB a thread are used beside them (csrc/selection/select_topk.h). Tensors on CUDA and ROCm devices are
-    selected there (`triton_topk`); "raise" waits for the device. Those on other devices, and
-    without Triton, go through the CPU. ties="random" takes a key of 4 or 8 bytes a score more, and a draw for each
-    score that is equal to the threshold.
+    Cost: O(n) for any values. The scores are read twice and the indices are written once. Besides them it needs at most
+    n / 8 bytes, and 128 KiB a thread (csrc/selection/select_topk.h). With ties="random" it also needs a key of 4 or 8
+    bytes for each score, and a draw for each score at the threshold.
+
+    Devices: tensors on CUDA and ROCm devices are selected there (`triton_topk`), and "raise" waits for the device.
+    Without Triton and on other devices the scores go through the CPU.
+
+    Example:
+        >>> import torch
+        >>> scores = torch.tensor([0.3, 0.9, 0.1, 0.9, 0.5])
+        >>> select_topk(scores, 3)
+        tensor([1, 3, 4])
+        >>> select_topk(scores, 2, largest=False)
+        tensor([0, 2])
+        >>> select_topk(scores, 1)  # the tie goes to the smaller index
+        tensor([1])
     """
     if ties == "index" and (kept := _select_plainly(scores, k, largest, nan)) is not None:
         return kept
@@ -105,9 +119,10 @@ def select_topk(
 
 
 def _select_plainly(scores: object, k: int, largest: bool, nan: str) -> Tensor | None:
-    """Of what is usual, an ordinary CPU tensor without NaN; None for all else, which the other way looks at closely.
+    """The selection in the usual case, or None in every other case. Then the general path checks and selects.
 
-    For a thousand scores looking closely takes longer than selecting.
+    The usual case is an ordinary CPU tensor without NaN. For a thousand scores the general checks take longer than the
+    selection.
     """
     if torch.compiler.is_compiling() or dispatch_modes():
         return None
@@ -124,7 +139,7 @@ def _select_plainly(scores: object, k: int, largest: bool, nan: str) -> Tensor |
     if not 0 <= k <= n or n == 0 or scores.untyped_storage().nbytes() < last * size:
         return None
     address, threads = scores.data_ptr(), torch.get_num_threads()
-    if address == 0:  # a stand-in, such as a zero tensor
+    if address == 0:  # a placeholder without memory, such as a zero tensor
         return None
     out = torch.empty(k, dtype=torch.int64, device=_CPU)
     bad = _core.select_topk(address, dtype, n, stride * size, k, bool(largest), policy, threads, out.data_ptr())
@@ -140,7 +155,17 @@ def select_drawn(
     round: int,
     ids: Tensor | None = None,
 ) -> Tensor | np.ndarray:
-    """`select_topk` with ties="random"; ids, (n,) int64 and ascending, name the examples whose draws are taken."""
+    """`select_topk` with ties="random".
+
+    Args:
+        scores: As for `select_topk`.
+        k: As for `select_topk`.
+        largest: As for `select_topk`.
+        nan: As for `select_topk`.
+        seed: As for `select_topk`.
+        round: As for `select_topk`.
+        ids: (n,) int64, ascending. They name the examples whose draws are used, instead of the indices.
+    """
     kept = select_topk(scores, k, largest=largest, nan=nan)
     if not 0 < len(kept) < len(scores):
         return kept
@@ -183,7 +208,7 @@ def _select_torch(scores: Tensor, k: int, largest: bool, nan: NanPolicy) -> Tens
 
 def _select(address: int, dtype: _core.DType, n: int, stride: int, k: int, largest: bool, nan: NanPolicy) -> Tensor:
     k = _check_k(k, n)
-    # On the CPU whatever the default device.
+    # On the CPU, whatever the default device is.
     out = torch.empty(k, dtype=torch.int64, device="cpu")
     threads = torch.get_num_threads()
     refuse_nan(

@@ -1,33 +1,33 @@
 """Exact top-k selection on the GPU: Triton kernels that find the threshold digit by digit, then write.
 
-Ranks. A score of b bits becomes an unsigned integer of b bits, the smaller of which is selected first:
-rank = (largest key) - key, with the keys of `keys.order_keys`. Numbers never reach the ends of a float's
-range of ranks, which are NaN's. What a last block loads past the end of the scores has the last rank and, behind
-all scores, the last indices, so it is never selected.
+Ranks. A score of b bits becomes an unsigned integer of b bits, of which the smaller is selected first: rank = (largest
+key) - key, with the keys of `keys.order_keys`. Numbers never reach the ends of a float's range of ranks, which are
+NaN's. A last block may load past the end of the scores. What it loads there has the last rank and, behind all scores,
+the last indices. So it is never selected.
 
-The threshold. A bracket (low, wanted) means: selected are all ranks below low, and of those that share
-low's digits so far the first `wanted`, by rank, then by index. It starts as (0, k). One reading of the scores
-counts the ranks in the bracket by their next 8 bits; the first digit d whose running count reaches `wanted`
-narrows the bracket to low + d 2^shift, and `wanted` by the count of smaller digits. After b / 8 readings low is
-the threshold, and of the scores equal to it the first `wanted` are selected. A bin that is wanted whole ends
-the search: low becomes the end of the bin, `wanted` 0, and all readings but the last return at once.
+The threshold. A bracket (low, wanted) means that all ranks below low are selected. Of the ranks that share low's digits
+so far, the first `wanted` are selected too, by rank, then by index. The bracket starts as (0, k). One reading of the
+scores counts the ranks in the bracket by their next 8 bits. The first digit d whose running count reaches `wanted`
+narrows the bracket to low + d 2^shift, and `wanted` by the count of smaller digits. After b / 8 readings low is the
+threshold. Of the scores equal to it the first `wanted` are selected. A bin that is wanted whole ends the search. Then
+low becomes the end of the bin and `wanted` 0, and all readings but the last return at once.
 
-Launches: one for each digit and one that writes. A program takes a run of consecutive blocks and adds its 256
-counts to those of all programs. Nothing runs between two readings: every program narrows the bracket anew from
-the counts of all digits so far, 2 KB each, which the L2 cache holds. The last reading also leaves, of each program
-and each of the 256 thresholds still possible, how many scores come before it and how many equal it; summed over
-the programs ahead, these tell a writing program where its first index goes. The host never waits, and what
-programs add up are integers, so their order shows in no result.
+Launches. There is one for each digit and one that writes. A program takes a run of consecutive blocks and adds its 256
+counts to those of all programs. Nothing runs between two readings. Every program narrows the bracket anew from the
+counts of all digits so far, 2 KB each, which the L2 cache holds. The last reading leaves two more counts for each
+program and each of the 256 thresholds still possible: how many scores come before it, and how many equal it. Summed
+over the programs ahead, these tell a writing program where its first index goes. The host never waits. What programs
+add up are integers, so their order shows in no result.
 
-Why 8 bits. Triton counts a histogram in shared memory (3.9), or with a ballot for each bit and a population
-count for every 32 bins (3.2). 256 bins suit both; 2048 would save 32-bit scores one reading of five, and
-cost several with ballots. Their cost does not depend on the scores; increments in shared memory of many equal
-scores meet, but the hardware adds those of a warp at once.
+Why 8 bits. Triton counts a histogram in shared memory (3.9), or with a ballot for each bit and a population count for
+every 32 bins (3.2). 256 bins suit both. 2048 bins would save 32-bit scores one reading of five, but cost several with
+ballots. Their cost does not depend on the scores. Increments in shared memory of many equal scores meet, but the
+hardware adds those of a warp at once.
 
-Bytes: n * itemsize * (itemsize + 1) read: 2 readings of 8-bit scores, 3 of 16, 5 of 32, 9 of 64, of which a search
-that ends early saves some. 8 k written. Each program writes 2 KB of counts, reads 2 KB for every digit already
-counted and, before it writes, 8 bytes for every program ahead; these stay in the L2 cache. Contiguous scores are
-loaded 16 bytes at a time (8-bit ones 8), strided ones one by one.
+Bytes: n * itemsize * (itemsize + 1) read. That is 2 readings of 8-bit scores, 3 of 16, 5 of 32, 9 of 64, of which a
+search that ends early saves some. 8 k written. Each program writes 2 KB of counts and reads 2 KB for every digit
+already counted. Before it writes, it reads 8 bytes for every program ahead. These stay in the L2 cache. Contiguous
+scores are loaded 16 bytes at a time (8-bit ones 8), strided ones one by one.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastprune.gpu import num_warps, on_device_of
-from fastprune.triton_launch import Launch, Plans
+from fastprune.platform.gpu import num_warps, on_device_of
+from fastprune.platform.triton_launch import Launch, Plans
 
 # Programs that a multiprocessor holds at once: 6 of 128 threads with 80 registers each. With 64 registers Triton 3.6
-# spills in the last digit's kernel. 6 programs have 24 KB of loads in flight; an H200 needs some 20. The kernel that
-# writes takes up to 128 registers and runs in two waves.
+# spills in the last digit's kernel. 6 programs have 24 KB of loads in flight, and an H200 needs some 20. The kernel
+# that writes takes up to 128 registers and runs in two waves.
 _THREADS = 128
 _REGISTERS = 80
 _RESIDENT = 6
@@ -65,7 +65,7 @@ _UNSPECIALISED = ["n", "k", "level", "blocks"]
 def _rank(
     bits, BITS: tl.constexpr, INF: tl.constexpr, UNSIGNED: tl.constexpr, LARGEST: tl.constexpr, NAN: tl.constexpr
 ):
-    """Ranks, as uint64 if BITS is 64 and else uint32, of scores given as signed integers of the same bits."""
+    """The ranks of scores given as signed integers of the same bits: uint64 if BITS is 64, else uint32."""
     highest: tl.constexpr = (1 << (BITS - 1)) - 1
     lowest: tl.constexpr = -highest - 1
     if BITS == 64:
@@ -90,7 +90,7 @@ def _rank(
 
 @triton.jit
 def _load_ranks(
-    scores,
+    scores,  # IN  (n,) int8/16/32/64: the scores' bits
     stride,
     start,  # int64, of the block
     n,
@@ -101,7 +101,7 @@ def _load_ranks(
     LARGEST: tl.constexpr,
     NAN: tl.constexpr,
 ):
-    """The ranks of a block. Only the last one is masked, or the mask would split the loads."""
+    """The ranks of a block. Only the last block is masked, because a mask would split the loads."""
     lane = tl.arange(0, BLOCK)
     at = scores + (start + lane) * stride
     if start + BLOCK <= n:
@@ -114,8 +114,13 @@ def _load_ranks(
 
 
 @triton.jit
-def _bracket(histograms, k, levels, BITS: tl.constexpr):
-    """(low, wanted) once the digits of that many levels are counted, as scalars, a rank and int64."""
+def _bracket(
+    histograms,  # IN  (BITS / 8, 256) int64
+    k,
+    levels,
+    BITS: tl.constexpr,
+):
+    """(low, wanted) once the digits of that many levels are counted: a rank and an int64, both scalars."""
     bins = tl.arange(0, _BINS)
     low = tl.full((), 0, tl.uint64 if BITS == 64 else tl.uint32)
     wanted = tl.full((), 0, tl.int64) + k
@@ -137,15 +142,14 @@ def _bracket(histograms, k, levels, BITS: tl.constexpr):
 def digit_kernel(
     scores,  # IN  (n,) int8/16/32/64: the scores' bits
     histograms,  # INOUT (BITS / 8, 256) int64: those before `level` are read, `level` is added to
-    earlier,  # OUT (256, programs) int32: scores of a program before a threshold; not touched unless LAST
-    equal,  # OUT (256, programs) int32: scores of a program equal to a threshold; not touched unless LAST
+    earlier,  # OUT (256, programs) int32: scores of a program before a threshold, or None unless the digit is the last
+    equal,  # OUT (256, programs) int32: scores of a program equal to a threshold, or None as `earlier`
     stride,  # of scores, in elements
     n,
     k,
     level,  # of the digit to count, 0 for the most significant
     blocks,  # of BLOCK scores, that a program counts
     BLOCK: tl.constexpr,
-    LAST: tl.constexpr,  # this is the least significant digit
     BITS: tl.constexpr,
     INF: tl.constexpr,
     UNSIGNED: tl.constexpr,
@@ -161,7 +165,7 @@ def digit_kernel(
     outside = tl.zeros((BLOCK,), tl.int32)
     below = tl.zeros((BLOCK,), tl.int32)
     turns = blocks
-    if not LAST:
+    if earlier is None:
         turns = tl.where(wanted > 0, blocks, 0)
     for i in range(turns):
         start = (program.to(tl.int64) * blocks + i) * BLOCK
@@ -169,14 +173,14 @@ def digit_kernel(
         # Below low the difference wraps around to a large one.
         digit = (ranks - low) >> shift
         inside = digit < _BINS
-        # Triton 3.2 has no mask for histograms; what is outside is counted in bin 0 and taken out below.
+        # Triton 3.2 has no mask for histograms. What is outside is counted in bin 0 and taken out below.
         counts += tl.histogram(tl.where(inside, digit, 0).to(tl.int32), _BINS)
         outside += (digit >= _BINS).to(tl.int32)
-        if LAST:
+        if earlier is not None:
             below += (ranks < low).to(tl.int32)
     counts = counts.to(tl.int64) - tl.where(bins == 0, tl.sum(outside), 0)
     tl.atomic_add(histograms + level * _BINS + bins, counts, mask=counts > 0, sem="relaxed")
-    if LAST:
+    if earlier is not None:
         to = bins * tl.num_programs(0) + program
         tl.store(earlier + to, tl.cumsum(counts) - counts + tl.sum(below))
         tl.store(equal + to, counts)
@@ -189,7 +193,7 @@ def select_kernel(
     earlier,  # IN  (256, programs) int32, as digit_kernel left them
     equal,  # IN  (256, programs) int32
     indices,  # OUT (k,) int64
-    first_nan,  # INOUT () uint64: all ones where there is none; not touched unless INF
+    first_nan,  # INOUT () uint64: all ones if there is none, or None for integers
     stride,  # of scores, in elements
     n,
     k,
@@ -220,7 +224,7 @@ def select_kernel(
     for i in range(blocks):
         start = chunk + i * BLOCK
         ranks = _load_ranks(scores, stride, start, n, BLOCK, BITS, INF, UNSIGNED, LARGEST, NAN)
-        if INF:
+        if first_nan is not None:
             nan_turn = tl.where(ranks == NAN, tl.minimum(nan_turn, i), nan_turn)
         before = ranks < low
         tie = ranks == low
@@ -234,7 +238,7 @@ def select_kernel(
         ties_taken = tl.minimum(total >> 16, room)
         taken += (total & 0xFFFF) + ties_taken
         wanted -= ties_taken
-    if INF:
+    if first_nan is not None:
         nan_at = chunk + tl.min(nan_turn.to(tl.int64) * BLOCK + lane)
         if nan_at < n:
             tl.atomic_min(first_nan, nan_at.to(tl.uint64), sem="relaxed")
@@ -246,7 +250,7 @@ def _most_programs(scores: Tensor) -> int:
 
 
 def _register_limit(itemsize: int) -> dict[str, int]:
-    """The launch option. Scores of 8 bits are unpacked from words, for which Triton 3.6 needs some registers more."""
+    """The launch option. Scores of 8 bits are unpacked from words. For that Triton 3.6 needs some registers more."""
     return {} if torch.version.hip else {"maxnreg": _REGISTERS + (16 if itemsize == 1 else 0)}
 
 
@@ -254,17 +258,17 @@ def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Ten
     """The indices of the k scores selected first, by the Triton kernels.
 
     Args:
-        scores: (n,) float16, bfloat16, float32, float64 or an integer type of 8 to 64 bits on a GPU,
-            any stride, without a pending negation (`resolve_neg`); at most 2^34 a multiprocessor.
+        scores: (n,) float16, bfloat16, float32, float64 or an integer type of 8 to 64 bits on a GPU, any stride,
+            without a pending negation (`resolve_neg`). At most 2^34 a multiprocessor.
         k: 0 <= k <= n.
-        largest: whether larger scores come first.
+        largest: Whether larger scores come first.
         nan: "first" puts NaN before every number, "last" and "raise" behind.
 
     Returns:
         indices: (k,) int64, ascending. Of equal scores the smaller indices are selected.
         first_nan: () int64, the position of the first NaN or -1.
 
-    Cost: two launches and one for each 8 bits of a score; no synchronisation and no copy of the scores.
+    Cost: two launches and one for each 8 bits of a score. No synchronisation and no copy of the scores.
     """
     n, itemsize = scores.shape[0], scores.element_size()
     indices = torch.empty(k, dtype=torch.int64, device=scores.device)
@@ -282,8 +286,10 @@ def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Ten
         histograms = torch.zeros((itemsize, _BINS.value), dtype=torch.int64, device=scores.device)
         earlier, equal = torch.empty((2, _BINS.value, plan.programs), dtype=torch.int32, device=scores.device)
         for count in plan.digits:
-            count(bits, histograms, earlier, equal)
-        plan.select(bits, histograms, earlier, equal, indices, first_nan.view(torch.uint64))
+            count(bits, histograms, None, None)
+        plan.last_digit(bits, histograms, earlier, equal)
+        unsigned = first_nan.view(torch.uint64) if scores.dtype in _INFINITY else None
+        plan.select(bits, histograms, earlier, equal, indices, unsigned)
     return indices, first_nan
 
 
@@ -291,7 +297,8 @@ class _Plan(NamedTuple):
     """The launches for scores of one layout."""
 
     programs: int
-    digits: tuple[Launch, ...]
+    digits: tuple[Launch, ...]  # all but the last
+    last_digit: Launch
     select: Launch
 
 
@@ -312,14 +319,9 @@ def _planned(bits: Tensor, k: int, dtype: torch.dtype, largest: bool, nan: str) 
         "NAN": 0 if nan == "first" else (1 << 8 * itemsize) - 1,
         "num_warps": num_warps(_THREADS),
     }
-    counting = options | _register_limit(itemsize)
-    digits = tuple(
-        Launch(
-            digit_kernel,
-            (programs,),
-            (bits.stride(0), n, k, level, blocks),
-            counting | {"LAST": level == itemsize - 1},
-        )
+    numbers = (bits.stride(0), n, k)
+    *digits, last_digit = (
+        Launch(digit_kernel, (programs,), (*numbers, level, blocks), options | _register_limit(itemsize))
         for level in range(itemsize)
     )
-    return _Plan(programs, digits, Launch(select_kernel, (programs,), (bits.stride(0), n, k, blocks), options))
+    return _Plan(programs, tuple(digits), last_digit, Launch(select_kernel, (programs,), (*numbers, blocks), options))

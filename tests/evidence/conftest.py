@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_data import utterances, write_slotgated
+from helpers.made_up_data import utterances, write_slotgated
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-import forked
 import pytest
 import torch
-from tiny_runs import tiny_run
+from helpers import forked
+from helpers.tiny_runs import tiny_run
 
 from benchmarks.evidence import confirm
 from benchmarks.evidence.confirm import HaltingClock, run_beside

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.evidence.data import SOURCES, flip_labels, hold_out, load, take
-from fastprune.data import Split
+from fastprune.app.data import Split
 
 N = 60
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from made_up_lines import line_of
-from tiny_runs import tiny_run
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 
 from benchmarks.evidence.plan import Planned
 from benchmarks.evidence.schedule import Growth, choose, unfinished

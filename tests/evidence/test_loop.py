@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import tiny_run, training
+from helpers.tiny_runs import tiny_run, training
 
 from benchmarks.evidence import loop
 from benchmarks.evidence.encoder import make_model
 from benchmarks.evidence.model import forward, joint_loss, lr_factor
 from benchmarks.evidence.spec import examples_of
-from fastprune.finetune.encode import group_by_length
+from fastprune.app.finetune.encode import group_by_length
 
 pytestmark = pytest.mark.usefixtures("own_random_state")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_lines import line_of
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 from test_runner import PATIENCE, PLAN, what_was_trained
-from tiny_runs import tiny_run
 
 from benchmarks.evidence import pack
 from benchmarks.evidence.plan import read_plan

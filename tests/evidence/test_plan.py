@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_up_lines import line_of
+from helpers.made_up_lines import line_of
 
 from benchmarks.evidence.overview import overview
 from benchmarks.evidence.plan import read_plan

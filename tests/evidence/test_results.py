@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from made_up_lines import line_of
-from tiny_runs import tiny_run
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 
 from benchmarks.evidence import results
 from fastprune.methods import ScoreMethod

@@ -12,10 +12,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
-from made_up_lines import line_of
-from tiny_runs import tiny_run
+from helpers import forked
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 
 from benchmarks.evidence.__main__ import main
 from benchmarks.evidence.control import only_runner, runner

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from made_up_lines import line_of
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 from test_timemodel import calibration
-from tiny_runs import tiny_run
 
 from benchmarks.evidence.compare import pair, tables
 from benchmarks.evidence.results import append, file_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_up_lines import line_of
-from tiny_runs import tiny_run
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
 
 from benchmarks.evidence.calibrate import Case, Firsts, batch_of_width, cases_of, curves_from, one_round, widths_of
 from benchmarks.evidence.timemodel import compared, run_seconds, seconds_of, setting, slower, through_drift

@@ -8,7 +8,7 @@ import torch
 from benchmarks.evidence.data import load
 from benchmarks.evidence.encoder import make_model, read_encoder
 from benchmarks.evidence.tokens import restore, save
-from fastprune.finetune.encode import EncodedSplit, collator
+from fastprune.app.finetune.encode import EncodedSplit, collator
 
 
 def test_a_batch_is_what_the_collator_makes(prepared, encoder, data_folder):

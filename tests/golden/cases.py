@@ -1,7 +1,8 @@
 """Which runs there are: every registered method, and a few other schedules and settings.  No loop refuses any of them.
 
-All of them take `EPOCHS` epochs and batches of `BATCH`.  Neither 46 examples nor the 23 of a cycle are a multiple of
-4, so that every loop meets short batches, or steps that go on into the next permutation.
+All of them train on `N` examples of the toy problem, in batches of `BATCH`, for `EPOCHS` epochs.  Neither 46 examples
+nor the 23 of a cycle are a multiple of 4, so that every loop meets short batches, or steps that go on into the next
+permutation.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from helpers import toy
+
 import fastprune
 from fastprune.pruning import method_names
-from golden.problem import scores_file
 
-EPOCHS, BATCH, SEED = 5, 4, 5
+N, EPOCHS, BATCH, SEED = 46, 5, 4, 5
 
 WARMUPS = {"cartography": 2, "dyn-unc": 2, "forgetting": 2, "tdds": 3}
 """Epochs on all examples for the methods that tell no two examples apart before; the others have their own default."""
@@ -51,9 +53,7 @@ def options(case: str, folder: Path) -> dict[str, Any]:
     """The keyword arguments of ``DynamicPruner``, ``attach`` and ``PruningCallback``."""
     if case in OTHERS:
         return {"keep_fraction": 0.5, **OTHERS[case]}
-    chosen: dict[str, Any] = {"method": case, "keep_fraction": 0.5}
+    chosen: dict[str, Any] = {"method": toy.method_text(case, folder, N), "keep_fraction": 0.5}
     if case in WARMUPS:
         chosen["warmup_epochs"] = WARMUPS[case]
-    if case == "static":
-        chosen["method"] = f"static:{scores_file(folder)}"
     return chosen

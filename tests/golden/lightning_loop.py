@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers import toy
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import fastprune
-from golden.cases import BATCH, EPOCHS, SEED, options
-from golden.problem import LEARNING_RATE, MOMENTUM, Examples, Net
+from golden.cases import BATCH, EPOCHS, SEED, N, options
 from golden.recordings import Record
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -31,7 +31,7 @@ class Module(LightningModule):
 
     def __init__(self, callback: fastprune.PruningCallback) -> None:
         super().__init__()
-        self.net, self.record, self.callback = Net(noise=True), Record(), callback
+        self.net, self.record, self.callback = toy.Net(noise=True), Record(), callback
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -45,7 +45,7 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The rate falls to 0 over the number of steps that Lightning estimates."""
-        optimizer = torch.optim.SGD(self.parameters(), LEARNING_RATE, MOMENTUM)
+        optimizer = toy.optimizer(self)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1.0 - step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -80,7 +80,7 @@ def run(
     callback = fastprune.PruningCallback(seed=SEED, **chosen)
     module = Module(callback)
     loader = DataLoader(
-        fastprune.with_index(Examples(data, jitter)), batch_size=BATCH, shuffle=True, generator=torch.Generator()
+        fastprune.with_index(toy.Examples(N, data, jitter)), batch_size=BATCH, shuffle=True, generator=torch.Generator()
     )
     settings = {
         "max_epochs": EPOCHS,
@@ -97,7 +97,7 @@ def run(
     trainer = Trainer(callbacks=[callback, SaveAfter(save, folder)], **settings)
     trainer.fit(module, loader, ckpt_path=resume, weights_only=None if resume is None else True)
     module.record.optimizer_steps = trainer.global_step
-    module.record.scored, module.record.weights = module.net.scored, module.net.numbers()
+    module.record.scored, module.record.weights = module.net.scored, module.net.weights().tolist()
     return module.record
 
 

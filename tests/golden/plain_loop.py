@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tiny_problem
 import torch
+from helpers import toy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 import fastprune
-from golden.cases import BATCH, EPOCHS, SEED, options
-from golden.problem import LEARNING_RATE, MOMENTUM, Examples, N, Net, all_scores
+from golden.cases import BATCH, EPOCHS, SEED, N, options
 from golden.recordings import Record
 
 SETTINGS = ("unobserved", "drop-last")
@@ -25,9 +24,9 @@ class PlainLoop:
 
     def __init__(self, case: str, data: int, folder: Path, jitter: int | None = None) -> None:
         self.case = case
-        self.data = Examples(data, jitter)
-        self.net = Net(noise=True)
-        self.optimizer = torch.optim.SGD(self.net.parameters(), LEARNING_RATE, MOMENTUM)
+        self.data = toy.Examples(N, data, jitter)
+        self.net = toy.Net(noise=True)
+        self.optimizer = toy.optimizer(self.net)
         self.pruner = fastprune.DynamicPruner(N, seed=SEED, **options("el2n" if case in SETTINGS else case, folder))
         self.record = Record()
         torch.manual_seed(7)
@@ -40,7 +39,7 @@ class PlainLoop:
             scored: leave it behind the scoring pass that follows this batch, if one does.
         """
         self._train(stop, scored)
-        self.record.scored, self.record.weights = self.net.scored, self.net.numbers()
+        self.record.scored, self.record.weights = self.net.scored, self.net.weights().tolist()
         return self
 
     def _train(self, stop: int | None, scored: bool) -> None:
@@ -57,20 +56,31 @@ class PlainLoop:
                 if len(self.record.batches) == stop and not scored:
                     return
             if self.pruner.wants_scores:
-                self.pruner.rescore(lambda index: all_scores(self.net, self.data.x[index], self.data.y[index]))
+                self.pruner.rescore(self.scores)
             if len(self.record.batches) == stop:
                 return
 
     def step(self, epoch: int, batch: Mapping[str, Tensor]) -> None:
         """Train on a batch."""
         self.record.add(epoch, self.pruner.kept_indices, batch["index"])
-        losses, scores = tiny_problem.losses_and_scores(self.net(batch["x"]), batch["labels"])
+        losses, scores = toy.losses_and_scores(self.net(batch["x"]), batch["labels"])
         if self.case != "unobserved":
             self.pruner.observe(batch["index"], scores)
         self.pruner.mean_loss(losses, batch["index"]).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.record.optimizer_steps += 1
+
+    def scores(self, index: Tensor) -> dict[str, Tensor]:
+        """Every metric that a scoring pass may be asked for."""
+        x, y = self.data.x[index], self.data.y[index]
+        self.net.eval()
+        with torch.no_grad():
+            logits = self.net(x)
+            _, scores = toy.losses_and_scores(logits, y)
+            scores["grand"] = fastprune.grand(logits, y, x)
+        self.net.train()
+        return scores
 
     def state(self) -> dict[str, Any]:
         """What a user saves."""

@@ -6,6 +6,7 @@ The processes are forked after the imports, which take longer than the runs.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import under_torchrun
+from helpers import under_torchrun
 
 from golden.recordings import Batch, Record, Recorded
 
@@ -113,6 +114,7 @@ def main(folder: Path) -> None:
 
     import golden.trainer_loop  # noqa: F401
 
+    gc.freeze()  # accelerate collects garbage in every run, and would go through all that was ever imported
     numbers = [forked(rank, folder) for rank in range(RANKS)]
     failed = [os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in numbers]
     sys.exit(any(failed))

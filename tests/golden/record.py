@@ -15,6 +15,7 @@ first seed for which this holds, and may be others for each case.
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -70,6 +71,8 @@ def states_of_plain(folder: Path) -> None:
 
 def record_trainer(folder: Path) -> None:
     from golden.trainer_loop import SETTINGS, run
+
+    gc.freeze()  # accelerate collects garbage in every run, and would go through all that was ever imported
 
     def recorded(case: str) -> Recorded:
         return robust(case, lambda seed, jitter: run(case, seed, folder, jitter=jitter))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from helpers import toy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import fastprune
-from golden.cases import BATCH, EPOCHS, options
-from golden.problem import LEARNING_RATE, MOMENTUM, N, Net, examples
+from golden.cases import BATCH, EPOCHS, N, options
 from golden.recordings import Record
 
 SETTINGS = {
@@ -33,7 +31,7 @@ class Classifier(nn.Module):
 
     def __init__(self, noise: bool) -> None:
         super().__init__()
-        self.net = Net(noise)
+        self.net = toy.Net(noise)
 
     def forward(self, x: Tensor, labels: Tensor | None = None, index: Tensor | None = None) -> dict[str, Tensor]:
         logits = self.net(x)
@@ -61,17 +59,6 @@ class SaveAfter(TrainerCallback):
         control.should_save = state.global_step in self.steps
 
 
-@contextmanager
-def little_garbage() -> Iterator[None]:
-    """Accelerate collects garbage in every run, and goes through all that was ever imported unless told not to."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@little_garbage()
 def run(
     case: str,
     data: int,
@@ -86,12 +73,12 @@ def run(
     """A run of a case on the data of that seed, or its rest from a checkpoint.
 
     Args:
-        noise: as of `Net`.  Recorded runs go without: how many numbers a Trainer's loaders draw from the global
+        noise: as of `toy.Net`.  Recorded runs go without: how many numbers a Trainer's loaders draw from the global
             generator depends on the versions of its libraries.
         save: after these steps checkpoints are written into ``folder``.
         backend: of several processes.
     """
-    x, y = examples(data, jitter)
+    x, y = toy.examples(N, data, jitter)
     rows = datasets.Dataset.from_dict({"x": x.tolist(), "labels": y.tolist(), "index": list(range(N))})
     model = Classifier(noise)
     arguments = TrainingArguments(
@@ -114,7 +101,7 @@ def run(
         model=model,
         args=arguments,
         train_dataset=rows,
-        optimizers=(torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM), None),
+        optimizers=(toy.optimizer(model), None),
         callbacks=[SaveAfter(save)],
     )
     chosen = options("el2n-free" if case in SETTINGS else case, folder)
@@ -125,7 +112,7 @@ def run(
         torch.manual_seed(99)  # as a new process would have it
         trainer.train(resume_from_checkpoint=str(resume))
     trainer.record.optimizer_steps = trainer.state.global_step
-    trainer.record.scored, trainer.record.weights = model.net.scored, model.net.numbers()
+    trainer.record.scored, trainer.record.weights = model.net.scored, model.net.weights().tolist()
     return trainer.record
 
 

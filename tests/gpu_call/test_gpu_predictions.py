@@ -51,9 +51,9 @@ compiles = pytest.mark.skipif(TRITON < (3, 6), reason="the GPU machine has Trito
 def test_the_launchers_are_called_as_they_are() -> None:
     from gpu import variants
 
-    from fastprune.scores import triton_rows
+    from fastprune.scores import triton_long_rows
 
-    kernel = triton_rows.long_rows_kernel
+    kernel = triton_long_rows.long_rows_kernel
     with variants.noted(90) as found:
         variants.score_rows(Size(64, 128_256, "bf16"), ("el2n",))
         variants.loss_step(Size(64, 50_257, "bf16"), ("el2n",))
@@ -66,7 +66,7 @@ def test_the_launchers_are_called_as_they_are() -> None:
     ]
     assert found[0]["grid"] == [64, 2] and found[2]["grid"] == [64, 1]
     assert found[0]["signature"]["logits"] == "*bf16"
-    assert triton_rows.long_rows_kernel is kernel and "_do_compile" not in vars(kernel)
+    assert triton_long_rows.long_rows_kernel is kernel and "_do_compile" not in vars(kernel)
 
 
 @compiles

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up_call
 import pytest
 from gpu import report
-from made_up_call import KERNELS
+from helpers import made_up_call
+from helpers.made_up_call import KERNELS
 
 
 def written(path: Path, found: list) -> Path:
@@ -19,7 +19,7 @@ def written(path: Path, found: list) -> Path:
 def test_without_results_every_measured_column_says_so() -> None:
     page = report.page(made_up_call.predictions(), [], KERNELS)
     assert page.count(report.NOT_YET) == 2 * 2  # two lines, two kinds of machine
-    assert "nothing on this page was measured" in page
+    assert "nothing on this page was measured" in page and "no kernels have figures yet" in page
     assert f"gpu_check.sh {report.LONG}" in page
 
 
@@ -33,6 +33,7 @@ def test_results_fill_the_column_of_their_machine(tmp_path: Path) -> None:
     assert "0.75 (+7%)" in el2n and el2n.count(report.NOT_YET) == 1  # the H200's
     assert "2.2 (+120%!)" in loss
     assert "made-up H100" in page and "| **no** |" in page
+    assert "the present kernels have figures" in page
     assert f"gpu_check.sh {report.SHORT}" in page
 
 
@@ -41,6 +42,8 @@ def test_what_older_kernels_took_stands_beside_no_prediction(tmp_path: Path) -> 
     page = report.page(made_up_call.predictions(), runs, KERNELS)
     assert page.count(report.NOT_YET) == 2 * 2
     assert "Of older kernels, olderkernels" in page
+    assert "the figures are of older kernels alone (olderkernels)" in page
+    assert f"gpu_check.sh {report.LONG}" in page
 
 
 def test_a_rehearsal_counts_for_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import fastprune._core
 import pytest
 from gpu import carry, rehearse, sources, torch_functions
 from gpu.plan import STEPS
-from made_up_call import record
+from helpers.made_up_call import record
 
 CODE = '''"""What it is."""
 

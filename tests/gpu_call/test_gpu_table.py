@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import made_up_call
 import pytest
 from gpu import cases, figures, plan, table
+from helpers import made_up_call
 
 
 def test_everything_is_shown() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastprune.integrations._bookkeeping import MANY, left_as_it_was
+from fastprune.integrations.bookkeeping import MANY, left_as_it_was
 
 
 class Meter:

@@ -5,12 +5,11 @@ And torch's own DataLoader where workers read ahead of training, which keeps no 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
-import tiny_problem as tiny
 import torch
+from helpers import toy
 from torch.utils.data import DataLoader
 
 import fastprune
@@ -36,68 +35,30 @@ WORKERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Loop:
-    """A user's loop; remembers the examples of every epoch."""
+class Loop(toy.Loop):
+    """A user's loop with a loader of that kind."""
 
     def __init__(self, kind: type, method: str, **loader: Any) -> None:
-        self.net = tiny.network()
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=0.01)
-        self.data = tiny.data()
-        self.pruner = fastprune.DynamicPruner(tiny.N, method=method, **OPTIONS)
-        self.loader = kind(
-            self.data, sampler=self.pruner.sampler, batch_size=BATCH, generator=torch.Generator(), **loader
-        )
-        self.seen: dict[int, list[int]] = {}
-
-    def run(self, stop: tuple[int, int | None] | None = None) -> Loop:
-        for epoch in self.pruner.epochs(EPOCHS):
-            for batches, (x, y, index) in enumerate(self.loader, start=1):
-                losses, scores = tiny.losses_and_scores(self.net(x), y)
-                self.pruner.observe(index, scores)
-                self.pruner.mean_loss(losses, index).backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.seen.setdefault(epoch, []).extend(index.tolist())
-                if stop == (epoch, batches):
-                    return self
-            if stop == (epoch, None):
-                return self
-            if self.pruner.wants_scores:
-                self.pruner.rescore(self.score)
-        return self
-
-    def score(self, index: torch.Tensor) -> torch.Tensor:
-        return fastprune.score_dataset(
-            self.net, self.data, lambda batch: tiny.score_batch(self.net, "el2n", batch), indices=index
-        )
-
-    def state(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in ("net", "optimizer", "pruner", "loader")}
-        states = {name: part.state_dict() for name, part in parts.items() if hasattr(part, "state_dict")}
-        return copy.deepcopy({**states, "rng": torch.get_rng_state()})
-
-    def load(self, state: dict[str, Any], *names: str) -> None:
-        for name in ("net", "optimizer", *names):
-            getattr(self, name).load_state_dict(state[name])
-        torch.set_rng_state(state["rng"])
+        super().__init__(batch_size=BATCH, method=method, **OPTIONS)
+        self.loader = self.reading(self.pruner.sampler, kind, **loader)
 
 
 def check_resume(whole: Loop, kind: type, method: str, place: str, *names: str, **loader: Any) -> None:
     """Stop there, load what is named into fresh objects, and compare with the run that was not stopped."""
-    first = Loop(kind, method, **loader).run(PLACES[place])
+    first = Loop(kind, method, **loader).run(EPOCHS, PLACES[place])
     state = first.state()
     second = Loop(kind, method, **loader)
     torch.manual_seed(999)  # a new process has another global state
     second.load(state, *names)
-    second.run()
+    second.run(EPOCHS)
     assert {e: first.seen.get(e, []) + second.seen.get(e, []) for e in range(EPOCHS)} == whole.seen
-    assert torch.equal(tiny.weights(second.net), tiny.weights(whole.net))
+    assert torch.equal(second.net.weights(), whole.net.weights())
 
 
 @pytest.fixture(scope="module")
 def wholes() -> dict[str, Loop]:
     """The runs that were not stopped, by method; in a plain loader, which all loaders must equal."""
-    return {method: Loop(DataLoader, method).run() for method in ("el2n", "el2n-free")}
+    return {method: Loop(DataLoader, method).run(EPOCHS) for method in ("el2n", "el2n-free")}
 
 
 either_order = pytest.mark.parametrize("names", [("loader", "pruner"), ("pruner", "loader")], ids=" then ".join)
@@ -129,9 +90,9 @@ def test_the_pruners_state_alone_is_enough(wholes: dict[str, Loop], kind: type, 
 @pytest.mark.parametrize("workers", ["workers", "persistent workers"])
 @pytest.mark.parametrize("kind", [DataLoader, stateful.StatefulDataLoader])
 def test_workers_see_each_cycles_kept_set(wholes: dict[str, Loop], kind: type, workers: str) -> None:
-    loop = Loop(kind, "el2n", **WORKERS[workers]).run()
+    loop = Loop(kind, "el2n", **WORKERS[workers]).run(EPOCHS)
     assert loop.seen == wholes["el2n"].seen
-    assert torch.equal(tiny.weights(loop.net), tiny.weights(wholes["el2n"].net))
+    assert torch.equal(loop.net.weights(), wholes["el2n"].net.weights())
     assert set(loop.seen[1]) == set(loop.seen[2]) != set(loop.seen[3])
 
 
@@ -141,9 +102,9 @@ def test_the_share_of_a_rank_goes_on_where_it_was(workers: str, ranks: int) -> N
     """As in a DistributedDataParallel loop; one process plays the last rank."""
 
     def build() -> tuple[fastprune.DynamicPruner, Any]:
-        pruner = fastprune.DynamicPruner(tiny.N, method="random", **OPTIONS)
+        pruner = fastprune.DynamicPruner(toy.N, method="random", **OPTIONS)
         share = pruner.sampler.shard(ranks - 1, ranks)
-        return pruner, stateful.StatefulDataLoader(range(tiny.N), sampler=share, batch_size=4, **WORKERS[workers])
+        return pruner, stateful.StatefulDataLoader(range(toy.N), sampler=share, batch_size=4, **WORKERS[workers])
 
     pruner, loader = build()
     whole = [[batch.tolist() for batch in loader] for _ in pruner.epochs(3)]

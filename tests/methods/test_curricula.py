@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers.recorded import Recorded, scored, top, uniform
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import Recorded, scored, top, uniform
 
 from fastprune.methods.ccs import CCS
 from fastprune.methods.kmeans import kmeans_groups

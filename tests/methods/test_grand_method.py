@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from recorded import scored, top
+from helpers.recorded import scored, top
 
 import fastprune
 from fastprune.pruning import DynamicPruner, get_method

@@ -7,19 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastprune.errors import UsageError
-from fastprune.finetune.spec import Training, plan_runs, resolve_method
 from fastprune.methods import METHOD_CARDS
 from fastprune.methods.ccs import CCS
 from fastprune.methods.el2n import el2n
 from fastprune.methods.orderdp import OrderDP
 from fastprune.methods.seta import SeTa
 from fastprune.methods.ucb import UCB
-from fastprune.pruning import EMA, DynamicPruner, Latest, Mean, get_method, method_names
+from fastprune.pruning import EMA, DynamicPruner, Mean, get_method, method_names
 from fastprune.pruning.method import factory_of
 from fastprune.pruning.naming import MethodText, parse_method
-
-TRAINING = Training(6, None, None, 8, 3e-3, False, "ema", 0.0, 64)
 
 
 @pytest.mark.parametrize(
@@ -118,34 +114,3 @@ def test_rs2_reads_half_the_data_in_every_epoch_as_published():
     pruner = DynamicPruner(20, keep_fraction=0.5, method="rs2")
     read = [sorted(pruner.sampler) for _ in pruner.epochs(2)]
     assert [len(epoch) for epoch in read] == [10, 10] and sorted(read[0] + read[1]) == list(range(20))
-
-
-def test_what_the_name_says_goes_before_what_the_run_says():
-    from dataclasses import replace
-
-    moved = replace(TRAINING, offset=0.2)
-    assert resolve_method("el2n(smoothing='latest')", moved) == el2n(offset=0.2)
-    assert resolve_method("el2n(offset=0.1)", moved) == el2n(smoothing=EMA(deviation=1.0), offset=0.1)
-    assert resolve_method("el2n", moved).smoothing == EMA(deviation=1.0) != Latest()
-
-
-def test_runs_are_named_by_their_settings():
-    specs = plan_runs(["orderdp(ratio=0.375)", "orderdp"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
-    assert [spec.name for spec in specs] == ["full", "orderdp(ratio=0.375) 0.3", "orderdp 0.3"]
-    with pytest.raises(UsageError, match="write method"):
-        plan_runs(["orderdp(ratio=)"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
-    with pytest.raises(UsageError, match="no setting 'rate'"):
-        plan_runs(["orderdp(rate=1)"], [0.3], [0], rows=range(50), training=TRAINING, compare=False)
-
-
-def test_a_comparison_has_one_schedule():
-    from fastprune.cli import parser
-    from fastprune.cli.finetune import _training, settled
-
-    def of(*more):
-        options, _ = settled(parser().parse_args(["finetune", *more]))
-        training = _training(options, joint=False)
-        return training.warmup_epochs, training.cycle_epochs
-
-    assert of() == (None, None) and of("--compare") == (1, 2)
-    assert of("--compare", "--warmup-epochs", "0") == (0, 2) and of("--cycle-epochs", "3") == (None, 3)

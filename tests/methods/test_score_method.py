@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from recorded import Recorded, scored, top, uniform
+from helpers.recorded import Recorded, scored, top, uniform
 
+from fastprune.files.score_files import read_columns, write_columns
 from fastprune.methods import ScoreMethod
 from fastprune.methods.aum import aum
 from fastprune.methods.ccs import CCS
@@ -22,7 +23,6 @@ from fastprune.pruning import (
     Moments,
     get_method,
 )
-from fastprune.score_files import read_columns, write_columns
 from fastprune.scores import Task
 from fastprune.scores.metrics import of_examples
 
@@ -107,7 +107,7 @@ def by_difficulty(metrics):
 
 @pytest.mark.parametrize("metric", of_examples())
 def test_the_hardest_example_comes_first_in_a_file_of_every_metric(metric, tmp_path, capsys):
-    from fastprune.cli import main
+    from fastprune.app.cli import main
 
     path, kept = tmp_path / "scores.csv", tmp_path / "kept.csv"
     index = np.array([3, 1, 4, 0, 2])

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import top
+from helpers.recorded import top
 
+from fastprune.app.report.folder import RunFolder
 from fastprune.errors import UsageError
+from fastprune.files.score_files import read_scores, write_columns
 from fastprune.methods.static import Static, static
 from fastprune.pruning import DynamicPruner, History, get_method
-from fastprune.report.folder import RunFolder
-from fastprune.score_files import read_scores, write_columns
 
 SCORES = [0.5, 2.0, -1.0, 2.0, 0.25, 7.0, 0.0]
 

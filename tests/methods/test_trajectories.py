@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recorded import EPSILON, Recorded, scored, top, uniform
+from helpers.recorded import EPSILON, Recorded, scored, top, uniform
 
 from fastprune.methods.aum import aum
 from fastprune.methods.cartography import cartography

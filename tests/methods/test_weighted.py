@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from recorded import Recorded, scored
+from helpers.recorded import Recorded, scored
 
 from fastprune.methods.infobatch import InfoBatch
 from fastprune.methods.repb import RePB

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastprune.pruning import EMA, History, Latest, Mean, Moments
-from fastprune.pruning.history import BLOCK
+from fastprune.pruning.history import ROWS_AT_ONCE
 
 EL2N = {"el2n": Latest()}
 
@@ -79,7 +79,7 @@ def test_memory_is_what_the_statistics_say():
 
 @pytest.mark.parametrize("statistic", [EMA(deviation=1.0), Moments(), Mean(3)])
 def test_values_of_many_examples_are_those_of_their_rows(statistic):
-    n = 2 * BLOCK + 3
+    n = 2 * ROWS_AT_ONCE + 3
     history = History(n, {"el2n": statistic})
     generator = torch.Generator().manual_seed(0)
     for epoch in range(3):

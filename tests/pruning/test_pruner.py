@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, TensorDataset
+from helpers import toy
+from torch.utils.data import BatchSampler, DataLoader
 
 import fastprune
 from fastprune.methods import ScoreMethod
@@ -13,154 +13,69 @@ from fastprune.pruning import EMA, DynamicPruner, Mean, method_names
 from fastprune.pruning.chunks import chunk_pieces
 from fastprune.pruning.schedule import epoch_pieces
 
-N, CLASSES = 97, 5
-SCORES = ("el2n", "loss", "confidence", "margin", "correct")
-
-
-def scores_file(folder):
-    """A file for the method that reads one."""
-    path = folder / "scores.csv"
-    path.write_text("index,score\n" + "".join(f"{i},{(7 * i) % N}\n" for i in range(N)))
-    return path
-
 
 @pytest.fixture(params=method_names())
 def method(request, tmp_path):
     """Every registered method."""
-    return f"static:{scores_file(tmp_path)}" if request.param == "static" else request.param
-
-
-def problem():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(N, 8, generator=generator)
-    y = (x @ torch.randn(8, CLASSES, generator=generator) + torch.randn(N, CLASSES, generator=generator)).argmax(1)
-    return fastprune.with_index(TensorDataset(x, y))
-
-
-def network():
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, CLASSES))
-
-
-class Loop:
-    """A user's training loop around a pruner; records the examples of every epoch."""
-
-    def __init__(self, **options):
-        self.data = problem()
-        self.model = network()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
-        self.pruner = DynamicPruner(N, **options)
-        self.seen = {}
-        self.kept = {}
-
-    def scores(self, batch):
-        x, y, _ = batch
-        metric = self.pruner.method.reads[0]
-        if metric != "grand":
-            return fastprune.score(self.model(x), y, metric)
-        features = self.model[:-1](x)
-        return fastprune.grand(self.model[-1](features), y, features)
-
-    def step(self, x, y, index):
-        logits = self.model(x)
-        losses, scores = fastprune.cross_entropy(logits, y, reduction="none", return_scores=SCORES)
-        self.pruner.observe(index, {**scores, "probabilities": logits.softmax(-1)})
-        self.pruner.mean_loss(losses, index).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def run(self, epochs, stop_after=None):
-        """Train; optionally leave after that many batches of the whole run, as a crash would."""
-        loader = DataLoader(self.data, sampler=self.pruner.sampler, batch_size=10, generator=torch.Generator())
-        batches = 0
-        for epoch in self.pruner.epochs(epochs):
-            self.kept[epoch] = self.pruner.kept_indices.tolist()
-            for x, y, index in loader:
-                self.step(x, y, index)
-                self.seen.setdefault(epoch, []).extend(index.tolist())
-                batches += 1
-                if batches == stop_after:
-                    return
-            if self.pruner.wants_scores:
-                self.pruner.rescore(
-                    lambda index: fastprune.score_dataset(self.model, self.data, self.scores, indices=index)
-                )
-
-    def state(self):
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "pruner": self.pruner.state_dict(),
-            "rng": torch.get_rng_state(),
-        }
-        return copy.deepcopy(state)
-
-    def load(self, state):
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.pruner.load_state_dict(state["pruner"])
-        torch.set_rng_state(state["rng"])
-
-    def weights(self):
-        return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+    return toy.method_text(request.param, tmp_path)
 
 
 def test_every_method_trains_three_cycles_and_resumes_exactly(method, tmp_path):
     options = dict(keep_fraction=0.4, warmup_epochs=1, cycle_epochs=2, method=method, seed=5)
-    whole = Loop(**options)
-    whole.run(7)
-    expected = N if method == "full" else round(0.4 * N)
+    whole = toy.Loop(**options).run(7)
+    expected = toy.N if method == "full" else round(0.4 * toy.N)
     final = 7 - int(7 * (1 - whole.pruner.method.final_share))
-    assert [len(whole.seen[e]) for e in range(7)] == [N] + (6 - final) * [expected] + final * [N]
+    assert [len(whole.seen[e]) for e in range(7)] == [toy.N] + (6 - final) * [expected] + final * [toy.N]
     assert sum(map(len, whole.seen.values())) == whole.pruner.total_examples(7)
     for epoch, seen in whole.seen.items():
         assert sorted(seen) == whole.kept[epoch], "an epoch reads its kept set, each example once"
     assert len({tuple(whole.kept[e]) for e in (1, 2)}) == 1, "one kept set a cycle"
 
-    for stop in (3, 10, 14, 22, 30):  # inside the warm-up, at its end, inside cycles and at a cycle's end
-        first, second = Loop(**options), Loop(**options)
-        first.run(7, stop_after=stop)
+    # Inside the warm-up and at its end, at an epoch's end inside a cycle, inside an epoch, and at a cycle's end.
+    for stop in ((0, 3), (0, 6), (1, 3), (3, 2), (4, 3)):
+        first = toy.Loop(**options).run(7, stop)
         torch.save(first.state(), tmp_path / "state.pt")
+        second = toy.Loop(**options)
         torch.manual_seed(999)  # a new process has another global state
         second.load(torch.load(tmp_path / "state.pt", weights_only=True))
         second.run(7)
         rest = {e: first.seen.get(e, []) + second.seen.get(e, []) for e in range(7)}
         assert rest == whole.seen
-        assert torch.equal(second.weights(), whole.weights())
+        assert torch.equal(second.net.weights(), whole.net.weights())
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 8, 10, 97, 98])
+@pytest.mark.parametrize("batch_size", [1, 8, 10, 53, 54])
 def test_total_batches_are_those_a_loop_draws(batch_size, drop_last):
-    """Epochs of 97, 97, 39, 39, 39 and 97 examples."""
-    pruner = DynamicPruner(N, keep_fraction=0.4, warmup_epochs=2, method="random", final_share=0.2)
+    """Epochs of 53, 53, 21, 21, 21 and 53 examples."""
+    pruner = DynamicPruner(toy.N, keep_fraction=0.4, warmup_epochs=2, method="random", final_share=0.2)
     batches = BatchSampler(pruner.sampler, batch_size, drop_last)
     drawn = sum(1 for _ in pruner.epochs(6) for _ in batches)
     assert pruner.total_batches(6, batch_size, drop_last=drop_last) == drawn
-    assert drawn or (drop_last and batch_size == 98)
+    assert drawn or (drop_last and batch_size == 54)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, None])
 def test_a_batch_size_that_is_none_is_named(batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, got {batch_size}"):
-        DynamicPruner(N, keep_fraction=0.4).total_batches(3, batch_size)
+        DynamicPruner(toy.N, keep_fraction=0.4).total_batches(3, batch_size)
 
 
 def test_keeping_everything_changes_nothing(method):
-    pruned = Loop(keep_fraction=1.0, cycle_epochs=1, method=method, seed=2)
+    pruned = toy.Loop(keep_fraction=1.0, cycle_epochs=1, method=method, seed=2)
     pruned.run(4)
     after_pruned = torch.get_rng_state()
 
-    plain = Loop(keep_fraction=1.0, method="full", seed=2)
+    plain = toy.Loop(keep_fraction=1.0, method="full", seed=2)
     plain.pruner.observe = lambda *a: None
-    orders = [torch.randperm(N, generator=torch.Generator().manual_seed(2 + e)).tolist() for e in range(4)]
+    orders = [torch.randperm(toy.N, generator=torch.Generator().manual_seed(2 + e)).tolist() for e in range(4)]
     for order in orders:
         for x, y, _ in DataLoader(plain.data, sampler=order, batch_size=10, generator=torch.Generator()):
             fastprune.cross_entropy(plain.model(x), y, reduction="none").mean().backward()
             plain.optimizer.step()
             plain.optimizer.zero_grad()
     assert [pruned.seen[e] for e in range(4)] == orders
-    assert torch.equal(pruned.weights(), plain.weights())
+    assert torch.equal(pruned.net.weights(), plain.net.weights())
     assert torch.equal(after_pruned, torch.get_rng_state()), "the same use of the global random state"
 
 
@@ -169,7 +84,7 @@ def test_keeping_everything_makes_no_pass_unless_the_scores_are_recorded(method)
     """A pass that nothing reads costs time, and what cannot be scored would fail after the warm-up."""
     runs, passes = {}, {False: 0, True: 0}
     for record in passes:
-        loop = runs[record] = Loop(keep_fraction=1.0, method=method, record_scores=record)
+        loop = runs[record] = toy.Loop(keep_fraction=1.0, method=method, record_scores=record)
         original = loop.pruner.rescore
 
         def counted(score_fn, record=record, original=original):
@@ -181,13 +96,13 @@ def test_keeping_everything_makes_no_pass_unless_the_scores_are_recorded(method)
         assert not loop.pruner.driver.expects_pass
     needed = {"el2n": 3, "loss": 3, "el2n-static": 1, "el2n-free": 0}[method]
     assert passes == {False: 0, True: needed}
-    assert torch.equal(runs[False].weights(), runs[True].weights()) and runs[False].seen == runs[True].seen
+    assert torch.equal(runs[False].net.weights(), runs[True].net.weights()) and runs[False].seen == runs[True].seen
     assert not runs[True].pruner.history.empty
     assert runs[False].pruner.history.empty == (method != "el2n-free")
 
 
 def test_dynamic_selection_is_the_top_k_of_the_current_scores():
-    loop = Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n")
+    loop = toy.Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n")
     taken = {}
     original = loop.pruner.rescore
 
@@ -202,19 +117,18 @@ def test_dynamic_selection_is_the_top_k_of_the_current_scores():
     loop.run(4)
     assert sorted(taken) == [1, 2, 3]
     for epoch, scores in taken.items():
-        expected = torch.argsort(scores, descending=True, stable=True)[: round(0.3 * N)].sort().values
+        expected = torch.argsort(scores, descending=True, stable=True)[: round(0.3 * toy.N)].sort().values
         assert loop.kept[epoch] == expected.tolist()
     assert loop.kept[1] != loop.kept[3]
 
 
 def test_static_selection_never_changes():
-    loop = Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n-static")
-    loop.run(4)
+    loop = toy.Loop(keep_fraction=0.3, cycle_epochs=1, method="el2n-static").run(4)
     assert loop.kept[1] == loop.kept[2] == loop.kept[3] != loop.kept[0]
 
 
 def test_random_selection_is_fresh_every_cycle_and_repeatable():
-    one, other = (Loop(keep_fraction=0.3, cycle_epochs=1, method="random", seed=4) for _ in range(2))
+    one, other = (toy.Loop(keep_fraction=0.3, cycle_epochs=1, method="random", seed=4) for _ in range(2))
     one.run(4)
     other.run(4)
     assert one.seen == other.seen
@@ -222,7 +136,7 @@ def test_random_selection_is_fresh_every_cycle_and_repeatable():
 
 
 def test_free_scores_are_those_of_the_training_step():
-    loop = Loop(keep_fraction=0.5, method="el2n-free")
+    loop = toy.Loop(keep_fraction=0.5, method="el2n-free")
     recorded = {}
     original = loop.pruner.observe
 
@@ -232,44 +146,43 @@ def test_free_scores_are_those_of_the_training_step():
 
     loop.pruner.observe = observe
     loop.run(1)
-    assert loop.pruner.history.value("el2n").tolist() == [pytest.approx(recorded[i], abs=0) for i in range(N)]
+    assert loop.pruner.history.value("el2n").tolist() == [pytest.approx(recorded[i], abs=0) for i in range(toy.N)]
 
 
 def test_the_offset_drops_the_hardest_first():
     method = ScoreMethod("el2n-offset", source="pass", offset=0.1)
-    loop = Loop(keep_fraction=0.3, method=method)
+    loop = toy.Loop(keep_fraction=0.3, method=method)
     loop.pruner.driver.plan(chunk_pieces(loop.pruner.driver.phases(2)))
-    scores = torch.rand(N, generator=torch.Generator().manual_seed(0))
+    scores = torch.rand(toy.N, generator=torch.Generator().manual_seed(0))
     loop.pruner.rescore(lambda index: scores[index])
     loop.pruner.driver.enter(len(loop.pruner.sampler.pieces) - 1)
     ranked = torch.argsort(scores, descending=True)
-    drop, k = int(0.1 * N), round(0.3 * N)
+    drop, k = int(0.1 * toy.N), round(0.3 * toy.N)
     assert set(loop.pruner.kept_indices.tolist()) == set(ranked[drop : drop + k].tolist())
 
 
 @pytest.mark.parametrize("smoothing", [EMA(deviation=1.0), Mean(2)])
 def test_smoothed_methods_resume_exactly(smoothing):
     options = dict(keep_fraction=0.4, method=ScoreMethod("smooth", smoothing=smoothing), seed=1)
-    whole = Loop(**options)
-    whole.run(5)
-    first, second = Loop(**options), Loop(**options)
-    first.run(5, stop_after=17)
-    second.load(first.state())
+    whole = toy.Loop(**options).run(5)
+    state = toy.Loop(**options).run(5, (2, 2)).state()
+    second = toy.Loop(**options)
+    second.load(state)
     second.run(5)
-    assert torch.equal(second.weights(), whole.weights())
+    assert torch.equal(second.net.weights(), whole.net.weights())
 
 
 def test_without_warmup_the_first_subset_is_random_then_scored():
-    loop = Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=8)
+    loop = toy.Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=8)
     loop.run(3)
-    other = Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=9)
+    other = toy.Loop(keep_fraction=0.3, warmup_epochs=0, cycle_epochs=1, method="el2n", seed=9)
     other.run(1)
-    assert len(loop.kept[0]) == len(loop.kept[1]) == round(0.3 * N)
+    assert len(loop.kept[0]) == len(loop.kept[1]) == round(0.3 * toy.N)
     assert loop.kept[0] != other.kept[0], "drawn from the seed"
 
 
 def test_a_forgotten_scoring_pass_is_an_error_not_a_silent_full_run():
-    loop = Loop(keep_fraction=0.5, method="el2n")
+    loop = toy.Loop(keep_fraction=0.5, method="el2n")
     epochs = loop.pruner.epochs(2)
     next(epochs)
     list(loop.pruner.sampler)
@@ -292,7 +205,7 @@ def test_iterating_without_a_plan_says_what_to_do():
 
 @pytest.mark.parametrize("keep", [0.5, 0.3, 0.21, 1.0])
 def test_chunks_cover_warmup_and_every_kept_set(keep):
-    pruner = DynamicPruner(N, keep_fraction=keep, warmup_epochs=2, cycle_epochs=3, method="random")
+    pruner = DynamicPruner(toy.N, keep_fraction=keep, warmup_epochs=2, cycle_epochs=3, method="random")
     phases = pruner.driver.phases(9)
     pruner.driver.plan(chunk_pieces(phases))
     lengths, read = set(), {p.index: [] for p in phases}
@@ -312,7 +225,7 @@ def test_chunks_cover_warmup_and_every_kept_set(keep):
 
 
 def test_a_frameworks_count_of_epochs_moves_nothing_and_ranks_agree():
-    one, other = (DynamicPruner(N, keep_fraction=0.5, method="random", seed=3) for _ in range(2))
+    one, other = (DynamicPruner(toy.N, keep_fraction=0.5, method="random", seed=3) for _ in range(2))
     for pruner in (one, other):
         pruner.driver.plan(chunk_pieces(pruner.driver.phases(4)))
         pruner.driver.enter(0)
@@ -323,17 +236,17 @@ def test_a_frameworks_count_of_epochs_moves_nothing_and_ranks_agree():
 
 @pytest.mark.parametrize("ranks, multiple", [(1, 1), (2, 2), (4, 4), (1, 30), (1, 200)])
 def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
-    pruner = DynamicPruner(N, keep_fraction=0.5)
+    pruner = DynamicPruner(toy.N, keep_fraction=0.5)
     next(pruner.epochs(1))
     order = list(pruner.sampler)
-    filled = (3 * order)[: -(-N // multiple) * multiple]
+    filled = (4 * order)[: -(-toy.N // multiple) * multiple]
     shares = [pruner.sampler.shard(r, ranks) if ranks > 1 else pruner.sampler.filled(multiple) for r in range(ranks)]
     assert [list(share) for share in shares] == [filled[r::ranks] for r in range(ranks)]
     assert all(len(share) == len(list(share)) for share in shares)
-    begin = 60 // multiple * multiple
+    begin = 40 // multiple * multiple
     pruner.progress.begin_at(begin)
     assert [list(share) for share in shares] == [filled[begin:][r::ranks] for r in range(ranks)]
-    pruner.progress.begin_at(N)
+    pruner.progress.begin_at(toy.N)
     assert [list(share) for share in shares] == [[]] * ranks
 
 
@@ -351,9 +264,9 @@ def test_a_resumed_epoch_is_filled_up_with_its_first_examples(ranks, multiple):
 )
 def test_a_checkpoint_of_something_else_is_refused_whole(change, message):
     options = dict(keep_fraction=0.5, method=ScoreMethod("mine"), fingerprint="a")
-    source = Loop(**options)
+    source = toy.Loop(**options)
     source.run(3)
-    other = DynamicPruner(N, **{**options, **change})
+    other = DynamicPruner(toy.N, **{**options, **change})
     before = str(other.state_dict())
     with pytest.raises(ValueError, match=message):
         other.load_state_dict(source.pruner.state_dict())
@@ -413,7 +326,7 @@ def test_a_loop_that_ignores_the_weights_is_stopped():
 
 
 def test_fewer_epochs_than_the_state_has_seen_is_named():
-    loop, other = Loop(keep_fraction=0.5), DynamicPruner(N, keep_fraction=0.5)
+    loop, other = toy.Loop(keep_fraction=0.5), DynamicPruner(toy.N, keep_fraction=0.5)
     loop.run(5)
     other.load_state_dict(loop.pruner.state_dict())
     with pytest.raises(ValueError, match="epochs is 2"):
@@ -421,7 +334,7 @@ def test_fewer_epochs_than_the_state_has_seen_is_named():
 
 
 def test_log_uses_the_projects_keys():
-    loop = Loop(keep_fraction=0.5, method="el2n")
+    loop = toy.Loop(keep_fraction=0.5, method="el2n")
     loop.run(3)
     log = loop.pruner.log()
     assert set(log) == {
@@ -456,7 +369,7 @@ def test_options_that_do_not_exist_or_are_missing_are_named():
     ],
 )
 def test_a_trial_asks_for_scores_where_the_run_reads_some_and_keeps_none(method, options, asked):
-    pruner = DynamicPruner(N, method=method, **{"keep_fraction": 0.5, **options})
+    pruner = DynamicPruner(toy.N, method=method, **{"keep_fraction": 0.5, **options})
     pruner.driver.plan(epoch_pieces(pruner.driver.phases(4)))
     before, calls = copy.deepcopy(pruner.state_dict()), []
 
@@ -465,7 +378,7 @@ def test_a_trial_asks_for_scores_where_the_run_reads_some_and_keeps_none(method,
         return index[:3], torch.ones(3)
 
     pruner.driver.try_scores(score)
-    assert calls == [list(range(N))] * asked
+    assert calls == [list(range(toy.N))] * asked
     after = pruner.state_dict()
     assert all(torch.equal(after["history"][k], before["history"][k]) for k in ("visits", "scored_epoch"))
     assert after["progress"]["piece_number"] == 0 and pruner.history.empty

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from combinations import some
+from helpers.combinations import some
 from torch.utils.data import DataLoader
 
 from fastprune.methods.infobatch import InfoBatch

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from torch import nn
+from helpers import toy
 
 import fastprune
 
 
-def problem(n=11, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return nn.Linear(4, 3), [torch.randn(4, generator=generator) for _ in range(n)]
+def problem():
+    return toy.Net(), list(toy.examples(11)[0])
 
 
 def test_scores_come_back_in_the_order_asked_for():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastprune.scores import cpu, cross_entropy, el2n, kernels, score
+from fastprune.scores.options import LossOptions
 
 HALF = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}  # rounding of a result
 # The same for the smallest results, whose digits end at a fixed place: subnormal ones in half precision.
@@ -374,10 +375,10 @@ def test_any_shift() -> None:
 def test_another_default_dtype(reduction: str) -> None:
     """What the backward pass is left is fp32."""
     logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
-    expected, _, _ = kernels.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0, reduction)
+    expected, _, _ = kernels.loss_forward(logits, labels, None, LossOptions(("el2n",), reduction=reduction))
     torch.set_default_dtype(torch.float64)
     try:
-        loss, state, scores = kernels.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0, reduction)
+        loss, state, scores = kernels.loss_forward(logits, labels, None, LossOptions(("el2n",), reduction=reduction))
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(loss, expected)

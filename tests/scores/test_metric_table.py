@@ -116,7 +116,7 @@ def test_a_metric_may_read_the_last_layers_input(monkeypatch):
 
 
 def test_the_command_line_offers_it_and_an_operator_does_not(capsys):
-    from fastprune.cli import parser
+    from fastprune.app.cli import parser
 
     options = ["score", "--model", "m", "--data", "d", "--out", "o.csv", "--metrics"]
     assert parser().parse_args([*options, "gini", "correct"]).metrics == ["gini", "correct"]

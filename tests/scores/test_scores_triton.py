@@ -12,9 +12,9 @@ import plateau_cases
 import pytest
 import row_score_cases as cases
 import torch
+from helpers.interpreter import run_interpreted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import run_interpreted
 
 pytest.importorskip("triton")
 
@@ -22,6 +22,7 @@ import triton_cases
 from triton_cases import poisoned
 
 from fastprune.scores import triton_gradient, triton_rows
+from fastprune.scores.options import LossOptions
 
 HERE = Path(__file__).parent
 
@@ -151,8 +152,8 @@ def test_capture_in_a_cuda_graph_on_gpu() -> None:
 
     def step() -> tuple[torch.Tensor, ...]:
         scores = triton_rows.row_scores(logits, labels, ("el2n",), -100, 0)
-        losses, state, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
-        grad = triton_gradient.loss_backward(row_grads, logits, labels, None, state, -100, 0.0, 0)
+        losses, state, _ = triton_rows.loss_forward(logits, labels, None, LossOptions())
+        grad = triton_gradient.loss_backward(row_grads, state, logits, labels, None, LossOptions())
         return scores["el2n"], losses, grad
 
     stream = torch.cuda.Stream()
@@ -181,9 +182,9 @@ def test_offsets_beyond_32_bits_on_gpu() -> None:
     expected = cases.definition.row_scores(logits[tail].cpu(), labels[tail].cpu(), cases.METRICS, -100, 0)
     for metric in cases.METRICS:
         assert cases.worst_error(scores[metric][tail], expected[metric]) <= cases.BOUND
-    losses, state, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+    losses, state, _ = triton_rows.loss_forward(logits, labels, None, LossOptions())
     assert torch.equal(losses[tail], scores["loss"][tail])
-    grad = triton_gradient.loss_backward(torch.ones_like(losses), logits, labels, None, state, -100, 0.0, 0)
+    grad = triton_gradient.loss_backward(torch.ones_like(losses), state, logits, labels, None, LossOptions())
     z = logits[tail].double().requires_grad_()
     torch.nn.functional.cross_entropy(z, labels[tail], reduction="sum").backward()
     torch.testing.assert_close(grad[tail].double(), z.grad, rtol=2.0**-8, atol=1e-12)

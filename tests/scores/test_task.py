@@ -411,7 +411,7 @@ def test_positions_name_logits_and_labels():
     [(torch.zeros(B, C), torch.zeros(B)), torch.zeros(B, C), {"label": torch.zeros(B)}, {"labels": [0] * B}],
 )
 def test_labels_are_never_guessed(batch):
-    with pytest.raises(ValueError, match=r"the batch .* hold no 'labels'; say where with fastprune.Head"):
+    with pytest.raises(ValueError, match=r"the batch .* hold no 'labels'; name the place with fastprune.Head"):
         Task().scores({"logits": torch.zeros(B, C)}, batch, ["loss"])
 
 
@@ -461,7 +461,7 @@ def test_heads_that_join_differently_are_refused():
     "task, metric, message",
     [
         (Task(Head(kind="regression")), "margin", "not defined for regression"),
-        (Task(Head(kind="tokens")), "probabilities", "one single-label head only, this is tokens"),
+        (Task(Head(kind="tokens")), "probabilities", "one single-label head only, got tokens"),
         (Task(), "grand", "grand needs the input of a linear last layer"),
         (Task(), "el3n", "unknown metric 'el3n'"),
     ],
@@ -473,7 +473,7 @@ def test_metrics_that_a_head_cannot_give_are_named(task, metric, message):
 
 
 def test_probabilities_of_joint_heads_are_refused():
-    with pytest.raises(ValueError, match="probabilities are kept of one single-label head only"):
+    with pytest.raises(ValueError, match="probabilities are kept for one single-label head only"):
         JOINT.scores(*joint(), ["probabilities"])
 
 
@@ -503,7 +503,7 @@ def test_one_label_that_may_hold_or_not_needs_no_dimension_of_its_own():
 
 def test_numbers_to_predict_are_not_taken_for_several_labels():
     z, y = torch.randn(4, 2), torch.tensor([[0.0, 1.0], [0.5, 0.2], [-1.5, 3.0], [1.0, 1.0]])
-    with pytest.raises(ValueError, match=r"one is -1.5; say fastprune.Head\(kind='regression'\)"):
+    with pytest.raises(ValueError, match=r"one is -1.5; pass fastprune.Head\(kind='regression'\)"):
         Task().scores({"logits": z}, {"labels": y}, ["el2n"])
     found = Task(Head(kind="regression")).scores({"logits": z}, {"labels": y}, ["el2n"])["el2n"]
     torch.testing.assert_close(found, (z - y).norm(dim=1))

@@ -19,11 +19,12 @@ import torch
 
 pytest.importorskip("triton")
 import triton
-from ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
-from combinations import pairwise, some
+from helpers.ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
+from helpers.combinations import pairwise, some
 
-from fastprune.scores import triton_gradient, triton_rows
+from fastprune.scores import triton_gradient, triton_long_rows, triton_rows, triton_short_rows
 from fastprune.scores.definition import METRICS
+from fastprune.scores.options import LossOptions
 
 if not SUPPORTED:
     pytest.skip("compiling ahead of time has another interface before Triton 3.3", allow_module_level=True)
@@ -36,9 +37,9 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     """Recorders in place of all kernels; compiled code goes to a cache of its own, or an older build would be found."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     arch = getattr(request.node, "callspec", None) and request.node.callspec.params.get("arch", 90)
-    monkeypatch.setattr(triton_rows, "_is_blackwell", lambda device: arch == 100)
+    monkeypatch.setattr(triton_long_rows, "_is_blackwell", lambda device: arch == 100)
     recorders = {}
-    for module in (triton_rows, triton_gradient):
+    for module in (triton_short_rows, triton_long_rows, triton_gradient):
         for name, value in vars(module).copy().items():
             if name.endswith("_kernel") and isinstance(value, triton.JITFunction):
                 recorders[name] = Recorder(value)
@@ -48,7 +49,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 
 def most_registers(entropy: bool, arch: int) -> int:
     """So that 7 programs of 128 threads run on a multiprocessor, or 6 with the entropy; see `long_row_limit`."""
-    if triton_rows._TRITON == (3, 8) and arch == 100:
+    if triton_long_rows._TRITON == (3, 8) and arch == 100:
         return 92 if entropy else 76
     return 80 if entropy else 72
 
@@ -131,7 +132,7 @@ def test_short_rows(classes: int, dtype: torch.dtype, arch: int, kernels: dict[s
     if classes * dtype.itemsize % 16 == 0:
         assert kernel.operations["LDG.E.128"] == 32 * dtype.itemsize // 16
         # The label and its logit; Triton 3.8 loads the label twice.
-        assert kernel.count("LDG") - kernel.operations["LDG.E.128"] <= (3 if triton_rows._TRITON == (3, 8) else 2)
+        assert kernel.count("LDG") - kernel.operations["LDG.E.128"] <= (3 if triton_long_rows._TRITON == (3, 8) else 2)
 
 
 @pytest.mark.parametrize(("classes", "most"), [(2, 110), (7, 52), (33, 52), (50, 36), (150, 48)])
@@ -143,7 +144,7 @@ def test_rows_of_few_classes(
 
     Where lanes share a row they are two to four times as many. Triton 3.8 and 3.9 have lanes share it all the same.
     """
-    if triton_rows._TRITON >= (3, 7):
+    if triton_long_rows._TRITON >= (3, 7):
         pytest.skip("Triton 3.7 and newer spread a row of any length over the lanes of a warp")
     triton_rows.row_scores(*rows_of(classes, torch.bfloat16), ("el2n",), -100, 0)
     kernel = disassemble(compile_launch(kernels["short_rows_kernel"], CUDA[arch]), tmp_path)
@@ -167,7 +168,7 @@ def test_loss_forward(
 ) -> None:
     dtype, weighted, smoothing = loss
     weight = torch.ones(classes) if weighted else None
-    triton_rows.loss_forward(*rows_of(classes, dtype), weight, ("el2n",), -100, smoothing, 1)
+    triton_rows.loss_forward(*rows_of(classes, dtype), weight, LossOptions(("el2n",), -100, smoothing, 1))
     kernel = disassemble(compile_launch(kernels["long_rows_kernel"], CUDA[arch]), tmp_path)
     assert kernel.spilled == 0
     assert kernel.registers <= (112 if smoothing else most_registers(False, arch))
@@ -184,9 +185,9 @@ def test_loss_backward(
     dtype: torch.dtype, classes: int, arch: int, kernels: dict[str, Recorder], tmp_path: Path
 ) -> None:
     logits, labels = rows_of(classes, dtype)
-    triton_gradient.loss_backward(
-        torch.zeros(labels.shape), logits, labels, None, torch.zeros(3 * labels.numel() + 1), -100, 0.1, 1
-    )
+    state = torch.zeros(3 * labels.numel() + 1)
+    options = LossOptions(label_smoothing=0.1, shift=1)
+    triton_gradient.loss_backward(torch.zeros(labels.shape), state, logits, labels, None, options)
     kernel = disassemble(compile_launch(kernels["long_gradient_kernel"], CUDA[arch]), tmp_path)
     assert kernel.spilled == 0
     vectors = 32 * dtype.itemsize // 16
@@ -223,8 +224,9 @@ def test_arguments_that_are_one(classes: int, weighted: bool, kernels: dict[str,
     """Triton makes a constant of each, which does not have a tensor's methods."""
     logits, labels = rows_of(classes, torch.bfloat16, (1, 1))
     weight = torch.ones(classes) if weighted else None
-    _, state, _ = triton_rows.loss_forward(logits, labels, weight, METRICS, 1, 1.0, 1)
-    triton_gradient.loss_backward(torch.zeros(1, 1), logits, labels, weight, state, 1, 1.0, 1)
+    options = LossOptions(METRICS, 1, 1.0, 1)
+    _, state, _ = triton_rows.loss_forward(logits, labels, weight, options)
+    triton_gradient.loss_backward(torch.zeros(1, 1), state, logits, labels, weight, options)
     for recorder in kernels.values():
         if recorder.launches:
             assert compile_launch(recorder, CUDA[90]).asm["cubin"]
@@ -241,8 +243,8 @@ def test_amd(dtype: torch.dtype, classes: int, kernels: dict[str, Recorder], mon
     monkeypatch.setattr(torch.version, "hip", "6.4")
     logits, labels = rows_of(classes, dtype)
     triton_rows.row_scores(logits, labels, METRICS, -100, 0)
-    _, state, _ = triton_rows.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0)
-    triton_gradient.loss_backward(torch.zeros(labels.shape), logits, labels, None, state, -100, 0.0, 0)
+    _, state, _ = triton_rows.loss_forward(logits, labels, None, LossOptions(("el2n",)))
+    triton_gradient.loss_backward(torch.zeros(labels.shape), state, logits, labels, None, LossOptions())
     for name, recorder in kernels.items():
         if not recorder.launches:
             continue

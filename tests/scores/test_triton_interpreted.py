@@ -13,14 +13,15 @@ import pytest
 import row_score_cases as cases
 import torch
 import triton_cases
-from combinations import some
+from helpers.combinations import some
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("run with TRITON_INTERPRET=1, as test_scores_triton.py does", allow_module_level=True)
 
-from interpreter_fixes import mend_interpreter
+from helpers.interpreter_fixes import mend_interpreter
 
-from fastprune.scores import triton_reduction, triton_rows, triton_segment
+from fastprune.scores import triton_long_rows, triton_reduction, triton_rows, triton_segment
+from fastprune.scores.options import LossOptions
 
 mend_interpreter()
 LOSS_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -126,7 +127,7 @@ def test_bits_do_not_depend_on_what_lies_around_a_row() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_segments_merge(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments small enough for some to hold no label, no large logit, or one class."""
-    monkeypatch.setattr(triton_rows, "SEGMENT_BYTES", 1024 * dtype.itemsize)
+    monkeypatch.setattr(triton_long_rows, "SEGMENT_BYTES", 1024 * dtype.itemsize)
     # The last segment has one class, or all of them.
     for classes in some((3073, 4096), (3073,) if dtype is torch.bfloat16 else (4096,)):
         cases.check(triton_cases.poisoned, *cases.rows(classes, dtype))
@@ -149,7 +150,7 @@ def test_no_rows_and_no_metrics() -> None:
     empty = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
     assert triton_rows.row_scores(*empty, ("el2n",), -100, 0)["el2n"].shape == (0,)
     assert triton_rows.row_scores(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), (), -100, 0) == {}
-    losses, state, scores = triton_rows.loss_forward(*empty, None, (), -100, 0.0, 0)
+    losses, state, scores = triton_rows.loss_forward(*empty, None, LossOptions())
     assert losses.shape == (0,) and state.shape == (1,) and scores == {}
 
 
@@ -178,24 +179,24 @@ def test_reduction(rows: int, weighted: bool, reduction: str, monkeypatch: pytes
 
 def test_reduction_of_no_rows() -> None:
     labels = torch.zeros(0, dtype=torch.int64)
-    losses, state, _ = triton_rows.loss_forward(torch.zeros(0, 3), labels, None, (), -100, 0.0, 0)
-    assert triton_reduction.reduced(losses, state, labels, None, 3, -100, 0, "sum") == 0
-    assert triton_reduction.reduced(losses, state, labels, None, 3, -100, 0, "mean").isnan()
+    losses, state, _ = triton_rows.loss_forward(torch.zeros(0, 3), labels, None, LossOptions())
+    assert triton_reduction.reduced(losses, state, labels, None, 3, LossOptions(reduction="sum")) == 0
+    assert triton_reduction.reduced(losses, state, labels, None, 3, LossOptions(reduction="mean")).isnan()
 
 
 def test_another_default_dtype() -> None:
     logits, labels = torch.randn(4, 7), torch.tensor([0, 1, 2, 3])
     torch.set_default_dtype(torch.float64)
     try:
-        losses, state, scores = triton_rows.loss_forward(logits, labels, None, ("el2n",), -100, 0.0, 0)
-        loss = triton_reduction.reduced(losses, state, labels, None, 7, -100, 0, "mean")
+        losses, state, scores = triton_rows.loss_forward(logits, labels, None, LossOptions(("el2n",)))
+        loss = triton_reduction.reduced(losses, state, labels, None, 7, LossOptions())
     finally:
         torch.set_default_dtype(torch.float32)
     assert {x.dtype for x in (losses, state, scores["el2n"], loss)} == {torch.float32}
 
 
 def test_loss_of_several_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_rows, "SEGMENT_BYTES", 2048)
+    monkeypatch.setattr(triton_long_rows, "SEGMENT_BYTES", 2048)
     for weighted in (False, True):
         triton_cases.check_loss(3333, torch.bfloat16, weighted, 0.2)
 
@@ -218,8 +219,9 @@ def test_scores_with_the_loss_are_those_without() -> None:
     for classes in (150, 3000):
         logits, labels = cases.rows(classes, torch.bfloat16)
         alone = triton_rows.row_scores(logits, labels, cases.METRICS, -100, 0)
-        _, _, scores = triton_rows.loss_forward(logits, labels, torch.rand(classes), cases.METRICS, -100, 0.1, 0)
-        losses, _, none = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
+        smoothed = LossOptions(cases.METRICS, label_smoothing=0.1)
+        _, _, scores = triton_rows.loss_forward(logits, labels, torch.rand(classes), smoothed)
+        losses, _, none = triton_rows.loss_forward(logits, labels, None, LossOptions())
         assert none == {}
         assert torch.equal(losses, alone["loss"])
         for metric in cases.METRICS:
@@ -238,7 +240,7 @@ def test_smoothing_keeps_its_digits(classes: int, lead: float, smoothing: float,
     if weight is not None:
         weight[5] = 0.0
     labels = torch.full((3,), 5)
-    losses, _, _ = triton_rows.loss_forward(logits, labels, weight, (), -100, smoothing, 0)
+    losses, _, _ = triton_rows.loss_forward(logits, labels, weight, LossOptions(label_smoothing=smoothing))
     exact = torch.nn.functional.cross_entropy(
         logits.double(),
         labels,

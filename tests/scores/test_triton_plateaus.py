@@ -13,16 +13,16 @@ import pytest
 import row_score_cases as cases
 import torch
 import triton_cases
-from combinations import some
+from helpers.combinations import some
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("run with TRITON_INTERPRET=1, as test_scores_triton.py does", allow_module_level=True)
 
-from interpreter_fixes import mend_interpreter
+from helpers.interpreter_fixes import mend_interpreter
 
-from fastprune.scores import triton_rows
+from fastprune.scores import triton_long_rows, triton_tiles
 
 mend_interpreter()
 
@@ -37,8 +37,8 @@ search = settings(
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row goes through the loop over segments, and segments are short."""
-    monkeypatch.setattr(triton_rows, "SHORT", 1)
-    monkeypatch.setattr(triton_rows, "segment_classes", lambda itemsize: plateau_cases.SEGMENT)
+    monkeypatch.setattr(triton_tiles, "SHORT", 1)
+    monkeypatch.setattr(triton_long_rows, "segment_classes", lambda itemsize: plateau_cases.SEGMENT)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)

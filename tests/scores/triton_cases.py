@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastprune.scores import definition, triton_gradient, triton_reduction, triton_rows
+from fastprune.scores.options import LossOptions
+from fastprune.scores.triton_results import in_order
 
 # Rounding to the nearest is 1/2 of these; the interpreter cuts bfloat16 off.
 ULP = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
@@ -18,9 +20,9 @@ def poisoned(
 ) -> dict[str, Tensor]:
     """The launcher with outputs that show a row it does not write: no score has this value."""
     poison = -12345.0
-    out = {metric: torch.full(labels.shape, poison, device=logits.device) for metric in metrics}
-    triton_rows.launch(logits, labels, out, ignore_index, shift)
-    return out
+    out = torch.full((len(metrics), *labels.shape), poison, device=logits.device)
+    triton_rows.launch(logits, labels, out, LossOptions(metrics, ignore_index, shift=shift))
+    return dict(zip(in_order(metrics), out, strict=True))
 
 
 def check_sure_and_wrong(classes: int, dtype: torch.dtype, device: str = "cpu") -> None:
@@ -76,8 +78,9 @@ def check_labels_out_of_range(classes: int, device: str = "cpu") -> None:
     logits = torch.zeros(5, classes, device=device)
     labels = torch.tensor([0, classes, -1, -100, 2**40], device=device)
     scores = poisoned(logits, labels, cases.METRICS, -100, 0)
-    losses, state, _ = triton_rows.loss_forward(logits, labels, None, (), -100, 0.0, 0)
-    grad = triton_gradient.loss_backward(torch.ones(5, device=device), logits, labels, None, state, -100, 0.0, 0)
+    losses, state, _ = triton_rows.loss_forward(logits, labels, None, LossOptions())
+    ones = torch.ones(5, device=device)
+    grad = triton_gradient.loss_backward(ones, state, logits, labels, None, LossOptions())
     for values in (*scores.values(), losses, *grad.T):
         assert values.isnan().tolist() == [False, True, True, False, True]
         assert values[3] == 0
@@ -88,6 +91,7 @@ def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cp
     logits, labels = (x[::every].to(device) for x in cases.rows(classes, dtype))
     weight = torch.linspace(0.5, 1.5, classes, device=device)
     row_grads = torch.linspace(-1, 1, len(labels), device=device)
+    options = LossOptions(label_smoothing=0.1)
     expected = None
     for offset in range(16 // dtype.itemsize):
         # The distance from one row to the next varies too.
@@ -95,8 +99,8 @@ def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cp
         moved = torch.zeros(len(labels), stride, dtype=dtype, device=device)[:, offset : offset + classes]
         moved.copy_(logits)
         scores = poisoned(moved, labels, cases.METRICS, -100, 0)
-        losses, state, _ = triton_rows.loss_forward(moved, labels, weight, (), -100, 0.1, 0)
-        grad = triton_gradient.loss_backward(row_grads, moved, labels, weight, state, -100, 0.1, 0)
+        losses, state, _ = triton_rows.loss_forward(moved, labels, weight, options)
+        grad = triton_gradient.loss_backward(row_grads, state, moved, labels, weight, options)
         actual = [*scores.values(), losses, state, grad]
         expected = expected or actual
         assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True)), offset
@@ -122,10 +126,9 @@ def check_loss_of(logits: Tensor, labels: Tensor, weighted: bool, smoothing: flo
     row_grads = torch.randn(len(labels), generator=generator)
     on_device = [None if x is None else x.to(device) for x in (logits, labels, weight)]
     before = logits.clone()
-    losses, state, _ = triton_rows.loss_forward(*on_device, (), -100, smoothing, 0)
-    grad = triton_gradient.loss_backward(
-        row_grads.to(device), on_device[0], on_device[1], on_device[2], state, -100, smoothing, 0
-    )
+    options = LossOptions(label_smoothing=smoothing)
+    losses, state, _ = triton_rows.loss_forward(*on_device, options)
+    grad = triton_gradient.loss_backward(row_grads.to(device), state, *on_device, options)
     assert torch.equal(on_device[0].cpu(), before)
     assert grad.dtype == dtype and grad.is_contiguous()
     assert losses.dtype == state.dtype == torch.float32
@@ -228,8 +231,9 @@ def check_loss_layouts(
             moved = definition.shifted_labels(y, -100, shift)
             results = []
             for logits, targets, by in ((z, y, shift), (z.contiguous(), moved.contiguous(), 0)):
-                losses, state, scores = triton_rows.loss_forward(logits, targets, weight, ("el2n",), -100, 0.1, by)
-                grad = triton_gradient.loss_backward(g, logits, targets, weight, state, -100, 0.1, by)
+                options = LossOptions(("el2n",), -100, 0.1, by)
+                losses, state, scores = triton_rows.loss_forward(logits, targets, weight, options)
+                grad = triton_gradient.loss_backward(g, state, logits, targets, weight, options)
                 results.append((losses, state, scores["el2n"], grad))
             for ours, contiguous in zip(*results, strict=True):
                 assert torch.equal(ours, contiguous), (name, shift)
@@ -260,9 +264,10 @@ def check_loss_special_rows(classes: int, dtype: torch.dtype, smoothing: float, 
     ]
     logits = torch.stack([z for z, _ in rows]).to(dtype)
     labels = torch.tensor([y for _, y in rows])
-    losses, state, _ = triton_rows.loss_forward(logits.to(device), labels.to(device), None, (), -100, smoothing, 0)
-    ones = torch.ones(len(rows), device=device)
-    grad = triton_gradient.loss_backward(ones, logits.to(device), labels.to(device), None, state, -100, smoothing, 0)
+    on_device = logits.to(device), labels.to(device), None
+    options = LossOptions(label_smoothing=smoothing)
+    losses, state, _ = triton_rows.loss_forward(*on_device, options)
+    grad = triton_gradient.loss_backward(torch.ones(len(rows), device=device), state, *on_device, options)
     z = logits.double().requires_grad_()
     expected = F.cross_entropy(z, labels, label_smoothing=smoothing, reduction="none")
     (expected_grad,) = torch.autograd.grad(expected.sum(), z)
@@ -293,10 +298,11 @@ def check_reduction(rows: int, reduction: str, weighted: bool, device: str = "cp
     z, y = logits.to(device), labels.to(device)
     w = None if weight is None else weight.to(device)
     for shift in (0, 1):
-        losses, state, _ = triton_rows.loss_forward(z, y, w, (), -100, 0.0, shift)
-        loss = triton_reduction.reduced(losses, state, y, w, classes, -100, shift, reduction)
+        options = LossOptions(shift=shift, reduction=reduction)
+        losses, state, _ = triton_rows.loss_forward(z, y, w, options)
+        loss = triton_reduction.reduced(losses, state, y, w, classes, options)
         upstream = torch.tensor(3.0, device=device)
-        grad = triton_gradient.loss_backward(upstream, z, y, w, state, -100, 0.0, shift)
+        grad = triton_gradient.loss_backward(upstream, state, z, y, w, options)
 
         reference = logits.double().requires_grad_()
         moved = definition.shifted_labels(labels, -100, shift).reshape(-1)

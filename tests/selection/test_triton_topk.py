@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
-import ahead_of_time
-from combinations import some
-from interpreter import run_interpreted
-from interpreter_fixes import mend_interpreter
+from helpers import ahead_of_time
+from helpers.combinations import some
+from helpers.interpreter import run_interpreted
+from helpers.interpreter_fixes import mend_interpreter
 
 from fastprune.selection import triton_topk
 

@@ -1,0 +1,123 @@
+"""What several commands share: the options that name the data, and a check that needed packages are there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from fastprune.app.cli.paths import refuse_inputs, user_path
+from fastprune.app.data import Source, files_of
+from fastprune.app.data.load import TASKS
+from fastprune.app.finetune.trust import Trust
+from fastprune.app.printable import printable
+from fastprune.errors import UsageError
+
+
+def add_data(group: Any) -> None:
+    """Add ``--data`` and the options that say how to read it: the fields of `fastprune.app.data.Source`."""
+    group.add_argument(
+        "--data",
+        help="a folder, a file (csv, tsv, json, jsonl, parquet or text, packed or not) or a hub id (by default the "
+        "packaged home-assistant commands)",
+    )
+    for split in ("train", "validation", "test"):
+        group.add_argument(f"--{split}-file", help=f"the file of the {split} split, in place of --data")
+    group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (by default the data tell)")
+    group.add_argument("--text-column", help="column with the text (found by its usual names)")
+    group.add_argument("--label-column", help="column with the label (found by its usual names)")
+    group.add_argument("--pair-column", help="column with a second text (found by its usual names)")
+    group.add_argument("--tags-column", "--slots-column", help="column with a BIO tag for each word")
+    group.add_argument("--id-column", help="column that says which example it is, for the files that are written")
+    group.add_argument("--split-column", help="column that says which split a row is of")
+    group.add_argument("--columns", type=_names, help="names of the columns of files without a header line: text,label")
+    group.add_argument("--encoding", help="encoding of text files (utf-8)")
+    group.add_argument("--max-train", type=int, help="use at most that many training examples (all)")
+
+
+def add_held_out(group: Any) -> None:
+    """What only training needs to know of the data."""
+    group.add_argument("--metric", help="the quality measure that decides (the task's own)")
+    group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
+    group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
+
+
+def add_trust(group: Any) -> None:
+    """Add the options that allow a model from elsewhere to do something.  By default it may do nothing."""
+    group.add_argument("--trust-remote-code", action="store_true", help="run the Python files that come with --model")
+    group.add_argument("--allow-pickle", action="store_true", help="load weights from .bin files, if --model has them")
+
+
+def trust_of(arguments: argparse.Namespace) -> Trust:
+    """Return what ``--trust-remote-code`` and ``--allow-pickle`` allow."""
+    return Trust(remote_code=arguments.trust_remote_code, pickle=arguments.allow_pickle)
+
+
+def source_of(arguments: argparse.Namespace) -> Source:
+    """Return how the data are to be read."""
+    fields = Source.__dataclass_fields__
+    return Source(**{name: getattr(arguments, name) for name in fields if hasattr(arguments, name)})
+
+
+def say(notes: Iterable[str]) -> None:
+    """Print each note as a line on standard error."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
+def add_use(job: Any) -> None:
+    """Add the options of a command that uses a finetuned model without training it."""
+    job.add_argument(
+        "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
+    )
+    add_data(job)
+    job.add_argument(
+        "--split", help="which split of the data (by default the only one, else train, and to predict test)"
+    )
+    add_trust(job)
+    job.add_argument("--batch-size", type=int, default=128, help="texts in a batch")
+    job.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    job.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="number format. auto is bf16 where that is fast",
+    )
+
+
+def check_use(arguments: argparse.Namespace) -> None:
+    """Refuse sizes below 1, and an ``--out`` that has no folder or is itself an input.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    for name in ("batch_size", "max_length"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(arguments, name)}")
+    if not arguments.out.parent.is_dir():
+        raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
+    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
+
+
+def use_bf16(precision: str) -> bool:
+    """Return whether ``--precision`` means bf16 on this machine."""
+    from fastprune.app.finetune.precision import fast_bf16
+
+    return fast_bf16() if precision == "auto" else precision == "bf16"
+
+
+def need_packages(command: str, *names: str) -> None:
+    """Refuse to start a command whose packages are missing, before it has worked for hours.
+
+    Raises:
+        UsageError: a package is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'fastprune[demo]'")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))

@@ -1,0 +1,115 @@
+"""The shape every reader hands over: texts with labels, numbers, or tags for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["classification", "multi-label", "regression", "tokens", "joint"]
+"""What is predicted: one class, any number of classes, a number, a tag for each word, or class and tags."""
+
+Label = str | float | tuple[str, ...]
+"""Of one example: its class, its number, or its classes in sorted order."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """N examples.  Every list that is given has length N.
+
+    Attributes:
+        texts: one text each.  Where there are tags, its words are separated by exactly one blank.
+        labels: texts (classes), floats (numbers) or tuples (several classes).  None without such a label.
+        tags: BIO tags, one for each ``text.split(" ")`` word.  None without tags.
+        pairs: the second text of each example (paraphrase and inference data).
+        rows: the row of each example in its file, from 0.  None means 0 … N - 1.
+        ids: what the file's id column says of each example.  None without one.
+    """
+
+    texts: list[str]
+    labels: Sequence[Label] | None
+    tags: list[list[str]] | None = None
+    pairs: list[str] | None = None
+    rows: list[int] | None = None
+    ids: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, indices: Sequence[int]) -> Split:
+        """Return the examples at ``indices``, in that order.  They keep their rows."""
+
+        def of(column):  # type: ignore[no-untyped-def]
+            return None if column is None else [column[i] for i in indices]
+
+        return Split(of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids))
+
+    @property
+    def row_numbers(self) -> Sequence[int]:
+        """The row of each example in its file, from 0."""
+        return range(len(self)) if self.rows is None else self.rows
+
+    @property
+    def unlabelled(self) -> bool:
+        """True where there is nothing to compare a prediction with."""
+        return self.labels is None and self.tags is None
+
+    @property
+    def kind(self) -> Kind:
+        """What is predicted, told by the labels.  An unlabelled split has none."""
+        if self.tags is not None:
+            return "tokens" if self.labels is None else "joint"
+        if self.labels is None:
+            raise ValueError("an unlabelled split is of no kind")
+        first = self.labels[0] if self.labels else ""
+        if isinstance(first, tuple):
+            return "multi-label"
+        return "classification" if isinstance(first, str) else "regression"
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A data set ready for training.  Make one with `fastprune.app.data.build`.
+
+    Attributes:
+        name: as tables show it.
+        kind: what is predicted.
+        train: what is trained on.
+        held_out: the labelled other splits by name, such as "validation", "validation_mismatched", "test".
+        reported: names of the held-out splits that tables report, the deciding one first.
+        unlabelled: other splits without labels by name, for predictions.
+        metrics: quality measures of `fastprune.app.quality`, the deciding one first.
+        label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
+        positive: the class whose F1 is the measure ``f1``; None but for two classes.
+        tag_names: tags seen in train, "O" first, then sorted; None without tags.
+        unseen: what held-out splits have and train has not, which no model can get right:
+            ``{"label": {class: examples}, "tag": {tag: words}}``, counted over all of them.
+        fingerprint: SHA-256 (hex) of the train split's content and order.
+        notes: what was decided while reading, one sentence each, to be shown once.
+        source: the file or folder that ``train.rows`` count in.  None for packaged data.
+    """
+
+    name: str
+    kind: Kind
+    train: Split
+    held_out: Mapping[str, Split]
+    reported: tuple[str, ...]
+    unlabelled: Mapping[str, Split]
+    metrics: tuple[str, ...]
+    label_names: list[str] | None
+    positive: str | None
+    tag_names: list[str] | None
+    unseen: dict[str, dict[str, int]]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    source: str | None = None
+
+    @property
+    def test(self) -> Split:
+        """The split whose deciding measure decides."""
+        return self.held_out[self.reported[0]]
+
+    @property
+    def validation(self) -> str | None:
+        """The name of the split that chooses the best epoch.  None without one."""
+        return next((name for name in self.held_out if name.startswith("validation")), None)

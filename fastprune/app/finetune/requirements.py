@@ -1,0 +1,48 @@
+"""Refuses methods that do not fit the data, and names runs that prune nothing, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fastprune.app.data import TextData
+from fastprune.app.finetune.model import head_kinds
+from fastprune.app.finetune.ranks import tell
+from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, resolve_method
+from fastprune.app.printable import printable
+from fastprune.errors import UsageError
+from fastprune.scores.metrics import lacking
+
+
+def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, dynamics: Path | None = None) -> None:
+    """Refuse methods that read what a task has not, before the run and not after its warm-up.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    one_class = data.kind in ("classification", "joint")
+    if dynamics is not None and not one_class:
+        raise UsageError(f"--dynamics holds the class of each text, and these data are for {data.kind}; leave it out")
+    for spec in specs:
+        method = resolve_method(spec.method, training, data.train.row_numbers)
+        missing = lacking(method.reads, head_kinds(data.kind))
+        if missing:
+            raise UsageError(
+                f"--method {spec.method} reads {', '.join(missing)}, which {data.kind} does not have; choose another, "
+                "for instance el2n-free"
+            )
+        classes = len(data.label_names or ())
+        if method.most_classes is not None and classes > method.most_classes:
+            raise UsageError(
+                f"--method {spec.method} keeps a number for each class of an example and takes {method.most_classes} "
+                f"classes at most, the data have {classes}; choose another, for instance dyn-unc"
+            )
+
+
+def tell_never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> None:
+    """Name the runs in which nothing is pruned."""
+    for name in never_pruned(specs, rows, training):
+        tell(
+            f"note: nothing is pruned in run {printable(name)!r}, whose warm-up covers all epochs; "
+            "raise --epochs or lower --warmup-epochs"
+        )

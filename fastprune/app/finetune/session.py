@@ -1,0 +1,218 @@
+"""The main job: makes every run of a comparison, and writes the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import fastprune
+from fastprune.app.data import TextData, identity_of
+from fastprune.app.finetune.beginning import begin, dynamics_folder, refuse_old_dynamics
+from fastprune.app.finetune.checkpoint import (
+    can_go_on,
+    newest_whole,
+    read_finished,
+    remove_checkpoint,
+    run_folder,
+    write_finished,
+)
+from fastprune.app.finetune.columns import map_columns, score_columns
+from fastprune.app.finetune.encode import EncodedSplit, collator
+from fastprune.app.finetune.encoder import load_encoder, longest_input
+from fastprune.app.finetune.evaluate import LongestFirst
+from fastprune.app.finetune.model import build_model
+from fastprune.app.finetune.progress import LiveProgress
+from fastprune.app.finetune.ranks import first, tell
+from fastprune.app.finetune.record import Judging, RunResult
+from fastprune.app.finetune.requirements import check_methods, tell_never_pruned
+from fastprune.app.finetune.spec import RunSpec, Training, plan_of
+from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
+from fastprune.app.finetune.trust import NONE, Trust
+from fastprune.app.finetune.written_model import write_model
+from fastprune.app.report import Report, RunFolder, make_summary, write_report
+from fastprune.app.report.json_types import Row
+from fastprune.errors import UsageError
+from fastprune.platform.collectives import broadcast_object
+
+
+def finetune(
+    data: TextData,
+    model: str | None,
+    specs: Sequence[RunSpec],
+    training: Training,
+    out: Path,
+    *,
+    resume: bool = False,
+    extend: bool = False,
+    best: bool = False,
+    trainer: Mapping[str, Any] | None = None,
+    dynamics: Path | None = None,
+    source: Mapping[str, Any] | None = None,
+    command: Mapping[str, Any] | None = None,
+    trust: Trust = NONE,
+) -> Report | None:
+    """Make the runs one after the other, and leave a run folder with report and the last model.
+
+    In several processes (torchrun, accelerate) all call it.  Only the first writes, and gets the report.
+
+    Args:
+        data: what to train and test on.  The reported splits are evaluated at every epoch's end.
+        model: a folder, a hub id, or None for the packaged MiniLM.
+        specs: the runs, see `plan_runs`.
+        training: how all of them are trained.
+        out: the run folder.  It must be new or empty unless ``resume`` or ``extend``.
+        resume: go on from the folder's checkpoint, or start again if it was killed before the first.
+        extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
+        best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
+        trainer: of `parse_trainer`.
+        dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
+        source: how ``data`` was loaded, for the record: `Source.settings`.
+        command: the options of the command line, for ``--resume`` without them.
+        trust: what may be executed of the model.
+
+    Raises:
+        UsageError: the model cannot be loaded, a folder is in use, or the checkpoint is another run's.
+    """
+    going_on = (resume or extend) and can_go_on(out, extend=extend)
+    if not resume and not extend:
+        refuse_old_dynamics(dynamics, specs)
+    check_methods(specs, training, data, dynamics)
+    if best and data.validation is None:
+        raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
+    encoder, tokenizer, model_name = load_encoder(model, trust)
+    judging = Judging(data.metrics, data.validation if best else None)
+    options = {
+        "model": model_name,
+        **asdict(training),
+        "trainer": dict(trainer or {}),
+        "runs": [asdict(spec) for spec in specs],
+        # A run whose first epochs were not recorded could not be read.
+        "dynamics": None if dynamics is None else str(dynamics),
+        "best": judging.best,
+        "fingerprint": identity_of(data),
+    }
+    judged = {"task": data.kind, "metrics": list(data.metrics), "reported": list(data.reported)}
+    config = {**options, "data": data.name, **judged, **environment(data), "data_source": source, "command": command}
+    if first():
+        begin(out, specs, options, config, dynamics, extend=extend, going_on=going_on)
+        tell_never_pruned(specs, data.train.row_numbers, training)
+    broadcast_object(None)  # the folder is there
+    folder = RunFolder.open(out)
+    length = longest_input(encoder, tokenizer, training.max_length)
+    job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
+    results = _make_runs(job, specs, folder, dynamics, lambda run: write_model(folder, run, tokenizer, job, length))
+    return finish(folder, data, model_name, results) if first() else None
+
+
+def _make_runs(
+    job: Job,
+    specs: Sequence[RunSpec],
+    folder: RunFolder,
+    dynamics: Path | None,
+    keep_model: Callable[[RunTrainer], None],
+) -> list[RunResult]:
+    """Make those of the runs that the folder has not finished, and return all in their order.
+
+    Args:
+        job: what they share.
+        specs: all runs.
+        folder: the run folder.
+        dynamics: gets their training dynamics.
+        keep_model: given the last run when it has ended.
+    """
+    out = folder.path
+    finished = {number: RunResult.of(state) for number, state in read_finished(out).items()}
+    results = {n: r for n, r in finished.items() if n < len(specs) and r.spec == specs[n]}
+    todo = [number for number in range(len(specs)) if number not in results]
+
+    def write(running: RunResult) -> None:
+        folder.write_metrics(_rows({**results, number: running}))
+
+    with LiveProgress(len(specs), len(results), silent=not first()) as progress:
+        progress.total(*_work(specs, todo, job.training, job.data))
+        for number in todo:
+            spec = specs[number]
+            progress.run(spec)
+            recorded = None if dynamics is None else dynamics_folder(dynamics, spec)
+            run = make_trainer(job, spec, run_folder(out, number), progress, write, recorded)
+            if number == todo[0]:
+                warm_up(run)
+            result = train(run, newest_whole(out, number))
+            if number == todo[-1]:
+                result.model = {"run": spec.name, "seed": spec.seed, "epoch": run.recorder.kept_epoch}
+                keep_model(run)
+            results[number] = result
+            if first():
+                write_finished(out, number, asdict(result))
+            broadcast_object(None)  # before another run asks for its checkpoints
+    return [results[number] for number in sorted(results)]
+
+
+def _work(specs: Sequence[RunSpec], todo: Sequence[int], training: Training, data: TextData) -> tuple[int, int, float]:
+    """Return what the runs train on, what they score or evaluate, and the share of it that is done already."""
+    n, tested = len(data.train), sum(len(data.held_out[name]) for name in data.reported)
+    trained, forward = [], []
+    for spec in specs:
+        plan = plan_of(spec, data.train.row_numbers, training)
+        trained.append(spec.max_examples or plan.examples)
+        forward.append(training.epochs * tested + plan.passes * n)
+    return sum(trained), sum(forward), 1 - sum(trained[number] for number in todo) / max(1, sum(trained))
+
+
+def finish(folder: RunFolder, data: TextData, model_name: str, results: Sequence[RunResult]) -> Report:
+    """Write scores, summary and picture, and then remove the checkpoint, which is no longer needed."""
+    rows = [row for result in results for row in result.rows]
+    folder.write_metrics(rows)
+    folder.write_scores(score_columns([cycle for result in results for cycle in result.cycles]))
+    maps = [(result.spec, result.data_map) for result in results if result.data_map is not None]
+    if maps:
+        folder.write_data_map(map_columns(maps))
+    kept = next((r.model for r in reversed(results) if r.model is not None), None)
+    folder.write_summary(make_summary(rows, folder.read_config(), kept))
+    report = write_report(folder.path, data=data)
+    remove_checkpoint(folder.path)
+    return report
+
+
+def environment(data: TextData) -> Row:
+    """Return what a reader needs to judge the numbers."""
+    return {
+        "train_examples": len(data.train),
+        "test_examples": len(data.test),
+        "fastprune": fastprune.__version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _job(
+    data: TextData, training: Training, own: Mapping[str, Any], judging: Judging, encoder: Any, tokenizer: Any,
+    length: int, *, numbered: bool,
+) -> Job:  # fmt: skip
+    names = dict.fromkeys([*data.reported, *([] if judging.best is None else [judging.best])])
+    train = EncodedSplit(data, data.train, tokenizer, length, numbered=numbered)
+    splits = {name: EncodedSplit(data, data.held_out[name], tokenizer, length) for name in names}
+    cut = sum(split.truncated for split in splits.values())
+    if train.truncated or cut:
+        texts = f"{train.truncated} training and {cut} test texts"
+        tell(f"note: {texts} are longer than {length} tokens and were cut; see --max-length")
+    initial = {name: value.clone() for name, value in encoder.state_dict().items()}
+
+    def make_model() -> nn.Module:
+        encoder.load_state_dict(initial, strict=False)
+        return build_model(encoder, data)
+
+    to_evaluate = {name: LongestFirst(data, split) for name, split in splits.items()}
+    return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)
+
+
+def _rows(results: Mapping[int, RunResult]) -> list[Row]:
+    return [row for number in sorted(results) for row in results[number].rows]

@@ -1,9 +1,0 @@
-"""Texts to finetune on: the packaged default, files, folders and hub ids, all as `TextData`."""
-
-from fastprune.data.build import build
-from fastprune.data.fingerprint import identity_of
-from fastprune.data.load import files_of, load, load_rows
-from fastprune.data.source import Source
-from fastprune.data.types import Kind, Label, Split, TextData
-
-__all__ = ["Kind", "Label", "Source", "Split", "TextData", "build", "files_of", "identity_of", "load", "load_rows"]

@@ -1,0 +1,1 @@
+"""Files on disk: writes that are never half done, locks, Parquet tables, and score files."""

@@ -1,0 +1,66 @@
+"""One writer at a time in a folder, and a new folder that nobody else gets."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastprune.errors import UsageError
+
+LOCK = ".lock"
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make a folder of that name, or with -2, -3, … after it where others have the name."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock.  The system lets go of it when the process ends, however that happens.
+
+    The folder must exist.  Where the file system has no locks, nothing is held.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    path = folder / LOCK
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = _is_file(path, handle)  # or the holder has just taken it away, and another may have made it anew
+        except BlockingIOError:
+            free = False
+        except OSError:  # no locks on this file system
+            free = True
+        if not free:
+            raise UsageError(
+                f"{folder}: another process of fastprune is writing there; wait for it, or choose another --out"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _is_file(path: Path, handle: int) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(handle))

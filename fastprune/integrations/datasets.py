@@ -1,0 +1,94 @@
+"""What the adapters ask of a training set: whether it can be read by index, its identity, and its examples' lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from fastprune.pruning.dataset import refuse_splits
+
+FINGERPRINT_ROWS = 64
+
+
+def check_readable_by_index(dataset: Any, name: str, advice: str = "") -> None:
+    """Refuse a stream of examples, and a dictionary of data sets.
+
+    Raises:
+        ValueError: it is one.  The message calls it ``name`` and ends with ``advice``.
+    """
+    refuse_splits(dataset, name)
+    by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset) or not by_index:
+        raise ValueError(
+            f"{name} is a stream ({type(dataset).__name__}): its examples cannot be read by index; pass a map-style "
+            f"data set, with __len__ and __getitem__{advice}"
+        )
+
+
+def is_hub_dataset(dataset: Any) -> bool:
+    """Whether it is a map-style ``datasets.Dataset``."""
+    # Whoever holds such an object has imported the library.  Importing it here would cost the others seconds.
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(dataset, datasets.Dataset)
+
+
+def fingerprint(dataset: Any) -> str | None:
+    """SHA-256 of column names, length and up to 64 evenly spaced rows of a ``datasets.Dataset``.  None for other data
+    sets.
+
+    Rows are read as stored, without the data set's transform.  Decoding or augmenting would make them differ between
+    two runs.
+    """
+    if not is_hub_dataset(dataset):
+        return None
+    n = len(dataset)
+    rows = dataset.with_format("arrow")
+    digest = hashlib.sha256(repr((sorted(dataset.column_names), n)).encode())
+    for row in range(0, n, max(1, -(-n // FINGERPRINT_ROWS))):
+        digest.update(repr(sorted(rows[row].to_pydict().items())).encode())
+    return digest.hexdigest()
+
+
+def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
+    """The length of every example, from its column or that of ``input_ids``.
+
+    None if it cannot be had without reading samples.
+    """
+    if is_hub_dataset(dataset):
+        given = _whole_numbers(dataset, column)
+        return _column_lengths(dataset) if given is None else given
+    ids = getattr(dataset, "input_ids", None)
+    if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
+        return [len(example) for example in ids]
+    return None
+
+
+def _whole_numbers(dataset: Any, column: str) -> Sequence[int] | None:
+    import pyarrow
+
+    stored = _stored(dataset, column)
+    if stored is None or stored.null_count or not pyarrow.types.is_integer(stored.type):
+        return None
+    return stored.to_pylist()
+
+
+def _column_lengths(dataset: Any) -> Sequence[int] | None:
+    import pyarrow
+    import pyarrow.compute
+
+    stored = _stored(dataset, "input_ids")
+    if stored is None or not (pyarrow.types.is_list(stored.type) or pyarrow.types.is_large_list(stored.type)):
+        return None
+    return pyarrow.compute.list_value_length(stored).fill_null(0).to_pylist()
+
+
+def _stored(dataset: Any, column: str) -> Any:
+    """The column as it is stored, whatever the data set's format and transform.  None if there is none."""
+    if column not in dataset.column_names:
+        return None
+    return dataset.select_columns([column]).with_format("arrow")[:][column]

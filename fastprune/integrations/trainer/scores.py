@@ -1,0 +1,155 @@
+"""Scores of a Trainer's batches: in its training step, and in a pass of its own."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fastprune.integrations.batch_scoring import BatchScoring, ScoreBatch, first_batch, one_score_each
+from fastprune.integrations.bookkeeping import left_as_it_was, nothing
+from fastprune.integrations.datasets import is_hub_dataset, lengths
+from fastprune.integrations.hooks import weak
+from fastprune.integrations.trainer.outputs import SCORE_ADVICE, task_of_model
+from fastprune.pruning import score_dataset
+from fastprune.scores.last_layer import LastLayers
+from fastprune.scores.task import Task, label_fields
+
+
+class TrainerScores:
+    """The metrics a method reads, of batches of one trainer."""
+
+    def __init__(self, trainer: Any, scoring: BatchScoring, reads: tuple[str, ...]) -> None:
+        self._trainer = weakref.ref(trainer)
+        self.scoring = scoring
+        self.reads = reads
+        self._plain_loss = weak(trainer, "compute_loss")
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, which lives as long as its hooks are called."""
+        return self._trainer()
+
+    def task(self, inputs: Mapping[str, Any], advice: str = SCORE_ADVICE) -> Task:
+        """Where logits and labels are."""
+        trainer = self.trainer
+        return self.scoring.task or task_of_model(inputs, trainer.label_names, trainer.model, advice)
+
+    def own_labels(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch as it is now.  Computing the loss may take labels out of it, or change them in place."""
+        names = set(self.trainer.label_names)
+        if self.scoring.task is not None:
+            names |= label_fields(self.scoring.task)
+        return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+    def of_batch(
+        self, outputs: Any, fields: Mapping[str, Any], last_layers: LastLayers | None = None
+    ) -> Mapping[str, Tensor]:
+        """The metrics of a batch's examples, by metric."""
+        return self.scoring.metrics(outputs, fields, self.reads, self.task, last_layers)
+
+    def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
+        """One forward pass over ``index``, on the Trainer's model, data, collator and precision."""
+        return self.over(index, self._pass_batch_size, self._score_of_pass())
+
+    def first_of_pass(self, index: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The batch with which a pass over ``index`` would begin, and its scores."""
+        first = first_batch(index, self._lengths, self._pass_batch_size)
+        return first, self.over(first, len(first), self._score_of_pass())
+
+    def over(self, index: Tensor, batch_size: int, score_batch: ScoreBatch) -> Mapping[str, Tensor]:
+        """The scores of ``index``, in eval mode without gradients.
+
+        This is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
+
+        Args:
+            index: which examples.
+            batch_size: of the pass.
+            score_batch: is given collated batches.
+        """
+        trainer = self.trainer
+        quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero() or len(index) <= batch_size
+        bar = tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False)
+        with bar, self._no_training():
+            dataset, collate = trainer.train_dataset, trainer.data_collator
+            if is_hub_dataset(dataset):
+                dataset = trainer._remove_unused_columns(dataset, description="scoring")
+            else:
+                collate = trainer._get_collator_with_removed_columns(collate, description="scoring")
+            # The unwrapped model: processes need not agree in the number of their batches.
+            return score_dataset(
+                trainer.model,
+                dataset,
+                one_score_each(score_batch, len(index), batch_size),
+                indices=index,
+                lengths=self._lengths if len(index) > batch_size else None,
+                batch_size=batch_size,
+                collate_fn=collate,
+                progress=bar.update,
+            )
+
+    def forward(self, batch: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Loss, outputs and the fields of a collated batch, through the Trainer's own loss function."""
+        trainer = self.trainer
+        inputs = trainer._prepare_inputs(batch)
+        fields = self.own_labels(inputs)
+        # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
+        with trainer.compute_loss_context_manager():
+            result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
+        return (*loss_and_outputs(result), fields)
+
+    def _score_of_pass(self) -> ScoreBatch:
+        last_layers = self.scoring.last_layers(self.trainer.model, self.reads)
+
+        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+            with last_layers.watch():
+                _, outputs, fields = self.forward(batch)
+            return self.of_batch(outputs, fields, last_layers)
+
+        return score_batch
+
+    @property
+    def _pass_batch_size(self) -> int:
+        return self.scoring.pass_batch_size(self.trainer.args.per_device_train_batch_size)
+
+    @contextmanager
+    def _no_training(self) -> Iterator[None]:
+        """The Trainer's bookkeeping stays as it is, and what its loss function logs goes nowhere."""
+        trainer = self.trainer
+        others = trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
+        apart_from = [trainer._fastprune, *others]
+        with left_as_it_was(trainer, apart_from=apart_from, readers=[trainer.train_dataset]):
+            trainer.log = nothing
+            yield
+
+    def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What a ``compute_loss_func`` may divide by, here of this process's batch alone, because nobody reads the
+        loss.
+        """
+        if self.trainer.compute_loss_func is None:
+            return {}
+        labels = [fields[name] for name in self.trainer.label_names if isinstance(fields.get(name), Tensor)]
+        return {"num_items_in_batch": sum((label != -100).sum() for label in labels)} if labels else {}
+
+    @functools.cached_property
+    def _lengths(self) -> Any:
+        return lengths(self.trainer.train_dataset, getattr(self.trainer.args, "length_column_name", "length"))
+
+
+def loss_and_outputs(result: Any) -> tuple[Any, Any]:
+    """What ``compute_loss(..., return_outputs=True)`` returned, if it is a pair.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(
+            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "
+            "let your compute_loss honour return_outputs"
+        )
+    return result

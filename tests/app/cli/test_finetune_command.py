@@ -1,0 +1,14 @@
+"""What the options of ``fastprune finetune`` say to a run."""
+
+from fastprune.app.cli import parser
+from fastprune.app.cli.finetune import _training, settled
+
+
+def test_a_comparison_has_one_schedule():
+    def of(*more):
+        options, _ = settled(parser().parse_args(["finetune", *more]))
+        training = _training(options, joint=False)
+        return training.warmup_epochs, training.cycle_epochs
+
+    assert of() == (None, None) and of("--compare") == (1, 2)
+    assert of("--compare", "--warmup-epochs", "0") == (0, 2) and of("--cycle-epochs", "3") == (None, 3)

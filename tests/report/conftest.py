@@ -1,9 +1,0 @@
-"""Reports without their picture, for tests that ask for it."""
-
-import pytest
-from without_picture import leave_out_the_picture
-
-
-@pytest.fixture
-def no_picture(monkeypatch):
-    leave_out_the_picture(monkeypatch)
