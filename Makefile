@@ -68,7 +68,7 @@ sanitize: $(STAMP)-test
 
 $(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
-	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
+	g++ -std=c++17 -O2 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
 	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
 
 # The tests with the oldest versions that pyproject.toml claims, and with those that plain pip takes today.  TESTS names
