@@ -78,9 +78,7 @@ class _Memory:
             self._container(vars(owner), levels=1)
 
     def generators(self, reader: Any, levels: int = 2) -> None:
-        """Visit only the random generators of ``reader``, and those of the objects it is made of: a wrapped data set,
-        transforms.
-        """
+        """Visit only the random generators of ``reader`` and of its parts, such as transforms or a wrapped data set."""
         for value in list(getattr(reader, "__dict__", {}).values()):
             for item in value[:MANY] if isinstance(value, (list, tuple)) else [value]:
                 undo = _undo_generator(item)

@@ -38,11 +38,10 @@ def is_hub_dataset(dataset: Any) -> bool:
 
 
 def fingerprint(dataset: Any) -> str | None:
-    """SHA-256 of column names, length and up to 64 evenly spaced rows of a ``datasets.Dataset``.  None for other data
-    sets.
+    """SHA-256 of a ``datasets.Dataset``: its column names, its length and up to 64 evenly spaced rows.
 
-    Rows are read as stored, without the data set's transform.  Decoding or augmenting would make them differ between
-    two runs.
+    Other data sets have None.  Rows are read as stored, without the data set's transform.  Decoding or augmenting would
+    make them differ between two runs.
     """
     if not is_hub_dataset(dataset):
         return None

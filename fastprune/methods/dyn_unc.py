@@ -24,17 +24,21 @@ class WindowDeviation:
 
     @property
     def bytes_per_example(self) -> int:
+        """One window of values, and the sum of the deviations."""
         return 4 * self.window + 4
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros, and a sum of 0."""
         return {"ring": torch.zeros(n, self.window, dtype=torch.float32), "sum": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the oldest value, and add the deviation of the window if it is full."""
         state["ring"][index, visits.long() % self.window] = values
         full = visits + 1 >= self.window
         state["sum"][index] += torch.where(full, self._deviation(state["ring"][index], visits + 1), 0.0)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean deviation of the full windows.  Before the first full window, that of the values so far."""
         windows = visits - self.window + 1
         early = self._deviation(state["ring"], visits)
         return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), early)

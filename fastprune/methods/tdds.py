@@ -33,12 +33,18 @@ class PredictionMoves:
         return 4 * (self.window - 1) + 4
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros, and a score of 0.  `update` adds the last probabilities when C is known."""
         return {
             "moves": torch.zeros(n, self.window - 1, dtype=torch.float32),
             "score": torch.zeros(n, dtype=torch.float32),
         }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Store how far the probabilities moved.  If the window is full, move the score towards its spread.
+
+        Raises:
+            ValueError: there are more than 1,024 classes, or values that are not vectors.
+        """
         if values.ndim != 2 or values.shape[1] > MOST_CLASSES:
             raise ValueError(
                 f"probabilities must be (B, C) with C <= {MOST_CLASSES}, got {tuple(values.shape)}: the method keeps C "
@@ -59,6 +65,7 @@ class PredictionMoves:
         state["score"][index] = torch.where(full, self.decay * newest + (1.0 - self.decay) * score, score)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The score.  Before the first full window, the spread of the moves so far."""
         early = spread(state["moves"], (visits - 1).clamp_min(1))
         return torch.where(visits >= self.window, state["score"], early)
 

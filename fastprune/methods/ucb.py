@@ -30,17 +30,21 @@ class MeanAndVariance:
 
     @property
     def bytes_per_example(self) -> int:
+        """A mean and a variance."""
         return 8
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {name: torch.zeros(n, dtype=torch.float32) for name in ("mean", "variance")}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Move the variance by the distance from the mean before, and then the mean."""
         old, mean = 1.0 - self.alpha, state["mean"][index]
         state["variance"][index] = old * state["variance"][index] + self.alpha * (values - mean) ** 2
         state["mean"][index] = old * mean + self.alpha * values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean plus ``c`` times the variance."""
         return state["mean"] + self.c * state["variance"]
 
 

@@ -195,6 +195,7 @@ class Driver:
         Calling it again for the same piece changes nothing.
 
         Args:
+            number: of the piece.
             score: makes the scoring pass if one is due, see `rescore`.
 
         Raises:
@@ -223,8 +224,8 @@ class Driver:
         """Record the scores of a training step on these examples of this rank, and count the step.
 
         Args:
-            scores: those that an observing method reads.  For such a method None means that the batch was left out of
-                training.
+            index: (B,) which examples the step trained on.
+            scores: their scores, if the method observes.  None then says that the batch was not trained on.
 
         Raises:
             KeyError, ValueError, IndexError: as `History.check`.

@@ -26,6 +26,7 @@ class LinearRamp:
         _check_fields(self)
 
     def __call__(self, progress: float) -> float:
+        """The keep_fraction at ``progress``, which is 0 in the first cycle and 1 in the last."""
         return self.start + (self.end - self.start) * progress
 
 
@@ -47,6 +48,7 @@ class CosineRamp:
         _check_fields(self)
 
     def __call__(self, progress: float) -> float:
+        """The keep_fraction at ``progress``, which is 0 in the first cycle and 1 in the last."""
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 

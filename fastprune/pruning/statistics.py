@@ -96,15 +96,19 @@ class Latest:
 
     @property
     def bytes_per_example(self) -> int:
+        """One fp32 number."""
         return 4
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {"latest": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the value before."""
         state["latest"][index] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The latest value."""
         return state["latest"].clone()
 
 
@@ -147,6 +151,7 @@ class EMA:
 
     @property
     def bytes_per_example(self) -> int:
+        """The mean, and the variance if it is used."""
         return 8 if self._spreads else 4
 
     @property
@@ -155,11 +160,13 @@ class EMA:
         return self.deviation != 0.0 and self.alpha < 1.0
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {
             name: torch.zeros(n, dtype=torch.float32) for name in (("mean", "variance") if self._spreads else ("mean",))
         }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Move the mean and the variance towards the value.  The first value is the mean."""
         old = 1.0 - self.alpha
         before = state["mean"][index]
         first = visits == 0
@@ -170,6 +177,7 @@ class EMA:
             state["variance"][index] = torch.where(first, 0.0, variance)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean, plus ``deviation`` times the debiased standard deviation."""
         if not self._spreads:
             return state["mean"].clone()
         old = (1.0 - self.alpha) ** 2
@@ -201,15 +209,19 @@ class Mean:
 
     @property
     def bytes_per_example(self) -> int:
+        """The last ``last`` values."""
         return 4 * self.last
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros."""
         return {"ring": torch.zeros(n, self.last, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the oldest value in the ring buffer."""
         state["ring"][index, visits.long() % self.last] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean of the values in the ring buffer."""
         return state["ring"].sum(dim=1) / visits.clamp(1, self.last)
 
 
@@ -246,13 +258,16 @@ class Moments:
 
     @property
     def bytes_per_example(self) -> int:
+        """The mean, and the sum of squares if the deviation is asked for."""
         return 8 if self.of == "deviation" else 4
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         names = ("mean", "squares") if self.of == "deviation" else ("mean",)
         return {name: torch.zeros(n, dtype=torch.float32) for name in names}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Welford's update."""
         before = state["mean"][index]
         mean = before + (values - before) / (visits + 1)
         state["mean"][index] = mean
@@ -260,6 +275,7 @@ class Moments:
             state["squares"][index] += (values - before) * (values - mean)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean or the deviation, whichever ``of`` names."""
         if self.of == "mean":
             return state["mean"].clone()
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()

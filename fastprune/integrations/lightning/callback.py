@@ -59,7 +59,9 @@ from fastprune.scores.task import Task
 
 
 class PruningCallback(Callback):
-    """Makes ``trainer.fit()`` prune its training data::
+    """Makes ``trainer.fit()`` prune its training data.
+
+    Pass it to the trainer::
 
         trainer = L.Trainer(max_epochs=10, callbacks=[fastprune.PruningCallback(keep_fraction=0.5)])
 
@@ -178,8 +180,9 @@ class PruningCallback(Callback):
 
     @staticmethod
     def mean_loss(pl_module: Any, losses: Tensor) -> Tensor:
-        """The mean of the current batch's losses, (B,), weighted where the method weights them.  It can be
-        differentiated::
+        """The mean of the current batch's losses (B,), with the method's weights if it has any.
+
+        It can be differentiated::
 
             def training_step(self, batch, batch_idx):
                 losses = F.cross_entropy(self(batch["x"]), batch["y"], reduction="none")
@@ -242,8 +245,9 @@ class PruningCallback(Callback):
                 logger.log_metrics(loggable(self._run), step=trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Find out which examples the batch holds before its loss is computed.  Before the first batch, try a scoring
-        pass.
+        """Find out which examples the batch holds before its loss is computed.
+
+        Before the first batch of the run, one batch is scored as a test.
         """
         if not self._tried:
             self._tried = True

@@ -27,11 +27,10 @@ class RankOrder(DistributedSampler[int]):
         self.longest = longest
 
     def __len__(self) -> int:
-        """The length of the current epoch.  While Lightning estimates the number of steps, that of the longest if it is
-        set.
+        """The length of the current epoch, or that of the longest epoch while Lightning estimates the number of steps.
 
-        Its estimate is the smaller of two numbers: max_steps, which is right, and the batches of one epoch times
-        max_epochs.
+        Lightning takes the smaller of two numbers.  The first is max_steps, which is right.  The second is the batches
+        of one epoch times max_epochs, which must not be smaller.
         """
         return len(self.share) if self.longest is None else self.longest
 

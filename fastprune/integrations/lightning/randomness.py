@@ -43,12 +43,11 @@ class RunRandomness:
         self._saved = state
 
     def restore(self, progress: Progress, loader: DataLoader[Any]) -> None:
-        """Set the random state before the first batch of a resumed run, behind all that Lightning has drawn to get
-        there.
+        """Set the random state before the first batch of a resumed run, after Lightning has made its own draws.
 
-        In the run that saved the state, loaders drew seeds after it.  A validation that was due and is not repeated
-        drew one for each of its loaders.  The train loader drew one if an epoch began, and a second one if it was set
-        up again for another length.
+        In the run that saved the state, loaders drew seeds afterwards, and these draws are made here again.  A
+        validation that was due and is not repeated drew one seed for each of its loaders.  The train loader drew one
+        if an epoch began, and a second one if it was set up again for another length.
         """
         state = self._saved
         if self._fetched or state is None:

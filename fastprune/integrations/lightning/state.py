@@ -42,7 +42,11 @@ def resume(
     """Go on from the callback's state, see `Driver.resume`.
 
     Args:
-        step_examples: of a batch of all processes.
+        driver: of the new run.
+        pieces: all pieces of the run.
+        state: of `readable`.
+        seed: of this run.  None takes that of the state.
+        step_examples: how many examples one batch of all processes holds.
 
     Raises:
         UsageError: the state is of another data set, method or schedule, or of batches of another size.
