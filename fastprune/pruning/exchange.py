@@ -64,7 +64,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
 
     Cost: two all-gathers, and memory for all ranks' observations.
     """
-    columns = [_columns(scores, metrics) for _, scores in own]
+    columns = [_as_columns(scores, metrics) for _, scores in own]
     device = collective_device(columns[0].device if columns else torch.device("cpu"))
     steps = [torch.full_like(index, step) for step, (index, _) in enumerate(own)]
     empty = torch.empty(0, dtype=torch.int64)
@@ -79,7 +79,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
     for rows in order.split(counts.tolist()):
         index = all_where[rows, 1]
         first = _first_occurrences(index)
-        yield index[first], _by_metric(all_values[rows[first].to(device)], metrics)
+        yield index[first], _split_columns(all_values[rows[first].to(device)], metrics)
 
 
 def even_share(index: Tensor) -> Tensor:
@@ -93,22 +93,24 @@ def even_share(index: Tensor) -> Tensor:
 
 def gather_scores(index: Tensor, scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Batch:
     """All ranks' scores of a scoring pass, each index once, ascending.  A collective call."""
-    columns = _columns(scores, metrics)
+    columns = _as_columns(scores, metrics)
     device = collective_device(columns.device)
     where = torch.cat(gather_rows(_host(index).unsqueeze(1), device))[:, 0].cpu()
     values = torch.cat(gather_rows(columns, device))
     order = where.argsort(stable=True)
     order = order[_first_occurrences(where[order])]
-    return where[order], _by_metric(values[order.to(device)], metrics)
+    return where[order], _split_columns(values[order.to(device)], metrics)
 
 
-def _columns(scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Tensor:
+def _as_columns(scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Tensor:
+    """All metrics side by side, fp32 (B, columns): one column each, or C for a metric with a vector per example."""
     parts = [scores[metric].detach().float() for metric in metrics]
     return torch.cat([part if part.ndim == 2 else part.unsqueeze(1) for part in parts], dim=1)
 
 
-def _by_metric(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
-    # One metric at most is a vector, which has as many columns as the others leave.
+def _split_columns(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
+    """The metrics that `_as_columns` put side by side."""
+    # At most one metric is a vector.  It has all columns that the others do not need.
     width = columns.shape[1] - len(metrics) + 1
     parts = columns.split([width if is_vector(metric) else 1 for metric in metrics], dim=1)
     return {m: p if is_vector(m) else p[:, 0] for m, p in zip(metrics, parts, strict=True)}

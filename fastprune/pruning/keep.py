@@ -119,7 +119,7 @@ def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
         return keep
     if not callable(keep):
         return check_fraction(keep, "keep_fraction")
-    _values(keep)
+    _sampled(keep)
     return keep
 
 
@@ -130,7 +130,7 @@ def describe(keep: KeepFraction) -> float | str:
     if is_dataclass(keep):
         return repr(keep)
     assert callable(keep)
-    return f"function({', '.join(f'{value:.6g}' for value in _values(keep))})"
+    return f"function({', '.join(f'{value:.6g}' for value in _sampled(keep))})"
 
 
 def parse_keep_fraction(text: str) -> KeepFraction:
@@ -157,7 +157,8 @@ def parse_keep_fraction(text: str) -> KeepFraction:
     raise ValueError(f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B or budget:X, got {text!r}")
 
 
-def _values(keep: Callable[[float], float]) -> list[float]:
+def _sampled(keep: Callable[[float], float]) -> list[float]:
+    """The shares at 17 points of progress, each checked."""
     return [check_fraction(keep(i / 16), f"keep_fraction({i / 16:g})") for i in range(17)]
 
 

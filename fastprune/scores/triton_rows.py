@@ -57,7 +57,7 @@ def row_scores(
     scores = _empty_scores(labels, metrics)
     if scores is not None:
         launch(logits, labels, scores, LossOptions(metrics, ignore_index, shift=shift))
-    return _by_metric(scores, metrics)
+    return _named_rows(scores, metrics)
 
 
 def launch(logits: Tensor, labels: Tensor, scores: Tensor, options: LossOptions) -> None:
@@ -99,7 +99,7 @@ def loss_forward(
         state.fill_(1.0)
     scores = _empty_scores(labels, options.metrics)
     _launch(logits, labels, weight, scores, losses, state, options)
-    return losses, state, _by_metric(scores, options.metrics)
+    return losses, state, _named_rows(scores, options.metrics)
 
 
 def _row_values(labels: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _empty_scores(labels: Tensor, metrics: tuple[str, ...]) -> Tensor | None:
     return torch.empty((lines, *labels.shape), dtype=torch.float32, device=labels.device)
 
 
-def _by_metric(scores: Tensor | None, metrics: tuple[str, ...]) -> dict[str, Tensor]:
+def _named_rows(scores: Tensor | None, metrics: tuple[str, ...]) -> dict[str, Tensor]:
     """What `_empty_scores` gave, by metric in the order in which they were asked for."""
     lines = in_order(metrics)
     if scores is None:
