@@ -1,4 +1,4 @@
-"""Scores from several processes, brought together so that every process holds the same history.
+"""Exchanges scores between processes, so that every process holds the same history.
 
 Each rank records what it observed, in order, one entry per training step.  An exchange gathers step, index and scores
 of all ranks.  Indices and scores travel in tensors of their own, because an index does not survive a cast to bfloat16.
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 class Steps:
-    """What this process observed of the current piece, and other processes do not know yet."""
+    """What this process has observed in the current piece and not yet sent to the others."""
 
     def __init__(self, n: int) -> None:
         self.unsent: list[Batch] = []
@@ -34,13 +34,13 @@ class Steps:
     def replay(self, order: Callable[[], Tensor], metrics: Sequence[str], position: int) -> Iterator[Batch]:
         """The batch of every step of all ranks since the last exchange.  A collective call.
 
-        An order is filled up with repeats so that all ranks read equally many.  Each index therefore counts as often as
-        it occurs in the rest of ``order()``.  Further scores of it are left out.
+        An order is filled up with repeats so that all ranks read the same number.  So an index counts only as often as
+        the rest of ``order()`` holds it.  Its other scores are left out.
 
         Args:
-            order: gives the indices of the piece.
+            order: returns the indices of the piece.
             metrics: whose scores are exchanged.
-            position: in the piece, up to which steps were replayed before.
+            position: how far the piece has been replayed already.
         """
         own, self.unsent = self.unsent, []
         for index, scores in gather_batches(own, metrics):
@@ -55,8 +55,7 @@ class Steps:
 def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Batch]:
     """The batches of all ranks, step by step.  Each step's batches are joined in the order of the ranks.
 
-    A collective call.  An index that comes twice in one step is taken once, because an order is filled up with repeats
-    to make it even.
+    A collective call.  An index that comes twice in one step counts once, because a repeat only fills up the order.
 
     Args:
         own: (index, scores by metric) of each step of this rank.  Ranks may differ in the number of steps.
@@ -83,7 +82,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
 
 
 def even_share(index: Tensor) -> Tensor:
-    """This rank's part of ``index``.  All ranks get equally many, so that collectives in a forward pass meet.
+    """This rank's part of ``index``.  All parts have the same length, so collectives in a forward pass match.
 
     Parts are filled up by repeating the first indices.
     """

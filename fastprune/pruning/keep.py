@@ -54,10 +54,10 @@ class CosineRamp:
 
 @dataclass(frozen=True)
 class Budget:
-    """Keep so many that the run reads at most ``share`` of the training examples that all epochs would hold.
+    """Choose the keep_fraction so that the run reads at most ``share`` of the examples of a full run.
 
-    Warm-up and final epochs on all examples count, so less is left for the cycles.  All cycles keep equally many, and
-    at least one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
+    Epochs on all examples count, too, so they leave less for the cycles.  All cycles keep the same number, at least
+    one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
 
     Example:
         >>> from fastprune import Schedule
@@ -113,7 +113,7 @@ def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
     """Return ``keep``, with a number as a float.  A function is tried at 17 points of progress.
 
     Raises:
-        ValueError: it is none of those that `KeepFraction` names, or not always a share in (0, 1].
+        ValueError: its type is none of `KeepFraction`, or it is not a share in (0, 1] at some point of progress.
     """
     if isinstance(keep, Budget):
         return keep
@@ -124,7 +124,7 @@ def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
 
 
 def describe(keep: KeepFraction) -> float | str:
-    """A value that is equal for two runs that keep the same.  A function is described by its values."""
+    """A value for comparing two runs.  It is equal if both keep the same.  A function is described by its values."""
     if isinstance(keep, Real):
         return float(keep)
     if is_dataclass(keep):
@@ -163,6 +163,6 @@ def _sampled(keep: Callable[[float], float]) -> list[float]:
 
 
 def _check_fields(keep: LinearRamp | CosineRamp | Budget) -> None:
-    """Check that each field is a share, and make it a float, so that equal settings have equal texts."""
+    """Check that each field is a share.  Make it a float, so that equal settings have equal texts."""
     for f in fields(keep):
         object.__setattr__(keep, f.name, check_fraction(getattr(keep, f.name), f.name))
