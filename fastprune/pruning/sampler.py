@@ -87,8 +87,8 @@ class PruningSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Do nothing, because the driver has entered the piece before a framework's count of epochs arrives.
 
-        That count may differ from the piece's number.  A loader of accelerate begins at 0 in a resumed process, and does
-        not count an epoch that was left early.
+        That count may differ from the piece's number.  In a resumed process a loader of accelerate begins at 0.  It
+        also does not count an epoch that was left early.
         """
 
     def keep(self, indices: Tensor | None) -> None:

@@ -19,7 +19,7 @@ from fastprune.scores.layout import extent, row_strides
 from fastprune.scores.metrics import KERNEL_METRICS
 
 LIMIT = 4096
-"""How many layouts are remembered. When there are so many, all are forgotten."""
+"""How many layouts are remembered. When the limit is reached, all of them are forgotten."""
 
 
 class _Layout(NamedTuple):
@@ -82,7 +82,7 @@ def _is_plain_call(logits: Tensor, labels: Tensor, ignore_index: int, shift: int
     return (
         isinstance(logits, Tensor)
         and isinstance(labels, Tensor)
-        and logits.is_cpu  # first, because on a GPU nothing here is of use
+        and logits.is_cpu  # first, because the fast path has no use for a GPU tensor
         and labels.is_cpu
         and type(ignore_index) is int
         and type(shift) is int

@@ -298,7 +298,7 @@ def _fused_rows(
     return dict(zip(metrics, rows, strict=True))
 
 
-# The definition itself computes so many logits at a time. That takes about 50 MB of temporaries.
+# How many logits the definition computes at a time. That takes about 50 MB of temporaries.
 _PIECE = 2**20
 
 

@@ -342,7 +342,7 @@ def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> HeadK
 
 
 def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
-    """Tell regression with several outputs from several labels. It is skipped where that would wait for a device."""
+    """Refuse labels that are numbers to predict and not several labels. Skipped if it would wait for a device."""
     if labels.device.type != "cpu":
         return
     outside = ((labels < 0) | (labels > 1)) & is_counted(labels, ignore_index)
