@@ -103,9 +103,10 @@ def _capital(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """The text of a docstring as Markdown: what stands outside of literals means itself."""
+    """The text of a docstring as Markdown.  Outside of literals no character is markup, and arXiv numbers are links."""
     pieces = re.split(r"(``[^`]+``|`[^`]+`)", text)
-    return "".join(piece if piece.startswith("`") else re.sub(r"([*_<|])", r"\\\1", piece) for piece in pieces)
+    plain = "".join(piece if piece.startswith("`") else re.sub(r"([*_<|])", r"\\\1", piece) for piece in pieces)
+    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", plain)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

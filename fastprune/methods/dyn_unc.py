@@ -57,7 +57,8 @@ def dyn_unc(*, window: int = 10) -> ScoreMethod:
     Rule: U = standard deviation (n − 1) of p(label) over the last ``window`` visits.  The score is the mean of U over
     all windows, one a visit.  Keep the k largest.  Before the first full window U is that of the visits there are.  The
     authors' code leaves the last window out of the mean.  Here it counts, so that the newest visits are used.
-    Settings: ``window``, 10 as published: ``dyn_unc(window=10)``.
+    Settings: ``window``, 10 as published: ``dyn_unc(window=10)``.  Advice: a window longer than the run never fills,
+    and each visit in it costs 4 bytes an example.  So lower it to the number of epochs.
     Reads: ``confidence`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 + 4 · window bytes an example, 52 for the published 10.

@@ -1,4 +1,4 @@
-"""The cut of the methods that rank: which examples are kept, and a note if the cut falls among equals."""
+"""The cut of the methods that rank: which examples are kept, and a warning if many scores at the cut are equal."""
 
 from __future__ import annotations
 

@@ -79,7 +79,8 @@ def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:
     In a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences.  The score moves by
     decay · R + (1 − decay) · score with each full window.  Keep the k largest.  Before the first full window the score
     is the R of the differences there are.
-    Settings: ``window``, 10, and ``decay``, 0.9, as published.
+    Settings: ``window``, 10, and ``decay``, 0.9, as published.  Advice: if the run has fewer epochs than the window,
+    lower the window.  It would never fill.
     Reads: ``probabilities`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published).  More than 1,024 classes are

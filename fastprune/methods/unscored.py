@@ -1,4 +1,4 @@
-"""Selecting while some examples have no score yet.  Nothing says that they are easy, so they come first."""
+"""Selects while some examples have no score yet.  They may be hard, so they are kept first."""
 
 from __future__ import annotations
 
