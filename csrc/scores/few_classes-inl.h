@@ -19,8 +19,8 @@ FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, 
     F32 top = splat(-kInf<float>), at_label = {};
     for (std::int64_t c = 0; c < classes; c += kWidth) {
       const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
-      // A processor does not follow sixteen streams by itself, so the rows of the next group are fetched. Short rows do
-      // not need that.
+      // A processor cannot fetch sixteen streams ahead by itself, so the code fetches the rows of the next group. Short
+      // rows do not need that.
       if (classes >= kWidth)
         for (int i = 0; i < kWidth; ++i)
           __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);

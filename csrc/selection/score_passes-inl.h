@@ -116,8 +116,8 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
     compress_store_indices<lanes>(out + written, first + i, mask);
     written += count_bits(mask);
   };
-  // Whole registers are stored as long as one fits, first with ties and then without. The next store overwrites what
-  // was stored too much.
+  // Whole registers are stored as long as one fits, first with ties and then without. The next store overwrites the
+  // surplus.
   for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
   for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(bits_of(above(keys_here(), limit)));
   // The last few indices are stored one by one. They may lie far apart.
