@@ -152,6 +152,24 @@ def test_the_generated_pages_hold_every_method_and_every_option(generated) -> No
         assert [option for option in options if option not in section] == []
 
 
+def test_every_environment_variable_has_a_row() -> None:
+    """Those that the package, the core, the build or a test reads.  One is private: a test sets it for its own ranks."""
+    sources = [*ROOT.glob("fastprune/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("csrc/**/*.cpp")]
+    reads = re.compile(r"\"(FASTPRUNE_[A-Z]+(?:_[A-Z]+)*)\"")
+    names = {name for path in [*sources, ROOT / "setup.py"] for name in reads.findall(read(path))} - {
+        "FASTPRUNE_TEST_FAIL"
+    }
+    page = read(ROOT / "docs" / "environment.md")
+    assert len(names) > 4
+    assert [name for name in sorted(names) if f"| `{name}" not in page] == []
+
+
+def test_every_log_key_has_a_row() -> None:
+    page = read(ROOT / "docs" / "watching_a_run.md")
+    keys = fastprune.DynamicPruner(4, keep_fraction=0.5).log()
+    assert len(keys) == 6 and [key for key in keys if f"| `{key}` |" not in page] == []
+
+
 def test_a_committed_page_keeps_pictures_and_names_files(generated) -> None:
     page = generated.committed_page("benchmarks/results/evidence/README.md")
     pictures = re.findall(r"!\[[^\]]*\]\(\.\./([^)]+)\)", page)
