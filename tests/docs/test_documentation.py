@@ -153,7 +153,7 @@ def test_the_generated_pages_hold_every_method_and_every_option(generated) -> No
 
 
 def test_every_environment_variable_has_a_row() -> None:
-    """Those that the package, the core, the build or a test reads.  One is private: a test sets it for its own ranks."""
+    """Those that the package, the core, the build or a test reads.  One is a test's own."""
     sources = [*ROOT.glob("fastprune/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("csrc/**/*.cpp")]
     reads = re.compile(r"\"(FASTPRUNE_[A-Z]+(?:_[A-Z]+)*)\"")
     names = {name for path in [*sources, ROOT / "setup.py"] for name in reads.findall(read(path))} - {
