@@ -92,10 +92,20 @@ def _card(name: str, card: str) -> str:
             lines += [f"{field}:", "", f"```{'python' if field == 'In Python' else 'sh'}"]
             lines += [text.replace("; ", "\n", 1) if field == "In Python" else f"fastprune finetune {text}", "```", ""]
         elif field:
-            lines += [f"**{field}.** {_escaped(_capital(text))}", ""]
+            for name, said in _subfields(field, text):
+                lines += [f"**{name}.** {_escaped(_capital(said))}", ""]
         else:
             lines += [_escaped(text), ""]
     return "\n".join(lines)
+
+
+def _subfields(field: str, text: str) -> Iterator[tuple[str, str]]:
+    """The text of a field, and what it says under "Published:" and "Advice:" as fields of their own."""
+    first, *others = re.split(r"\s+(?=(?:Published|Advice): )", text)
+    yield field, first
+    for part in others:
+        name, _, said = part.partition(": ")
+        yield name, said
 
 
 def _capital(text: str) -> str:

@@ -109,7 +109,7 @@ def static(
     Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file.  An example is ``static("scores.parquet",
     run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score that is hard where it is small, such as
     ``confidence``, is negated (`fastprune.scores.metrics` says which).  ``offset`` is the share dropped from the hard
-    end first.
+    end first.  Advice: take scores of a late epoch of a full run, and name the run if the file has several.
     Reads: nothing while training.
     Cost: one read of the file.
     Memory: 8 bytes an example and 4 for the scores.

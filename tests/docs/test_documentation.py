@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import fastprune
 from fastprune.app.cli import parser
 from fastprune.methods import METHOD_CARDS
 from fastprune.pruning import get_method
+from fastprune.pruning.method import factory_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/[a-z]*/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -150,6 +152,14 @@ def test_the_generated_pages_hold_every_method_and_every_option(generated) -> No
             option for action in command._actions for option in action.option_strings if option not in ("-h", "--help")
         ]
         assert [option for option in options if option not in section] == []
+
+
+def test_a_card_shows_advice_by_itself(generated) -> None:
+    """A method with settings gives advice on them."""
+    cards = {name: generated._card(name, card) for name, card in METHOD_CARDS.items()}
+    with_settings = [name for name in cards if inspect.signature(factory_of(name)).parameters]
+    assert len(with_settings) > 12
+    assert [name for name in with_settings if "\n**Advice.** " not in cards[name]] == []
 
 
 def test_every_environment_variable_has_a_row() -> None:
