@@ -1,6 +1,6 @@
 // What row_scores.cpp and the row kernels agree on.
 //
-// Only row_scores.cpp includes this file, before the kernels. So its namespace has no name.
+// Included by row_scores.cpp alone, before the kernels, hence the unnamed namespace.
 #pragma once
 
 #include <atomic>
