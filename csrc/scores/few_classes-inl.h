@@ -102,7 +102,7 @@ FASTPRUNE_INLINE void sum_columns(const RowGroup<Element>& rows, std::int64_t cl
     sums.add(run);
   }
   for (int j = 0; j < kRegisters; ++j) {
-    // Where all other classes are masked the sums are 0, unless there is a NaN.
+    // If all other classes are masked, the sums are 0, unless there is a NaN.
     const F32 s1 = sums.s1[j];
     const I32 empty = (load(alone + j * kWidth) != F32{}) & (s1 == s1);
     const auto put = [&](float* to, F32 v) { store(to + j * kWidth, empty ? F32{} : v); };

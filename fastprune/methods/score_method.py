@@ -102,7 +102,7 @@ class ScoreMethod(Method):
 
     @property
     def observes(self) -> bool:  # type: ignore[override]
-        """True where the training steps' scores are used."""
+        """True if the training steps' scores are used."""
         return self.source == "step"
 
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:

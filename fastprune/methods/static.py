@@ -107,7 +107,7 @@ def static(
     or that of the last row.  A file of several runs, such as the ``scores.parquet`` of a comparison, is refused until
     one run is named.
     Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file.  An example is ``static("scores.parquet",
-    run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score that is hard where it is small, such as
+    run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score whose small values are hard, such as
     ``confidence``, is negated (`fastprune.scores.metrics` says which).  ``offset`` is the share dropped from the hard
     end first.  Advice: take scores of a late epoch of a full run, and name the run if the file has several.
     Reads: nothing while training.

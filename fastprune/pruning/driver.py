@@ -2,8 +2,8 @@
 
 1. Plan: the pieces in which the loop reads the run's examples.  A framework calls `Driver.begin` for a new run and
    `Driver.resume` for one from a checkpoint.  A plain loop calls `Driver.go_on` for both.
-2. `Driver.enter` or `Driver.enter_next` before each piece.  Where a phase begins, the scoring pass is made if one is
-   due, and the kept set is chosen.
+2. `Driver.enter` or `Driver.enter_next` before each piece.  If the piece begins a phase, the scoring pass is made if
+   one is due, and the kept set is chosen.
 3. `Driver.take_in` after each training step, or after each micro-batch of a step.  A loop that knows the scores
    before the step ends, or that counts batches, calls `Driver.record` and `Driver.advance` in its place.
 4. `Driver.leave` after each piece.

@@ -38,7 +38,7 @@ class DynamicPruner:
                 ...
 
     In several processes (a torch.distributed group is initialised) every rank has a pruner of its own and makes the
-    same calls.  Scores are exchanged where the kept set is chosen, so all ranks keep the same examples.
+    same calls.  Scores are exchanged before a kept set is chosen, so all ranks keep the same examples.
 
     Args:
         n: number of training examples, ``len(dataset)``.

@@ -257,7 +257,7 @@ class PruningCallback(Callback):
         self._batch.begin(batch_idx, self._loader.batch_size or 1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Take in the batch and, where the method learns from it, its scores."""
+        """Take in the batch and, if the method learns from it, its scores."""
         self._randomness.note_batch(trainer)
         # There are no scores if training_step returned None and the batch was skipped.
         self._driver.take_in(self._batch.index, self._batch.scores)
