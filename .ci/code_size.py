@@ -1,6 +1,6 @@
 """Finds functions, classes and files that have grown too long to hold one idea.
 
-A line counts if code stands on it: no docstring, comment or blank line does.  What is excepted says why, and an
+A line counts if it holds code.  Docstrings, comments and blank lines do not count.  What is excepted says why, and an
 exception that is no longer needed is a finding, too.
 
     python .ci/code_size.py [FOLDER]

@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 METRICS = ("el2n", "loss", "confidence", "margin", "entropy", "correct")
-"""In the order of `Metric` in the core's header of row scores."""
+"""The metrics, in the order of `Metric` in the core's header of row scores."""
 
 
 def core(folder: Path | None) -> ModuleType:

@@ -33,7 +33,7 @@ MINIMUM_BYTES = {"el2n": 1, "other scores": 1, "training step": 3}  # times the 
 
 
 def rows_for(classes: int, device: str, dtype: torch.dtype) -> int:
-    """100,000 rows of a small classifier. From 1,000 classes on, so many that no cache holds the logits.
+    """100,000 rows of a small classifier. From 1,000 classes on, enough rows that no cache holds the logits.
 
     Those are 128 MiB on a CPU and 1 GiB on a GPU.
     """

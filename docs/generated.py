@@ -92,10 +92,20 @@ def _card(name: str, card: str) -> str:
             lines += [f"{field}:", "", f"```{'python' if field == 'In Python' else 'sh'}"]
             lines += [text.replace("; ", "\n", 1) if field == "In Python" else f"fastprune finetune {text}", "```", ""]
         elif field:
-            lines += [f"**{field}.** {_escaped(_capital(text))}", ""]
+            for name, said in _subfields(field, text):
+                lines += [f"**{name}.** {_escaped(_capital(said))}", ""]
         else:
             lines += [_escaped(text), ""]
     return "\n".join(lines)
+
+
+def _subfields(field: str, text: str) -> Iterator[tuple[str, str]]:
+    """The text of a field, and what it says under "Published:" and "Advice:" as fields of their own."""
+    first, *others = re.split(r"\s+(?=(?:Published|Advice): )", text)
+    yield field, first
+    for part in others:
+        name, _, said = part.partition(": ")
+        yield name, said
 
 
 def _capital(text: str) -> str:
@@ -103,9 +113,10 @@ def _capital(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """The text of a docstring as Markdown: what stands outside of literals means itself."""
+    """The text of a docstring as Markdown.  Outside of literals no character is markup, and arXiv numbers are links."""
     pieces = re.split(r"(``[^`]+``|`[^`]+`)", text)
-    return "".join(piece if piece.startswith("`") else re.sub(r"([*_<|])", r"\\\1", piece) for piece in pieces)
+    plain = "".join(piece if piece.startswith("`") else re.sub(r"([*_<|])", r"\\\1", piece) for piece in pieces)
+    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", plain)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Models of this project: heads on the mean of an encoder's last hidden states, and joint intent and tags.
 
-The mean is what sentence encoders were trained with.  Transformers' own classifiers take the first token, which is
-worse for them (MiniLM on Banking77: 89.1 % against 92.5 %).
+Sentence encoders were trained with that mean.  Transformers' own classifiers take the first token, which works worse
+with such encoders (MiniLM on Banking77: 89.1 % against 92.5 %).
 
 After ``import fastprune.models`` the auto classes and ``pipeline(...)`` know these models.  Elsewhere
 ``trust_remote_code=True`` runs this file, a copy of which lies beside the weights.  So it imports nothing of fastprune.
@@ -34,7 +34,7 @@ class MeanConfig(PretrainedConfig):
     Args:
         encoder: the configuration of the encoder, as a dict with its ``model_type``.
         classifier_dropout: probability of the dropout before the heads.
-        tag_names: those of a joint model, in the order of its ``tag_logits``.
+        tag_names: names of a joint model's tags, in the order of its ``tag_logits``.
 
     >>> MeanConfig({"model_type": "bert"}, tag_names=["O", "B-city"]).tag_names
     ['O', 'B-city']
@@ -68,8 +68,8 @@ class _Model(PreTrainedModel):
     """An encoder and a classifier on the mean of its last hidden states.
 
     Args:
-        config: that of this model.
-        encoder: what is finetuned.  None makes one of random weights from ``config.encoder``.
+        config: this model's configuration.
+        encoder: the encoder to finetune.  None makes one with random weights from ``config.encoder``.
     """
 
     config_class = MeanConfig
@@ -83,9 +83,9 @@ class _Model(PreTrainedModel):
         if not given:
             encoder = AutoModel.from_config(AutoConfig.for_model(**dict(config.encoder or {})))
         if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None  # nothing reads it
+            encoder.pooler = None  # no code reads it
         for module in encoder.modules() if given else ():
-            module._is_hf_initialized = True  # else `post_init` draws its weights anew
+            module._is_hf_initialized = True  # otherwise `post_init` would draw its weights again
         self.encoder = encoder
         self.dropout = nn.Dropout(config.classifier_dropout)
         labels: Any = config.num_labels
@@ -97,7 +97,7 @@ class _Model(PreTrainedModel):
         """Add heads beside the classifier."""
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Do nothing: layers keep what PyTorch gave them."""
+        """Do nothing, so that layers keep PyTorch's initial weights."""
 
     def get_input_embeddings(self) -> nn.Module:
         """Return those of the encoder."""

@@ -14,7 +14,7 @@ SOURCE = '''"""A docstring,
 of two lines."""
 
 # A comment.
-import functools  # with a comment behind it
+import functools  # with a comment after it
 
 
 @functools.cache

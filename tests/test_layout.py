@@ -11,7 +11,7 @@ import helpers
 
 ROOT = Path(__file__).parent
 OTHER_NAMES = {"triton_long_rows": "test_triton_compiled"}
-"""Modules whose own tests are called otherwise."""
+"""Modules whose own tests have another name."""
 SHARED = {("conftest.py", "fastprune.pruning.method._REGISTRY")}
 """What one fixture touches so that no test must: methods can be registered, and not taken back."""
 

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--nice", type=int, default=0, help="19 gives way to everything else")
     job.add_argument("--only", help="a part of the names of the blocks to take runs from")
     job.add_argument("--sets", nargs="+", metavar="DATA", help="these data sets alone")
-    job.add_argument("--most", type=int, help="the first so many runs alone")
+    job.add_argument("--most", type=int, help="how many runs to make at most")
     job.add_argument("--known", type=Path, help="a folder of results files to read beside those in --results")
 
     for name, signals, what in (

@@ -16,7 +16,7 @@ from fastprune import _core
 
 ROOT = Path(__file__).parents[2]
 COMMIT_FILE = "COMMIT"
-"""In a folder without git, this file names the commit of the code."""
+"""This file names the commit of the code in a folder without git."""
 
 
 def machine(device: str, threads: int, precision: str) -> dict[str, Any]:

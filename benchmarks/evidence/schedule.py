@@ -60,7 +60,7 @@ class Growth:
         self._settled = most <= 1
 
     def measured(self, rate: float) -> int:
-        """Take note of the examples per second of the present workers. Returns how many workers there should be now."""
+        """Record the examples per second of the present workers. Returns how many workers there should be now."""
         if self._settled:
             return self.workers
         if self._rate is not None and rate < GROWTH * self._rate:

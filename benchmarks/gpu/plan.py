@@ -39,14 +39,14 @@ STEPS = (
     Step("sweeps", 20, 90, 30, "more sizes and dtypes"),
     Step("counters", 12, 45, 15, "ncu's reading of the el2n kernel"),
 )
-# A rehearsal's limits are so many times as long: it has two shared cores, and an interpreter.
+# A rehearsal's limits are this many times as long, because it has two shared cores and an interpreter.
 REHEARSAL_PATIENCE = 6.0
 # Seconds kept at the end for the table.
 CLOSING = 6.0
 
 
 def expected_seconds() -> float:
-    """Of the whole call."""
+    """How long the whole call should take."""
     return sum(step.expected for step in STEPS) + CLOSING
 
 

@@ -51,7 +51,7 @@ def read(path: Path) -> list[Record]:
 
 
 def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
-    """Those of one kind, in their order."""
+    """The records of one kind, in their order."""
     return [record for record in records if record["kind"] == kind]
 
 

@@ -28,7 +28,7 @@ class Context:
         step: its name.
         device: "cuda", or "cpu" for a rehearsal, which takes toy sizes.
         results: the results file.
-        seconds: after so many seconds from now the step is killed.
+        seconds: the step is killed after this many seconds.
     """
 
     step: str

@@ -13,7 +13,7 @@ from providers import Provider
 from gpu.cases import Size
 from gpu.step import Context
 
-# Of a logit's bytes: what a task cannot do without. A loss step reads the logits twice and writes their gradient.
+# How many times a task must move each logit. A loss step reads the logits twice and writes their gradient.
 USEFUL = {"el2n": 1, "loss step": 3}
 
 

@@ -3,8 +3,8 @@
     python -m gpu.torch_functions                       # the check: what is called must be in torch_2_11.txt
     python -m gpu.torch_functions --sources FOLDER      # writes that file anew from the sources of a release
 
-PyTorch 2.11 is to be had as a CUDA build alone, which cannot be imported without gigabytes of libraries. So the names
-were looked up in the Python sources and stubs of its wheel, and the file keeps where each is.
+PyTorch 2.11 exists only as a CUDA build, which cannot be imported without gigabytes of libraries. So the names were
+looked up in the Python sources and stubs of its wheel, and the file keeps where each is.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ Variant = dict[str, Any]
 
 
 class NoDevice:
-    """As much of a Triton driver as the binder asks."""
+    """The part of a Triton driver that the binder needs."""
 
     def __init__(self, arch: int) -> None:
         self.target = GPUTarget("cuda", arch, 32)
@@ -91,7 +91,7 @@ class Launched:
 
 @contextmanager
 def standing_in(arch: int, stand_in: Callable[[triton.JITFunction], Any]) -> Iterator[None]:
-    """Within, something else stands for every kernel, and the device is one of that architecture."""
+    """Inside the block every kernel is replaced, and the device has that architecture."""
     before, programs = driver._active, triton_topk._most_programs
     kernels = [
         (module, name, value)

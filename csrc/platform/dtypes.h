@@ -38,7 +38,7 @@ inline float to_compute(BFloat16 value) {
 
 // Moves exponent and mantissa into place, then changes the exponent's bias with integer adds. A subnormal half gets an
 // implicit one, which the subtraction takes away again. So no operand is a subnormal float, and the result is the same
-// where the thread flushes those to zero. There is no branch, so that a loop over it vectorises.
+// if the thread flushes those to zero. There is no branch, so that a loop over it vectorises.
 inline float to_compute(Half value) {
   const std::uint32_t magnitude = static_cast<std::uint32_t>(value.bits & 0x7fffu) << 13;
   const std::uint32_t exponent = magnitude & 0x0f800000u;

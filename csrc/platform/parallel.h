@@ -14,8 +14,8 @@ namespace fastprune {
 // operator of PyTorch its threads wait in a loop for the next one. So they are ready at once, and threads of ours
 // would compete with them.
 //
-// Where no such runtime is loaded, the threads live for one call, and starting one takes about 20 us. The same holds
-// in a child after fork(), where the runtime's threads are dead.
+// If no such runtime is loaded, the threads live for one call, and starting one takes about 20 us. The same holds in a
+// child after fork(), where the runtime's threads are dead.
 void run_parts(std::int64_t parts, void (*run)(void* job, std::int64_t part), void* job);
 
 // Calls body(begin, end) on disjoint ranges that cover [0, items).

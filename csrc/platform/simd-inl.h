@@ -1,8 +1,8 @@
 // The SIMD layer: registers of numbers and the operations on them. The row kernels and the top-k passes share it.
 //
 // Included once for each instruction set, as the first file of a kernel: scores/row_kernels-inl.h and
-// selection/passes-inl.h include it. It stands in the namespace of the instruction set and has no include guard.
-// No other file of the kernels may look at FASTPRUNE_WIDTH.
+// selection/passes-inl.h include it. It is inside the namespace of the instruction set, and has no include guard. No
+// other file of the kernels may look at FASTPRUNE_WIDTH.
 //
 // FASTPRUNE_WIDTH is the number of 32-bit lanes in a register:
 //   16  AVX-512 (F, BW, DQ and VL)

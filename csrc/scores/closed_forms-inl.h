@@ -111,7 +111,7 @@ FASTPRUNE_INLINE void write_scores(const RowScores& scores, std::int64_t row, in
   if constexpr (kLevel >= kSpread) {
     if (scores.metric[kEntropy])
       write(at(kEntropy), n, closed, FASTPRUNE_FORMULA {
-        // A factor of 0 may stand before an infinite gap: without other classes, or with a masked label.
+        // A factor of 0 may multiply an infinite gap: without other classes, or with a masked label.
         const F32 sure = where(c.w > F32{}, c.w * fma(c.s1, c.gap, c.spread), F32{});
         const F32 unsure = c.spread - where(c.p > F32{}, c.p * c.gap, F32{});
         return log1p_nonnegative(c.rest) + where(c.gap >= F32{}, sure, unsure) / c.total;

@@ -19,8 +19,8 @@ FASTPRUNE_INLINE void turn(const RowGroup<Element>& rows, std::int64_t classes, 
     F32 top = splat(-kInf<float>), at_label = {};
     for (std::int64_t c = 0; c < classes; c += kWidth) {
       const int here = classes - c < kWidth ? static_cast<int>(classes - c) : kWidth;
-      // A processor does not follow sixteen streams by itself, so the rows of the next group are fetched. Short rows do
-      // not need that.
+      // A processor cannot fetch sixteen streams ahead by itself, so the code fetches the rows of the next group. Short
+      // rows do not need that.
       if (classes >= kWidth)
         for (int i = 0; i < kWidth; ++i)
           __builtin_prefetch(reinterpret_cast<const char*>(rows.logits[j * kWidth + i] + c) + rows.ahead);
@@ -102,7 +102,7 @@ FASTPRUNE_INLINE void sum_columns(const RowGroup<Element>& rows, std::int64_t cl
     sums.add(run);
   }
   for (int j = 0; j < kRegisters; ++j) {
-    // Where all other classes are masked the sums are 0, unless there is a NaN.
+    // If all other classes are masked, the sums are 0, unless there is a NaN.
     const F32 s1 = sums.s1[j];
     const I32 empty = (load(alone + j * kWidth) != F32{}) & (s1 == s1);
     const auto put = [&](float* to, F32 v) { store(to + j * kWidth, empty ? F32{} : v); };

@@ -5,7 +5,7 @@
 // Cost: the closed forms of a group. With label smoothing each row is read once more. A row of up to some thousand
 // classes is still in the cache then.
 
-// sum_i w_i (M - z_i). Where no weight is negative, no term is, so nothing cancels.
+// sum_i w_i (M - z_i). If no weight is negative, no term is, so nothing cancels.
 template <class Element>
 double weighted_depth(const Element* row, float largest, std::int64_t classes, const float* weight) {
   double total = 0.0;

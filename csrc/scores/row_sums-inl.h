@@ -55,7 +55,7 @@ struct LaneSums {
 };
 
 // Adds packs of values, of which `top` is the largest. The values that come next are at `ahead`, with `ahead_step`
-// bytes for each pack. They are fetched meanwhile.
+// bytes for each pack. They are fetched while these are added.
 template <Level kLevel, class Packs>
 FASTPRUNE_INLINE void add(Sums& sums, const Packs& packs, double top, const char* ahead,
                           std::ptrdiff_t ahead_step) {

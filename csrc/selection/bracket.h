@@ -1,10 +1,11 @@
 // A bracket of keys in which the k-th largest should lie, from a sample.
 //
 // With s of n keys sampled, the rank of a quantile q is off by sqrt(s q (1 - q)). A bracket of three times that on
-// either side holds n * 6 sqrt(q (1 - q) / s) keys. The sample is as large as makes the copies of these cheap and few.
-// The sample is the same for the same n, k and memory, so a selection depends on the scores alone.
+// either side holds n * 6 sqrt(q (1 - q) / s) keys. The sample has the size at which the sample and the copies of these
+// keys cost least together. The sample is the same for the same n, k and memory, so a selection depends on the scores
+// alone.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: two copies of the sample, which has at most n / 4 keys.
 #pragma once
@@ -25,8 +26,8 @@ struct Bracket {
   std::int64_t from_low = 0;  // and how many in it or above
 };
 
-// One key out of each of `size` equal stretches. Its place in the stretch looks random, so no period of the scores
-// meets it.
+// One key out of each of `size` equal stretches. Its place in the stretch looks random, so a period in the scores does
+// no harm.
 template <class Source>
 Buffer<typename Source::Key> sample(const Source& source, std::int64_t size) {
   auto keys = buffer_of<typename Source::Key>(size + kMostLanes);
@@ -41,8 +42,7 @@ Buffer<typename Source::Key> sample(const Source& source, std::int64_t size) {
 }
 
 // The bracket [low, high] from a sample of the source. The k-th largest key has a mean rank in the sample, and the ends
-// are the sampled keys `from` and `to` standard deviations behind that rank. `memory` is the bytes that copies may
-// take.
+// are the sampled keys `from` and `to` standard deviations after that rank. `memory` is the bytes that copies may take.
 template <class Source>
 Bracket<typename Source::Key> bracket(const Source& source, std::int64_t k, std::int64_t memory, double from,
                                       double to) {

@@ -3,7 +3,7 @@
 // It reads the source three times for 32-bit keys and six times for 64-bit keys, on one thread, whatever the keys are.
 // The search by brackets (selection/threshold.h) is faster and falls back on this one.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: 32 KiB for a histogram of 11-bit digits, and a block of keys on the stack.
 #pragma once

@@ -1,6 +1,6 @@
 // Buffers of keys, and a copy of all keys of a source.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: buffers are not initialized. They come from new, which may throw std::bad_alloc.
 #pragma once

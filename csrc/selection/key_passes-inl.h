@@ -39,8 +39,8 @@ std::int64_t keep(Key* keys, std::int64_t n, Key pivot) {
   return kept;
 }
 
-// A quickselect. Each pivot is the median of three keys, from places that look random: no pattern in the keys meets
-// them.
+// A quickselect. Each pivot is the median of three keys, from places that look random. So no pattern in the keys makes
+// the pivots bad.
 template <class Key>
 Threshold<Key> kth_largest(Key* keys, std::int64_t n, std::int64_t k) {
   std::uint64_t state = 0x9e3779b97f4a7c15u;

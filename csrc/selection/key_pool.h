@@ -3,7 +3,7 @@
 // A pool is a source of keys, too (see selection/strided_scores.h). Threads may call room() and add() at the same time.
 // After close() it is only read.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: `chunks` times kChunk keys, and as many places if wanted, all taken when the pool is made.
 #pragma once
@@ -92,7 +92,7 @@ class Pool {
   std::atomic<std::int64_t> taken_{0};
 };
 
-// How many chunks hold so many keys of so many parts, and an eighth more.
+// How many chunks hold `keys` keys of `parts` parts, and an eighth more.
 inline std::int64_t chunks_for(std::int64_t keys, std::size_t parts) {
   return (keys + keys / 8 + 2 * kBlock) / (kChunk - kBlock) + 1 + static_cast<std::int64_t>(parts);
 }

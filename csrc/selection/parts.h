@@ -1,6 +1,6 @@
 // Ranges of the scores, one for each thread.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: a few words for each thread.
 #pragma once

@@ -1,9 +1,9 @@
 // The passes over scores and keys, compiled for each instruction set and picked for this machine.
 //
-// Gives passes<K>(nan) and key_passes<Key>(): tables of functions that do all the work on many scores. What each
-// function does stands beside its declaration here.
+// Gives passes<K>(nan) and key_passes<Key>(): tables of functions that do all the work on many scores. The comment at
+// each declaration here says what the function does.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace. Memory:
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name. Memory:
 // nothing beyond what the caller passes. Cost: every pass is one read of its input.
 #pragma once
 

@@ -119,8 +119,8 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
     compress_store_indices<Key>(out + written, first + i, wanted);
     written += count_bits(bits);
   };
-  // Whole registers are stored as long as one fits, first with ties and then without. The next store overwrites what
-  // was stored too much.
+  // Whole registers are stored as long as one fits, first with ties and then without. The next store overwrites the
+  // surplus.
   for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
   for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(above(keys_here(), limit));
   // The last few indices are stored one by one. They may lie far apart.

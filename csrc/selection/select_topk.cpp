@@ -1,8 +1,8 @@
 // Selection in two passes. The first finds the threshold (selection/threshold.h), and the second writes the indices in
-// order. Where few are kept, the first pass is enough: it copies all keys from the bracket's low end on, with their
+// order. If few are kept, the first pass is enough: it copies all keys from the bracket's low end on, with their
 // indices.
 //
-// Bytes: 2 n sizeof(score) read, or n sizeof(score) where few are kept. 8 k written, and the copies.
+// Bytes: 2 n sizeof(score) read, or n sizeof(score) if few are kept. 8 k written, and the copies.
 #include "selection/select_topk.h"
 
 #include <algorithm>

@@ -23,8 +23,8 @@ enum class NanPolicy : int { kRaise, kFirst, kLast };
 // Ties:   of equal scores at the threshold, those with the smaller index are selected.
 // Time:   O(n) expected, whatever the values. A sample of the scores is read first. Then all are read twice, on up to
 //         `threads` threads. About once in 400 calls the sample misleads, and they are read three times. A second
-//         misleading sample is as good as impossible. It would cost three more reads (32 bits) or six (64 bits), on one
-//         thread. Scores that hold a NaN are read once more, and so are few scores kept out of a mass of equal ones.
+//         misleading sample is practically impossible. It would cost three more reads (32 bits) or six (64 bits), on one
+//         thread. Scores that hold a NaN are read once more. So are scores if few are kept out of many equal ones.
 // Memory: at most n / 8 bytes, 128 KiB for each thread, and 256 KiB. In most cases it is a fraction of that.
 // Thread safety: reentrant. The result is a function of the scores alone.
 //

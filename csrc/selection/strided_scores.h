@@ -7,7 +7,7 @@
 //   for_each_block(begin, end, body) blocks of at most kBlock scores side by side, in order
 // There are two: Scores here, and Pool in selection/key_pool.h.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Memory: a block on the stack where the scores do not lie side by side.
 #pragma once

@@ -5,11 +5,11 @@
 // scores are read in order and are not written. Ties cost nothing: a bracket that ends in a mass of equal keys counts
 // them.
 //
-// If the bracket misses, the next one begins where it ended, on the side that the counts name. Should that miss as
-// well, or a bracket hold too much, the threshold is found digit by digit (selection/digit_search.h) and counted once
+// If the bracket misses, the next one begins where it ended, on the side that the counts name. If that misses, too, or
+// if a bracket holds too many keys, the threshold is found digit by digit (selection/digit_search.h) and counted once
 // more.
 //
-// Included by select_topk.cpp alone, by way of the other headers of this folder, hence the unnamed namespace.
+// Only select_topk.cpp includes this file, through other headers of this folder. So its namespace has no name.
 //
 // Time: O(n) expected, whatever the keys. Memory: see memory_for.
 #pragma once

@@ -11,7 +11,7 @@ from typing import Any
 
 SUFFIX = ".tmp"
 OLDER = f".older{SUFFIX}"
-"""A folder whose successor is about to take its place."""
+"""The name that an old folder has while a new one takes its place."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -25,7 +25,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        # mkstemp gives 0600.  What is written here is meant to be read by others, as any new file is.
+        # mkstemp sets the mode 0600.  But others should be able to read the result, as they can read any new file.
         os.chmod(temporary, 0o666 & ~_umask())
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -38,9 +38,9 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a temporary folder beside ``path``, then put it in the place of an older one.
 
-    The older one is renamed away, the new one is renamed to ``path``, and only then the older one is removed.  So there
-    is never half a folder at ``path``.  A process that is killed between the two renames leaves none.  `sweep`, which
-    the next call begins with, puts the older one back.
+    First the older folder is renamed.  Then the new one is renamed to ``path``, and then the older one is removed.  So
+    there is never half a folder at ``path``.  If the process is killed between the two renames, there is no folder at
+    ``path``.  The next call begins with `sweep`, which puts the older one back.
     """
     sweep(path.parent, [path.name])
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX))
@@ -60,7 +60,7 @@ def write_folder_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def left_over(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Return what a killed process left of writing these files and folders in ``folder``."""
+    """Return the temporary files and folders that killed processes have left in ``folder``."""
     return [left for name in names for left in folder.glob(f".{name}.*{SUFFIX}")]
 
 

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder, and a new folder that nobody else gets."""
+"""Lets only one process write into a folder, and makes new folders that no other process gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCK = ".lock"
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make a folder of that name, or with -2, -3, … after it where others have the name."""
+    """Make a folder of that name.  If the name is taken, -2, -3, … is added to it."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -28,9 +28,9 @@ def new_folder(wanted: Path) -> Path:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock.  The system lets go of it when the process ends, however that happens.
+    """Hold the folder's lock.  The system releases it when the process ends, for whatever reason.
 
-    The folder must exist.  Where the file system has no locks, nothing is held.
+    The folder must exist.  If the file system has no locks, no lock is held.
 
     Raises:
         UsageError: another process holds it.

@@ -27,7 +27,7 @@ def read_parquet(path: Path, refusal: str) -> Any:
 
     Args:
         path: the file.
-        refusal: what to say of a damaged file, with ``{reason}`` in it.
+        refusal: the message about a damaged file, with ``{reason}`` in it.
 
     Raises:
         UsageError: it is damaged, or cannot be read.

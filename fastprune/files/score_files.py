@@ -28,7 +28,7 @@ def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np
     """Return one score per example, fp32 (n,), by index: a column of `read_examples`.
 
     Raises:
-        UsageError: as `read_examples`, or there is no such column of numbers.
+        UsageError: see `read_examples`, or the file has no such column of numbers.
     """
     return numbers(read_examples(path, which), column, str(path))
 
@@ -36,14 +36,15 @@ def read_scores(path: Path, column: str = "score", which: Which = Which()) -> np
 def read_examples(path: Path, which: Which = Which()) -> ScoreColumns:  # noqa: B008  (frozen)
     """Return one row per example, by index.
 
-    Of several epochs of a run the newest counts, and a warning says so.  Of several rows of an index the last counts.
+    If a run has several epochs, the newest counts, and a warning says so.  If an index has several rows, the last
+    counts.
 
     Args:
         path: the file.
-        which: the run, seed and epoch that count, where the file holds several.
+        which: the run, seed and epoch that count, if the file holds several.
 
     Raises:
-        UsageError: the file is missing or of another kind.  Or it holds several runs of which none is named, or its
+        UsageError: the file is missing or of another kind.  Or it holds several runs and ``which`` names none, or its
             indices are not 0 … n − 1.
     """
     columns, note = one_row_each(read_columns(path), str(path), which)
@@ -53,10 +54,10 @@ def read_examples(path: Path, which: Which = Which()) -> ScoreColumns:  # noqa: 
 
 
 def one_row_each(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
-    """Return the row of each example that counts, by index, and a note if there were several of one.
+    """Return for each example, by index, the row that counts.  Also return a note if an example has several rows.
 
     Raises:
-        UsageError: as `rows_of_one_run` and `newest_rows`.
+        UsageError: see `rows_of_one_run` and `newest_rows`.
     """
     rows, note = rows_of_one_run(columns, where, which)
     newest = newest_rows(rows, where)
@@ -136,7 +137,7 @@ def read_columns(path: Path) -> ScoreColumns:
     try:
         if table is not None:
             return {name: table[name].to_numpy() for name in table.column_names}
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark first
             rows: list[dict[str, Any]]
             lines = (line for line in file if line.strip())
             rows = list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in lines]
@@ -190,7 +191,7 @@ def check_kind(path: Path) -> None:
 
 
 def _decimals(values: np.ndarray) -> list[Any]:
-    """Return Python's own numbers, an fp32 as its shortest decimal instead of that of its fp64 equal."""
+    """Return Python numbers.  An fp32 becomes its own shortest decimal, and not that of the equal fp64."""
     if values.dtype == np.float32:
         return [float(str(value)) for value in values]
     return list(values.tolist())

@@ -1,7 +1,7 @@
-"""Which rows of a score file count: those of one run, and of its epochs the newest.
+"""Which rows of a score file count: those of one run in its newest epoch.
 
 The ``scores.parquet`` of a run folder holds every run of a comparison, in the columns ``run``, ``seed`` and ``epoch``.
-Scores of different runs are never mixed: a file of several is refused until one is named.
+Scores of different runs are never mixed.  A file of several runs is refused until one is named.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ MOST_SHOWN = 6
 
 @dataclass(frozen=True)
 class Which:
-    """The run, seed and epoch that are wanted.  None where the file says it by having only one.
+    """The run, seed and epoch that are wanted.
 
-    Of several epochs None means the newest.
+    None takes the only run and the only seed of the file, and the newest epoch.
     """
 
     run: str | None = None
@@ -30,10 +30,10 @@ class Which:
 
 
 def rows_of_one_run(columns: Mapping[str, np.ndarray], where: str, which: Which) -> tuple[ScoreColumns, str | None]:
-    """Return the rows of one run, the oldest epoch first, and a note if there are several epochs of it.
+    """Return the rows of one run, the oldest epoch first.  Also return a note if it has several epochs.
 
     Args:
-        columns: those of a score file, all of one length.  ``run``, ``seed`` and ``epoch`` may be missing.
+        columns: the columns of a score file, all of one length.  ``run``, ``seed`` and ``epoch`` may be missing.
         where: the file, for messages.
         which: what is wanted.
 
@@ -66,7 +66,7 @@ def _only(columns: ScoreColumns, name: str, wanted: str | int, where: str) -> Sc
 
 
 def _pairs(columns: ScoreColumns) -> list[tuple[str, ...]]:
-    """Return the (run, seed) that there are, in order of appearance, of as many of the two columns as there are."""
+    """Return each different (run, seed) in the order of its first row.  A missing column is left out of the pairs."""
     named = [columns[name].astype(str).tolist() for name in ("run", "seed") if name in columns]
     return list(dict.fromkeys(zip(*named, strict=True)))
 

@@ -1,4 +1,4 @@
-"""Whether the metrics of a batch fit its examples, and what is logged of a cycle."""
+"""Checks that a batch has one score for each example, and prepares a cycle's log."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fastprune.pruning import DynamicPruner
 
 
 def loggable(pruner: DynamicPruner) -> dict[str, float]:
-    """The newest cycle for a logger.
+    """What a logger gets about the newest cycle: ``pruner.log()`` without NaN.
 
-    It is ``pruner.log()`` without NaN, such as the threshold of a method without scores.
+    For example, a method without scores has no threshold.
     """
     return {key: value for key, value in pruner.log().items() if math.isfinite(value)}
 
@@ -22,7 +22,7 @@ def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor
     """The scores, if there is one for each example of the batch.
 
     Raises:
-        ValueError: there is another number of them.
+        ValueError: the number of scores differs from that of the examples.
     """
     found = counts(scores)
     if found - {examples}:
@@ -35,7 +35,7 @@ def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor
 
 
 def without_owners(index: Tensor, scores: Mapping[str, Tensor]) -> str | None:
-    """How the number of scores differs from that of the examples in the batch, in words.  None if it does not."""
+    """A text that says how the number of scores differs from that of the examples.  None if it does not."""
     found = counts(scores)
     if found == {len(index)}:
         return None
@@ -43,5 +43,5 @@ def without_owners(index: Tensor, scores: Mapping[str, Tensor]) -> str | None:
 
 
 def counts(scores: Mapping[str, Tensor]) -> set[int]:
-    """The numbers of scores that the metrics have.  It is one number if all is well."""
+    """How many scores each metric has, without repeats.  If all is well, it is one number."""
     return {len(values) if values.ndim else 1 for values in scores.values()}

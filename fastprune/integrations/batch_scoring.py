@@ -1,4 +1,4 @@
-"""How batches are scored in a framework: by the user's options, in the training step and in a pass of its own."""
+"""How an adapter scores batches with the user's options, in the training step and in a scoring pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ScoreBatch = Callable[[Any], Mapping[str, Tensor]]
 """Gives the metrics of a collated batch.  It runs the model on the batch itself."""
 
 PASS_BATCH_FACTOR = 4
-"""A scoring pass reads so many training batches at once, because nothing is kept for a backward pass."""
+"""How many training batches make one batch of a scoring pass.  It can be larger because no backward pass follows."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class BatchScoring:
     """The options of `attach` and `PruningCallback` that say how a batch is scored.
 
     Attributes:
-        task: where logits and labels are.  None where the framework's adapter finds them.
+        task: where logits and labels are.  With None the framework's adapter finds them.
         score_fn: gives the scores in place of the task.
-        score_batch_size: of a scoring pass.  None for `PASS_BATCH_FACTOR` times the training batch.
+        score_batch_size: batch size of a scoring pass.  None means `PASS_BATCH_FACTOR` times the training batch.
 
     Raises:
         ValueError: ``score_batch_size`` is below 1.
@@ -57,12 +57,12 @@ class BatchScoring:
         """The metrics ``reads`` of a batch's examples, (B,) each.
 
         Args:
-            outputs: of the model.
-            batch: that the model was given.
+            outputs: the model's outputs.
+            batch: the batch that the model was given.
             reads: names of metrics.
-            find_task: says where logits and labels of this batch are.  It is asked only if the user gave neither
-                ``task`` nor ``score_fn``.
-            last_layers: which watched the forward pass, for metrics that need "states", such as grand.
+            find_task: returns the task of this batch.  It is called only if the user gave neither ``task`` nor
+                ``score_fn``.
+            last_layers: the object that watched the forward pass, for metrics that need "states", such as grand.
         """
         with torch.no_grad():
             if self.score_fn is not None:
@@ -73,21 +73,21 @@ class BatchScoring:
             return task.scores(outputs, batch, reads, features)
 
     def last_layers(self, model: nn.Module, reads: Sequence[str]) -> LastLayers:
-        """What watches a forward pass, if one of the metrics needs it."""
+        """The object that watches a forward pass, if one of the metrics needs it."""
         return LastLayers(model, wanted=needs_states(reads) and self.score_fn is None)
 
     def pass_batch_size(self, training: int) -> int:
-        """Examples of a batch of a scoring pass, where a training batch holds so many."""
+        """Examples in a batch of a scoring pass, for training batches of ``training`` examples."""
         return self.score_batch_size or PASS_BATCH_FACTOR * training
 
 
 def first_batch(index: Tensor, lengths: Sequence[int] | Tensor | None, size: int) -> Tensor:
-    """The examples with which a pass over ``index`` in batches of ``size`` begins."""
+    """The first batch of a pass over ``index`` in batches of ``size``."""
     return index[longest_first(index, lengths)[:size]]
 
 
 def one_score_each(score_batch: ScoreBatch, examples: int, batch_size: int) -> ScoreBatch:
-    """``score_batch`` for the batches of one pass over so many examples, each checked by `one_each`."""
+    """``score_batch`` for the batches of one pass over ``examples`` examples.  Each result is checked by `one_each`."""
     left = examples
 
     def checked(batch: Any) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Puts back what a trainer counts and collects, after a forward pass that is no training."""
+"""Puts back what a trainer counts and collects, after a forward pass that does not train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 MANY = 1_000
-"""Containers of more entries are copied, but not looked into.  Tensors and arrays of more elements are not copied."""
+"""Containers with more entries are copied, but their entries are not visited.  Tensors and arrays with more elements
+are not copied."""
 
 NO_DATA = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, torch.optim.Optimizer)
 Undo = Callable[[], None]
@@ -28,7 +29,7 @@ def left_as_it_was(*owners: Any, apart_from: Sequence[Any] = (), readers: Sequen
     The rule: every attribute refers to the object that it referred to before.  If that object is plain data, its
     content is as before, too.  Plain data are
 
-    * dicts, lists, deques and sets, however deep in one another, with whatever they hold,
+    * dicts, lists, deques and sets, nested to any depth, with everything that they hold,
     * tensors without gradients and NumPy arrays, up to 1,000 elements,
     * random generators of Python, NumPy and torch,
     * the attributes of other objects that an owner holds, one level deep, such as meters and a trainer's state,
@@ -57,14 +58,14 @@ def left_as_it_was(*owners: Any, apart_from: Sequence[Any] = (), readers: Sequen
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
-    """Takes the place of a method that logs.  `left_as_it_was` brings the method back."""
+    """A stand-in for a method that logs.  `left_as_it_was` puts the method back."""
 
 
 class _Memory:
-    """Remembers how everything that was visited is put back."""
+    """Remembers how to put back everything that was visited."""
 
     def __init__(self, apart_from: Sequence[Any]) -> None:
-        self._apart_from = apart_from  # held, so that no other object gets their identity
+        self._apart_from = apart_from  # kept alive, so that no new object gets the same id()
         self._known = {id(item) for item in apart_from}
         self._undo: list[Undo] = []
 
@@ -78,9 +79,7 @@ class _Memory:
             self._container(vars(owner), levels=1)
 
     def generators(self, reader: Any, levels: int = 2) -> None:
-        """Visit only the random generators of ``reader``, and those of the objects it is made of: a wrapped data set,
-        transforms.
-        """
+        """Visit only the random generators of ``reader`` and of its parts, such as transforms or a wrapped data set."""
         for value in list(getattr(reader, "__dict__", {}).values()):
             for item in value[:MANY] if isinstance(value, (list, tuple)) else [value]:
                 undo = _undo_generator(item)
@@ -126,7 +125,7 @@ class _Memory:
 
 
 def _refill(value: dict[Any, Any], entries: dict[Any, Any]) -> None:
-    """Change only what differs.  So no attribute of an object is ever gone, not for a moment."""
+    """Change only what differs.  So every attribute of the object exists at every moment."""
     for name in [name for name in value if name not in entries]:
         del value[name]
     for name, entry in entries.items():

@@ -1,4 +1,4 @@
-"""What the adapters ask of a training set: whether it can be read by index, its identity, and its examples' lengths."""
+"""Facts about a training set: whether it can be read by index, its fingerprint, and the lengths of its examples."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def check_readable_by_index(dataset: Any, name: str, advice: str = "") -> None:
 
 def is_hub_dataset(dataset: Any) -> bool:
     """Whether it is a map-style ``datasets.Dataset``."""
-    # Whoever holds such an object has imported the library.  Importing it here would cost the others seconds.
+    # If such an object exists, the library has been imported.  Importing it here would cost other users seconds.
     datasets = sys.modules.get("datasets")
     return datasets is not None and isinstance(dataset, datasets.Dataset)
 
 
 def fingerprint(dataset: Any) -> str | None:
-    """SHA-256 of column names, length and up to 64 evenly spaced rows of a ``datasets.Dataset``.  None for other data
-    sets.
+    """SHA-256 of a ``datasets.Dataset``: its column names, its length and up to 64 evenly spaced rows.
 
-    Rows are read as stored, without the data set's transform.  Decoding or augmenting would make them differ between
-    two runs.
+    Other data sets have None.  Rows are read as stored, without the data set's transform.  Decoding or augmenting would
+    make them differ between two runs.
     """
     if not is_hub_dataset(dataset):
         return None
@@ -57,7 +56,7 @@ def fingerprint(dataset: Any) -> str | None:
 def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
     """The length of every example, from its column or that of ``input_ids``.
 
-    None if it cannot be had without reading samples.
+    None if finding it would mean reading samples.
     """
     if is_hub_dataset(dataset):
         given = _whole_numbers(dataset, column)
@@ -88,7 +87,7 @@ def _column_lengths(dataset: Any) -> Sequence[int] | None:
 
 
 def _stored(dataset: Any, column: str) -> Any:
-    """The column as it is stored, whatever the data set's format and transform.  None if there is none."""
+    """The column as it is stored, without the data set's format and transform.  None if there is no such column."""
     if column not in dataset.column_names:
         return None
     return dataset.select_columns([column]).with_format("arrow")[:][column]

@@ -1,4 +1,4 @@
-"""Overrides a method on one instance, so that the object is still freed when its last user lets go of it."""
+"""Overrides a method on one instance.  The object is still freed as soon as its last reference goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 def weak(owner: Any, name: str) -> Callable[..., Any]:
     """The method ``owner.name``, which does not hold ``owner``.
 
-    A cycle would leave the Trainer to the garbage collector.  That one tears down the queues of persistent data loader
-    workers before it stops the workers, which takes five seconds each.
+    A reference cycle would leave the Trainer to the garbage collector.  It would close the queues of persistent data
+    loader workers before it stops the workers, and that takes five seconds a worker.
     """
     method = getattr(owner, name)
     if getattr(method, "__self__", None) is not owner:
@@ -54,7 +54,7 @@ class Overrides:
         self._put_back.append(put_back)
 
     def remove(self) -> None:
-        """Put back what there was before, the newest first.  What someone has put over it since stays."""
+        """Undo the overrides, the newest first.  A method that someone has overridden again since then stays."""
         while self._put_back:
             self._put_back.pop()()
 

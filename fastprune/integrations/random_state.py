@@ -1,4 +1,4 @@
-"""The global random state of a process: what a checkpoint needs of it, and how it is set once on resume."""
+"""The global random state of a process: how a checkpoint saves it, and how a resumed run sets it once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random_states(device: torch.device) -> list[RandomState]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Go on with the numbers that followed ``random_state(device)``."""
+    """Set a state that ``random_state(device)`` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["device"] is not None and device.type != "cpu":
         torch.get_device_module(device).set_rng_state(state["device"].cpu(), device)
@@ -47,13 +47,13 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def draw_seeds(count: int) -> None:
-    """Draw what ``count`` iterators of data loaders draw when they begin."""
+    """Make the draws that ``count`` iterators of data loaders make when they begin."""
     for _ in range(count):
         torch.empty((), dtype=torch.int64).random_()
 
 
 def seeds_of(loaders: Iterable[Any]) -> int:
-    """How many seeds these loaders draw from the global generator when each is iterated once more."""
+    """How many seeds these loaders draw from the global generator if each is iterated once."""
     count = 0
     for loader in loaders:
         if not isinstance(loader, DataLoader):

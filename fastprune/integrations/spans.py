@@ -12,7 +12,7 @@ SPAN_LABELS = ("start_positions", "end_positions")
 
 
 def question_answering(fields: Mapping[str, Any]) -> Task | None:
-    """Start and end, as their mean, if the batch has the labels of both."""
+    """The task of the start and the end, whose score is the mean of both. None if the batch lacks the labels of one."""
     if any(fields.get(name) is None for name in SPAN_LABELS):
         return None
     return Task(Head(SPAN_LOGITS, SPAN_LABELS, kind="span", reduce="mean"))

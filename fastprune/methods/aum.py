@@ -14,8 +14,8 @@ def aum(*, offset: float | None = None) -> ScoreMethod:
     Source: Pleiss et al. 2020 (arXiv 2001.10528).
     Rule: AUM = mean over all visits of z_y − max other z, on the logits.  The lowest are suspected to be mislabelled.
     The ``offset`` share of them is dropped.  The next k are kept, hardest first, as CCS does (Zheng et al. 2023).
-    Settings: ``offset``, by default 0.1, or less where 0.1 does not leave k.  An offset that you pass and that does not
-    leave k is refused.
+    Settings: ``offset``, by default 0.1, or less if 0.1 does not leave k.  An offset that you pass is refused if it
+    does not leave k.  Advice: set it to the share of labels that you expect to be wrong.
     Reads: ``margin`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example.

@@ -1,4 +1,4 @@
-"""The card of a method: the docstring of what is registered, and how it is made, with every setting that it has."""
+"""The card of a method: the docstring of what is registered, and how to make it with all its settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STAND_IN = '"scores.parquet"'
 
 
 class Cards(Mapping[str, str]):
-    """The card of each registered method by its name, also of those that are registered later.
+    """The card of each registered method by its name.  Methods that are registered later appear, too.
 
     Example:
         >>> from fastprune.methods import METHOD_CARDS

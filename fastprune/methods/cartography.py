@@ -16,6 +16,8 @@ def cartography(*, region: Literal["ambiguous", "hard-to-learn"] = "ambiguous") 
     Source: Swayamdipta et al. 2020 (arXiv 2009.10795).
     Rule: over all visits of an example confidence is the mean of p(label), variability its standard deviation
     (``np.std``).  ``region="ambiguous"`` keeps the most variable, ``"hard-to-learn"`` the least confident.
+    Settings: ``region``, ambiguous.  Advice: set ``warmup_epochs`` to 2 or more.  With 1 a run on ATIS at 0.5 was worse
+    than ``random`` (exact match 84.4 against 85.1, one seed).
     Reads: ``confidence`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 16 bytes an example, 12 for hard-to-learn.

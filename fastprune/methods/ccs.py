@@ -23,8 +23,8 @@ class CCS(Method):
     of a run before it.
     Rule: drop the hardest ``offset`` share.  Cut the range of the remaining scores into ``strata`` of equal width.
     Fill the budget from the smallest stratum up, uniformly inside each (`fastprune.selection.stratified`).
-    Settings: ``strata``, 50 as published.  ``offset``, by default 0.1, or less where 0.1 does not leave k.  An offset
-    that you pass and that does not leave k is refused.
+    Settings: ``strata``, 50 as published.  ``offset``, by default 0.1, or less if 0.1 does not leave k.  An offset that
+    you pass is refused if it does not leave k.  Advice: the less you keep, the larger the offset.
     Published: 0.3 at 10 % kept (CIFAR-10, ImageNet), 0.2 at 20 % kept (ImageNet): ``CCS(offset=0.3)``.
     Reads: ``el2n`` from ``observe``.
     Cost: nothing beyond the training step.

@@ -24,17 +24,21 @@ class WindowDeviation:
 
     @property
     def bytes_per_example(self) -> int:
+        """One window of values, and the sum of the deviations."""
         return 4 * self.window + 4
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros, and a sum of 0."""
         return {"ring": torch.zeros(n, self.window, dtype=torch.float32), "sum": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the oldest value, and add the deviation of the window if it is full."""
         state["ring"][index, visits.long() % self.window] = values
         full = visits + 1 >= self.window
         state["sum"][index] += torch.where(full, self._deviation(state["ring"][index], visits + 1), 0.0)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean deviation of the full windows.  Before the first full window, that of the values so far."""
         windows = visits - self.window + 1
         early = self._deviation(state["ring"], visits)
         return torch.where(windows > 0, state["sum"] / windows.clamp_min(1), early)
@@ -53,7 +57,8 @@ def dyn_unc(*, window: int = 10) -> ScoreMethod:
     Rule: U = standard deviation (n − 1) of p(label) over the last ``window`` visits.  The score is the mean of U over
     all windows, one a visit.  Keep the k largest.  Before the first full window U is that of the visits there are.  The
     authors' code leaves the last window out of the mean.  Here it counts, so that the newest visits are used.
-    Settings: ``window``, 10 as published: ``dyn_unc(window=10)``.
+    Settings: ``window``, 10 as published: ``dyn_unc(window=10)``.  Advice: a window longer than the run never fills,
+    and each visit in it costs 4 bytes an example.  So lower it to the number of epochs.
     Reads: ``confidence`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 + 4 · window bytes an example, 52 for the published 10.

@@ -17,8 +17,10 @@ def el2n_free(
     what the training step computed anyway.
     Rule: an example's score is the one it had when it was last trained on.  Keep the k highest.  A pruned example keeps
     its old score, and returns once the kept ones have fallen below it.
-    Settings: ``reentry``, a share of the k drawn at random from the pruned.  ``rescore_every``, a scoring pass over the
-    pruned before every so-many-th cycle.  Both are 0.
+    Settings: ``reentry``, the share of the k that is drawn at random from the pruned examples.  With
+    ``rescore_every=r`` a scoring pass over the pruned examples is made every r cycles.  Both are 0.  Advice: leave both
+    at 0 first.  On ATIS at 0.5 neither helped.  Exact match was 87.0 without them, 86.3 with ``reentry=0.1``, and 86.5
+    with ``rescore_every=2`` (one seed).
     Reads: ``el2n`` from ``observe``.
     Cost: nothing beyond the training step.  With ``rescore_every=r`` a forward pass over the pruned examples every r
     cycles.

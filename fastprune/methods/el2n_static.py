@@ -12,7 +12,8 @@ def el2n_static(*, offset: float = 0.0) -> ScoreMethod:
 
     Source: Paul et al. 2021 (arXiv 2107.07075), as the static baseline of arXiv 2306.03208.
     Rule: make one scoring pass after ``warmup_epochs``.  Every cycle keeps the same k highest.
-    Settings: ``offset`` as in `ScoreMethod`.
+    Settings: ``offset`` as in `ScoreMethod`.  Advice: scores of the first epochs are noisy, and this method never
+    renews them.  So raise ``warmup_epochs`` before anything else.
     Reads: ``el2n`` from one scoring pass.
     Cost: one forward pass over all N examples in the whole run.
     Memory: 12 bytes an example.

@@ -25,12 +25,15 @@ class ForgettingEvents:
 
     @property
     def bytes_per_example(self) -> int:
+        """A count in fp32, and a flag."""
         return 5
 
     def new_state(self, n: int) -> State:
+        """No event, and no example right yet."""
         return {"events": torch.zeros(n, dtype=torch.float32), "was_right": torch.zeros(n, dtype=torch.bool)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Count an event where an example that was right is wrong now."""
         right = values > 0.5
         event = state["was_right"][index] & ~right
         # NaN is neither right nor wrong.  It is remembered, and refused when the cut is made.
@@ -38,6 +41,7 @@ class ForgettingEvents:
         state["was_right"][index] = right
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The number of events, or 2^20 for an example that was never right."""
         never = ~state["was_right"] & (state["events"] == 0)
         return torch.where(never, NEVER_LEARNED, state["events"])
 

@@ -15,7 +15,8 @@ def grand(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> Scor
     arXiv 2306.03208.  On the last layer alone, as here by default, it is that of Fayyaz et al. 2022 (arXiv 2211.05610).
     Rule: before every cycle compute the score of all examples and keep the k highest.
     Settings: ``smoothing``, by default the latest score, or a statistic or its text (`as_statistic`).  ``offset`` as in
-    `ScoreMethod`.
+    `ScoreMethod`.  Advice: as for ``el2n``, and compare with that first.  On ATIS at 0.5 both gave about the same
+    (exact match 86.9 and 86.2, one seed).
     Reads: ``grand`` from a scoring pass.  `fastprune.grand` of the logits and the last layer's inputs is exact for the
     last layer's weights and bias.  `fastprune.per_sample_grand` is exact for all parameters.
     Cost: for the last layer one forward pass over all N examples a cycle and C + d multiplications an example.  For all

@@ -27,11 +27,13 @@ class InfoBatch(Method):
     Rule: examples whose last loss is below the mean of all are well learned.  A share r of them is dropped at random.
     Those that stay weigh 1 / (1 − r), so the expected sum of gradients is that of all examples.
     Published: r is fixed (0.5), and how many are kept follows, usually far more than half.  Here k is fixed, and r
-    follows.  At the k that a published r gives, both drop among the same examples.  The weights are then the same where
-    (1 − r) of the well-learned is a whole number.  Elsewhere the published ones are not quite unbiased.  All this holds
-    below r = ``max_drop`` (0.75).  Where r would exceed it, the line moves up from the mean until r does not.  So from
-    r ≈ 0.75 on other examples are kept than published.  The last eighth of the epochs is on all examples (δ = 0.875).
-    Settings: ``max_drop``, 0.75 here.  ``InfoBatch(max_drop=0.9)`` follows the published rule up to r = 0.9.
+    follows.  At the k that a published r gives, both drop among the same examples.  The weights are then equal, if the
+    share 1 − r of the well-learned is a whole number.  If it is not, the published weights are slightly biased.  If k
+    asks for an r above ``max_drop`` (0.75), more examples count as well learned: the limit rises above the mean until r
+    fits.  So above r ≈ 0.75 other examples are kept than published.  The last eighth of the epochs is on all examples
+    (δ = 0.875).
+    Settings: ``max_drop``, 0.75 here.  ``InfoBatch(max_drop=0.9)`` follows the published rule up to r = 0.9.  Advice:
+    no weight exceeds 1 / (1 − ``max_drop``), which is 4 at 0.75.  Lower it if training becomes unstable.
     Reads: ``loss`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example and 4 for the weights.

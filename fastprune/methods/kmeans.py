@@ -1,7 +1,8 @@
-"""k-means of numbers on a line: the groups of `seta`.
+"""k-means in one dimension, which gives `seta` its groups.
 
-On a line the best groups are stretches of the sorted values, so dynamic programming finds them.  With many values it
-runs on about a thousand short stretches in their place.  Lloyd's rounds on all values then move the borders to the end.
+In one dimension every best group is a stretch of the sorted values, so dynamic programming finds the groups.  If there
+are many values, it groups about a thousand short stretches instead of single values.  Lloyd's algorithm on all values
+then refines the borders.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ ROUNDS = 100
 def kmeans_groups(values: Tensor, groups: int) -> Tensor:
     """The number of each value's group, int64.  Group 0 holds the smallest values.
 
-    The result depends on the values alone.  Its squared error is at most a thousandth above the least possible, in
-    tests against the exact optimum.  With fewer different values than groups the last groups are empty.
+    The result depends on the values alone.  The tests compare its squared error with the exact optimum, and it is at
+    most a thousandth larger.  If there are fewer different values than groups, the last groups are empty.
 
     Args:
         values: (n,) finite.
-        groups: how many there may be, at least 1.
+        groups: the largest number of groups, at least 1.
 
     Cost: a sort of n numbers, and groups · 1024² additions.
     """
@@ -40,7 +41,7 @@ def kmeans_groups(values: Tensor, groups: int) -> Tensor:
 
 
 class _Line:
-    """Sorted values, and the sums over any stretch of them."""
+    """Sorted values, and the sums that give the mean and the error of any stretch of them."""
 
     def __init__(self, ordered: np.ndarray) -> None:
         self.ordered = ordered
@@ -49,20 +50,23 @@ class _Line:
         self.squares = np.concatenate([[0.0], np.cumsum(shifted * shifted)])
 
     def error(self, start: np.ndarray | int, stop: np.ndarray | int) -> np.ndarray:
-        """Squared distance of the values from ``start`` to before ``stop`` to their mean."""
+        """The sum of squared distances between the values ``ordered[start:stop]`` and their mean."""
         count = np.maximum(np.subtract(stop, start), 1)
         total = self.sums[stop] - self.sums[start]
         return np.maximum(self.squares[stop] - self.squares[start] - total * total / count, 0.0)
 
     def mean(self, start: np.ndarray | int, stop: np.ndarray | int) -> np.ndarray:
-        """The mean of the values from ``start`` to before ``stop``."""
+        """The mean of ``ordered[start:stop]``."""
         return self.ordered[0] + (self.sums[stop] - self.sums[start]) / np.subtract(stop, start)
 
 
 def _stretches(line: _Line, most: int) -> np.ndarray:
-    """Where at most ``most`` stretches of close values begin, and n at the end.
+    """Divide the sorted values into at most ``most`` stretches of close values.
 
-    The stretch with the largest error is divided, again and again.
+    The stretch with the largest error is divided at its mean until there are enough.
+
+    Returns:
+        Where each stretch begins, and n at the end.
     """
     n = len(line.ordered)
     cuts = [0, n]
@@ -73,7 +77,7 @@ def _stretches(line: _Line, most: int) -> np.ndarray:
             continue
         inside = line.ordered[start:stop]
         at = start + int(inside.searchsorted(line.mean(start, stop)))
-        if at == start or at == stop:  # the mean was rounded beyond the ends
+        if at == start or at == stop:  # rounding put the mean outside the values
             at = start + int(inside.searchsorted(inside[-1]))
         cuts.append(at)
         for part in ((start, at), (at, stop)):
@@ -82,7 +86,7 @@ def _stretches(line: _Line, most: int) -> np.ndarray:
 
 
 def _best_cuts(line: _Line, at: np.ndarray, groups: int) -> np.ndarray:
-    """Where the groups of the least squared error begin and end, if they may only do so at ``at``."""
+    """The borders with the least squared error, first and last end included, chosen among the places ``at``."""
     m = len(at) - 1
     error = np.full((m + 1, m + 1), np.inf)
     starts, stops = np.triu_indices(m + 1, 1)
@@ -102,7 +106,7 @@ def _best_cuts(line: _Line, at: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _settle(line: _Line, cuts: np.ndarray) -> np.ndarray:
-    """The borders between the groups after Lloyd's rounds.  Each lies halfway between the means beside it."""
+    """The values at the borders after Lloyd's algorithm.  Each is halfway between the means of its two groups."""
     borders = line.ordered[cuts[1:-1]]
     for _ in range(ROUNDS):
         means = line.mean(cuts[:-1], cuts[1:])

@@ -15,7 +15,7 @@ def loss(*, smoothing: Statistic | str = "latest", offset: float = 0.0) -> Score
     EL2N's place.
     Rule: before every cycle compute the loss of all examples and keep the k highest.
     Settings: ``smoothing``, by default the latest loss, or a statistic or its text (`as_statistic`).  ``offset`` as in
-    `ScoreMethod`.
+    `ScoreMethod`.  Advice: if labels may be wrong, set ``offset`` to the share that you expect.
     Reads: ``loss`` from a scoring pass.
     Cost: one forward pass over all N examples a cycle.
     Memory: 12 bytes an example.

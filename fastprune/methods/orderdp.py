@@ -27,7 +27,8 @@ class OrderDP(Method):
     is that of an order statistic of all examples, so nothing is weighted.  From keep_fraction = ``ratio`` on the pool
     is everything.  Then the rule is the plain top k of the losses, without any chance.
     Settings: ``ratio``, 0.6.  Published: pools of half the examples, of which 0.6 are kept (keep_fraction 0.3).  With
-    ``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.
+    ``OrderDP(ratio=r)`` a run that keeps the share s draws pools of the share s / r.  Advice: a smaller ratio puts more
+    weight on hard examples.  At 1 the choice is random.  At keep_fraction it is the plain top k.
     Reads: ``loss`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example.

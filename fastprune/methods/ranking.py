@@ -1,4 +1,4 @@
-"""The cut of the methods that rank: which examples are kept, and a note if the cut falls among equals."""
+"""The cut of the methods that rank: which examples are kept, and a warning if many scores at the cut are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def keep_hardest(
         values: (n,).  Larger values are kept first.
         k: how many to keep.
         offset: share dropped from the hard end.
-        ties, seed, cycle: as ``ties``, ``seed`` and ``round`` of `select_topk`.
+        ties: which of equal values are kept, as in `select_topk`.
+        seed: of the draw among equal values.
+        cycle: number of the cycle, which gives each cycle a draw of its own.
     """
     kept = window(values, k, offset, ties=ties, seed=seed, round=cycle)
     note_ties(name, values, kept.indices, ties)

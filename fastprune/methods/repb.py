@@ -24,17 +24,21 @@ class RelativeToBatch:
 
     @property
     def bytes_per_example(self) -> int:
+        """One fp32 number."""
         return 4
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {"difference": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
-        # The mean of equal losses may lie beside them, because it is rounded.
+        """Store each value relative to the mean of all ``values``, which are those of one batch."""
+        # Rounding can put the mean of equal losses above them, and then all of them would count as easy.
         mean = values.mean().clamp(values.amin(), values.amax())
         state["difference"][index] = values - mean
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The latest difference."""
         return state["difference"].clone()
 
 

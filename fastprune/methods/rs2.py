@@ -18,7 +18,7 @@ class RS2(Method):
     Rule: shuffle once, take the next k examples each cycle, shuffle again when fewer than k are left.  The published
     method draws anew every epoch, from the first one on.  That is the default here (``warmup_epochs`` 0,
     ``cycle_epochs`` 1).  Let the learning rate decay over the shortened run, as every integration here does.  Under a
-    ramp the parts have other lengths every cycle, and overlap.
+    ramp the parts differ in length, and overlap.
     Reads: nothing.
     Cost: nothing.
     Memory: 8 bytes an example.

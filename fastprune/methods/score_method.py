@@ -32,17 +32,17 @@ class ScoreMethod(Method):
 
     Args:
         name: what tables and logs call it.
-        metric: the score it ranks by.  `fastprune.scores.metrics` says which end is hard.  Of a name that is not there,
-            which your ``score_fn`` gives, the largest values are.
+        metric: the score it ranks by.  `fastprune.scores.metrics` says which end is hard.  If the name is not there,
+            because your ``score_fn`` gives the metric, large values are hard.
         source: where the scores come from.
         smoothing: how scores over time become one.
         offset: share of all examples dropped from the hard end first (the paper's ``prune_offset``), in [0, 1).
-            Mislabelled examples gather there.  A run that keeps more than it leaves is refused.
-        rescore_every: with ``step``, before every so-many-th cycle a pass over the *pruned* examples refreshes their
-            scores.  Otherwise these stay those of their last training step.  0 means never.
+            Mislabelled examples gather there.  If it leaves fewer examples than a run keeps, the run is refused.
+        rescore_every: with ``step``, a scoring pass renews the scores of the *pruned* examples every ``rescore_every``
+            cycles.  Until then they keep the scores of their last training step.  0 means that no pass is made.
         reentry: share of the k kept that is drawn at random from the others, in [0, 1).
-        least_warmup: epochs on all examples that the statistic needs to tell any two apart.
-        offset_yields: True for an offset that nobody asked for.  It shrinks until k examples are left.
+        least_warmup: how many epochs on all examples the statistic needs before it can differ between examples.
+        offset_yields: whether the offset shrinks if it leaves fewer than k examples, as a default offset does.
 
     Example:
         >>> from fastprune import DynamicPruner
@@ -74,42 +74,45 @@ class ScoreMethod(Method):
 
     @property
     def statistics(self) -> dict[str, Statistic]:  # type: ignore[override]
-        """The one metric that it ranks by."""
+        """The one metric that the method ranks by, with its smoothing."""
         return {self.metric: self.smoothing}
 
     @property
     def most_classes(self) -> int | None:  # type: ignore[override]
-        """That of its statistic, if it has one."""
+        """The limit of its statistic, if that has one."""
         return getattr(self.smoothing, "most_classes", None)
 
     @property
     def ties(self) -> Ties:
-        """Which of equal scores are kept.
+        """Which examples are kept among equal scores.
 
-        With a metric of few values it is a seeded draw, with others the smaller index.
+        If the metric has few distinct values, a seeded draw decides.  Otherwise the smaller index does.
         """
         return "random" if is_discrete(self.metric) else "index"
 
     @property
     def rule_version(self) -> int:  # type: ignore[override]
-        """One more where ties are drawn, and where a metric is hard where it is small.  Neither was so before."""
+        """1, and one more for each part of the rule that has changed since version 0.1.
+
+        These are the draw among ties, and metrics whose small values are hard.
+        """
         turned = is_hard_where_small(self.metric) and is_oriented(self.smoothing)
         always_was = isinstance(self.smoothing, Moments)
         return 1 + (self.ties == "random") + (turned and not always_was)
 
     @property
     def observes(self) -> bool:  # type: ignore[override]
-        """True where the training steps' scores are used."""
+        """True if the training steps' scores are used."""
         return self.source == "step"
 
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
-        """All examples before every cycle or the first, or the pruned ones on the slower clock."""
+        """All examples before every cycle, all before the first cycle alone, or the pruned ones now and then."""
         if self.source == "pass" or (self.source == "once" and history.empty):
             return "all"
         return "pruned" if self.rescore_every and cycle > 1 and (cycle - 1) % self.rescore_every == 0 else None
 
     def check_keep(self, n: int, k: int) -> None:
-        """Refuse an offset that leaves fewer than are ranked in."""
+        """Refuse an offset that leaves fewer examples than the ranking has to keep."""
         if not self.offset_yields:
             check_fits(self.name, self.offset, n, k - self._drawn(n, k))
 

@@ -23,14 +23,16 @@ class SeTa(Method):
 
     Source: Zhou, Gao & Wang (CVPR 2025), the rule from their code.
     Rule: group the last losses by 1-D k-means into ``groups``, easy to hard.  The first cycle takes all groups.  Cycle
-    c = 1, 2, … takes the round(groups · ``width``) groups that start at c mod (number of positions).  A window with
-    more than k examples gives k of them at random.  A window with fewer is kept whole.  The next harder group then
-    gives the rest at random, then the one after it, and past the hardest group the next easier one.
+    c = 1, 2, … takes the round(groups · ``width``) groups that start at c mod (number of positions).  If the window has
+    more than k examples, k of them are drawn at random.  If it has fewer, all of them are kept.  The next harder group
+    then gives the rest at random, then the one after it.  After the hardest group the next easier one follows.
     Published: a random share first, the window after it, and what is in it is kept, however many.  Here k is fixed.
     Most losses are small, so the hard windows hold few examples.  At a large k they are the smaller part of it.  The
     final epochs, the last eighth, are on all examples here (published: on a random 1 − r of them).
     Settings: ``groups``, 10 here, and ``width``, 0.5 here.  Published: r = 0.1, 5 groups, width 0.9 (CIFAR), and r = 0,
-    5 groups, width 0.6 (ImageNet): ``SeTa(groups=5, width=0.9)``.
+    5 groups, width 0.6 (ImageNet): ``SeTa(groups=5, width=0.9)``.  Advice: the window has groups − round(groups ·
+    width) + 1 positions, which is 6 by default, and moves once a cycle.  If the run has fewer cycles, lower ``groups``
+    or raise ``width``.
     Reads: ``loss`` from ``observe``.
     Cost: nothing beyond the training step, and a sort of N losses a cycle.
     Memory: 12 bytes an example.

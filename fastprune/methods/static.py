@@ -28,7 +28,7 @@ class Static(Method):
     Args:
         scores: fp32 (n,).  Larger scores are kept first.
         offset: share of all examples dropped from the hard end first, in [0, 1).
-        rows: int64 (n,), the row of the user's file that each score belongs to.  None where the file does not say it.
+        rows: int64 (n,), the row of the user's file that each score belongs to.  None if the file does not say it.
 
     Example:
         >>> from fastprune import DynamicPruner
@@ -54,7 +54,7 @@ class Static(Method):
         object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
 
     def of_rows(self, rows: Sequence[int]) -> Static:
-        """The same method for the examples in these rows of the user's file, or itself where rows are not known.
+        """The same method for the examples in these rows of the user's file.  If rows are not known, it returns itself.
 
         Raises:
             ValueError: a row has no score.
@@ -102,14 +102,14 @@ def static(
     Rule: every cycle keeps the k examples of the largest score in the file.  Among equal scores a draw from the seed
     decides, the same every cycle.  Counts such as forgetting have few values, and files are often sorted by class.  Use
     ``method="static:PATH"``, where PATH is a .parquet, .csv or .jsonl file with the columns ``index`` and ``score``, as
-    `fastprune score` writes it.  A column ``row`` says which row of the user's file a score is of.  `fastprune
-    finetune` goes by it, so that rows which are held out do no harm.  Of several scores of an example the newest epoch
-    counts, or the last row.  A file of several runs, as the ``scores.parquet`` of a comparison, is refused until one
-    run is named.
+    `fastprune score` writes it.  A column ``row`` says which row of the user's file a score belongs to.  `fastprune
+    finetune` uses it, so held-out rows do no harm.  If an example has several scores, that of the newest epoch counts,
+    or that of the last row.  A file of several runs, such as the ``scores.parquet`` of a comparison, is refused until
+    one run is named.
     Settings: ``run``, ``seed`` and ``epoch`` choose among the rows of a file.  An example is ``static("scores.parquet",
-    run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score that is hard where it is small, such as
+    run="el2n 0.5", seed=0, epoch=3)``.  ``column`` is the score.  A score whose small values are hard, such as
     ``confidence``, is negated (`fastprune.scores.metrics` says which).  ``offset`` is the share dropped from the hard
-    end first.
+    end first.  Advice: take scores of a late epoch of a full run, and name the run if the file has several.
     Reads: nothing while training.
     Cost: one read of the file.
     Memory: 8 bytes an example and 4 for the scores.

@@ -33,12 +33,18 @@ class PredictionMoves:
         return 4 * (self.window - 1) + 4
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros, and a score of 0.  `update` adds the last probabilities when C is known."""
         return {
             "moves": torch.zeros(n, self.window - 1, dtype=torch.float32),
             "score": torch.zeros(n, dtype=torch.float32),
         }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Store how far the probabilities moved.  If the window is full, move the score towards its spread.
+
+        Raises:
+            ValueError: there are more than 1,024 classes, or values that are not vectors.
+        """
         if values.ndim != 2 or values.shape[1] > MOST_CLASSES:
             raise ValueError(
                 f"probabilities must be (B, C) with C <= {MOST_CLASSES}, got {tuple(values.shape)}: the method keeps C "
@@ -59,6 +65,7 @@ class PredictionMoves:
         state["score"][index] = torch.where(full, self.decay * newest + (1.0 - self.decay) * score, score)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The score.  Before the first full window, the spread of the moves so far."""
         early = spread(state["moves"], (visits - 1).clamp_min(1))
         return torch.where(visits >= self.window, state["score"], early)
 
@@ -72,7 +79,8 @@ def tdds(*, window: int = 10, decay: float = 0.9) -> ScoreMethod:
     In a window of ``window`` visits R = sqrt(Σ (d − mean d)²) over its window − 1 differences.  The score moves by
     decay · R + (1 − decay) · score with each full window.  Keep the k largest.  Before the first full window the score
     is the R of the differences there are.
-    Settings: ``window``, 10, and ``decay``, 0.9, as published.
+    Settings: ``window``, 10, and ``decay``, 0.9, as published.  Advice: if the run has fewer epochs than the window,
+    lower the window.  It would never fill.
     Reads: ``probabilities`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 + 4 · (window − 1) + 4 · C bytes an example (48 + 4 · C as published).  More than 1,024 classes are

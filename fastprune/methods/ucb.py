@@ -30,24 +30,28 @@ class MeanAndVariance:
 
     @property
     def bytes_per_example(self) -> int:
+        """A mean and a variance."""
         return 8
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {name: torch.zeros(n, dtype=torch.float32) for name in ("mean", "variance")}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Move the variance by the distance from the mean before, and then the mean."""
         old, mean = 1.0 - self.alpha, state["mean"][index]
         state["variance"][index] = old * state["variance"][index] + self.alpha * (values - mean) ** 2
         state["mean"][index] = old * mean + self.alpha * values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean plus ``c`` times the variance."""
         return state["mean"] + self.c * state["variance"]
 
 
 @register("ucb")
 @dataclass(frozen=True, kw_only=True)
 class UCB(Method):
-    """UCB: the smoothed loss plus a bonus for examples not looked at for long, or for losses that move.
+    """UCB: the smoothed loss plus a bonus for examples not trained on for long, or for losses that move.
 
     Source: Raju, Daruwalla & Lipasti 2021 (arXiv 2111.12621), whose abstract does not spell the bonus out.
     ``bonus="visits"`` is the form of UCB1 (Auer et al. 2002, Machine Learning 47).  ``bonus="variance"`` is the form of
@@ -56,8 +60,10 @@ class UCB(Method):
     ``visits``: EMA(L) + c · sqrt(ln t / n_i), with t epochs so far and n_i visits of example i.  The EMA begins with
     the first loss.
     ``variance``: m + c · v, with v ← (1 − α) v + α (L − m)² and then m ← (1 − α) m + α L.  Both begin at 0.
-    Settings: ``bonus``, visits.  ``c``, 1.  ``alpha``, 0.8, the weight of the newest loss.  c and α are ours, because
-    the public code asks for them.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public form.
+    Settings: ``bonus``, visits.  ``c``, 1.  ``alpha``, 0.8, the weight of the newest loss.  c and α are fastprune's
+    choice, because the public code leaves them to the user.  ``UCB(bonus="variance", c=1.0, alpha=0.8)`` is the public
+    form.  Advice: set ``c`` to about the spread of the losses.  At 0 only the smoothed loss counts.  A larger ``c``
+    comes back sooner to examples that were not trained on for long.
     Reads: ``loss`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example, 16 with ``variance``.

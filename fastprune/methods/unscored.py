@@ -1,4 +1,4 @@
-"""Selecting while some examples have no score yet.  Nothing says that they are easy, so they come first."""
+"""Selects while some examples have no score yet.  They may be hard, so they are kept first."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def unscored_first(
     Args:
         history: says which examples have a score.
         k: how many to keep.
-        choose: given the scored examples (ascending int64 indices) and how many to keep, selects *positions in them*,
-            with weights or without.
-        cycle, seed: of the draw.
+        choose: is called with the scored examples (ascending int64 indices) and with how many of them to keep.  It
+            returns *positions* among them, with weights or without.
+        cycle: number of the cycle, which gives each cycle a draw of its own.
+        seed: of the draw.
 
     Returns:
         Indices of examples.  An unscored one weighs 1.

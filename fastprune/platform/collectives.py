@@ -1,7 +1,7 @@
-"""torch.distributed for the rest of the package: who is there, which device collectives use, one error for all ranks.
+"""torch.distributed for the rest of the package: ranks, the device of collectives, and one error for all ranks.
 
-``group`` is a process group, or None for that of all ranks.  Where torch.distributed is not available or not
-initialised, one process is alone, and nothing is sent.
+``group`` is a process group, or None for that of all ranks.  Without torch.distributed, or before it is initialised,
+there is one process, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 T = TypeVar("T")
 _CPU = torch.device("cpu")
 _ERRORS = (TypeError, ValueError, RuntimeError)
-"""What one rank's error may become on the others.  All else becomes the last."""
+"""The types that one rank's error may have on the others.  An error of any other type becomes the last one."""
 
 
 def is_initialized() -> bool:
-    """Return whether there is a process group, perhaps of one process."""
+    """Return whether there is a process group.  It may have only one process."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -39,7 +39,7 @@ def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
 
 
 def device_types(group: dist.ProcessGroup | None = None) -> list[str] | None:
-    """Return the device types that the group's backends work on.  None without a group, where any will do."""
+    """Return the device types that the group's backends work on.  None without a group, because any type works then."""
     if not is_initialized():
         return None
     return sorted(pair.partition(":")[0] for pair in dist.get_backend_config(group).split(","))
@@ -48,7 +48,7 @@ def device_types(group: dist.ProcessGroup | None = None) -> list[str] | None:
 def collective_device(wanted: torch.device = _CPU, group: dist.ProcessGroup | None = None) -> torch.device:
     """Return where the group's collectives work: the same type of device on every rank.
 
-    That holds also for a rank with nothing to send.  It is the CPU if the backends can use it, which waits for no
+    A rank with nothing to send has the same type.  It is the CPU if the backends can use it, because that waits for no
     device.  Otherwise it is ``wanted``, if that is of the type that all agree on.
     """
     types = device_types(group)
@@ -69,7 +69,10 @@ def all_reduce(tensor: Tensor, group: dist.ProcessGroup | None = None, op: str =
 def exchange_numbers(
     own: Sequence[int], device: torch.device, group: dist.ProcessGroup | None = None
 ) -> list[list[int]]:
-    """Return the numbers of every rank, by rank, as many on each.  One all-reduce of 8 bytes a number and rank."""
+    """Return the numbers of every rank, by rank.  All ranks have the same count.
+
+    Cost: one all-reduce of 8 bytes for each number and rank.
+    """
     rank, ranks = world(group)
     table = torch.zeros(ranks, len(own), dtype=torch.int64, device=device)
     table[rank] = torch.tensor(own, dtype=torch.int64, device=device)
@@ -101,7 +104,7 @@ def broadcast(tensor: Tensor) -> Tensor:
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each rank gives, by rank; a collective call.  Values are pickled on the way."""
+    """The values of all ranks, by rank.  A collective call that pickles the values."""
     _, world_size = world()
     if world_size == 1:
         return [value]
@@ -111,7 +114,7 @@ def gather_objects(value: T) -> list[T]:
 
 
 def broadcast_object(value: T) -> T:
-    """What rank 0 gives; a collective call.  It is pickled on the way."""
+    """The value of rank 0.  A collective call that pickles the value."""
     if world()[1] == 1:
         return value
     box = [value]
@@ -120,11 +123,11 @@ def broadcast_object(value: T) -> T:
 
 
 def launcher_store(address: str, port: int, wait: timedelta) -> dist.Store:
-    """The key-value store of torchrun, which stays where the processes are started again.
+    """The key-value store of torchrun, which stays alive when the processes are started again.
 
     Args:
-        address: of the process that holds the store.
-        port: on which it listens.
+        address: address of the process that holds the store.
+        port: the port on which it listens.
         wait: how long to wait for it, and for its keys.
 
     Raises:
@@ -137,13 +140,13 @@ def launcher_store(address: str, port: int, wait: timedelta) -> dist.Store:
 
 
 class FailedElsewhereError(RuntimeError):
-    """Another process has failed and says why.  This one need not say it, too."""
+    """Another process has failed, and it says why.  So this process need not repeat it."""
 
     said_elsewhere = True
 
 
 class Failure(NamedTuple):
-    """What a rank tells the others of its error, before they ask for the text.  Both are 0 if it has none."""
+    """What a rank tells the others about its error, before they ask for the text.  Without an error both are 0."""
 
     kind: int = 0  # 1 + index in _ERRORS
     size: int = 0  # of the text, in bytes
@@ -170,12 +173,12 @@ def raise_everywhere(
     A collective call, with the ``failures`` that all have exchanged.
 
     Args:
-        failures: those of all ranks, by rank.
+        failures: the failures of all ranks, by rank.
         own: this rank's error, or None.
         device: where the group's collectives work.
         group: the process group.
-        what: what failed.  A rank that failed raises its own error, and the others a `FailedElsewhereError`. None: all
-            ranks raise the same, the error of the first that failed.
+        what: names what failed.  A rank that failed raises its own error, and the others raise a
+            `FailedElsewhereError`.  With None all ranks raise the error of the first rank that failed.
     """
     failed = [rank for rank, failure in enumerate(failures) if failure.kind]
     if not failed:
@@ -218,6 +221,6 @@ def together(what: str) -> Iterator[None]:
 
 
 def _report(error: Exception, group: dist.ProcessGroup | None) -> bytes:
-    """Return what the other ranks are told, which is never empty."""
+    """Return the text that the other ranks get.  It is never empty."""
     kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
     return f"rank {world(group)[0]}: {kind}{error}".encode(errors="replace")

@@ -1,4 +1,4 @@
-"""Says what both rooms with Triton kernels need to know of a device."""
+"""Facts about a device that both rooms with Triton kernels need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HERE: AbstractContextManager[None] = nullcontext()
 def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     """Return a context in which the tensor's device is the current one.
 
-    It does nothing where that is so already, and on the CPU.
+    It does nothing if that is already so, and nothing on the CPU.
     """
     if not tensor.is_cuda or torch.cuda.current_device() == tensor.get_device():
         return _HERE

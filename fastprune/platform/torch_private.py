@@ -1,6 +1,6 @@
-"""Names all in one place that PyTorch promises to nobody, and that fast calls need.
+"""PyTorch's private names that fast calls need, all in one place.
 
-torch 2.6 to 2.14 have all of them.  A torch that lacks a name is refused here, on import, by a sentence that says so.
+torch 2.6 to 2.14 have all of them.  If a torch lacks one, the import fails here, and the message says so.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ TESTED = "2.6 to 2.14"
 
 
 def _private(path: str) -> Any:
-    """Return what stands at this path below ``torch``.
+    """Return the object at this path below ``torch``.
 
     Raises:
-        ImportError: this torch has nothing there.
+        ImportError: this torch has no such name.
     """
     found: Any = torch
     for name in path.split("."):
@@ -37,7 +37,7 @@ dispatch_modes: Callable[[], int] = _private("_C._len_torch_dispatch_stack")
 """How many modes, such as that of fake tensors, look at every operation."""
 
 is_jit_tracing: Callable[[], bool] = _private("_C._is_tracing")
-"""Whether torch.jit.trace records.  `torch.jit.is_tracing` asks more first."""
+"""Whether torch.jit.trace records.  `torch.jit.is_tracing` makes other checks first, so it is slower."""
 
 is_functorch_active: Callable[[], bool] = _private("_C._are_functorch_transforms_active")
 """Whether torch.func (grad, vmap, ...) transforms what is called."""
@@ -66,6 +66,7 @@ def is_forward_mode() -> bool:
 def apply_untransformed(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """Return ``function.apply`` for calls that torch.func does not transform.
 
-    `torch.autograd.Function.apply` first asks whether torch.func does.  This is what it calls then, 1.3 us sooner.
+    `torch.autograd.Function.apply` first asks whether torch.func does.  If not, it calls this function.  Calling it at
+    once saves 1.3 us.
     """
     return super(torch.autograd.Function, function).apply  # type: ignore[misc]

@@ -1,12 +1,13 @@
-"""Starts Triton kernels again without Triton's own look at every argument.
+"""Starts Triton kernels again without Triton's checks of every argument.
 
-A launch through Triton binds names.  It asks of each argument what it is, whether it is 1, and whether 16 divides it.
-It makes a key of the answers.  That costs more than a small batch's work.  A training loop starts the same kernels on
-tensors of the same layout again and again.  So the first launch for a layout goes through Triton, which compiles.
-`Launch` keeps the compiled kernel with its grid and its numbers, and later launches only fill in the addresses.
+A launch through Triton binds names.  It finds the type of each argument, whether it is 1, and whether 16 divides it.
+From the answers it makes a key.  For a small batch that costs more than the kernel.  A training loop starts the same
+kernels again and again, on tensors of the same layout.  So the first launch for a layout goes through Triton, which
+compiles.  `Launch` keeps the compiled kernel with its grid and its numbers, and later launches only fill in the
+addresses.
 
-The caller knows what a layout is: a key of everything that decides about grid, numbers and options, and of the
-addresses' alignment.  `Plans` keeps launches by such keys.
+The caller makes the key of a layout.  It holds everything that decides about grid, numbers and options, and the
+alignment of the addresses.  `Plans` keeps launches by such keys.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import torch
 import triton
 from torch import Tensor
 
-# The first to take a compiled kernel's arguments with the constants among them.
+# From this version on, a compiled kernel's arguments include the constants.
 _FIRST_VERSION = (3, 3)
 
 
 class Launch:
-    """One launch, prepared: the same grid, numbers and options each time, with other tensors.
+    """One prepared launch.  Grid, numbers and options stay the same, and only the tensors change.
 
     Args:
         kernel: a function of `triton.jit`, whose parameters are pointers, then numbers, then constants.
@@ -64,12 +65,12 @@ class Launch:
 
 
 class Plans(dict[Any, Any]):
-    """What was prepared for a layout, by its key.  It forgets all when there are many, as with lengths that vary."""
+    """Keeps what was prepared for each layout, by its key.  With too many layouts it forgets all of them."""
 
     LIMIT = 4096
 
     def keep(self, key: Any, plan: Any) -> Any:
-        """Put a plan in, and return it."""
+        """Store a plan, and return it."""
         if len(self) >= self.LIMIT:
             self.clear()
         self[key] = plan

@@ -1,11 +1,11 @@
-"""Chunks: how a run is cut up for a framework that freezes the number of steps of an epoch at its start.
+"""Chunks: the pieces of a run for a framework that fixes the length of an epoch at the start.
 
-All chunks of a run take equally many optimizer steps.  If all epochs have one size, each epoch is a chunk.  Otherwise a
-chunk is a multiple of the optimizer step, so that no step is a short one.  The last chunk of a phase is topped up from
-the next permutation of the same set.
+All chunks of a run take the same number of optimizer steps.  If all epochs have the same size, each epoch is a chunk.
+Otherwise the length of a chunk is a multiple of the optimizer step, so no step is short.  The last chunk of a phase is
+topped up from the next permutation of the same set.
 
-A batch larger than an epoch would hold examples twice.  Such an epoch is a chunk of its own, of one short batch.  All
-other chunks of the run are then one batch.
+A batch that is larger than an epoch would hold examples twice.  So such an epoch is a chunk of its own, of one short
+batch.  All other chunks of the run then hold one batch each.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
     conditions:
 
     * The run takes at most `MORE_STEPS` more steps than a plain loop, in which the last step of every epoch may be
-      short.  Allowing no more steps at all would cut many runs into chunks of one step.  A framework does much between
-      two chunks.
+      short.  If no more steps were allowed, many runs would be cut into chunks of one step, and frameworks are slow
+      between two chunks.
     * The top-ups of all phases together are at most 2 % of the budget, or each is less than a step.
 
-    One step always meets them.
+    A chunk of one step always meets both.
 
     >>> from fastprune.pruning.schedule import Schedule
     >>> chunk_length(Schedule(0.5).phases(100, 3), 5)  # epochs of 100, 50 and 50
@@ -60,9 +60,9 @@ def chunk_length(phases: Sequence[Phase], step: int = 1, batch: int | None = Non
     32
 
     Args:
-        phases: of the run.
-        step: examples of an optimizer step, on all processes.
-        batch: examples of one of its micro-batches, on all processes.  None means the whole step.
+        phases: the run's phases.
+        step: examples in an optimizer step, on all processes together.
+        batch: examples in one micro-batch of a step, on all processes together.  None means the whole step.
     """
     batch = step if batch is None else batch
     smallest = min(p.size for p in phases)

@@ -1,7 +1,7 @@
-"""Permutations that follow each other, without an example twice in one batch.
+"""Keeps an example from coming twice in one batch where one permutation ends and the next begins.
 
 A stream of permutations is read in batches.  A batch that begins at the end of one permutation is filled from the
-beginning of the next.  That beginning may hold the same examples.  They are moved behind the batch.
+beginning of the next.  That beginning may hold some of the same examples.  These are moved to places after the batch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def without(held: Tensor, order: Tensor, count: int) -> Tensor:
 
 
 def first_needed(number: int, size: int, distinct: int) -> int:
-    """The permutation to begin with in order to know permutation ``number`` of a stream in batches of ``distinct``.
+    """The permutation from which to start computing permutation ``number`` of a stream in batches of ``distinct``.
 
-    A permutation that begins with a batch depends on no other.  Any other depends, at its beginning, on the end of the
-    one before.  `without` leaves that end alone where permutations are long enough.
+    A permutation whose beginning is also that of a batch depends on no other.  The beginning of any other depends on
+    the end of the one before.  If permutations are long enough, `without` does not change that end.
 
     >>> [first_needed(number, 10, 4) for number in range(5)]
     [0, 0, 2, 2, 4]

@@ -21,7 +21,7 @@ class CycleRecord:
     Attributes:
         epoch: the user epoch with which the cycle begins.
         kept: how many examples were kept, 0 before the first selection.
-        threshold: the smallest score kept, NaN where the method reads no score or several.
+        threshold: the smallest score kept.  NaN if the method reads no score or several.
         churn: the share of the kept examples that were not kept before.
         score_seconds: how long the scoring pass took.
         select_seconds: how long the selection took.
@@ -36,17 +36,17 @@ class CycleRecord:
 
 
 def choose(method: Method, history: History, phase: Phase, seed: int) -> Selection:
-    """Choose the examples of ``phase``.  A collective call on several processes, with one result for all of them.
+    """Choose the examples of ``phase``.  A collective call.  All processes get the same result.
 
-    If the phase asks for all examples, it gets them.  Before anything was trained on, a random subset is drawn.
+    A phase on all examples gets all of them.  Before the first training step the subset is drawn at random.
 
     Returns:
         The selection, on the CPU.
 
     Raises:
         RuntimeError: the method ranks by scores, and has seen none.
-        ValueError: a score is NaN, the method keeps another number of examples than asked for, or it returns weights
-            without saying so.
+        ValueError: a score is NaN, or the method breaks its contract.  It must keep the number of examples that was
+            asked for, and set ``weighted`` if it returns weights.
     """
     n = history.n
     if phase.size == n:
@@ -73,7 +73,7 @@ def choose(method: Method, history: History, phase: Phase, seed: int) -> Selecti
 
 
 def threshold(method: Method, history: History, selection: Selection) -> float:
-    """The smallest score kept, or NaN where the method reads no score or several."""
+    """The smallest score kept, or NaN if the method reads no score or several."""
     if len(method.reads) != 1 or history.empty:
         return float("nan")
     value = history.value(method.reads[0])

@@ -1,4 +1,4 @@
-"""Gives every sample its position in the data set, so that scores find their way back."""
+"""Gives every sample its position in the data set, so that a score can be stored for its example."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ def with_index(dataset: Any, key: str = "index") -> Dataset[Any]:
     """The same map-style data set, with each sample's position in it.
 
     A mapping or a named tuple gains the field ``key``.  A tuple gains an element at its end.  Anything else becomes a
-    pair. Mappings keep their type where it can be changed.  Batches are read at once where the data set does that.
+    pair.  A mapping keeps its type if that type can be changed.  A data set that reads a batch at once still does.
     Nothing is copied.
 
     Raises:
-        ValueError: ``dataset`` is a dictionary of splits.  When a sample is read, also: it has a field ``key`` already.
+        ValueError: ``dataset`` is a dictionary of splits.  Reading a sample raises it if the sample has a field ``key``
+            already.
 
     Example:
         >>> data = [{"text": "book a flight", "label": 0}, {"text": "play a song", "label": 1}]

@@ -2,8 +2,8 @@
 
 1. Plan: the pieces in which the loop reads the run's examples.  A framework calls `Driver.begin` for a new run and
    `Driver.resume` for one from a checkpoint.  A plain loop calls `Driver.go_on` for both.
-2. `Driver.enter` or `Driver.enter_next` before each piece.  Where a phase begins, the scoring pass is made if one is
-   due, and the kept set is chosen.
+2. `Driver.enter` or `Driver.enter_next` before each piece.  If the piece begins a phase, the scoring pass is made if
+   one is due, and the kept set is chosen.
 3. `Driver.take_in` after each training step, or after each micro-batch of a step.  A loop that knows the scores
    before the step ends, or that counts batches, calls `Driver.record` and `Driver.advance` in its place.
 4. `Driver.leave` after each piece.
@@ -50,16 +50,16 @@ class Driver:
         n: number of training examples.
         method: chooses the kept sets.
         schedule: says when to choose a kept set, and how many examples to keep.
-        seed: of the order and of random selections.
+        seed: seed of the order and of random selections.
         fingerprint: identifies the data set.  A state with another fingerprint is refused.
-        arrange: order within an epoch, see `PruningSampler`.
-        record_scores: whether scoring passes are also made where every example is kept.
+        arrange: rearranges the order of an epoch, see `PruningSampler`.
+        record_scores: whether scoring passes are also made in a run that keeps every example.
 
     Attributes:
         listener: is told of scoring passes and selections.
 
     Example:
-        The loop of `DynamicPruner` in the driver's own words:
+        What `DynamicPruner` calls in a loop of two epochs:
 
         >>> from fastprune.pruning import get_method
         >>> from fastprune.pruning.schedule import epoch_pieces
@@ -143,15 +143,15 @@ class Driver:
         self.progress.count_steps()
 
     def resume(self, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None = None) -> None:
-        """Go on from a state in a framework: forget the previous run, set the plan, and move to the saved position.
+        """Resume a run in a framework: forget the previous run, set the plan, and move to the saved position.
 
         Args:
             pieces: all pieces of the run.
-            state: of `state_dict`.
-            seed: of this run.  None takes that of the state.
+            state: what `state_dict` returned.
+            seed: this run's seed.  None takes the state's.
 
         Raises:
-            ValueError: as `load_state_dict`.
+            ValueError: see `load_state_dict`.
         """
         state = converted(state)
         self.restart(state.get("seed") if seed is None else seed)
@@ -160,17 +160,17 @@ class Driver:
         self.progress.count_steps()
 
     def go_on(self, pieces: Sequence[Piece]) -> range:
-        """Go on where a plain loop is, which may be the start.  The sampler leaves out what was handed out before.
+        """Start or continue a plain loop at its position.  The sampler skips the examples that it has handed out.
 
         Args:
             pieces: all pieces of the run.
 
         Returns:
-            The numbers of the pieces to enter, one after the other.  A piece that was read to its end comes once more,
-            without examples, if the scoring pass after it is still due.
+            The numbers of the pieces to enter, in their order.  If the scoring pass after a finished piece is still
+            due, that piece comes first, and it yields no examples.
 
         Raises:
-            ValueError: as `plan`.
+            ValueError: see `plan`.
         """
         self.plan(pieces)
         self.progress.begin_at(self.progress.position)
@@ -178,11 +178,11 @@ class Driver:
         return range(number, len(pieces))
 
     def move_to(self, number: int, position: int) -> None:
-        """Move to the position of a framework that counts its own steps and skips the examples already trained on.
+        """Move to the position of a framework that counts its own steps and itself skips what was trained on.
 
         Args:
-            number: of the piece.  The loader reads it from its start.
-            position: in the piece.  User epochs that end there or before are over for callbacks, too.
+            number: number of the piece.  The loader reads the piece from its start.
+            position: position in the piece.  For callbacks, user epochs that end there or earlier are closed.
         """
         self.progress.move_to(number, position)
         self.progress.epochs_closed = self.progress.epochs_completed
@@ -195,6 +195,7 @@ class Driver:
         Calling it again for the same piece changes nothing.
 
         Args:
+            number: number of the piece.
             score: makes the scoring pass if one is due, see `rescore`.
 
         Raises:
@@ -223,11 +224,11 @@ class Driver:
         """Record the scores of a training step on these examples of this rank, and count the step.
 
         Args:
-            scores: those that an observing method reads.  For such a method None means that the batch was left out of
-                training.
+            index: (B,) which examples the step trained on.
+            scores: their scores, if the method observes.  None then says that the batch was not trained on.
 
         Raises:
-            KeyError, ValueError, IndexError: as `History.check`.
+            KeyError, ValueError, IndexError: see `History.check`.
             RuntimeError: the loop does not use the method's weights.
         """
         if scores is not None or not self.method.observes:
@@ -255,7 +256,7 @@ class Driver:
         self.progress.trained = position
 
     def leave(self) -> None:
-        """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
+        """End the piece.  It counts as read to its end, even if ``drop_last`` has left out its last examples."""
         self.progress.leave()
 
     def close_epoch(self) -> None:
@@ -263,7 +264,7 @@ class Driver:
         self.progress.close_epoch()
 
     def exchange(self) -> None:
-        """Bring the scores of all processes together.  A collective call.  With one process there is nothing to do."""
+        """Give every process the scores that the others recorded.  A collective call, which one process may skip."""
         if world()[1] == 1 or not self.method.observes or not self.progress.pieces:
             return
         piece, progress = self.progress.piece, self.progress
@@ -312,8 +313,8 @@ class Driver:
         """Make the scoring pass for the next phase.
 
         Args:
-            score: called once with the int64 indices to score.  On several processes each is given its share.  All
-                shares have the same length.
+            score: called once with the int64 indices to score.  Each of several processes gets its share of them, and
+                all shares have the same length.
 
         Raises:
             RuntimeError: the pass failed on another process.  The process on which it failed raises its own error.
@@ -340,7 +341,7 @@ class Driver:
                 chose for the trial, and their scores.
 
         Raises:
-            KeyError, ValueError: as `History.check`.
+            KeyError, ValueError: see `History.check`.
             RuntimeError: the trial failed on another process.  The process on which it failed raises its own error.
         """
         reads_none = self.schedule.keeps_all and not self.record_scores
@@ -356,16 +357,16 @@ class Driver:
         """Everything that a run needs to go on exactly.  It is the same on every rank.
 
         Raises:
-            RuntimeError: other processes have scores that this one has not seen.
+            RuntimeError: other processes have scores that this one has not seen.  Call `exchange` first.
         """
         return state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()``, also from one that version 0.1 wrote.
+        """Restore a ``state_dict()``, also one that version 0.1 wrote.
 
         Raises:
             ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
-                planned otherwise.  Nothing is changed then.
+                planned differently.  The run is then left as it was.
         """
         load_state(self, checked(self, state))
 

@@ -1,4 +1,4 @@
-"""Scores from several processes, brought together so that every process holds the same history.
+"""Exchanges scores between processes, so that every process holds the same history.
 
 Each rank records what it observed, in order, one entry per training step.  An exchange gathers step, index and scores
 of all ranks.  Indices and scores travel in tensors of their own, because an index does not survive a cast to bfloat16.
@@ -20,7 +20,7 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 class Steps:
-    """What this process observed of the current piece, and other processes do not know yet."""
+    """What this process has observed in the current piece and not yet sent to the others."""
 
     def __init__(self, n: int) -> None:
         self.unsent: list[Batch] = []
@@ -34,13 +34,13 @@ class Steps:
     def replay(self, order: Callable[[], Tensor], metrics: Sequence[str], position: int) -> Iterator[Batch]:
         """The batch of every step of all ranks since the last exchange.  A collective call.
 
-        An order is filled up with repeats so that all ranks read equally many.  Each index therefore counts as often as
-        it occurs in the rest of ``order()``.  Further scores of it are left out.
+        An order is filled up with repeats so that all ranks read the same number.  So an index counts only as often as
+        the rest of ``order()`` holds it.  Its other scores are left out.
 
         Args:
-            order: gives the indices of the piece.
+            order: returns the indices of the piece.
             metrics: whose scores are exchanged.
-            position: in the piece, up to which steps were replayed before.
+            position: how far the piece has been replayed already.
         """
         own, self.unsent = self.unsent, []
         for index, scores in gather_batches(own, metrics):
@@ -55,8 +55,7 @@ class Steps:
 def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Batch]:
     """The batches of all ranks, step by step.  Each step's batches are joined in the order of the ranks.
 
-    A collective call.  An index that comes twice in one step is taken once, because an order is filled up with repeats
-    to make it even.
+    A collective call.  An index that comes twice in one step counts once, because a repeat only fills up the order.
 
     Args:
         own: (index, scores by metric) of each step of this rank.  Ranks may differ in the number of steps.
@@ -64,7 +63,7 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
 
     Cost: two all-gathers, and memory for all ranks' observations.
     """
-    columns = [_columns(scores, metrics) for _, scores in own]
+    columns = [_as_columns(scores, metrics) for _, scores in own]
     device = collective_device(columns[0].device if columns else torch.device("cpu"))
     steps = [torch.full_like(index, step) for step, (index, _) in enumerate(own)]
     empty = torch.empty(0, dtype=torch.int64)
@@ -79,11 +78,11 @@ def gather_batches(own: Sequence[Batch], metrics: Sequence[str]) -> Iterator[Bat
     for rows in order.split(counts.tolist()):
         index = all_where[rows, 1]
         first = _first_occurrences(index)
-        yield index[first], _by_metric(all_values[rows[first].to(device)], metrics)
+        yield index[first], _split_columns(all_values[rows[first].to(device)], metrics)
 
 
 def even_share(index: Tensor) -> Tensor:
-    """This rank's part of ``index``.  All ranks get equally many, so that collectives in a forward pass meet.
+    """This rank's part of ``index``.  All parts have the same length, so collectives in a forward pass match.
 
     Parts are filled up by repeating the first indices.
     """
@@ -93,22 +92,24 @@ def even_share(index: Tensor) -> Tensor:
 
 def gather_scores(index: Tensor, scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Batch:
     """All ranks' scores of a scoring pass, each index once, ascending.  A collective call."""
-    columns = _columns(scores, metrics)
+    columns = _as_columns(scores, metrics)
     device = collective_device(columns.device)
     where = torch.cat(gather_rows(_host(index).unsqueeze(1), device))[:, 0].cpu()
     values = torch.cat(gather_rows(columns, device))
     order = where.argsort(stable=True)
     order = order[_first_occurrences(where[order])]
-    return where[order], _by_metric(values[order.to(device)], metrics)
+    return where[order], _split_columns(values[order.to(device)], metrics)
 
 
-def _columns(scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Tensor:
+def _as_columns(scores: Mapping[str, Tensor], metrics: Sequence[str]) -> Tensor:
+    """All metrics side by side, fp32 (B, columns): one column each, or C for a metric with a vector per example."""
     parts = [scores[metric].detach().float() for metric in metrics]
     return torch.cat([part if part.ndim == 2 else part.unsqueeze(1) for part in parts], dim=1)
 
 
-def _by_metric(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
-    # One metric at most is a vector, which has as many columns as the others leave.
+def _split_columns(columns: Tensor, metrics: Sequence[str]) -> dict[str, Tensor]:
+    """The metrics that `_as_columns` put side by side."""
+    # At most one metric is a vector.  It has all columns that the others do not need.
     width = columns.shape[1] - len(metrics) + 1
     parts = columns.split([width if is_vector(metric) else 1 for metric in metrics], dim=1)
     return {m: p if is_vector(m) else p[:, 0] for m, p in zip(metrics, parts, strict=True)}

@@ -19,8 +19,7 @@ ROWS_AT_ONCE = 1 << 16
 class History:
     """Streaming statistics of ``n`` examples: one `Statistic` for each metric that a method reads.
 
-    The tensors live where the first scores came from.  So nothing is copied to the host on CUDA, and nothing
-    synchronises.
+    The tensors are on the device of the first scores.  So on CUDA nothing is copied to the host, and nothing waits.
 
     Memory: 8 bytes an example, and those of the statistics.
 
@@ -100,7 +99,7 @@ class History:
             epoch: the user epoch (0-based) the scores belong to.
 
         Raises:
-            KeyError, TypeError, ValueError, IndexError: as `check`, before anything is changed.
+            KeyError, TypeError, ValueError, IndexError: see `check`.  The history is then unchanged.
         """
         self.check(index, scores)
         if not self.reads or not len(index):
@@ -122,11 +121,10 @@ class History:
     def value(self, metric: str) -> Tensor:
         """The statistic of ``metric`` of every example, fp32 (n,).  It is larger the more is left to learn.
 
-        Of a metric that is hard where it is small, such as confidence, it is the statistic of the negated values.
-        Where there is no value yet it is +inf: an example that nobody has scored may be the hardest of all, so it ranks
-        first.
+        If small values of the metric are hard, as with confidence, it is the statistic of the negated values.  An
+        example without a value has +inf.  It may be the hardest of all, so it ranks first.
 
-        Cost: it is computed once between two updates.  From then on it is a copy of 4 bytes an example.
+        Cost: it is computed once after an update.  Each further call copies 4 bytes an example.
         """
         if metric not in self._values:
             self._values[metric] = self._compute(metric)
@@ -152,7 +150,7 @@ class History:
         return self._state[metric]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on, as plain tensors on the CPU (copies)."""
+        """Everything that a resumed run needs, as plain tensors on the CPU.  They are copies."""
         return {
             **self._identity,
             "empty": self._empty,
@@ -175,7 +173,7 @@ class History:
         """Go on from ``state_dict()``.
 
         Raises:
-            ValueError: as `check_state`, before anything is changed.
+            ValueError: see `check_state`.  The history is then unchanged.
         """
         self.check_state(state)
         device = self.visits.device
@@ -211,9 +209,9 @@ class History:
 
 
 def settings_of(thing: Any) -> str:
-    """A text that is equal for two methods or statistics with the same settings.  It compares those of a dataclass.
+    """A text for comparing two methods or statistics.  It is equal if the settings are, which are those of a dataclass.
 
-    An object without a repr of its own would print its address, which no other process shares.
+    The repr of other objects would hold their address, which differs between processes.
     """
     return repr(thing) if is_dataclass(thing) else type(thing).__qualname__
 

@@ -26,6 +26,7 @@ class LinearRamp:
         _check_fields(self)
 
     def __call__(self, progress: float) -> float:
+        """The keep_fraction at ``progress``, which is 0 in the first cycle and 1 in the last."""
         return self.start + (self.end - self.start) * progress
 
 
@@ -47,15 +48,16 @@ class CosineRamp:
         _check_fields(self)
 
     def __call__(self, progress: float) -> float:
+        """The keep_fraction at ``progress``, which is 0 in the first cycle and 1 in the last."""
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Keep so many that the run reads at most ``share`` of the training examples that all epochs would hold.
+    """Choose the keep_fraction so that the run reads at most ``share`` of the examples of a full run.
 
-    Warm-up and final epochs on all examples count, so less is left for the cycles.  All cycles keep equally many, and
-    at least one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
+    Epochs on all examples count, too, so they leave less for the cycles.  All cycles keep the same number, at least
+    one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
 
     Example:
         >>> from fastprune import Schedule
@@ -111,24 +113,24 @@ def check_keep_fraction(keep: KeepFraction) -> KeepFraction:
     """Return ``keep``, with a number as a float.  A function is tried at 17 points of progress.
 
     Raises:
-        ValueError: it is none of those that `KeepFraction` names, or not always a share in (0, 1].
+        ValueError: its type is none of `KeepFraction`, or it is not a share in (0, 1] at some point of progress.
     """
     if isinstance(keep, Budget):
         return keep
     if not callable(keep):
         return check_fraction(keep, "keep_fraction")
-    _values(keep)
+    _sampled(keep)
     return keep
 
 
 def describe(keep: KeepFraction) -> float | str:
-    """A value that is equal for two runs that keep the same.  A function is described by its values."""
+    """A value for comparing two runs.  It is equal if both keep the same.  A function is described by its values."""
     if isinstance(keep, Real):
         return float(keep)
     if is_dataclass(keep):
         return repr(keep)
     assert callable(keep)
-    return f"function({', '.join(f'{value:.6g}' for value in _values(keep))})"
+    return f"function({', '.join(f'{value:.6g}' for value in _sampled(keep))})"
 
 
 def parse_keep_fraction(text: str) -> KeepFraction:
@@ -155,11 +157,12 @@ def parse_keep_fraction(text: str) -> KeepFraction:
     raise ValueError(f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B or budget:X, got {text!r}")
 
 
-def _values(keep: Callable[[float], float]) -> list[float]:
+def _sampled(keep: Callable[[float], float]) -> list[float]:
+    """The shares at 17 points of progress, each checked."""
     return [check_fraction(keep(i / 16), f"keep_fraction({i / 16:g})") for i in range(17)]
 
 
 def _check_fields(keep: LinearRamp | CosineRamp | Budget) -> None:
-    """Check that each field is a share, and make it a float, so that equal settings have equal texts."""
+    """Check that each field is a share.  Make it a float, so that equal settings have equal texts."""
     for f in fields(keep):
         object.__setattr__(keep, f.name, check_fraction(getattr(keep, f.name), f.name))

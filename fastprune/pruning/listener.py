@@ -1,4 +1,4 @@
-"""Who is told while a run scores and selects."""
+"""Lets a user or an adapter follow the scoring passes and the selections of a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fastprune.pruning.schedule import Phase
 
 
 class Listener:
-    """Is told of the scoring passes and the selections of a run, for instance to take their time.
+    """Is called around the scoring passes and the selections of a run, for example to time them.
 
-    Overwrite the methods that you need and set ``pruner.listener``.  Each returns a context manager.  It is entered
-    before the work and left after it, also if the work fails.
+    Override the methods that you need, and set ``pruner.listener``.  Each returns a context manager.  It is entered
+    before the work and left after it, even if the work fails.
 
     >>> from contextlib import contextmanager
     >>> from fastprune import DynamicPruner

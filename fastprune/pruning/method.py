@@ -1,4 +1,4 @@
-"""What a pruning method has to say, and the registry of the methods that exist.
+"""The contract of a pruning method, and the registry of methods.
 
 A method is a small frozen object.  It says which metrics it reads, where they come from, and how it picks k examples
 from the history.  It holds no state of a run.
@@ -22,7 +22,7 @@ from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
 DEFAULT_METHOD = "el2n-free"
-"""The method that every way in uses unless told otherwise."""
+"""The method that is used if none is named, in a loop, an integration or on the command line."""
 
 
 class Method(ABC):
@@ -70,32 +70,33 @@ class Method(ABC):
     """Whether its selections carry weights.  The loss of an example is multiplied by its weight."""
 
     final_share: float = 0.0
-    """The share of the epochs, at the end, that the method trains on all examples unless told otherwise."""
+    """The default of ``final_share``: the share of the epochs that are at the end and on all examples."""
 
     least_warmup: int = 0
-    """How many epochs on all examples it needs before its statistic tells any two examples apart.
+    """How many epochs on all examples it needs before its statistic can differ between examples.
 
-    A run with fewer is warned.
+    A run with fewer epochs logs a warning.
     """
 
     most_classes: int | None = None
-    """The most classes that it serves, if it keeps a number for each class of an example.  None means any."""
+    """The largest number of classes that it supports, if it stores a number for each class.  None means no limit."""
 
     warmup_epochs: int = 1
-    """Epochs on all examples at the start, as published, unless told otherwise."""
+    """The default of ``warmup_epochs``, as published: epochs on all examples at the start."""
 
     cycle_epochs: int = 1
-    """Epochs between two selections, as published, unless told otherwise."""
+    """The default of ``cycle_epochs``, as published: epochs between two selections."""
 
     rule_version: int = 1
-    """Raised by one whenever the rule chooses other subsets than before.  Results of the older rule no longer count."""
+    """The version of the rule.  Raise it by one when the rule chooses other subsets.  Older results then no longer
+    count."""
 
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
-        """Which examples want a scoring pass before ``cycle`` (1, 2, …): all, those that are pruned now, or none."""
+        """Which examples need a scoring pass before ``cycle`` (1, 2, …): all, those that are pruned now, or none."""
         return None
 
     def check_size(self, n: int) -> None:  # noqa: B027  (most methods serve any)
-        """Refuse a data set of ``n`` examples that it cannot serve, before the run begins.
+        """Refuse a data set of ``n`` examples that it does not support, before the run begins.
 
         Raises:
             ValueError: it cannot.
@@ -122,7 +123,7 @@ class Method(ABC):
         cycle_epochs: int | None = None,
         final_share: float | None = None,
     ) -> Schedule:
-        """The schedule that these options of `DynamicPruner` mean for the method.  None is the method's own value.
+        """The schedule of a run with these options of `DynamicPruner`.  For None the method's own value is taken.
 
         Raises:
             ValueError: one is out of range.
@@ -187,7 +188,7 @@ def register(name: str, factory: Any = None) -> Any:
 
 
 def _place(factory: Any) -> tuple[str, str]:
-    """Module and name of a definition.  Without a name, as a partial function has none, it is a place of its own."""
+    """Module and name of a definition.  One without a name, such as a partial function, equals no other."""
     return getattr(factory, "__module__", ""), getattr(factory, "__qualname__", f"object {id(factory)}")
 
 

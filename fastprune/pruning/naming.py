@@ -18,7 +18,7 @@ class MethodText:
     """The parts of such a text.
 
     Attributes:
-        name: of the method.
+        name: the method's name.
         positional: values without a name.
         settings: values by the names of their settings.
     """
@@ -32,7 +32,7 @@ def parse_method(text: str) -> MethodText:
     """Split ``text`` into its parts.
 
     Raises:
-        ValueError: what stands in the brackets is no list of literals.  The message says how it should look.
+        ValueError: the brackets do not hold a list of literals.  The message says how it should look.
 
     Example:
         >>> parse_method("orderdp(ratio=0.375)")

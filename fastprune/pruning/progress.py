@@ -1,9 +1,9 @@
-"""Where a run is.  `Progress` is the one object that counts.  All others ask it.
+"""Where a run is.  Only `Progress` counts, and all other objects ask it.
 
 A run reads the stream of its examples in pieces (`fastprune.pruning.schedule`).  Within a piece two numbers differ:
 
 * ``handed_out`` counts what the sampler has given to the loader.  Loaders read ahead of training.
-* ``trained`` counts what training has taken in.  It is None in a loop that never says so.
+* ``trained`` counts what training has taken in.  It is None in a loop that does not report its steps.
 
 Every position counts examples on all ranks together.  Frameworks count in steps or batches of their own.  An adapter
 translates those into a piece number and a position, in one function.
@@ -21,15 +21,17 @@ from fastprune.pruning.user_epochs import UserEpochs
 
 @dataclass(frozen=True)
 class Place:
-    """Where a piece lies in its run.  A run can go on under another plan if its current piece has the same place there.
+    """Where a piece lies in its run.
+
+    A run can resume under another plan if its current piece has the same place in both.
 
     Attributes:
         phase: the index of its phase.
         first_epoch: the user epoch with which the phase begins.
-        kept: examples of an epoch of the phase.
+        kept: examples in one epoch of the phase.
         start: where the piece begins in the stream of the phase.
-        length: examples of the piece.
-        before: examples of all pieces before it.
+        length: examples in the piece.
+        before: examples in all pieces before it.
     """
 
     phase: int
@@ -41,7 +43,7 @@ class Place:
 
     @classmethod
     def of(cls, piece: Piece, before: int) -> Place:
-        """The place of a piece with so many examples before it."""
+        """The place of a piece with ``before`` examples in the pieces before it."""
         phase = piece.phase
         return cls(phase.index, phase.first_epoch, phase.size, piece.start, len(piece), before)
 
@@ -50,19 +52,18 @@ class Progress:
     """All positions of one run.
 
     Attributes:
-        pieces: the plan, () before there is one.
+        pieces: the plan.  It is () before there is one.
         epochs: where the user's epochs end in the plan.
         piece_number: the number of the current piece.
-        begins_at: the position at which reading the piece begins, above 0 after a resume.  In a loop that does not say
-            what it trains on, it is the length of a piece that was left.
+        begins_at: the position at which reading the piece begins, above 0 after a resume.  If a loop does not report
+            its steps, it is the length of the piece once that has ended.
         handed_out: examples of the piece that the sampler has given out.
-        trained: examples of the piece that training has taken in, None if the loop does not say.
-        exchanged: up to this position of the piece the history holds the scores of all ranks.
-        chosen_for: index of the phase whose kept set is in force.
-        scored_for: index of the phase for which the newest scoring pass was made, None before one.
-        epochs_closed: user epochs that have ended for the callbacks of a framework.  The last of them may have been cut
-            short.
-        place: that of the current piece when it was entered, None before that.
+        trained: examples of the piece that training has taken in.  None if the loop does not report its steps.
+        exchanged: the position up to which the history holds the scores of all ranks.
+        chosen_for: index of the phase for which the current kept set was chosen.
+        scored_for: index of the phase for which the newest scoring pass was made.  None before the first.
+        epochs_closed: user epochs whose end the framework's callbacks have seen.  The last one may have been cut short.
+        place: the place that the current piece had when it was entered.  None before that.
 
     Example:
         >>> from fastprune import DynamicPruner
@@ -80,7 +81,7 @@ class Progress:
         self.restart()
 
     def restart(self) -> None:
-        """Go back to where no step was made.  The plan stays."""
+        """Go back to the start, before any step.  The plan stays."""
         self.piece_number = 0
         self.trained: int | None = None
         self.begin_at(0)
@@ -94,7 +95,7 @@ class Progress:
         """Read the stream in these pieces from now on.
 
         Raises:
-            ValueError: the current piece would have been another one.
+            ValueError: the current piece would not be the same in the new plan.
         """
         self.check_plan(self.place, pieces, self.piece_number)
         self.pieces = pieces
@@ -118,12 +119,12 @@ class Progress:
 
     @property
     def position(self) -> int:
-        """Examples of the piece that training has taken in.  If the loop does not say, those handed out."""
+        """Examples of the piece that training has taken in.  A loop that reports no step counts those handed out."""
         return self.handed_out if self.trained is None else self.trained
 
     @property
     def observed_to(self) -> int:
-        """The position to which scores belong that are observed now.
+        """The position that the next observed scores belong to.
 
         Examples that were handed out and not observed do not count.
         """
@@ -131,7 +132,7 @@ class Progress:
 
     @property
     def examples_before(self) -> int:
-        """Examples of all pieces before the current one, 0 before the first is entered."""
+        """Examples in all pieces before the current one.  It is 0 before the first piece is entered."""
         return 0 if self.place is None else self.place.before
 
     @property
@@ -156,12 +157,12 @@ class Progress:
 
     @property
     def begins_phase(self) -> bool:
-        """Whether the run stands before the first example of a phase after the warm-up."""
+        """Whether the next example is the first of a phase after the warm-up."""
         return self.piece.phase.index > 0 and self.piece.start == 0 and self.position == 0
 
     @property
     def epochs_completed(self) -> int:
-        """User epochs that are over at the current position."""
+        """User epochs that are complete at the current position."""
         return self.epochs.completed(self.epochs.starts[self.piece_number] + self.position)
 
     @property
@@ -189,18 +190,18 @@ class Progress:
     # --- moves ---------------------------------------------------------------------------------
 
     def begin_at(self, position: int) -> None:
-        """Leave out the first ``position`` examples of the piece when it is read."""
+        """Begin reading the current piece after its first ``position`` examples."""
         self.begins_at = self.handed_out = position
 
     def enter(self, number: int) -> None:
-        """Begin piece ``number``, or stay in it if it is the current one."""
+        """Begin piece ``number``.  Nothing changes if it is the current one."""
         if number != self.piece_number:
             self.move_to(number, None if self.trained is None else 0)
         self.exchanged = self.observed_to
         self.place = Place.of(self.pieces[number], self.epochs.starts[number])
 
     def move_to(self, number: int, trained: int | None) -> None:
-        """Stand in piece ``number``, of which ``trained`` examples were trained on.
+        """Move to piece ``number``, of which ``trained`` examples were trained on.
 
         The loader reads the piece from its start.
         """
@@ -208,23 +209,23 @@ class Progress:
         self.begin_at(0)
 
     def count_steps(self) -> None:
-        """From now on the loop says what it has trained on.  What loaders read ahead of it does not count."""
+        """From now on the loop reports its steps.  Examples that a loader has read ahead do not count."""
         self.trained = self.position
 
     def take_in(self, examples: int) -> None:
-        """Training has taken in so many more examples.  Examples that only fill up a batch do not count."""
+        """Count ``examples`` that training has taken in.  Those that only fill up a batch do not count."""
         before = self.observed_to
         self.trained = min(before + examples, max(len(self.piece), before))
 
     def leave(self) -> None:
-        """The loop is through with the piece, even if it left out the last examples (``drop_last``)."""
+        """End the piece.  It counts as read to its end, even if ``drop_last`` has left out its last examples."""
         if self.trained is None:
             self.begin_at(len(self.piece))
         else:
             self.trained = len(self.piece)
 
     def close_epoch(self) -> None:
-        """A user epoch has ended for the callbacks of a framework."""
+        """Note that a framework's callbacks have seen the end of a user epoch."""
         self.epochs_closed += 1
 
     # --- state ---------------------------------------------------------------------------------
@@ -241,10 +242,10 @@ class Progress:
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of a run whose pieces were planned otherwise.
+        """Refuse the state of a run whose pieces were planned differently.
 
         Raises:
-            ValueError: the piece of the state would have been another one in the present plan.
+            ValueError: the state's piece is not the same in the present plan.
         """
         place = None if state["place"] is None else Place(**state["place"])
         self.check_plan(place, self.pieces, state["piece_number"])
@@ -278,7 +279,7 @@ class Progress:
 
 
 class Cursor:
-    """The place of one iterator over a piece.  What the newest iterator gives out is what the sampler has handed out.
+    """The place of one iterator over a piece.  The sampler has handed out what its newest iterator has given out.
 
     Loaders make iterators before they read them.  An iterator therefore begins when the first index is asked for.
     """
@@ -296,7 +297,7 @@ class Cursor:
         return self._place[1]
 
     def hand_out(self, examples: int) -> None:
-        """So many examples have been given out, on all ranks together."""
+        """Count ``examples`` that the iterator gives out, on all ranks together."""
         assert self._place is not None
         number, position = self._place
         position = min(position + examples, self._length)

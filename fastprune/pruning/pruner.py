@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class DynamicPruner:
-    """Trains a run on everything for τ epochs, then on the examples that still teach something.
+    """Trains on everything for τ epochs, and then on the examples that still teach the model something.
 
     In a plain loop::
 
@@ -38,23 +38,23 @@ class DynamicPruner:
                 ...
 
     In several processes (a torch.distributed group is initialised) every rank has a pruner of its own and makes the
-    same calls.  Scores are exchanged where the kept set is chosen, so all ranks keep the same examples.
+    same calls.  Scores are exchanged before a kept set is chosen, so all ranks keep the same examples.
 
     Args:
         n: number of training examples, ``len(dataset)``.
         keep_fraction: share of the examples kept after the warm-up, in (0, 1].  At 1.0 nothing changes.  Also a
             `LinearRamp`, a `CosineRamp`, a function of progress, or a `Budget`.
-        warmup_epochs: epochs on all examples first (τ).  With 0 the first subset is random.  None is the method's own
-            number: 1, and 0 for ``rs2`` and ``orderdp``.
-        cycle_epochs: epochs between two selections (T).  None is the method's own number, 1.
-        final_share: share of the epochs at the end on all examples again (InfoBatch's 1 − δ).  None is the method's own
-            share.
+        warmup_epochs: τ, how many epochs at the start are on all examples.  With 0 the first subset is random.  None
+            takes the method's own number, which is 0 for ``rs2`` and ``orderdp`` and 1 for all others.
+        cycle_epochs: T, epochs between two selections.  None takes the method's own number, which is 1.
+        final_share: share of the epochs that are at the end and on all examples again (InfoBatch's 1 − δ).  None takes
+            the method's own share.
         method: a registered name (``fastprune methods``) or a `Method`.
-        seed: of the permutations and of random selections.
+        seed: seed of the permutations and of random selections.
         fingerprint: optional text that identifies the data set.  A state with another fingerprint is refused.
-        arrange: optional order of the examples within an epoch, see `PruningSampler`.
-        record_scores: True also makes the scoring passes of a run with ``keep_fraction=1.0``, for whoever reads
-            ``history``.  Such a run selects nothing, so by default it makes none.
+        arrange: an optional function that rearranges the order of an epoch, see `PruningSampler`.
+        record_scores: a run with ``keep_fraction=1.0`` selects nothing, so by default it makes no scoring pass.  True
+            makes the passes, so that you can read the scores in ``history``.
 
     Attributes:
         driver: the protocol of the run, for adapters of frameworks.
@@ -62,8 +62,8 @@ class DynamicPruner:
     Raises:
         ValueError: an argument is out of range.  The message names it.
 
-    Cost: the history's bytes an example, which the method's card says (12 for ``el2n``), and 4 more for a method with
-    weights.  One O(n) selection a cycle.
+    Cost: the bytes an example that the method's card states (12 for ``el2n``), and 4 more for a method with weights.
+    One O(n) selection a cycle.
 
     >>> pruner = DynamicPruner(100, keep_fraction=0.5, warmup_epochs=1, method="random")
     >>> [len(list(pruner.sampler)) for epoch in pruner.epochs(3)]
@@ -136,9 +136,9 @@ class DynamicPruner:
         """Batches of a plain run.  This is the length of its LR schedule.
 
         Args:
-            epochs: of the run.
-            batch_size: the loader's.  With several processes, that of all of them together.
-            drop_last: the loader's.  If False, the last batch of an epoch may be short.  If True, it is left out.
+            epochs: the number of user epochs.
+            batch_size: the loader's batch size, summed over all processes.
+            drop_last: the loader's setting.  If True, a short last batch of an epoch is left out.
 
         Raises:
             ValueError: ``batch_size`` is no whole number >= 1.
@@ -153,21 +153,20 @@ class DynamicPruner:
 
         The kept set is chosen before an epoch that starts a cycle.
 
-        After ``load_state_dict`` it goes on in the epoch that was interrupted, behind the examples already read.  The
-        rest of the run is bitwise equal under two conditions.  Give the `DataLoader` a ``generator`` of its own,
-        because it draws a number from the global one whenever an iteration starts.  And call ``observe`` in every step,
-        because workers read ahead of it.
+        After ``load_state_dict`` it resumes in the interrupted epoch, after the examples that were already read.  The
+        rest of the run is bitwise equal under two conditions.  First, the `DataLoader` needs a ``generator`` of its
+        own, because it would draw from the global one whenever an iteration starts.  Second, every step must call
+        ``observe``, because workers read ahead.
 
         A run that was interrupted also goes on when ``epochs`` is called again.  A run that has ended yields nothing
         more, and ``reset()`` starts another.
 
-        With ``drop_last`` an epoch whose end was saved from within it is handed out once more, empty.  The pruner
-        cannot know that nothing of it was left to read.
+        One case may surprise.  A state saved at the last step of an epoch with ``drop_last`` resumes in that epoch,
+        which then yields no batch.  The pruner cannot know that the rest is dropped.
 
         Raises:
             RuntimeError: the method needs a scoring pass that ``rescore`` has not been given.
-            ValueError: the run is in a later epoch than ``epochs``, or that number would have changed the epochs
-                trained so far.
+            ValueError: the run is already past ``epochs``, or that number would have changed the epochs trained so far.
         """
         driver, current = self.driver, self.progress.piece_number
         pieces = epoch_pieces(driver.phases(epochs))
@@ -184,18 +183,18 @@ class DynamicPruner:
     # --- scores --------------------------------------------------------------------------------
 
     def observe(self, index: Tensor, scores: Scores | None = None) -> None:
-        """Take note of a training step: which examples it was, and the scores its logits gave.
+        """Record a training step: which examples it trained on, and the scores of their logits.
 
-        Call it in every step, once per example.  A resumed run then goes on behind the last step, however far ahead a
+        Call it in every step, once per example.  A resumed run then continues after the last step, however far ahead a
         loader has read.  Methods that do not learn from the steps ignore the scores.
 
         Args:
-            index: (B,) positions of the batch's examples in the data set.  On several processes, those of this rank.
-            scores: (B,) tensor, or a dict of them by metric.  They are never differentiated.
+            index: (B,) positions of the batch's examples in the data set.  With several processes, this rank's batch.
+            scores: (B,) tensor, or a dict of such tensors by metric.  They are never differentiated.
 
         Raises:
-            KeyError, ValueError, IndexError: as `History.check`.
-            RuntimeError: the method weights losses, and ``weights`` has not been asked for.
+            KeyError, ValueError, IndexError: see `History.check`.
+            RuntimeError: the method weights losses, and the loop has not called ``weights`` or ``mean_loss``.
 
         Cost: a few indexed writes on the scores' device, no synchronisation on CUDA.
         """
@@ -204,10 +203,10 @@ class DynamicPruner:
         self.driver.take_in(index, scores)
 
     def exchange(self) -> None:
-        """Bring the scores of all processes together.  With one process there is nothing to do.
+        """Give every process the scores that the others observed.  With one process it does nothing.
 
-        A collective call.  It is made by itself whenever an epoch begins or the run ends.  Call it on every rank before
-        ``state_dict`` in the middle of an epoch.
+        A collective call.  The pruner makes it whenever an epoch begins and when the run ends.  Call it yourself, on
+        every rank, before ``state_dict`` in the middle of an epoch.
         """
         self.driver.exchange()
 
@@ -221,8 +220,8 @@ class DynamicPruner:
 
         Args:
             score_indices: called once with the int64 indices to score.  Returns their scores in that order, as a tensor
-                or a dict by metric.  `fastprune.score_dataset` makes the pass for a model.  On several processes each
-                is given its share, and all shares have one length.
+                or a dict by metric.  `fastprune.score_dataset` makes the pass for a model.  Each of several processes
+                gets its share of the indices, and all shares have the same length.
             score_fn: what ``score_indices`` was called in version 0.1.  It goes away in 0.3.
 
         Raises:
@@ -239,7 +238,7 @@ class DynamicPruner:
     # --- weights -------------------------------------------------------------------------------
 
     def weights(self, index: Tensor) -> Tensor | None:
-        """How much the loss of each example of a batch counts, or None if all count alike.
+        """The weight of each example's loss in a batch, or None if all count alike.
 
         The weights are fp32, on the device of ``index``.  The weighted loss of a batch is the *mean* of weight · loss
         over its examples.  It is not divided by the sum of weights.
@@ -247,7 +246,7 @@ class DynamicPruner:
         return self.driver.weights.of(index)
 
     def mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
-        """The mean of a batch's losses (B,), weighted where the method weights them.  It can be differentiated."""
+        """The mean of a batch's losses (B,), with the method's weights if it has any.  It can be differentiated."""
         return self.driver.weights.mean_loss(losses, index)
 
     # --- what there is to see ------------------------------------------------------------------
@@ -264,12 +263,12 @@ class DynamicPruner:
 
     @property
     def schedule(self) -> Schedule:
-        """When they are chosen, and how many examples they hold."""
+        """When kept sets are chosen, and how many examples they hold."""
         return self.driver.schedule
 
     @property
     def seed(self) -> int:
-        """Of the order and of random selections."""
+        """The seed of the order and of random selections."""
         return self.driver.sampler.seed
 
     @property
@@ -298,7 +297,7 @@ class DynamicPruner:
 
     @property
     def record_scores(self) -> bool:
-        """Whether scoring passes are also made where every example is kept."""
+        """Whether scoring passes are also made in a run that keeps every example."""
         return self.driver.record_scores
 
     @record_scores.setter
@@ -307,7 +306,7 @@ class DynamicPruner:
 
     @property
     def listener(self) -> Listener:
-        """Is told of scoring passes and selections.  Set your own `Listener`."""
+        """Is called around scoring passes and selections.  Set your own `Listener` here."""
         return self.driver.listener
 
     @listener.setter
@@ -321,12 +320,12 @@ class DynamicPruner:
 
     @property
     def kept_indices(self) -> Tensor:
-        """The examples now trained on: int64, ascending."""
+        """The examples that the current phase trains on: int64, ascending."""
         kept = self.sampler.indices
         return torch.arange(self.n, device="cpu") if kept is None else kept.clone()
 
     def log(self) -> dict[str, float]:
-        """The newest cycle under the names of the project's log keys."""
+        """Facts about the newest cycle, under fastprune's log keys."""
         return {
             "prune/keep_fraction": self.cycle.kept / self.n if self.cycle.kept else 1.0,
             "prune/threshold": self.cycle.threshold,
@@ -348,10 +347,10 @@ class DynamicPruner:
         return self.driver.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()``, also from one that version 0.1 wrote.
+        """Restore a ``state_dict()``, also one that version 0.1 wrote.
 
         Raises:
             ValueError: the state belongs to another data set, method, schedule, seed or version, or to a run whose
-                epochs were planned otherwise.  Nothing is changed then.
+                epochs were planned differently.  The run is then left as it was.
         """
         self.driver.load_state_dict(state)

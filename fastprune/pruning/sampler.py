@@ -1,12 +1,13 @@
 """The sampler: the order in which the examples of the current kept set are read.
 
 It samples the *unchanged* data set.  The order depends on seed, epoch and kept indices alone.  So it is the same on
-every rank and on every resume, and no global random state is touched.  Every rank iterates the whole order.  accelerate
-and Lightning deal it out.  A plain DistributedDataParallel loop takes its `RankSampler`.
+every rank and on every resume, and no global random state is touched.  The sampler yields the whole order on every
+rank, and accelerate and Lightning divide it among the ranks.  A plain DistributedDataParallel loop reads a
+`RankSampler` instead.
 
-Where the run is stands in `Progress`.  The sampler has no ``state_dict`` of its own.  The StatefulDataLoader of
-torchdata would load it while an iteration begins, and undo what the pruner has chosen since.  What that loader saves
-and loads is the place of the iterator.
+`Progress` knows where the run is, so the sampler has no ``state_dict``.  The StatefulDataLoader of torchdata would load
+it at the start of an iteration, and so undo what the pruner has chosen since.  That loader saves and loads only the
+place of the iterator.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class PruningSampler(Sampler[int]):
 
     Args:
         n: size of the data set.
-        seed: of the permutations.
+        seed: seed of the permutations.
         arrange: optional pure function ``(order, generator) -> order`` applied to every epoch's permutation, for
             instance to group examples of like length into batches.
-        progress: says which piece is read, and from where.  It counts what is handed out.
+        progress: says which piece is read, and from which position.  The sampler counts in it what it hands out.
 
     Example:
         >>> from fastprune import DynamicPruner
@@ -74,7 +75,7 @@ class PruningSampler(Sampler[int]):
 
     @property
     def piece_number(self) -> int:
-        """The number of that piece.  In a plain loop it is the user's epoch, in a framework perhaps a part of one."""
+        """The number of that piece.  In a plain loop a piece is a user epoch, in a framework perhaps a part of one."""
         return self.progress.piece_number
 
     @property
@@ -86,14 +87,14 @@ class PruningSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Do nothing, because the driver has entered the piece before a framework's count of epochs arrives.
 
-        That count may be another one.  accelerate's loaders begin at 0 in a resumed process, and stand still where an
-        epoch was left early.
+        That count may differ from the piece's number.  In a resumed process a loader of accelerate begins at 0.  It
+        also does not count an epoch that was left early.
         """
 
     def keep(self, indices: Tensor | None) -> None:
         """Read these examples from now on, or all of them if ``indices`` is None.
 
-        For which phase they were chosen stands in ``progress.chosen_for``.
+        ``progress.chosen_for`` says for which phase they were chosen.
         """
         self.indices = indices
         self._made.clear()
@@ -128,11 +129,14 @@ class PruningSampler(Sampler[int]):
         return RankSampler(self, rank, world_size)
 
     def filled(self, multiple: int) -> RankSampler:
-        """The whole order, filled up from its beginning to a multiple, for a loader that deals out whole batches."""
+        """The whole order, filled up from its beginning to a multiple of ``multiple``.
+
+        A loader that gives each rank whole batches reads it.
+        """
         return RankSampler(self, 0, 1, multiple)
 
     def _orders(self, piece: Piece, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
-        """Permutations ``first`` to ``last`` of the phase, with their numbers, as they follow each other."""
+        """Permutations ``first`` to ``last`` of the phase in their order, each with its number."""
         size, before = piece.phase.size, None
         for number in range(first_needed(first, size, piece.distinct), last + 1):
             order = self._permutation(piece.phase, number)
@@ -178,9 +182,9 @@ def one_by_one(indices: Tensor) -> Iterator[int]:
 class RankSampler(Sampler[int]):
     """Every ``world_size``-th index of a `PruningSampler`, from number ``rank`` on.
 
-    The order is filled up from its beginning, as in torch's ``DistributedSampler``, so that all ranks read equally
-    many.  It is filled up to a multiple of ``world_size`` unless told otherwise.  `DynamicPruner` counts the scores of
-    such repeats once.  A resumed piece is filled up with the same examples as one that is read without a break.
+    The order is filled up from its beginning, as in torch's ``DistributedSampler``, so that all ranks read the same
+    number.  By default it is filled up to a multiple of ``world_size``.  `DynamicPruner` counts the scores of such
+    repeats once.  A resumed piece is filled up with the same examples as an uninterrupted one.
 
     Example:
         >>> from fastprune import DynamicPruner
@@ -209,7 +213,7 @@ class RankSampler(Sampler[int]):
         """Do nothing, as `PruningSampler.set_epoch`."""
 
     def indices_from(self, position: int) -> Tensor:
-        """What this rank reads of the current piece when its first ``position`` examples are left out."""
+        """The indices that this rank reads of the current piece after its first ``position`` examples."""
         order = self.sampler.piece_indices()
         return fill_up(order[position:], self.multiple, order)[self.rank :: self.world_size]
 

@@ -1,8 +1,8 @@
 """When to score and how much to keep: phases and user epochs.
 
 The examples of a run form one *stream*.  It begins with ``warmup_epochs`` permutations of all N examples.  Then come
-``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1).  If asked for, permutations of all examples
-follow at the end.  A loop reads the stream in *pieces*:
+``cycle_epochs`` permutations of each kept set (arXiv 2306.03208, Figure 1).  With a ``final_share``, permutations of
+all examples follow at the end.  A loop reads the stream in *pieces*:
 
 * A plain loop reads one user epoch per piece: N examples in the warm-up, k after it.
 * A framework that freezes the length of an epoch at the start reads *chunks*, see `fastprune.pruning.chunks`.
@@ -27,7 +27,7 @@ class Phase:
         index: 0 is the warm-up, which is absent when ``warmup_epochs`` is 0.  1, 2, … are the cycles.
         first_epoch: the user epoch with which it begins.
         epochs: how many user epochs it has.
-        size: examples of one of its epochs.
+        size: examples in one of its epochs.
         final: whether it reads all examples at the end of the run.
 
     Example:
@@ -52,11 +52,11 @@ class Piece:
     """One pass over the sampler: positions ``start … stop - 1`` of the stream of ``phase``.
 
     Attributes:
-        phase: of which it is a part.
+        phase: the phase that it is a part of.
         start: where it begins in the stream of the phase.
         stop: where it ends.
-        distinct: the stream of the phase is cut into blocks of so many examples, and no block holds an example twice.
-            It is at most the size of the phase.
+        distinct: length of the blocks into which the phase's stream is cut.  No block holds an example twice.  It is at
+            most the size of the phase.
 
     Example:
         >>> cycle = Phase(index=1, first_epoch=1, epochs=2, size=50)
@@ -87,10 +87,10 @@ class Schedule:
             `CosineRamp`, a `Budget`, or a function of progress.  Progress is 0 in the first cycle, and 1 in the last or
             only one.
         warmup_epochs: τ ≥ 0, epochs on all examples before the first selection.
-        cycle_epochs: T ≥ 1, epochs between two selections.  A rest shorter than T runs as one last, shorter cycle, as
-            in the authors' code.
-        final_share: share of the epochs, at the end, on all examples (InfoBatch's 1 − δ), in [0, 1).  Of E epochs it is
-            those after the first floor((1 − final_share) · E).
+        cycle_epochs: T ≥ 1, epochs between two selections.  If fewer than T epochs are left, they are one last, shorter
+            cycle, as in the authors' code.
+        final_share: share of the epochs that are at the end and on all examples (InfoBatch's 1 − δ), in [0, 1).  These
+            are the epochs after the first floor((1 − final_share) · E) of E.
 
     Raises:
         ValueError: an argument is out of range.  The message names it and the range.
@@ -174,10 +174,11 @@ def epochs_until(schedule: Schedule, n: int, examples: int, enough: Callable[[in
     """The number of user epochs that ``enough`` accepts, at least that of `epochs_for`.
 
     Args:
-        schedule: of the run.
-        n: examples of the data set.
-        examples: that the run must read.
-        enough: whether so many epochs make as many steps as are wanted.  Short last steps make it hard to say sooner.
+        schedule: the run's schedule.
+        n: examples in the data set.
+        examples: how many examples the run must read.
+        enough: tells whether a number of epochs makes as many steps as wanted.  It must be asked, because the last step
+            of an epoch may be short.
     """
     epochs = epochs_for(schedule, n, examples)
     while not enough(epochs):
@@ -186,10 +187,10 @@ def epochs_until(schedule: Schedule, n: int, examples: int, enough: Callable[[in
 
 
 def epochs_for(schedule: Schedule, n: int, examples: int) -> int:
-    """The fewest user epochs whose budget holds so many training examples.
+    """The smallest number of user epochs in which a run reads at least ``examples`` examples.
 
     Raises:
-        ValueError: the epochs on all examples alone spend a `Budget` of that many.
+        ValueError: with that many epochs, the ones on all examples alone spend the `Budget`.
     """
     keep = schedule.keep_fraction
     most = keep.share * n if isinstance(keep, Budget) else n
@@ -207,7 +208,7 @@ def epoch_pieces(phases: Sequence[Phase]) -> list[Piece]:
 
 
 def epoch_ends(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
-    """Where user epochs end in a run that is read piece by piece.
+    """The positions at which user epochs end in a run that is read piece by piece.
 
     Yields:
         ``(position, epoch)``: after ``position`` examples of the whole run the user epoch with the 0-based number

@@ -18,10 +18,12 @@ BatchScores = TypeVar("BatchScores", Tensor, Mapping[str, Tensor])
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients.  At the end every submodule's mode and all global random states are put back.
+    """Runs the body in eval mode without gradients, and leaves no trace.
 
-    This is no inference mode.  A model may cache a tensor in its forward pass, such as rotary tables for a longer
-    input.  Made in inference mode, it could not be used in training afterwards.
+    At the end every submodule's mode and all global random states are put back.
+
+    This is not torch's inference mode.  A model may cache a tensor in its forward pass, such as rotary tables for a
+    longer input.  A tensor made in inference mode could not be used in training afterwards.
     """
     modes = {module: module.training for module in model.modules()}
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -56,12 +58,13 @@ def score_dataset(
     Args:
         model: put into eval mode for the pass.  Its modes and all random states are restored.
         dataset: map-style.
-        batch_scores: given a collated batch, returns its scores, (B,), or a dict of them by metric.  It runs the model
-            itself.
+        batch_scores: called with a collated batch.  It runs the model, and returns scores (B,) or a dict of them by
+            metric.
         indices: (K,) which examples, all by default.
         lengths: one number per example of ``dataset``.  Examples of like length share a batch, which saves padding.
-        batch_size: of the pass.  It may be larger than in training, because nothing is kept for a backward pass.
-        collate_fn: as for `DataLoader`.
+        batch_size: batch size of the pass.  It may be larger than in training, because nothing is kept for a backward
+            pass.
+        collate_fn: see `DataLoader`.
         progress: called with the number of examples of each finished batch.
 
     Returns:
@@ -106,7 +109,7 @@ def score_dataset(
 
 
 def longest_first(indices: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor:
-    """The places in ``indices`` in the order in which `score_dataset` reads them."""
+    """The order in which `score_dataset` reads ``indices``, as places in them."""
     if lengths is None:
         return torch.arange(len(indices), device="cpu")
     return torch.as_tensor(lengths, device="cpu")[indices].argsort(descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""The state of a run: what a checkpoint holds so that the run goes on to the same bits."""
+"""The state of a run: what a checkpoint holds so that a resumed run gives the same bits."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def state_of(driver: Driver) -> dict[str, Any]:
 
 
 def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state in the form of this version, once it is known to be a state of this run.
+    """The state in the form of this version, after a check that it belongs to this run.
 
     Raises:
         ValueError: it belongs to another data set, method, schedule, seed or version, or to a run whose epochs were
-            planned otherwise.
+            planned differently.
     """
     check_version(state.get("version"), "the checkpoint")
     state = converted(state)
@@ -63,7 +63,7 @@ def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def load_state(driver: Driver, state: Mapping[str, Any]) -> None:
-    """Go on from a state that was `checked`."""
+    """Restore a state that `checked` has returned."""
     driver.sampler.keep(state["kept"])
     driver.progress.load_state_dict(state["progress"])
     driver.history.load_state_dict(state["history"])
@@ -74,7 +74,7 @@ def load_state(driver: Driver, state: Mapping[str, Any]) -> None:
 
 
 def _identity(driver: Driver) -> dict[str, Any]:
-    """What two runs must have in common for one to go on from the other's state."""
+    """What must be equal in two runs, so that one can resume from the other's state."""
     return {
         "version": VERSION,
         "n": driver.n,

@@ -1,4 +1,4 @@
-"""Versions of a run's state, and how a state of version 3 is read, which fastprune 0.1 wrote."""
+"""Versions of a run's state, and how to read version 3, which fastprune 0.1 wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OLDEST_READ = 3
 
 
 def check_version(version: object, what: str) -> None:
-    """Refuse a state that is neither of this version nor of the one before.
+    """Refuse a state that has neither this version nor the one before.
 
     Raises:
         ValueError: the message calls the state ``what``.
@@ -25,8 +25,9 @@ def check_version(version: object, what: str) -> None:
 def converted(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """A state of version 3 in the form of version 4.  Any other state stays as it is.
 
-    Version 3 kept the position in several places.  These were ``trained``, ``scored_for`` and ``place``, and in
-    ``sampler`` ``epoch`` (the number of the piece), ``yielded`` and ``kept_phase``.  Its place called a phase a cycle.
+    Version 3 kept the position in several fields: ``trained``, ``scored_for`` and ``place``.  Its ``sampler`` held
+    three more: ``epoch`` (the number of the piece), ``yielded`` and ``kept_phase``.  Its ``place`` called a phase a
+    cycle.
     """
     if state.get("version") != OLDEST_READ:
         return state

@@ -1,8 +1,8 @@
-"""What is kept of the values that an example's metric takes over time, in a fixed number of bytes.
+"""Statistics: a fixed number of bytes an example that sums up the values of a metric over time.
 
-A statistic is updated with every new value, and the whole past is not stored.  ``visits``, how many values each example
-has had, is kept once by `History` and handed in.  Methods with a statistic of their own define it in their file.  Those
-here serve several methods.
+A statistic is updated with every new value, and the whole past is not stored.  `History` counts how many values each
+example has had, and passes that as ``visits``.  The statistics here serve several methods.  A statistic of one method
+is in that method's file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ State = dict[str, Tensor]
 class Statistic(Protocol):
     """Streaming reduction of a sequence of values.  Every tensor of its state has one row per example.
 
-    A class with ``oriented = True`` is given values of which the largest are the hardest, whatever the metric is.
-    Values of a metric that is hard where it is small, such as confidence, come negated.  Without it values come as the
-    metric has them.
+    A class with ``oriented = True`` always gets values of which the largest are the hardest.  If small values of a
+    metric are hard, as with confidence, they are negated first.  Without ``oriented`` it gets the metric's own values.
 
     Example:
         A statistic of your own, the largest value so far:
@@ -60,21 +59,21 @@ class Statistic(Protocol):
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
         """Take in ``values[i]`` for example ``index[i]``, which had ``visits[i]`` values before.
 
-        Values that are passed together come from one training step.  Nothing may wait for the device.
+        All values of one call come from one training step.  The code must not wait for the device.
 
         Args:
-            state: of `new_state`, changed in place.
+            state: what `new_state` returned.  It is changed in place.
             index: (B,) examples.
             values: fp32 (B,), or (B, C) for a metric with a vector per example.
-            visits: (B,) how many values each had before.
+            visits: (B,) how many values each example had before.
         """
         ...
 
     def value(self, state: State, visits: Tensor) -> Tensor:
         """One number per example, fp32 (n,), which is larger the more is left to learn.
 
-        It means nothing where ``visits`` is 0.  Each number follows from its own row, because `History` asks for some
-        rows at a time.
+        It means nothing if ``visits`` is 0.  Each number must depend on its own row alone, because `History` passes
+        some rows at a time.
         """
         ...
 
@@ -96,15 +95,19 @@ class Latest:
 
     @property
     def bytes_per_example(self) -> int:
+        """One fp32 number."""
         return 4
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {"latest": torch.zeros(n, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the value before."""
         state["latest"][index] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The latest value."""
         return state["latest"].clone()
 
 
@@ -113,8 +116,9 @@ class EMA:
     """Exponential moving mean plus ``deviation`` times its debiased standard deviation.
 
     ``EMA(deviation=0.0)`` is the mean alone.  ``EMA(deviation=1.0)`` is the default of the paper's joint NLU script:
-    pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.  Left out, ``deviation`` is 1.0 with a warning, and from
-    0.3 on it will be 0.0.  ``alpha`` weighs the newest score.  The deviation of an example scored once counts as 0.
+    pandas ``ewm(alpha=0.8, adjust=False)``, mean + 1.0 · std.  If ``deviation`` is left out, it is 1.0, and a warning
+    says so.  From version 0.3 on it will be 0.0.  ``alpha`` weighs the newest score.  The deviation of an example
+    scored once counts as 0.
 
     With mean m and biased variance c, one score x moves them to m' = (1−α)m + αx and c' = (1−α)(c + (m−m')²) +
     α(x−m')².  The debiasing factor 1/(1 − Σw²) depends on the number of scores alone.  Σw² after t scores is
@@ -147,6 +151,7 @@ class EMA:
 
     @property
     def bytes_per_example(self) -> int:
+        """The mean, and the variance if it is used."""
         return 8 if self._spreads else 4
 
     @property
@@ -155,11 +160,13 @@ class EMA:
         return self.deviation != 0.0 and self.alpha < 1.0
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         return {
             name: torch.zeros(n, dtype=torch.float32) for name in (("mean", "variance") if self._spreads else ("mean",))
         }
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Move the mean and the variance towards the value.  The first value is the mean."""
         old = 1.0 - self.alpha
         before = state["mean"][index]
         first = visits == 0
@@ -170,6 +177,7 @@ class EMA:
             state["variance"][index] = torch.where(first, 0.0, variance)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean, plus ``deviation`` times the debiased standard deviation."""
         if not self._spreads:
             return state["mean"].clone()
         old = (1.0 - self.alpha) ** 2
@@ -201,15 +209,19 @@ class Mean:
 
     @property
     def bytes_per_example(self) -> int:
+        """The last ``last`` values."""
         return 4 * self.last
 
     def new_state(self, n: int) -> State:
+        """A ring buffer of zeros."""
         return {"ring": torch.zeros(n, self.last, dtype=torch.float32)}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the oldest value in the ring buffer."""
         state["ring"][index, visits.long() % self.last] = values
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean of the values in the ring buffer."""
         return state["ring"].sum(dim=1) / visits.clamp(1, self.last)
 
 
@@ -219,8 +231,8 @@ class Moments:
 
     The deviation is that of the population, as ``np.std``.
 
-    ``value`` is the deviation of what the metric gives or, with ``of="mean"``, the mean of oriented values, see
-    `Statistic`.  For a metric that is hard where it is small this is the negated mean.
+    ``value`` is the deviation of the metric's values.  With ``of="mean"`` it is the mean of oriented values (see
+    `Statistic`), which is the negated mean if small values are hard.
 
     Example:
         The variability of data maps, the deviation of the label's probability over epochs:
@@ -241,18 +253,21 @@ class Moments:
 
     @property
     def oriented(self) -> bool:
-        """True for the mean.  A deviation has no direction, and readers want the mean beside it as it is."""
+        """True for the mean.  A deviation has no direction, and the mean that is kept with it is not negated."""
         return self.of == "mean"
 
     @property
     def bytes_per_example(self) -> int:
+        """The mean, and the sum of squares if the deviation is asked for."""
         return 8 if self.of == "deviation" else 4
 
     def new_state(self, n: int) -> State:
+        """Zeros."""
         names = ("mean", "squares") if self.of == "deviation" else ("mean",)
         return {name: torch.zeros(n, dtype=torch.float32) for name in names}
 
     def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Welford's update."""
         before = state["mean"][index]
         mean = before + (values - before) / (visits + 1)
         state["mean"][index] = mean
@@ -260,6 +275,7 @@ class Moments:
             state["squares"][index] += (values - before) * (values - mean)
 
     def value(self, state: State, visits: Tensor) -> Tensor:
+        """The mean or the deviation, whichever ``of`` names."""
         if self.of == "mean":
             return state["mean"].clone()
         return (state["squares"] / visits.clamp_min(1)).clamp_min(0.0).sqrt()
@@ -271,7 +287,7 @@ def is_oriented(statistic: Statistic) -> bool:
 
 
 def as_statistic(smoothing: Statistic | str) -> Statistic:
-    """Return the statistic itself, or the one that the text means.
+    """Return the statistic itself, or make the one that the text names.
 
     Text is ``latest``, ``ema`` (the paper's joint NLU default, mean plus deviation), ``ema:ALPHA:DEVIATION``, or
     ``mean:M`` of the last M.
@@ -303,7 +319,7 @@ def as_statistic(smoothing: Statistic | str) -> Statistic:
 def spread(values: Tensor, count: Tensor) -> Tensor:
     """sqrt(Σ (v − mean v)²) of the first ``count`` values of each row, (B,) of (B, W).
 
-    A row with fewer values counts whole.
+    If a row has fewer values, all of them count.
     """
     width = values.shape[1]
     valid = torch.arange(width, device=values.device) < count.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Positions in a run that is read in chunks, in the user's epochs."""
+"""Translates positions in a run that is read in chunks into the user's epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UserEpochs:
     """Translates "examples read so far" into the user's epochs.
 
     Args:
-        pieces: those of `chunk_pieces` or `epoch_pieces`.
+        pieces: what `chunk_pieces` or `epoch_pieces` returned.
     """
 
     def __init__(self, pieces: Sequence[Piece]) -> None:

@@ -36,7 +36,7 @@ class Weights:
         return losses.mean() if weights is None else (losses * to_device(weights, losses.device)).mean()
 
     def expect_use(self, method: str) -> None:
-        """Take note of a step, and complain if the loop has not asked for weights for several steps.
+        """Count a step, and raise if the loop has not asked for weights for several steps.
 
         Raises:
             RuntimeError: the loop trains without the weights.

@@ -19,7 +19,7 @@ from fastprune.scores.layout import extent, row_strides
 from fastprune.scores.metrics import KERNEL_METRICS
 
 LIMIT = 4096
-"""How many layouts are remembered. When there are so many, all are forgotten."""
+"""How many layouts are remembered. When the limit is reached, all of them are forgotten."""
 
 
 class _Layout(NamedTuple):
@@ -37,7 +37,7 @@ _CHECKED: dict[tuple[object, ...], _Layout] = {}
 
 def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> Tensor | None:
     """The score of every row, fp32 of labels.shape. None if the call needs all checks."""
-    if not _plain(logits, labels, ignore_index, shift):
+    if not _is_plain_call(logits, labels, ignore_index, shift):
         return None
     layout = _CHECKED.get(_key(logits, labels, metric, ignore_index, shift))
     if layout is None or logits.is_neg() or labels.is_neg():
@@ -59,7 +59,7 @@ def scores_again(logits: Tensor, labels: Tensor, metric: str, ignore_index: int,
 
 def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shift: int) -> None:
     """Remember a layout that has just been checked and scored, if it needs no copy."""
-    if metric not in KERNEL_METRICS or not _plain(logits, labels, ignore_index, shift):
+    if metric not in KERNEL_METRICS or not _is_plain_call(logits, labels, ignore_index, shift):
         return
     if labels.dtype != torch.int64 or not labels.numel():
         return
@@ -77,12 +77,12 @@ def remember(logits: Tensor, labels: Tensor, metric: str, ignore_index: int, shi
     )
 
 
-def _plain(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> bool:
+def _is_plain_call(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> bool:
     """Whether these are ordinary CPU tensors and ints, and nothing traces or transforms the call."""
     return (
         isinstance(logits, Tensor)
         and isinstance(labels, Tensor)
-        and logits.is_cpu  # first, because on a GPU nothing here is of use
+        and logits.is_cpu  # first, because the fast path has no use for a GPU tensor
         and labels.is_cpu
         and type(ignore_index) is int
         and type(shift) is int

@@ -163,7 +163,7 @@ def score(
         check_reduce(reduce, labels.shape)
         if validate_labels and not logits.is_cpu:  # on the CPU the kernel checks each label anyway
             check_labels(labels, logits.shape[-1], ignore_index, shift)
-        scores = _row_scores(logits, labels, names, ignore_index, shift)
+        scores = _index_label_scores(logits, labels, names, ignore_index, shift)
         valid = _valid(labels, ignore_index, shift) if reduce else None
         if one:
             remember(logits, labels, names[0], ignore_index, shift)
@@ -242,7 +242,7 @@ def joint_el2n(heads: Sequence[LogitsAndLabels] | Mapping[str, LogitsAndLabels],
         check_rows(logits, labels, ignore_index, 0)
         if labels.ndim not in (1, 2):
             raise ValueError(f"heads[{name}]: labels must be (B,) or (B, T), got {tuple(labels.shape)}")
-        s = _row_scores(logits, labels, ("el2n",), ignore_index, 0)["el2n"]
+        s = _index_label_scores(logits, labels, ("el2n",), ignore_index, 0)["el2n"]
         valid = _valid(labels, ignore_index, 0)
         parts[name] = (s, valid) if labels.ndim == 2 else (s.unsqueeze(-1), valid.unsqueeze(-1))
     batches = {name: s.shape[0] for name, (s, _) in parts.items()}
@@ -272,9 +272,10 @@ def computed_rows(
         }
 
 
-def _row_scores(
+def _index_label_scores(
     logits: Tensor, labels: Tensor, metrics: tuple[str, ...], ignore_index: int, shift: int
 ) -> dict[str, Tensor]:
+    """The scores of rows whose labels are class indices."""
     fused = kernel_part(metrics)
     if fused == metrics:
         return _fused_rows(logits, labels, metrics, ignore_index, shift)
@@ -297,13 +298,14 @@ def _fused_rows(
     return dict(zip(metrics, rows, strict=True))
 
 
-# The definition itself computes so many logits at a time. That takes about 50 MB of temporaries.
+# How many logits the definition computes at a time. That takes about 50 MB of temporaries.
 _PIECE = 2**20
 
 
 def _target_scores(
     logits: Tensor, targets: Tensor, metrics: tuple[str, ...], multi_label: bool, ignore_index: int
 ) -> dict[str, Tensor]:
+    """The scores of rows whose labels are a number for each class: probabilities, or several labels."""
     classes = logits.shape[-1]
     if ops.direct(logits, targets):
         check_data(logits=logits, labels=targets)

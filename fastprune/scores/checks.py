@@ -83,9 +83,9 @@ def check_reduction_name(reduction: str) -> None:
 
 
 def check_data(**tensors: Tensor | None) -> None:
-    """Raises ValueError for a tensor whose memory is not there. A kernel would read it all the same.
+    """Raises ValueError for a tensor whose memory was freed. A kernel would read that memory anyway.
 
-    FSDP frees the storage of parameters like that. The tensors must be neither fake nor transformed.
+    FSDP frees the storage of parameters in this way. The tensors must be neither fake nor transformed.
 
     Cost: 0.6 us each.
     """
@@ -205,7 +205,7 @@ def check_metrics(metrics: str | tuple[str, ...] | list[str], *, per_class: bool
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     if not names:
         raise ValueError(f"metrics is empty; choose from {', '.join(of_rows())}")
-    if not per_class and are_of_kernel(names):  # the usual case, and quick to see
+    if not per_class and are_of_kernel(names):  # the usual case, which is quick to check
         return names
     there, available = of_rows(), of_rows("multi_label" if per_class else None)
     for name in names:

@@ -82,10 +82,10 @@ def cross_entropy(
     """torch.nn.functional.cross_entropy with classes last, and the scores of the rows with it.
 
     Args:
-        logits: (..., C), classes last, or a DTensor as `score` takes it. Gradients flow to them. torch's (N, C, d)
-            layout raises. Where C == d nothing tells it apart, and the last dimension is taken for the classes.
-        labels: (...) integer class indices, or (..., C) floating point probabilities. A class of logit -inf and
-            probability 0 adds 0 to the loss, where torch's is NaN.
+        logits: (..., C), classes last, or a DTensor as `score` takes it. Gradients flow to them. torch's layout (N, C,
+            d) raises. If C == d it cannot be recognised, and the last dimension is read as the classes.
+        labels: (...) integer class indices, or (..., C) floating point probabilities. A class with logit -inf and
+            probability 0 adds 0 to the loss. In torch the loss is NaN then.
         weight: (C,) weights of the classes on the logits' device, or None.
         ignore_index: Rows with this label add nothing to the loss and score 0.
         reduction: "mean" (over the weights of the labels), "sum" or "none".
@@ -162,7 +162,7 @@ def _by_kernels(
     options: LossOptions,
     direct: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and the scores by name. The metrics of the options are those of them that the kernels compute."""
+    """The loss, and the scores by name. ``options.metrics`` are those of the scores that the kernels compute."""
     if weight is not None:
         weight = weight.detach().to(torch.float32).resolve_neg().contiguous()
     fused = options.metrics
@@ -188,7 +188,7 @@ def _by_torch(logits: Tensor, labels: Tensor, weight: Tensor | None, options: Lo
         if options.label_smoothing == 0:
             logits = _without_masked(logits, labels)
     else:
-        if direct and logits.is_cpu:  # as the kernel does, with the position
+        if direct and logits.is_cpu:  # as the kernel does, so that the error names the position
             check_labels(labels, classes, ignore_index, options.shift)
         target = shifted_labels(labels, ignore_index, options.shift).reshape(-1)
     loss = F.cross_entropy(
@@ -205,8 +205,8 @@ def _by_torch(logits: Tensor, labels: Tensor, weight: Tensor | None, options: Lo
 def _without_masked(logits: Tensor, targets: Tensor) -> Tensor:
     """The logits, with a finite number for -inf where the target is 0.
 
-    In torch's loss 0 times -inf would be NaN. The exponential of the finite number is 0 all the same. Rows of only -inf
-    stay as they are, because their loss is not defined.
+    In torch's loss 0 times -inf would be NaN. The exponential of the finite number is still 0. Rows of only -inf stay
+    as they are, because their loss is not defined.
     """
     some = logits.amax(-1, keepdim=True) > -torch.inf
     return torch.where((logits == -torch.inf) & (targets == 0) & some, torch.finfo(logits.dtype).min / 4, logits)
@@ -238,7 +238,7 @@ def _sharded(
 
 
 def _row_weights(logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> Tensor:
-    """What each row counts in the mean, in fp32: the weight of its label, or 1 for probabilities."""
+    """How much each row counts in the mean, in fp32: the weight of its label, or 1 for probabilities."""
     if labels.is_floating_point():
         return torch.ones(logits.shape[:-1], dtype=torch.float32, device=logits.device)
     moved = shifted_labels(labels, options.ignore_index, options.shift)

@@ -9,8 +9,8 @@ For a row of logits z with label y and p = softmax(z)::
     entropy     -sum_i p_i log p_i        in nats
     correct     1 if z_y >= max_{i != y} z_i, else 0
 
-Computed like this, most of them suffer from cancellation where the model is confident. "Easy" examples are ranked
-there. So the label is left out of the sums, and no number is subtracted from one close to it::
+Computed like this, most of them lose digits to cancellation if the model is confident. That is where easy examples have
+to be ranked. So the label is left out of the sums, and no number is subtracted from one close to it::
 
     m  = max_{i != y} z_i,     M = max(m, z_y)
     S1 = sum_{i != y} e^(z_i - m),   S2 = sum_{i != y} (e^(z_i - m))^2

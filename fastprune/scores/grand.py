@@ -48,12 +48,12 @@ def grand(
         shift: Row t is scored against label t + shift (1 for causal language models).
 
     Returns:
-        (B,) fp32, the norm of the gradient of the sum of the example's losses. It never requires grad. Where a label is
-        out of range it is NaN, on devices that would have to be waited for to raise.
+        (B,) fp32, the norm of the gradient of the sum of the example's losses. It never requires grad. On a GPU it is
+        NaN if a label is out of range, because raising an error would wait for the device.
 
     Raises:
         TypeError: An argument has the wrong type, or logits are a DTensor.
-        ValueError: An argument has the wrong shape, or as `score`.
+        ValueError: An argument has the wrong shape, or see `score`.
         IndexError: A label is out of range, on the CPU.
 
     Cost: for rows one read of the logits and one of the features. For tokens the softmax and B T min(T (C + d), C d)

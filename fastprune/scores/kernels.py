@@ -12,7 +12,7 @@ from fastprune.platform.gpu import runs_triton
 from fastprune.scores import cpu, definition
 from fastprune.scores.options import LossOptions
 
-# In double precision the gradient must be exact to double. That is what torch's own is for.
+# A gradient in double precision must be accurate to double precision. torch computes that one.
 LOSS_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 

@@ -129,7 +129,7 @@ KERNEL_METRICS: tuple[str, ...] = tuple(row.name for row in ROWS if row.kernel)
 
 
 def is_hard_where_small(name: str) -> bool:
-    """Whether small values are hard. A name that no row has, such as ``score``, is hard where it is large.
+    """Whether small values are hard. For a name that is not in the table, such as ``score``, large values are.
 
     Example:
         >>> is_hard_where_small("confidence"), is_hard_where_small("loss")

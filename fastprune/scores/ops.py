@@ -42,7 +42,7 @@ def direct(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> bool
 
 
 def transformed() -> bool:
-    """Whether torch.func (grad, vmap, ...) or forward-mode differentiation is active. Our gradients know neither."""
+    """Whether torch.func (grad, vmap, ...) or forward-mode differentiation is active. Our gradients support neither."""
     return is_functorch_active() or is_forward_mode()
 
 
@@ -239,8 +239,8 @@ class DirectCrossEntropy(torch.autograd.Function):
         check_data(logits=logits, labels=labels)  # they may have been freed since the forward pass
         if is_zero_tensor(grad_loss):
             grad_loss = grad_loss.clone()
-        # With create_graph=True the operator knows what to say to a second backward. Under vmap
-        # (is_grads_batched=True) it knows how to go through a batch.
+        # The operator handles two more cases. With create_graph=True it says that there is no second backward pass.
+        # Under vmap (is_grads_batched=True) it takes a batch of gradients.
         through_operator = torch.is_grad_enabled() or not has_storage(grad_loss)
         backward = _differentiated if through_operator else kernels.loss_backward
         return backward(grad_loss, state, logits, labels, weight, ctx.options), None, None, None

@@ -25,10 +25,11 @@ def per_sample_grand(
     """The norm of each example's gradient with respect to all parameters that require one, exactly.
 
     Args:
-        model: In the mode in which it is to be scored. It uses no random numbers and no batch statistics there.
+        model: The model, in the mode in which it is to be scored. In that mode it must not use random numbers or batch
+            statistics.
         loss_fn: ``(model, batch of one) -> scalar``. It calls its first argument as it would call the model.
         batch: A tensor, or a dict, list or tuple of tensors, each (B, ...).
-        chunk_size: Examples at once. Their gradients are in memory together, so fewer examples take less.
+        chunk_size: How many examples are computed at a time. Their gradients are in memory together.
 
     Returns:
         (B,) fp32.

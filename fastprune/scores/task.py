@@ -221,7 +221,7 @@ class Task:
         row = TABLE[metric]
         if row.vector:
             return _vector(row, list(found.values()))
-        rows = {name: _values(row, part, features.get(name)) for name, part in found.items()}
+        rows = {name: _head_values(row, part, features.get(name)) for name, part in found.items()}
         heads = [part.head for part in found.values()]
         if row.join == "all":
             right = [torch.where(valid, s, 1.0).flatten(1).amin(1) for s, valid in rows.values()]
@@ -261,7 +261,7 @@ def _vector(row: Metric, found: Sequence[_Found]) -> Tensor:
     return completed([row.name], found[0].given())[row.name]
 
 
-def _values(row: Metric, part: _Found, states: tuple[Tensor, bool] | None) -> tuple[Tensor, Tensor]:
+def _head_values(row: Metric, part: _Found, states: tuple[Tensor, bool] | None) -> tuple[Tensor, Tensor]:
     """A head's numbers and which of them count, both (B, T). T is 1 unless they belong to tokens."""
     needy = "states" in row.needs
     if needy and (states is None or part.kind not in row.heads):
@@ -272,17 +272,18 @@ def _values(row: Metric, part: _Found, states: tuple[Tensor, bool] | None) -> tu
     if part.kind == "regression":
         values = _of_numbers(row, part)
     elif needy:
-        fused = {name: _row_scores(name, part) for name in kernel_part([row.name])}
+        fused = {name: _head_row_scores(name, part) for name in kernel_part([row.name])}
         values = completed([row.name], part.given(states)._replace(scores=fused))[row.name]
     else:
-        values = _row_scores(row.name, part)
+        values = _head_row_scores(row.name, part)
     valid = torch.ones_like(values, dtype=torch.bool)
     if row.per == "row" and part.kind in OF_CLASSES and not part.labels.is_floating_point():
         valid = shifted_labels(part.labels, part.head.ignore_index, part.shift) != part.head.ignore_index
     return (values.unsqueeze(-1), valid.unsqueeze(-1)) if values.ndim == 1 else (values, valid)
 
 
-def _row_scores(metric: str, part: _Found) -> Tensor:
+def _head_row_scores(metric: str, part: _Found) -> Tensor:
+    """`score` of one head that classifies, with the arguments that its kind asks for."""
     ignored, logits = part.head.ignore_index, part.logits.detach()
     if part.kind == "multi_label":
         return score(logits, part.labels, metric, multi_label=True, ignore_index=ignored)
@@ -341,7 +342,7 @@ def _kind(name: str, logits: Tensor, labels: Tensor, ignore_index: int) -> HeadK
 
 
 def _check_multi_label(name: str, labels: Tensor, ignore_index: int) -> None:
-    """Tell regression with several outputs from several labels. It is skipped where that would wait for a device."""
+    """Refuse labels that are numbers to predict and not several labels. Skipped if it would wait for a device."""
     if labels.device.type != "cpu":
         return
     outside = ((labels < 0) | (labels > 1)) & is_counted(labels, ignore_index)

@@ -9,12 +9,13 @@ At the label p_y - 1 is not formed by subtraction. The forward pass left 1 - p_y
 model is confident. The arithmetic is fp32 and stays in registers. The logits are not written.
 
 Short rows go several to a program, as a tile (`triton_tiles`). Rows of more than SHORT classes are cut into blocks, a
-program each. In a block loads and stores are of 16 bytes a thread, even where rows start anywhere (50,257 classes of 16
-bits). A row of logits and its gradient only need to start at the same distance from a multiple of 16 bytes. Rows of
-contiguous logits do. Then only the ends of a row that share their 16 bytes with a neighbour are stored one by one.
+program each. In a block each thread loads and stores 16 bytes at a time, even if rows start at any address (rows of
+50,257 16-bit classes do). One condition must hold: a row of logits and its gradient start at the same distance from a
+multiple of 16 bytes. Rows of contiguous logits meet it. Elements are then stored one by one only at those ends of a row
+that share 16 bytes with a neighbour row.
 
-Bytes: rows * C * itemsize read and as many written, and 24 a row and block for its label and statistics. A row that is
-not counted is written, with zeros, and not read.
+Bytes: rows * C * itemsize read and as many written, and 24 for each row and block for its label and statistics. A row
+that is not counted is not read, and zeros are written for it.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ from fastprune.scores.triton_tiles import (
     short_tile,
 )
 
-# 32 logits a thread, all under way at once. The label and statistics cost some 200 instructions a thread.
+# 32 logits a thread, which are all loaded at the same time. The label and statistics cost some 200 instructions a
+# thread.
 BLOCK = 4096
 _THREADS = 128
-# Up to so many columns each lane takes whole rows, if rows are not aligned. In longer rows its stores of one column lie
-# too far apart: on an H100 2^21 rows of 50 classes take 850 us like that. Where lanes share rows they take 390 us,
-# though they issue more.
+# If rows are not aligned, each lane takes whole rows up to this number of columns. In longer rows the lanes' stores of
+# one column lie too far apart: on an H100 2^21 rows of 50 classes then take 850 us. If lanes share rows they take 390
+# us, although that is more instructions.
 _WHOLE = tl.constexpr(32)
-# Triton's launcher would look at their values, and compile anew for some of them.
+# Arguments whose values Triton's launcher must not look at. It would compile anew for some of them.
 _UNSPECIALISED = ["logits", "grad", "logits_batch_stride", "logits_token_stride"]
 
 
@@ -135,7 +137,7 @@ def long_gradient_kernel(
     TOGETHER: tl.constexpr,  # a row and its gradient start equally far from a multiple of 16 bytes
     BLOCK: tl.constexpr,
 ):
-    """Takes one block of a row a program."""
+    """Each program takes one block of a row."""
     program = tl.program_id(0)
     row = (program // blocks).to(tl.int64)
     start = program % blocks * BLOCK
@@ -206,7 +208,7 @@ def short_gradient_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,  # a power of two, at least C
 ):
-    """Takes ROWS rows a program."""
+    """Each program takes ROWS rows."""
     PER_LOAD: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     b, t, label, counted, valid = labels_of(
@@ -244,7 +246,7 @@ def loss_backward(
         grad_loss: fp32 labels.shape or 0-dim, any strides. The gradient with respect to the losses, or to the loss that
             they were reduced to.
         state: What `loss_forward` returned. Its last number, the factor of the reduction, multiplies grad_loss.
-        logits: As given to `loss_forward`, as the next three.
+        logits: What `loss_forward` was given, like the next three.
         labels: (...) int64.
         weight: (C,) fp32, or None.
         options: Its metrics and reduction are not looked at.
@@ -269,7 +271,7 @@ def loss_backward(
     )
     plan = _PLANS.get(key)
     z, y, g = logits, labels, grad_loss
-    if plan is None:  # or a copy is needed, whose plan is not kept
+    if plan is None:  # a new layout, or a tensor that needs a copy: its plan is not kept
         z, y = as_rows(unit_class_stride(logits), labels.resolve_neg())
         g = grad_loss.resolve_neg().expand(labels.shape)
         _, g = as_rows(g.unsqueeze(-1), g)
@@ -283,7 +285,7 @@ def loss_backward(
     return grad
 
 
-# By the layout of the tensors, where no copy of them is needed, and by the options.
+# The key is the layout of the tensors, and the options. Tensors that need a copy have no plan here.
 _PLANS = Plans()
 
 

@@ -24,7 +24,7 @@ def labels_of(
 ):
     """Where rows are, and which labels they have.
 
-    Requires rows < 2**31, the limit of the grid. So a division of 32 bits is enough, and one of 64 bits is slow.
+    Requires rows < 2**31, the limit of the grid. So the division has 32 bits, because one of 64 bits is slow.
 
     Returns:
         (b, t, label, counted, valid). `counted` is false for rows without a label and for ignored rows. `valid` is

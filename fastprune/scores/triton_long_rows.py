@@ -5,9 +5,9 @@ the sums of each row in the order of its segments. So a few long rows already ke
 last wave of programs is short. The cut depends on the number of classes and on the dtype alone. So the bits of a row
 depend neither on the batch nor on the address nor on the set of metrics.
 
-Bytes: rows * C * itemsize read, 8 a row and segment for the label, 4 a row and output written. Where there are several
-segments, 12 to 28 for each (twice that for fp64) are written and read again, which is 0.02 % of it. Second readings, of
-one segment at a time, are rare. `triton_segment` explains them.
+Bytes: rows * C * itemsize read, 8 a row and segment for the label, 4 a row and output written. If a row has several
+segments, 12 to 28 bytes for each (twice that for fp64) are written and read again. That adds 0.02 %. Second readings,
+of one segment at a time, are rare. `triton_segment` explains them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from fastprune.scores.triton_results import ENTROPY, store_loss, store_scores
 from fastprune.scores.triton_segment import segment_sums
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
-# Of one program. Its fixed cost (label, first load, final sums: some 480 instructions a thread) is then 1 issue slot a
-# 16-bit logit, next to 7.5 in the loop.
+# The bytes that one program reads. At this size its fixed cost (label, first load, final sums: some 480 instructions a
+# thread) is 1 issue slot a 16-bit logit, against 7.5 in the loop.
 SEGMENT_BYTES = 128 * 1024
-# Threads of a program, and rows of one that merges.
+# Threads of a program. A program that merges takes as many rows.
 _THREADS = 128
 # What one segment leaves to the merge: m, S1, S2, R, T, D, W.
 _SUMS = tl.constexpr(7)
@@ -61,7 +61,7 @@ def long_rows_kernel(
     METRICS: tl.constexpr,  # a set of bits of `triton_results`
     SEGMENT: tl.constexpr,  # classes of a segment
 ):
-    """Takes one segment of a row a program. Writes `partial`, or the results where that is None."""
+    """Each program takes one segment of a row. It writes `partial`, or the results if `partial` is None."""
     row = tl.program_id(0).to(tl.int64)
     segment = tl.program_id(1)
     b, t, label, counted, valid = labels_of(
@@ -125,7 +125,7 @@ def merge_kernel(
     METRICS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Takes ROWS rows a program, and merges the segments of each in their order."""
+    """Each program takes ROWS rows, and merges the segments of each row in their order."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     b, t, label, counted, valid = labels_of(
         row, labels, rows, tokens, classes, labels_batch_stride, labels_token_stride, shift, ignore_index
@@ -168,20 +168,20 @@ def merge_kernel(
 
 
 def segment_classes(itemsize: int) -> int:
-    """Classes in a segment, which the size of an element alone decides."""
+    """Classes in a segment. Only the size of an element decides it."""
     return SEGMENT_BYTES // itemsize
 
 
 def long_row_limit(entropy: bool, smooth: bool, itemsize: int, blackwell: bool = False) -> dict[str, int]:
     """The limit on registers a thread for long_rows_kernel, as a launch option.
 
-    Without one the compiler takes up to 96, to move more loads and exponentials ahead. Bytes in flight hide the latency
-    of the memory better. Each thread has 32 of them under way. With 72 registers, 7 programs of 128 threads share a
-    multiprocessor and keep 28 KB in flight. An H200 needs some 20 KB, a B200 some 29.
+    Without a limit the compiler takes up to 96, to start more loads and exponentials early. More bytes in flight hide
+    the latency of the memory better than that. Each thread has 32 bytes in flight. With 72 registers, 7 programs of 128
+    threads share a multiprocessor and keep 28 KB in flight. An H200 needs some 20 KB, a B200 some 29.
 
-    The entropy carries 8 sums more a thread and would spill. It gets 80 registers, and 6 programs. Smoothing and fp64
-    would still spill, so they get no limit. On Blackwell the assembler of Triton 3.8 spills with these limits. On an
-    A100 that of Triton 3.2 does for fp32.
+    With entropy a thread carries 8 sums more, and 72 registers would spill. So it gets 80, and 6 programs share a
+    multiprocessor. Smoothing and fp64 would still spill, so they get no limit. On Blackwell the assembler of Triton 3.8
+    spills with these limits. On an A100 the assembler of Triton 3.2 does so for fp32.
     """
     if smooth or itemsize == 8 or torch.version.hip:
         return {}

@@ -66,13 +66,13 @@ def log1p(x):
 
 @triton.jit
 def small_difference(a, b):
-    """(a - b) SMALL in fp32, rounded as a - b is, without its overflow. For many b the product with a is made once."""
+    """(a - b) SMALL in fp32. It is rounded as a - b is, but cannot overflow. For many b, a * SMALL is computed once."""
     return tl.fma(b, -SMALL, a * SMALL).to(tl.float32)
 
 
 @triton.jit
 def moved_spread(d, w, m, m_before):
-    """D = SMALL sum w_i (m - z_i) from what it is relative to m_before, with w = sum w_i.
+    """D relative to m, from d, which is D relative to m_before. w is the sum of the weights.
 
     If all logits are -inf, m is -inf too, and D stays inf. If there are none, D stays 0.
     """

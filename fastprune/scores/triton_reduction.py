@@ -24,7 +24,7 @@ from fastprune.scores.layout import as_rows
 from fastprune.scores.options import LossOptions
 from fastprune.scores.triton_labels import labels_of
 
-# Rows of a program, and how many of them, or of the programs' sums, it loads at once.
+# A program adds up ROWS rows. It loads _BLOCK of them at once, or as many of the programs' sums.
 ROWS = 8192
 _BLOCK = 1024
 _THREADS = 256
@@ -65,7 +65,7 @@ def sum_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Sums over ROWS rows a program."""
+    """Each program sums over ROWS rows."""
     lane = tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * ROWS
     total = tl.zeros((BLOCK,), tl.float32)
@@ -144,7 +144,7 @@ def reduced(
     )
     plan = _PLANS.get(key)
     y = labels
-    if plan is None:  # or a copy is needed, whose plan is not kept
+    if plan is None:  # a new layout, or a tensor that needs a copy: its plan is not kept
         y = as_rows(losses.unsqueeze(-1), labels.resolve_neg())[1]
         plan = _planned(y, classes, options)
         if losses.is_cuda and y.data_ptr() == labels.data_ptr():
@@ -159,7 +159,7 @@ def reduced(
     return loss
 
 
-# By the layout of losses, labels and weight, where no copy of them is needed, and by the options.
+# The key is the layout of losses, labels and weight, and the options. Tensors that need a copy have no plan here.
 _PLANS = Plans()
 
 

@@ -139,7 +139,7 @@ def store_loss(
     s1,
     d,
     w_others,  # W of `triton_math`: of the classes other than the label
-    label_smoothing,  # None where nothing is smoothed
+    label_smoothing,  # None if nothing is smoothed
 ):
     """Writes the loss of rows, and the state from which `triton_gradient` makes their gradient."""
     stored = row < rows

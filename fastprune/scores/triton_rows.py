@@ -57,7 +57,7 @@ def row_scores(
     scores = _empty_scores(labels, metrics)
     if scores is not None:
         launch(logits, labels, scores, LossOptions(metrics, ignore_index, shift=shift))
-    return _by_metric(scores, metrics)
+    return _named_rows(scores, metrics)
 
 
 def launch(logits: Tensor, labels: Tensor, scores: Tensor, options: LossOptions) -> None:
@@ -91,7 +91,7 @@ def loss_forward(
             Last comes a 1, which a reduction replaces by its own factor.
         scores: As `row_scores` returns them.
 
-    Cost: as `row_scores`. Smoothing with a weight reads the weight once a row, which the L2 cache holds.
+    Cost: that of `row_scores`. Smoothing with a weight also reads the weight once for each row, from the L2 cache.
     """
     losses = _row_values(labels)
     state = torch.empty(3 * labels.numel() + 1, dtype=torch.float32, device=logits.device)
@@ -99,7 +99,7 @@ def loss_forward(
         state.fill_(1.0)
     scores = _empty_scores(labels, options.metrics)
     _launch(logits, labels, weight, scores, losses, state, options)
-    return losses, state, _by_metric(scores, options.metrics)
+    return losses, state, _named_rows(scores, options.metrics)
 
 
 def _row_values(labels: Tensor) -> Tensor:
@@ -107,14 +107,14 @@ def _row_values(labels: Tensor) -> Tensor:
 
 
 def _empty_scores(labels: Tensor, metrics: tuple[str, ...]) -> Tensor | None:
-    """Where the scores of each row go. A single one has no dimension for it, because a view costs a microsecond."""
+    """The memory for the scores of each row. A single metric gets no dimension, because a view costs a microsecond."""
     lines = len(in_order(metrics))
     if lines < 2:
         return _row_values(labels) if lines else None
     return torch.empty((lines, *labels.shape), dtype=torch.float32, device=labels.device)
 
 
-def _by_metric(scores: Tensor | None, metrics: tuple[str, ...]) -> dict[str, Tensor]:
+def _named_rows(scores: Tensor | None, metrics: tuple[str, ...]) -> dict[str, Tensor]:
     """What `_empty_scores` gave, by metric in the order in which they were asked for."""
     lines = in_order(metrics)
     if scores is None:
@@ -134,7 +134,7 @@ class _Plan(NamedTuple):
     weight_sum: bool  # the kernels need it
 
 
-# By the layout of logits and labels, where no copy of them is needed, and by the options.
+# The key is the layout of logits and labels, and the options. Tensors that need a copy have no plan here.
 _PLANS = Plans()
 
 
@@ -152,7 +152,7 @@ def _launch(
     key = (layout_key(logits, labels, weight), options, losses is None)
     plan = _PLANS.get(key)
     z, y = logits, labels
-    if plan is None:  # or a copy is needed, whose plan is not kept
+    if plan is None:  # a new layout, or a tensor that needs a copy: its plan is not kept
         z, y = _readable(*as_rows(unit_class_stride(logits), labels.resolve_neg()))
         plan = _planned(z, y, weight is not None, options)
         if logits.is_cuda and z.data_ptr() == logits.data_ptr() and y.data_ptr() == labels.data_ptr():

@@ -1,37 +1,38 @@
 """The sums over one segment of a long row, as a Triton function: every logit is read once, into registers.
 
-The reference. `triton_math` wants the sums relative to the largest logit m, which is known only at the end. So they are
+The reference. `triton_math` needs the sums relative to the largest logit m, which is known only at the end. So they are
 taken relative to a guess r, the largest of the segment's first ~1000 logits. At the end they are scaled once by
-e^(r - m). The terms are at most e^(m - r). If m turns out more than LAG above r, the segment is read again with r = m.
-That happens where the first part was masked, or where a lone spike follows. It is 128 KB, which the L2 cache still
-holds.
+e^(r - m). The terms are at most e^(m - r). If m is more than LAG above r, the segment is read again with r = m. That
+happens if the first part was masked, or if a single large logit follows. A segment has at most 128 KB, so the second
+reading finds it in the L2 cache.
 
-Online softmax moves its reference along inside the loop. That would need the maximum of every block in all threads: two
-barriers and some 40 instructions a block, and loads that overlap less. A guess needs none of it. So the loop is, for
-each logit of 16 bits,
+Online softmax updates its reference inside the loop. All threads would then need the maximum of every block. That costs
+two barriers and about 40 instructions a block, and loads overlap less. A guess avoids all of this. For a 16-bit logit
+the loop is
 
     unpack, max, x = fma(z, log2 e, -c), e = 2^x, S1 += e, S2 = fma(e, e, S2)
 
-That is six instructions, one of them an exponential, and 1 to 2 of bookkeeping. For a 16-bit logit an H200 has 12 issue
-slots and 1.5 exponentials at 4.8 TB/s. A B200 has 9 and 1.1 at 8 TB/s.
+These are six instructions, one of them an exponential, and 1 to 2 more of bookkeeping. An H200 reads 4.8 TB/s. In the
+time of one 16-bit logit it can issue 12 instructions and 1.5 exponentials. For a B200 at 8 TB/s it is 9 and 1.1.
 
 c is the rounded product of r and log2 e. So the sums are exactly those relative to c / log2 e. An fma gives the
-rounding error of c exactly, and it goes into the scaling at the end. Only the rounding of x itself is left, at most
-2^-19 where a term counts. Logits of other widths are subtracted first.
+rounding error of c exactly, and the scaling at the end takes it in. Only the rounding of x itself is left. It is at
+most 2^-19 for a term that counts. Logits that do not have 16 bits need no c, because r is subtracted from them first.
 
-That error of c grows with r. Masks of -1e10 are usual, and there 2^error would overflow. From |r| = 2^16 on (bfloat16
-alone has such logits) the next other logit is at least 256 away from r. So a term is 1 where z = r and 0 elsewhere,
-whatever the slope. The slope is then 1, and c is r without an error.
+The rounding error of c grows with |r|. Masks such as -1e10 are common, and there 2^error would overflow. Of the 16-bit
+types only bfloat16 has logits with |r| >= 2^16. There two different logits are at least 256 apart, so a term is 1 where
+z = r and 0 elsewhere. That is so for any slope. So the slope is set to 1, and c = r has no error.
 
 Lanes. The sums are kept in LANES lanes. Class i is added to lane i % LANES, each lane in order, and the lanes are added
-at the end. Loads are of 16 bytes a thread, from the aligned address at or below the first class. They are so whatever
-the alignment of the row itself (rows of 50,257 classes of 16 bits have eight different ones). If a row starts s
-elements above such an address, its class i is in lane i + s. Before the lanes are added they are rotated back by s. So
-the bits of a row depend on neither its address nor the batch. Up to 15 bytes before the row or after it are loaded with
-it and dropped. They share their 16 aligned bytes with a class of the row, and so its page.
+at the end. Each thread loads 16 bytes. The loads start at the aligned address at or below the first class, so they are
+aligned even if the row is not. (Rows of 50,257 16-bit classes have eight different alignments.) If a row starts s
+elements above such an address, its class i is in lane i + s. The lanes are rotated back by s before they are added. So
+the bits of a row depend on neither its address nor the batch. Up to 15 bytes before and after the row are loaded with
+it and dropped. That is safe. They lie in the same 16 aligned bytes as a class of the row, so they are on its memory
+page.
 
-The entropy needs R and T (see `triton_math`) to full accuracy where the segment's largest logit is both above the
-label's and most of S1. If the entropy is asked for, such a segment is read again too.
+Entropy needs R and T (see `triton_math`) to full accuracy in one case: the segment's largest logit is above the
+label's, and its term is most of S1. If entropy is asked for, such a segment is read again, too.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ import triton.language as tl
 from fastprune.scores.triton_math import FAR, LN_2, LOG2_E, exp, moved_spread, small_difference
 
 LANES = tl.constexpr(1024)
-# Words loaded at once. Two tensors of them fill the lanes, or one if a word holds two logits.
+# How many words one load reads. Two such tensors fill the lanes, or one if a word holds two logits.
 _PIECE = tl.constexpr(512)
 # Bounds x by 44, and so its rounding by 2^-19, which is 1.3e-6 of a term. It also keeps the squares of the terms below
-# e^60. If a language model is sure of a word, its logit does lead a thousand others by more than 16.
+# e^60. A much smaller LAG would read too often again: where a language model is sure of a word, the logit of that word
+# is more than 16 above a thousand others.
 LAG = tl.constexpr(30.0)
 # The smallest |r| whose bfloat16 neighbours are at least 256 away. e^-256 is 0 in fp32.
 _HUGE = tl.constexpr(65536.0)
-# Triton before 3.3 has no gather to rotate lanes with. There every load is of one element.
+# Triton before 3.3 has no gather, so it cannot rotate lanes. There a thread loads one element at a time.
 _ROTATE = tl.constexpr(hasattr(tl, "gather"))
 
 if _ROTATE.value:
@@ -69,7 +71,7 @@ else:
 def _load(at, left, lane, PACKED: tl.constexpr):
     """_PIECE words from `at` on. Words that hold none of the next `left` elements are undefined.
 
-    The mask is the same for all words of 16 bytes. Otherwise it would split the loads.
+    All words of one 16-byte load have the same mask. A finer mask would split the load.
     """
     if _ROTATE:
         words: tl.constexpr = 128 // at.dtype.element_ty.primitive_bitwidth
@@ -83,8 +85,8 @@ def _load(at, left, lane, PACKED: tl.constexpr):
 def _unpack(words, F16: tl.constexpr):
     """Words of two 16-bit logits each, as fp32 (_PIECE, 2).
 
-    They are loaded as words, because a loop that carries 16-bit values takes them apart where they arrive. That would
-    wait for the load at once.
+    The loop carries words and not 16-bit values. Triton would unpack 16-bit values right after their load, and so wait
+    for it at once.
     """
     if F16:
         first = words.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
@@ -109,7 +111,7 @@ def _lane_logits(at, left, lane, PACKED: tl.constexpr, F16: tl.constexpr, DOUBLE
 
 @triton.jit
 def _is_other(place, classes, label):
-    """Whether a place counted from the segment's first class holds one of its classes other than the label."""
+    """Whether a place, counted from the segment's first class, holds a class of the segment other than the label."""
     return (place.to(tl.uint32, bitcast=True) < classes.to(tl.uint32)) & (place != label)
 
 
@@ -120,14 +122,17 @@ def _others_only(
     position,
     start,  # the position of lane 0
     s,
-    special,  # the next block in which some lane may hold something else than one of the other classes
+    special,  # the next block in which some lane may hold the label or no class at all
     label_block,
     last_block,
     classes,
     label,
     SMOOTH: tl.constexpr,
 ):
-    """(z, below, special): z with -inf in lanes that hold no other class, and below with r there if SMOOTH."""
+    """(z, below, special), where an "other class" is any class but the label.
+
+    Lanes that hold no other class have -inf in z, and r in below if SMOOTH.
+    """
     below = z
     if start >= special:  # the same in all threads, so the other blocks pay for one comparison
         other = _is_other(position + (start - s), classes, label)
@@ -140,7 +145,7 @@ def _others_only(
 
 @triton.jit
 def _added(z, r, slope, c, top, s1, s2, t, PACKED: tl.constexpr, ENTROPY: tl.constexpr):
-    """(top, S1, S2, T) with one logit more in every lane."""
+    """(top, S1, S2, T) after one more logit in every lane."""
     if PACKED:
         x = tl.fma(z, slope, -c)
     else:
@@ -150,7 +155,7 @@ def _added(z, r, slope, c, top, s1, s2, t, PACKED: tl.constexpr, ENTROPY: tl.con
     s1 += e
     s2 = tl.fma(e, e, s2)
     if ENTROPY:
-        # 0 * -inf would be NaN. A NaN is in s1.
+        # 0 * -inf would be NaN. A NaN logit is not lost, because s1 has it.
         t = tl.fma(e, tl.maximum(x, -FAR), t)
     return top, s1, s2, t
 
@@ -168,7 +173,7 @@ def _spread_added(
     classes,
     label,
 ):
-    """(D, W) with one logit more in every lane. Without a weight W stays as it is."""
+    """(D, W) after one more logit in every lane. W changes only if there is a weight."""
     below = small_difference(r, below)
     if weight is None:
         d += below
@@ -182,13 +187,13 @@ def _spread_added(
 
 @triton.jit
 def _first_words(first, end, lane, PACKED: tl.constexpr):
-    """The words from which a reading of the segment starts."""
+    """The words that the first turn of the loop works on."""
     return _load(first, end, lane, PACKED), _load(first + _PIECE, end - (LANES if PACKED else _PIECE), lane, PACKED)
 
 
 @triton.jit
 def _lane_sum(lanes, s, PACKED: tl.constexpr):
-    """The sum over the lanes, in an order that does not depend on s, by which they are rotated."""
+    """The sum over the lanes, which are rotated by s. Its order does not depend on s."""
     if not PACKED:
         lanes = tl.trans(lanes)
     return tl.sum(_rotated_back(tl.reshape(lanes, (LANES,)), s), axis=0)
@@ -198,7 +203,7 @@ def _lane_sum(lanes, s, PACKED: tl.constexpr):
 def _without_largest(
     first, lane, position, s, classes, label, m, PACKED: tl.constexpr, F16: tl.constexpr, DOUBLE: tl.constexpr
 ):
-    """(R, T) of the segment relative to its largest logit m, read once more."""
+    """(R, T) relative to the segment's largest logit m. Reads the segment once more."""
     r = tl.zeros((_PIECE, 2), tl.float32)
     t = tl.zeros((_PIECE, 2), tl.float32)
     equal = tl.zeros((_PIECE, 2), tl.int32)
@@ -220,9 +225,9 @@ def _without_largest(
 @triton.jit
 def segment_sums(
     logits,  # IN  (classes,) fp16/bf16/fp32/fp64: the segment
-    weight,  # IN  (classes,) fp32: their weights, or None for ones
-    classes,  # how many the segment has. Of 0 nothing is read
-    label,  # the label's place among them, or anything outside [0, classes)
+    weight,  # IN  (classes,) fp32: the weights of its classes, or None for ones
+    classes,  # how many classes the segment has. If 0, nothing is read
+    label,  # the label's place in the segment, or any number outside [0, classes)
     z_label,  # the label's logit, fp64 for fp64 logits, else fp32
     ENTROPY: tl.constexpr,
     SMOOTH: tl.constexpr,
@@ -230,16 +235,16 @@ def segment_sums(
     """The sums over the segment's classes other than the label.
 
     Returns:
-        (m, S1, S2, R, T, D, W), or -inf and zeros if there are no such classes. R and T mean something if ENTROPY, D
-        and W if SMOOTH. m has the dtype of z_label, and the rest is fp32.
+        (m, S1, S2, R, T, D, W), or -inf and zeros if there are no such classes. R and T are valid only if ENTROPY, D
+        and W only if SMOOTH. m has the dtype of z_label, and the others are fp32.
     """
     BITS: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth
     F16: tl.constexpr = logits.dtype.element_ty == tl.float16
     DOUBLE: tl.constexpr = BITS == 64
     PACKED: tl.constexpr = _ROTATE and BITS == 16
-    TURNS: tl.constexpr = 2 if PACKED else 1  # logits of a lane in one turn of the loop
+    TURNS: tl.constexpr = 2 if PACKED else 1  # how many logits each lane takes in one turn of the loop
 
-    # Positions count elements from `first`, which is s of them below the first class.
+    # Positions count elements from `first`, which is s elements below the first class.
     zero = tl.full((), 0, tl.int32)
     s = zero
     first = logits
@@ -254,14 +259,14 @@ def segment_sums(
     half = tl.arange(0, 2)
     position = 2 * lane[:, None] + half[None, :] if PACKED else lane[:, None] + _PIECE * half[None, :]
 
-    # Blocks of LANES positions with something else in them: before the first class, the label, the end.
+    # Blocks of LANES positions that do not hold other classes alone: the first one if s > 0, the label's, the last.
     last_block = (end - 1) // LANES * LANES
     label_block = tl.where((label >= 0) & (label < classes), (label + s) // LANES * LANES, last_block)
     first_special = tl.where(s > 0, 0, label_block)
 
     words0, words1 = _first_words(first, end, lane, PACKED)
 
-    # The guess: over classes that are in the first block wherever the row lies, so s does not change it.
+    # The guess is the largest of those classes that the first block holds for every s. So it does not depend on s.
     if PACKED:
         head = _unpack(words0, F16)
     else:
@@ -297,7 +302,7 @@ def segment_sums(
             begin = zero + offset  # a tensor in the interpreter too
             left = end - begin - TURNS * LANES  # behind this turn
             for turn in tl.static_range(TURNS):
-                # The words of the next turn are under way while these are added.
+                # The words of the next turn are loaded while these are added.
                 if not PACKED:
                     z = tl.join(words0, words1).to(z_label.dtype)
                     words0 = _load(at, left, lane, PACKED)
@@ -308,7 +313,7 @@ def segment_sums(
                 else:
                     z = _unpack(words1, F16)
                     words1 = _load(at + _PIECE, left - LANES, lane, PACKED)
-                start = begin + turn * LANES  # here: ptxas of Triton 3.9 spills if it comes before the load
+                start = begin + turn * LANES  # after the load, because ptxas of Triton 3.9 spills if it is before
                 z, below, special = _others_only(
                     z, r, position, start, s, special, label_block, last_block, classes, label, SMOOTH
                 )
@@ -332,7 +337,7 @@ def segment_sums(
     t_m = s1_m
     if ENTROPY:
         t_m = tl.maximum((s1_r * -back - _lane_sum(t, s, PACKED) * LN_2) * scale, 0.0)
-        # Else R is at least a fifth of S1, and no difference from m was taken by way of a far r.
+        # In all other cases R is at least a fifth of S1, and r is at most 4 below m. So R and T are accurate already.
         if (z_label < m) & ((s1_m < 1.25) | (back < -4.0)):
             r_m, t_m = _without_largest(first, lane, position, s, classes, label, m, PACKED, F16, DOUBLE)
     d_m = s1_m

@@ -21,9 +21,10 @@ from fastprune.scores.triton_math import FAR, LOG2_E, small_difference
 from fastprune.scores.triton_results import ENTROPY, store_loss, store_scores
 from fastprune.scores.triton_tiles import aligned_down, columns_of, few_classes_tile, short_threads, short_tile
 
-# Up to so many columns each lane takes whole rows, if rows are not aligned. Longer rows issue as much either way.
+# If rows are not aligned, each lane takes whole rows up to this number of columns. Longer rows cost the same either
+# way.
 _WHOLE = tl.constexpr(256)
-# Triton's launcher would look at their values, and compile anew for some of them.
+# Arguments whose values Triton's launcher must not look at. It would compile anew for some of them.
 _UNSPECIALISED = ["logits", "logits_batch_stride", "logits_token_stride"]
 
 
@@ -51,7 +52,7 @@ def short_rows_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,  # a power of two, at least C
 ):
-    """Takes ROWS rows a program."""
+    """Each program takes ROWS rows."""
     PER_LOAD: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     b, t, label, counted, valid = labels_of(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Longer rows are cut into segments (`triton_long_rows`). From about here on that outweighs the fixed cost of a segment.
-# At 4096 classes it does not yet: on an H100 a tile takes 0.77 (bf16) and 0.86 (fp32) of the time of a segment. But a
-# tile has a power of two of columns, so it only pays for rows just below 4096.
+# The most classes of a short row. Longer rows are cut into segments (`triton_long_rows`), whose fixed cost counts less
+# the longer they are. At 4096 classes a tile is still faster: on an H100 it takes 0.77 (bf16) and 0.86 (fp32) of the
+# time of a segment. But the number of its columns is a power of two, so it pays only just below 4096 classes.
 SHORT = 2048
 _NEARLY_4096 = range(3584, 4097)
 
@@ -41,20 +41,20 @@ def few_classes_tile(columns: int) -> tuple[dict[str, int], int]:
 
 @triton.jit
 def hidden_one(rows):
-    """1, which the compiler does not know to be 1. It would have to know that `rows` is never negative.
+    """The number 1, hidden from the compiler, which does not know that `rows` is never negative.
 
-    Columns are multiplied by it where each lane of a warp shall take whole rows. Then the compiler does not see that
-    columns lie side by side. Where it sees that, it spreads a row that is no multiple of 16 bytes over several lanes.
-    Each lane then repeats the closed forms of the 8 rows that it has a part of. A lane with whole rows reads most
+    If each lane of a warp is to take whole rows, columns are multiplied by it. So the compiler does not see that
+    columns lie side by side. If it saw that, it would spread a row that is no multiple of 16 bytes over several lanes.
+    Each lane would then repeat the closed forms of the 8 rows that it has a part of. A lane with whole rows reads most
     logits from the L1 cache. Counted with Triton 3.6 at 7 classes, that is 47 instructions a logit instead of 180.
-    Triton 3.8 and 3.9 spread rows all the same.
+    Triton 3.8 and 3.9 still spread rows.
     """
     return tl.where(rows < 0, 2, 1)
 
 
 @triton.jit
 def aligned_down(pointers):
-    """The multiple of 16 bytes at or below each address, which the compiler then knows to be one."""
+    """Each address, rounded down to a multiple of 16 bytes. The compiler then knows that it is one."""
     return tl.multiple_of((pointers.to(tl.int64) // 16 * 16).to(pointers.dtype), 16)
 
 
@@ -72,7 +72,8 @@ def columns_of(
     inside = column < classes
     at = column
     if ALIGNED:
-        # The same columns. But this mask is seen to be constant over 16 bytes, so it does not split the loads.
+        # The same columns. But the compiler sees that this mask is constant over 16 bytes, so it does not split the
+        # loads.
         inside = column // PER_LOAD * PER_LOAD < classes
     if WHOLE:
         at = column * hidden_one(rows)

@@ -36,9 +36,9 @@ class TopK:
 
     Memory: O(k + the largest chunk).
 
-    Cost: O(1) for a score, and O(log k) for one that stays among the kept ones for a while. Each chunk is compared with
-    the current threshold. The scores that pass are collected, and the k largest are selected from them when they have
-    grown to k.
+    Cost: O(1) for a score that is not among the k largest so far, and O(log k) for one that is. Each chunk is compared
+    with the current threshold. The scores that pass are collected, and the k largest are selected from them when they
+    have grown to k.
 
     Example:
         >>> import torch

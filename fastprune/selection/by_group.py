@@ -46,7 +46,7 @@ def stratified(
         seed: An integer. The same (seed, round) always gives the same draw.
         round: An integer. Each round draws anew.
         offset: Share of all n examples that is dropped from the hard end, in [0, 1). It is the paper's beta. The paper
-            uses 0 to 0.3, and more where fewer examples are kept.
+            uses 0 to 0.3, and more if fewer examples are kept.
         strata: Number of strata, at least 1.
         ties: If scores are equal, this decides which examples the offset drops, as in `select_topk`.
 
@@ -112,7 +112,7 @@ def class_balanced(
             remainder. If remainders are equal, the class with the smaller label gets the extra example.
         inner: A strategy ``(scores, k) -> Selection``, such as ``partial(window, offset=0.05)``. It sees the scores of
             one class, in index order. If it draws, the label is part of the counter, so that two classes draw
-            independently. Its weights are passed on, and are 1 where it gives none. They estimate the mean loss of each
+            independently. Its weights are passed on, and are 1 if it gives none. They estimate the mean loss of each
             class. That is the mean loss of all examples only with the proportional quota.
 
     Raises:

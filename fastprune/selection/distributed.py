@@ -67,8 +67,8 @@ def select_topk(
         ids: (n_local,) int64 on the device of the scores, the global index of each local score. They are not negative,
             in any order, with or without gaps. Pass them on all ranks or on none. By default rank 0 has 0 to n_0 - 1,
             and each rank continues after the one before. They must be distinct over all ranks, which is not checked. If
-            an id repeats among ties at the threshold, its scores are kept or dropped together. More than k may be kept
-            then.
+            an id repeats among ties at the threshold, its scores are kept or dropped together, so more than k may be
+            kept.
         group: The process group, by default the one of all ranks. It needs a backend for the device of the scores: NCCL
             for CUDA, Gloo for the CPU, or both ("cpu:gloo,cuda:nccl").
         largest: False selects the k smallest.
@@ -250,7 +250,7 @@ def _prepare(
 ) -> tuple[_Facts, Tensor, Exception | None]:
     """This rank's facts, keys and error.
 
-    It never raises, because the other ranks would then wait for this one for ever.
+    It never raises, because the other ranks would then wait for this one forever.
     """
     try:
         facts = _check(scores, k, ids, largest, nan, draw, device_types(group))
@@ -270,7 +270,7 @@ def _check(
     draw: tuple[Ties, int, int],
     supported: list[str] | None,
 ) -> _Facts:
-    """The facts of arguments that are right as far as one rank can see."""
+    """The facts of this rank, after checks of everything that one rank can check alone."""
     if not isinstance(scores, Tensor):
         raise TypeError(f"local_scores must be a torch.Tensor, got {type(scores).__name__}; use torch.as_tensor")
     if scores.dim() != 1:

@@ -27,7 +27,7 @@ def check_ties(ties: Ties) -> Ties:
 
 
 def tie_priorities(ids: Tensor, seed: int, round: int) -> Tensor:
-    """The priority of each tied example, (n,) float64 on the CPU. Of equal scores those with larger priority are kept.
+    """The priority of each tied example, (n,) float64 on the CPU. The examples with the larger priority are kept.
 
     Args:
         ids: (n,) int64.
@@ -38,7 +38,7 @@ def tie_priorities(ids: Tensor, seed: int, round: int) -> Tensor:
 
 
 def redraw(scores: Tensor, kept: Tensor, *, largest: bool, nan: str) -> tuple[Tensor, Tensor, int]:
-    """What a draw among the ties at the cut has to decide.
+    """The facts that a draw among the ties at the cut needs.
 
     Args:
         scores: (n,).

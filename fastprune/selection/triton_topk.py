@@ -1,32 +1,34 @@
 """Exact top-k selection on the GPU: Triton kernels that find the threshold digit by digit, then write.
 
-Ranks. A score of b bits becomes an unsigned integer of b bits, of which the smaller is selected first: rank = (largest
-key) - key, with the keys of `keys.order_keys`. Numbers never reach the ends of a float's range of ranks, which are
-NaN's. A last block may load past the end of the scores. What it loads there has the last rank and, behind all scores,
-the last indices. So it is never selected.
+Ranks. A score of b bits becomes an unsigned integer of b bits, and smaller ones are selected first: rank = (largest
+key) - key, with the keys of `keys.order_keys`. The ends of a float's range of ranks belong to NaN, and no number
+reaches them. A last block may load past the end of the scores. What it loads there gets the last rank, and its indices
+come after those of all scores. So it is never selected.
 
-The threshold. A bracket (low, wanted) means that all ranks below low are selected. Of the ranks that share low's digits
-so far, the first `wanted` are selected too, by rank, then by index. The bracket starts as (0, k). One reading of the
-scores counts the ranks in the bracket by their next 8 bits. The first digit d whose running count reaches `wanted`
-narrows the bracket to low + d 2^shift, and `wanted` by the count of smaller digits. After b / 8 readings low is the
-threshold. Of the scores equal to it the first `wanted` are selected. A bin that is wanted whole ends the search. Then
-low becomes the end of the bin and `wanted` 0, and all readings but the last return at once.
+The threshold. A bracket (low, wanted) means that all ranks below low are selected. Some ranks share the digits of low
+that are known so far. The first `wanted` of these are selected, too, by rank and then by index. The bracket starts as
+(0, k). One reading of the scores counts the ranks in the bracket by their next 8 bits. The first digit d whose running
+count reaches `wanted` narrows the bracket to low + d 2^shift, and `wanted` by the count of smaller digits. After b / 8
+readings low is the threshold, and the first `wanted` scores equal to it are selected. If all ranks of a bin are
+selected, the search ends. Then low becomes the end of the bin and `wanted` becomes 0, and all readings but the last
+return at once.
 
-Launches. There is one for each digit and one that writes. A program takes a run of consecutive blocks and adds its 256
-counts to those of all programs. Nothing runs between two readings. Every program narrows the bracket anew from the
-counts of all digits so far, 2 KB each, which the L2 cache holds. The last reading leaves two more counts for each
+Launches. There is one for each digit, and one that writes. A program takes several consecutive blocks, and adds its 256
+counts to those of all programs. No other kernel runs between two readings. Every program narrows the bracket itself,
+from the counts of all digits so far. These are 2 KB a digit, and the L2 cache holds them. The last reading leaves two
+more counts for each
 program and each of the 256 thresholds still possible: how many scores come before it, and how many equal it. Summed
-over the programs ahead, these tell a writing program where its first index goes. The host never waits. What programs
-add up are integers, so their order shows in no result.
+over all programs before it, these tell a writing program where its first index goes. The host never waits. Programs add
+up integers only, so their order changes no result.
 
 Why 8 bits. Triton counts a histogram in shared memory (3.9), or with a ballot for each bit and a population count for
 every 32 bins (3.2). 256 bins suit both. 2048 bins would save 32-bit scores one reading of five, but cost several with
-ballots. Their cost does not depend on the scores. Increments in shared memory of many equal scores meet, but the
-hardware adds those of a warp at once.
+ballots. Their cost does not depend on the scores. Many equal scores increment the same word of shared memory, but the
+hardware adds the increments of a warp at once.
 
-Bytes: n * itemsize * (itemsize + 1) read. That is 2 readings of 8-bit scores, 3 of 16, 5 of 32, 9 of 64, of which a
-search that ends early saves some. 8 k written. Each program writes 2 KB of counts and reads 2 KB for every digit
-already counted. Before it writes, it reads 8 bytes for every program ahead. These stay in the L2 cache. Contiguous
+Bytes: n * itemsize * (itemsize + 1) read. That is 2 readings of 8-bit scores, 3 of 16, 5 of 32 and 9 of 64 bits. A
+search that ends early needs fewer. 8 k are written. Each program writes 2 KB of counts and reads 2 KB for every digit
+already counted. Before it writes, it reads 8 bytes for every program before it. These stay in the L2 cache. Contiguous
 scores are loaded 16 bytes at a time (8-bit ones 8), strided ones one by one.
 """
 
@@ -48,12 +50,12 @@ from fastprune.platform.triton_launch import Launch, Plans
 _THREADS = 128
 _REGISTERS = 80
 _RESIDENT = 6
-# Of a block: 32 bytes a thread, though at most 8 scores, each of which takes registers for its counts.
+# The size of a block is 32 bytes a thread, but at most 8 scores, because each takes registers for its counts.
 _BLOCK_BYTES = 4096
 _BLOCK = 1024
 
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# A float whose magnitude is above is NaN. Integers have none.
+# A float whose magnitude is larger than this is NaN. Integers have no NaN.
 _INFINITY = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80, torch.float32: 0x7F80_0000, torch.float64: 0x7FF0 << 48}
 
 _BINS = tl.constexpr(256)
@@ -130,8 +132,8 @@ def _bracket(
         wanted -= tl.sum(tl.where(bins < digit, counts, 0))
         size = tl.full((), 1, low.dtype) << (BITS - 8 - 8 * level)
         low += digit.to(low.dtype) * size
-        # Not where the end of the bin is past the last rank, and not in the last level, where low must stay
-        # a rank that was counted.
+        # Not if the end of the bin is past the last rank. Not in the last level either, because there low must stay a
+        # rank that was counted.
         whole = (wanted > 0) & (wanted == tl.sum(tl.where(bins == digit, counts, 0))) & (size > 1) & (low + size > low)
         low += tl.where(whole, size, 0)
         wanted = tl.where(whole, 0, wanted)
@@ -173,7 +175,8 @@ def digit_kernel(
         # Below low the difference wraps around to a large one.
         digit = (ranks - low) >> shift
         inside = digit < _BINS
-        # Triton 3.2 has no mask for histograms. What is outside is counted in bin 0 and taken out below.
+        # Triton 3.2 has no mask for histograms. So ranks outside the bracket are counted in bin 0, and subtracted
+        # below.
         counts += tl.histogram(tl.where(inside, digit, 0).to(tl.int32), _BINS)
         outside += (digit >= _BINS).to(tl.int32)
         if earlier is not None:
@@ -245,12 +248,12 @@ def select_kernel(
 
 
 def _most_programs(scores: Tensor) -> int:
-    """As many as the device of the scores holds at once."""
+    """The number of programs that the scores' device holds at once."""
     return _RESIDENT * torch.cuda.get_device_properties(scores.device).multi_processor_count
 
 
 def _register_limit(itemsize: int) -> dict[str, int]:
-    """The launch option. Scores of 8 bits are unpacked from words. For that Triton 3.6 needs some registers more."""
+    """The limit on registers, as a launch option. Triton 3.6 needs some more to unpack 8-bit scores from words."""
     return {} if torch.version.hip else {"maxnreg": _REGISTERS + (16 if itemsize == 1 else 0)}
 
 
@@ -262,10 +265,10 @@ def select_topk(scores: Tensor, k: int, *, largest: bool, nan: str) -> tuple[Ten
             without a pending negation (`resolve_neg`). At most 2^34 a multiprocessor.
         k: 0 <= k <= n.
         largest: Whether larger scores come first.
-        nan: "first" puts NaN before every number, "last" and "raise" behind.
+        nan: "first" puts NaN before every number, "last" and "raise" after every number.
 
     Returns:
-        indices: (k,) int64, ascending. Of equal scores the smaller indices are selected.
+        indices: (k,) int64, ascending. Among equal scores the smaller indices are selected.
         first_nan: () int64, the position of the first NaN or -1.
 
     Cost: two launches and one for each 8 bits of a score. No synchronisation and no copy of the scores.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -15,12 +16,16 @@ import fastprune
 from fastprune.app.cli import parser
 from fastprune.methods import METHOD_CARDS
 from fastprune.pruning import get_method
+from fastprune.pruning.method import factory_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/[a-z]*/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 pytestmark = pytest.mark.skipif(not (ROOT / "docs" / "conf.py").exists(), reason="needs the source tree")
 
 NAMED = re.compile(r"`((?:fastprune|csrc|tests|benchmarks|docs|\.ci|\.github)/[\w./*-]*)`")
+AT_THE_TOP = re.compile(r"`([A-Za-z_]+\.(?:md|toml|py|cff)|Makefile|LICENSE)`")
+DIRECTIVE = re.compile(r"^```\{(?:image|include|literalinclude)\} (\S+)", re.MULTILINE)
+DEFINED = re.compile(r"`([\w.]+)`(?: and `([\w.]+)`)? in\s+`([\w/-]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -41,6 +46,43 @@ def test_every_file_that_a_page_names_exists() -> None:
     named = {(page.name, name) for page in PAGES for name in NAMED.findall(read(page)) if "NAME" not in name}
     assert len(named) > 60
     assert [where for where in sorted(named) if not any(ROOT.glob(where[1].rstrip("/")))] == []
+
+
+def test_every_file_at_the_top_that_a_page_names_exists() -> None:
+    """A path without a folder is one of the repository's top folder, of a run folder, or of a checkpoint."""
+    of_runs = {"report.md", "dynamics_epoch_0.jsonl"}
+    named = {(page.name, name) for page in PAGES for name in AT_THE_TOP.findall(read(page)) if name not in of_runs}
+    assert len(named) > 2
+    assert [where for where in sorted(named) if not (ROOT / where[1]).is_file()] == []
+
+
+def test_every_picture_and_every_part_that_a_page_takes_in_exists() -> None:
+    taken = [(page, name) for page in PAGES for name in DIRECTIVE.findall(read(page)) if "_generated" not in name]
+    assert len(taken) > 6
+    assert [(page.name, name) for page, name in taken if not (page.parent / name).is_file()] == []
+
+
+def test_a_name_that_a_page_puts_into_a_file_is_in_it() -> None:
+    """The text "`Progress` in `fastprune/pruning/progress.py`" says where to look."""
+    said = [(page.name, *names) for page in PAGES for names in DEFINED.findall(read(page))]
+    assert len(said) > 5
+    for page, *names, path in said:
+        for name in filter(None, names):
+            assert re.search(rf"\b{name.split('.')[-1]}\b", read(ROOT / path)), (page, name, path)
+
+
+def test_a_figure_has_the_date_of_its_results() -> None:
+    """A page that quotes a results file says when that was measured."""
+    quoted = [
+        (page, name) for page in PAGES for name in NAMED.findall(read(page)) if name.startswith("benchmarks/results/")
+    ]
+    dated = []
+    for page, name in quoted:
+        for path in ROOT.glob(name):
+            dates = re.findall(r"^- date: (\d{4}-\d\d-\d\d)", read(path), re.MULTILINE) if path.suffix == ".md" else []
+            dated += [(page, path.name, date) for date in dates]
+    assert len(dated) > 4
+    assert [(page.name, name, date) for page, name, date in dated if date not in read(page)] == []
 
 
 def test_every_link_leads_to_a_file() -> None:
@@ -110,6 +152,32 @@ def test_the_generated_pages_hold_every_method_and_every_option(generated) -> No
             option for action in command._actions for option in action.option_strings if option not in ("-h", "--help")
         ]
         assert [option for option in options if option not in section] == []
+
+
+def test_a_card_shows_advice_by_itself(generated) -> None:
+    """A method with settings gives advice on them."""
+    cards = {name: generated._card(name, card) for name, card in METHOD_CARDS.items()}
+    with_settings = [name for name in cards if inspect.signature(factory_of(name)).parameters]
+    assert len(with_settings) > 12
+    assert [name for name in with_settings if "\n**Advice.** " not in cards[name]] == []
+
+
+def test_every_environment_variable_has_a_row() -> None:
+    """Those that the package, the core, the build or a test reads.  One is a test's own."""
+    sources = [*ROOT.glob("fastprune/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("csrc/**/*.cpp")]
+    reads = re.compile(r"\"(FASTPRUNE_[A-Z]+(?:_[A-Z]+)*)\"")
+    names = {name for path in [*sources, ROOT / "setup.py"] for name in reads.findall(read(path))} - {
+        "FASTPRUNE_TEST_FAIL"
+    }
+    page = read(ROOT / "docs" / "environment.md")
+    assert len(names) > 4
+    assert [name for name in sorted(names) if f"| `{name}" not in page] == []
+
+
+def test_every_log_key_has_a_row() -> None:
+    page = read(ROOT / "docs" / "watching_a_run.md")
+    keys = fastprune.DynamicPruner(4, keep_fraction=0.5).log()
+    assert len(keys) == 6 and [key for key in keys if f"| `{key}` |" not in page] == []
 
 
 def test_a_committed_page_keeps_pictures_and_names_files(generated) -> None:

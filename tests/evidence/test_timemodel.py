@@ -126,7 +126,7 @@ def test_drift_slows_every_case_alike():
     base = {"a": 0.1, "b": 0.3, "c": 2.0}
     slowness = [1.0, 1.0, 1.8, 1.0, 1.8]
     rounds = [{case: seconds * slow for case, seconds in base.items()} for slow in slowness]
-    # In five equal stretches of time so much work is done: 3 + 2 / 1.8.
+    # The work done in five equal stretches of time is 3 + 2 / 1.8.
     mean = 5 / (3 + 2 / 1.8)
     assert through_drift(rounds) == {case: pytest.approx(seconds * mean) for case, seconds in base.items()}
 

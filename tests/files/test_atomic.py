@@ -1,4 +1,4 @@
-"""Folders are whole whenever the process that writes them is killed, and nothing of it stays behind."""
+"""Folders are complete whenever the process that writes them is killed, and no temporary file stays."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def fill(version):
 
 
 def killed(steps: int, folder: Path) -> bool:
-    """Write the new version in a process that is killed after so many steps; whether it was."""
+    """Write the new version in a process that is killed after ``steps`` steps. Returns whether it was killed."""
     code = WRITER.format(source=atomic.__file__)
     status = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(steps), str(folder)]).returncode
     assert status in (0, 9)

@@ -37,9 +37,9 @@ RESUMED = ("el2n", "infobatch", "tdds")
 RANKS = ("el2n", "infobatch", "ucb")
 
 PLACES = {"plain": ("inside", "end", "scored"), "trainer": ("inside", "end"), "lightning": ("inside", "end")}
-"""Where the runs of each loop are interrupted: two batches into epoch 3, at the end of that epoch, and behind the
-scoring pass that follows that end.  A Trainer and Lightning make that pass when they go on.  With "infobatch" the
-epoch after that end is a longer one, on all examples."""
+"""Where the runs of each loop are interrupted: two batches into epoch 3, at the end of that epoch, and after the
+scoring pass that follows that end.  A Trainer and Lightning make that pass when they go on.  With "infobatch" the epoch
+after that end is a longer one, on all examples."""
 BREAK, INSIDE = 3, 2
 STATES = {
     "plain": {"inside": "infobatch", "scored": "el2n"},

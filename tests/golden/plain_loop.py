@@ -32,11 +32,11 @@ class PlainLoop:
         torch.manual_seed(7)
 
     def run(self, stop: int | None = None, scored: bool = False) -> PlainLoop:
-        """Train to the end, or until so many batches are done.
+        """Train to the end, or until ``batches`` batches are done.
 
         Args:
             stop: leave the loop after this batch.
-            scored: leave it behind the scoring pass that follows this batch, if one does.
+            scored: stop after the scoring pass that follows this batch, if there is one.
         """
         self._train(stop, scored)
         self.record.scored, self.record.weights = self.net.scored, self.net.weights().tolist()

@@ -17,7 +17,7 @@ from golden.cases import BREAK, INSIDE
 
 DATA = Path(__file__).with_name("data")
 TOLERANCE = 1e-5
-"""Of the weights, relative to the largest: processors differ in the last bits."""
+"""The tolerance of the weights, relative to the largest. Processors differ in the last bits."""
 
 Recorded = dict[str, Any]
 
@@ -50,7 +50,7 @@ class Record:
             "optimizer_steps": self.optimizer_steps,
             "scored": self.scored,
             "epochs": by_epoch(self.batches),
-            "weights": " ".join(f"{number:.9g}" for number in self.weights),  # so many digits hold all of fp32
+            "weights": " ".join(f"{number:.9g}" for number in self.weights),  # 9 digits hold every fp32 number
         }
 
 
@@ -64,7 +64,7 @@ def by_epoch(batches: Sequence[Batch]) -> list[dict[str, Any]]:
 
 
 def batches_of(recorded: Recorded) -> list[Batch]:
-    """The batches behind `by_epoch`."""
+    """The inverse of `by_epoch`: the batches."""
     return [
         Batch(epoch["epoch"], _numbers(epoch["of"]), tuple(map(_numbers, batch.split(" | "))))
         for epoch in recorded["epochs"]
@@ -73,7 +73,7 @@ def batches_of(recorded: Recorded) -> list[Batch]:
 
 
 def record_of(recorded: Recorded) -> Record:
-    """The record behind `Record.as_data`."""
+    """The inverse of `Record.as_data`: the record."""
     return Record(batches_of(recorded), recorded["optimizer_steps"], recorded["scored"], weights_of(recorded))
 
 
@@ -89,7 +89,7 @@ def batches_until(recorded: Recorded, place: str) -> int:
 
 
 def check(found: Record, recorded: Recorded, after: int = 0) -> None:
-    """Fail unless the run is the recorded one, or its rest ``after`` so many batches.
+    """Fail unless the run equals the recorded one, or its rest after ``after`` batches.
 
     How many examples a rest scores is not looked at: a resumed run tries a batch again before it goes on.
     """
@@ -124,7 +124,7 @@ def state_file(loop: str, case: str, place: str) -> Path:
 
 
 def load_state(loop: str, case: str, place: str) -> Any:
-    """That state."""
+    """The recorded state."""
     return torch.load(state_file(loop, case, place), weights_only=True)
 
 

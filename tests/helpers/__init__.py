@@ -1,4 +1,6 @@
-"""What more than one test file uses.  What one test file uses stands in it; what all tests of a room use is a fixture.
+"""What several test files use.
+
+What only one test file uses is in that file.  What all tests of a room use is a fixture.
 
 The toy problem, on which everything is trained that has to be:
 

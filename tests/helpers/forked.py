@@ -96,7 +96,7 @@ def _begin(
 
 
 def share_the_server() -> None:
-    """In a new process: the processes that it starts, such as a loader's workers, come from a server, too.
+    """Runs in a new process.  Its own child processes, such as a loader's workers, come from a server, too.
 
     A copy's come from the server that it comes from itself.  CPython means that, but a copy does not know the server's
     number, and would start another.

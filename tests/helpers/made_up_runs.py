@@ -69,7 +69,7 @@ def recorded(run, seed, index):
 
 
 def thirty_texts() -> TextData:
-    """Of which number 29 would break a page."""
+    """Texts of examples. Number 29 would break a page that did not escape it."""
     texts = [*(f"book flight {i}" for i in range(29)), "play | some <b> jazz"]
     train = Split(texts, ["BookFlight"] * 29 + ["PlayMusic"])
     return build("texts", train, {"test": Split(["book it"], ["BookFlight"])})

@@ -29,7 +29,10 @@ Batch = tuple[Tensor, Tensor, Tensor]
 Step = tuple[Tensor, dict[str, Tensor]]
 """The index of a batch, and its scores by metric."""
 Place = tuple[int, int | None]
-"""An epoch and how many of its batches are done; None behind its last one, before the scoring pass, if one is due."""
+"""An epoch, and how many of its batches are done.
+
+None means after its last batch, and before the scoring pass if one is due.
+"""
 
 
 def examples(n: int = N, seed: int = 1, jitter: int | None = None) -> tuple[Tensor, Tensor]:
@@ -49,7 +52,7 @@ def examples(n: int = N, seed: int = 1, jitter: int | None = None) -> tuple[Tens
 
 
 class Examples(Dataset[Any]):
-    """Those examples as mappings."""
+    """The toy examples as mappings."""
 
     def __init__(self, n: int = N, seed: int = 1, jitter: int | None = None) -> None:
         self.x, self.y = examples(n, seed, jitter)
@@ -62,7 +65,7 @@ class Examples(Dataset[Any]):
 
 
 def data(n: int = N) -> Dataset[Any]:
-    """Those examples as (x, y, index)."""
+    """The toy examples as (x, y, index)."""
     return fastprune.with_index(TensorDataset(*examples(n)))
 
 
@@ -138,7 +141,7 @@ class Loop:
         loader: what an epoch iterates; a subclass may replace it.
         steps: by epoch the steps, in order.
         kept: by epoch the kept set.
-        rescored: by epoch what the scoring pass behind it was asked for, and what it gave.
+        rescored: by epoch the arguments and the result of the scoring pass after it.
     """
 
     def __init__(self, *, n: int = N, batch_size: int = 10, **options: Any) -> None:

@@ -159,7 +159,7 @@ class Kept(Callback):
 
 
 def method_text(name: str, folder: Path) -> str:
-    """As `toy.method_text`, for as many examples."""
+    """`toy.method_text` for N examples."""
     return toy.method_text(name, folder, N)
 
 

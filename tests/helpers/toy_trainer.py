@@ -114,7 +114,7 @@ class SaveThere(TrainerCallback):
 
 
 def method_text(name: str, folder: Path) -> str:
-    """As `toy.method_text`, for as many examples."""
+    """`toy.method_text` for N examples."""
     return toy.method_text(name, folder, N)
 
 
@@ -123,7 +123,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def assert_same_weights(one: Trainer | dict[str, torch.Tensor], other: Trainer | dict[str, torch.Tensor]) -> None:
-    """Of two trainers, or what `weights` gave."""
+    """Fail unless two trainers have the same weights. Each may also be what `weights` returned."""
     one, other = (found if isinstance(found, dict) else weights(found) for found in (one, other))
     assert one.keys() == other.keys()
     different = [name for name in one if not torch.equal(one[name], other[name])]
@@ -131,7 +131,7 @@ def assert_same_weights(one: Trainer | dict[str, torch.Tensor], other: Trainer |
 
 
 def train(trainer, **settings):
-    """Train, and return the state of the global random generator behind it."""
+    """Train, and return the state of the global random generator after it."""
     torch.manual_seed(trainer.args.seed)
     trainer.train(**settings)
     return torch.get_rng_state()

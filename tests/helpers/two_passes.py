@@ -33,7 +33,7 @@ class Watched(toy.Recorder):
         return super().training_step(model, inputs, *args, **kwargs)
 
     def first_scores(self) -> dict[int, float]:
-        """Of each example the score of its newest first pass."""
+        """The score of each example in its newest first pass."""
         return {
             i: s for ids, scores, again in self.passes if not again for i, s in zip(ids, scores.tolist(), strict=True)
         }

@@ -64,7 +64,7 @@ def command(ranks: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Of the ranks: this process' own, where the modules of the tests are found."""
+    """The environment of the ranks: that of this process, with the paths of the tests' modules."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
@@ -73,7 +73,7 @@ def ended(
 ) -> tuple[list[int], str]:
     """The status of each rank, and what they wrote.
 
-    Where one fails, the others have a few seconds to end, too.  They are killed behind these: -9.
+    If one fails, the others have a few seconds to end.  After that they are killed, and their status is -9.
     """
     # Ranks find each other here.  It stays until all of them have ended.
     store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
@@ -118,7 +118,10 @@ def _told(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def settle(seconds: int = SECONDS) -> None:
-    """In a worker, before it has threads: a hang shows where it is, and ends before the test that waits for it does."""
+    """Call it in a worker before it has threads.
+
+    If the worker hangs, it prints where, and ends before the test gives up.
+    """
     faulthandler.dump_traceback_later(seconds, exit=True)
     torch.set_num_threads(1)
     # Loaders' workers come from a server without threads: forked beside Gloo's, now and then one never begins, in

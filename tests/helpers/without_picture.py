@@ -19,7 +19,7 @@ def leave_out_the_picture(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def pictures_left_out() -> Iterator[None]:
-    """Of all tests below the conftest that imports it, unless one asks for `picture`."""
+    """Makes no picture in all tests below the conftest that imports it, unless a test asks for `picture`."""
     with pytest.MonkeyPatch.context() as patch:
         leave_out_the_picture(patch)
         yield

@@ -23,7 +23,7 @@ class Meter:
 
 
 class Metric(torch.nn.Module):
-    """As torchmetrics': a module without parameters."""
+    """A module without parameters, like those of torchmetrics."""
 
     def __init__(self) -> None:
         super().__init__()

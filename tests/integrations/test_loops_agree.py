@@ -31,7 +31,7 @@ TASK = fastprune.Task(
 
 
 class Examples(Dataset):
-    """The toy problem with two heads: an example's own label, and those of the examples behind it as its tags.
+    """The toy problem with two heads: an example's own label, and those of the examples after it as its tags.
 
     One tag of each example is ignored.
     """

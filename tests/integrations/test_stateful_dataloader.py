@@ -99,7 +99,7 @@ def test_workers_see_each_cycles_kept_set(wholes: dict[str, Loop], kind: type, w
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_share_of_a_rank_goes_on_where_it_was(workers: str, ranks: int) -> None:
-    """As in a DistributedDataParallel loop; one process plays the last rank."""
+    """The loop of DistributedDataParallel, in which one process plays the last rank."""
 
     def build() -> tuple[fastprune.DynamicPruner, Any]:
         pruner = fastprune.DynamicPruner(toy.N, method="random", **OPTIONS)

@@ -135,7 +135,7 @@ def test_groups_of_a_million_losses_take_no_longer_than_three_tenths_of_a_second
 
 
 def window_of(groups, width, cycle):
-    """The first group of the window of cycle 1, 2, … and the first group behind it."""
+    """The first group of the window of cycle 1, 2, … and the first group after it."""
     size = max(1, round(groups * width))
     start = (cycle - 1) % (groups - size + 1)
     return (0, groups) if cycle == 1 else (start, start + size)

@@ -30,7 +30,7 @@ RANKED = ("el2n", "el2n-free", "el2n-static", "loss", "grand")
 
 
 def naive_window(values, k, offset):
-    """In order of hardness: leave out the hardest floor(offset · n), take the next k."""
+    """A plain reference: sort by hardness, leave out the hardest floor(offset · n), and take the next k."""
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))
     dropped = min(int(offset * len(values) + 1e-9), len(values) - k)
     return sorted(order[dropped : dropped + k])
@@ -92,7 +92,7 @@ def test_a_cut_in_a_large_tie_is_warned_of(equal, noted, caplog):
     assert (found in caplog.text) == noted and bool(caplog.text) == noted
 
 
-# From the hardest to the easiest: the logit of the label falls behind the others, then grows.
+# From the hardest to the easiest: the logit of the label is first below the others, then above.
 LEADS = (-0.5, 0.5, 1.0, 2.0, 3.0)
 SMOOTHINGS = (Latest(), EMA(deviation=1.0), EMA(alpha=0.5, deviation=0.0), Mean(2), Moments("mean"))
 

@@ -20,7 +20,7 @@ def skewed(rng, index):
 
 
 def losses_with(easy, hard, seed=0):
-    """So many losses below their mean and so many above, shuffled."""
+    """``easy`` losses below the mean and ``hard`` losses above it, shuffled."""
     rng = np.random.default_rng(seed)
     values = np.concatenate([rng.uniform(0.0, 0.5, easy), rng.uniform(3.5, 4.0, hard)]).astype(np.float32)
     assert (values < values.mean()).sum() == easy

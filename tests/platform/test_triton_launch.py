@@ -21,7 +21,7 @@ class Compiled:
 
 
 class Kernel:
-    """As much of a `triton.jit` function as a launch uses."""
+    """The part of a `triton.jit` function that a launch uses."""
 
     arg_names = ("x", "y", "n", "factor", "BLOCK", "FLAG")
 

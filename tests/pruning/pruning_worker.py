@@ -44,7 +44,7 @@ class Loop(toy.Loop):
         torch.manual_seed(100 + self.rank)
 
     def run_saving(self, checkpoints: Mapping[int, Path]) -> Self:
-        """Train to the end; save after so many steps on the way."""
+        """Train to the end, and save after those steps that ``checkpoints`` names."""
         done = 0
         for _, batches in self.train(EPOCHS):
             done += batches is not None
@@ -53,7 +53,7 @@ class Loop(toy.Loop):
         return self
 
     def save(self, path: Path) -> None:
-        """As users do: the state from rank 0, and each rank's random state."""
+        """A checkpoint as users make it: the state of rank 0, and each rank's random state."""
         self.pruner.exchange()
         if self.rank == 0:
             torch.save(self.state(), path)

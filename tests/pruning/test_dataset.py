@@ -28,7 +28,7 @@ class Samples(Dataset):
 
 
 class Encoding(UserDict):
-    """As `transformers.BatchEncoding`: a mapping, and no dict."""
+    """A mapping that is no dict, like `transformers.BatchEncoding`."""
 
 
 def test_tuples_gain_an_element_and_anything_else_becomes_a_pair():

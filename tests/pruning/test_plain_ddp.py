@@ -1,6 +1,6 @@
 """Pruning in plain DistributedDataParallel loops: 1, 2 and 4 Gloo processes under torchrun.
 
-Each number of processes is started once and runs all of its cases; a test looks at what one of them left behind.
+Each number of processes is started once, and runs all of its cases. A test looks at the result of one case.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Outcome = dict[str, Any]
 
 
 class Outcomes:
-    """What the ranks of each world size left behind, a list of one outcome a rank."""
+    """The results of the ranks of each world size, one for each rank."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -60,7 +60,7 @@ def look_ahead(loader):
 
 
 def assert_resumes(tmp_path, epochs, stops, ahead=False, workers=0, **options):
-    """After a crash behind any of these steps, the rest of the run is that of an undisturbed one."""
+    """After a crash at the end of any of these steps, the rest of the run equals that of an undisturbed run."""
     whole = Recorder(**options)
     whole.run(epochs)
     assert sum(len(index) for _, index, _ in whole.steps) == whole.pruner.total_examples(epochs)

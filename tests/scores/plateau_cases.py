@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-# Of one segment, in the tests that make segments this short.
+# The classes of one segment, in the tests that make segments this short.
 SEGMENT = 1024
 
 

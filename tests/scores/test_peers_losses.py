@@ -142,7 +142,7 @@ def test_scales_of_the_logits(scale: float, dtype: torch.dtype, label_smoothing:
 
 @pytest.mark.parametrize("classes", [5, 192, 1030])
 def test_an_offset_of_a_row_changes_nothing(classes: int) -> None:
-    """Of logits and offsets that fp32 adds without rounding."""
+    """Rows of logits, with offsets that fp32 adds without rounding."""
     logits, labels = drawn(20, classes, torch.float32)
     logits = (logits * 256).round() / 256
     before = score(logits, labels, cases.METRICS)

@@ -181,7 +181,7 @@ def test_rows_of_few_classes(
 ) -> None:
     """The instructions of the whole kernel for a logit.
 
-    Where lanes share a row they are two to four times as many. Triton 3.8 and 3.9 have lanes share it all the same.
+    Where lanes share a row they are two to four times as many. With Triton 3.8 and 3.9 the lanes still share it.
     """
     if triton_long_rows._TRITON >= (3, 7):
         pytest.skip("Triton 3.7 and newer spread a row of any length over the lanes of a warp")

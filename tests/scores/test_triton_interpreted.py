@@ -108,7 +108,7 @@ def test_bits_do_not_depend_on_the_batch(classes: int, dtype: torch.dtype) -> No
     ],
 )
 def test_bits_do_not_depend_on_the_address(classes: int, dtype: torch.dtype) -> None:
-    """Of three rows.  On a GPU it is all of them."""
+    """`make test` tests every fourth row, and `make soak` and a GPU all of them."""
     triton_cases.check_every_misalignment(classes, dtype, every=some(1, 4))
 
 
@@ -136,7 +136,7 @@ def test_segments_merge(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_guess_far_off_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the second reading, a spike behind the first block would overflow."""
+    """Without the second reading, a spike after the first block would overflow."""
     logits, labels = cases.rows(3000, torch.bfloat16)
     logits[:, 2000] = logits[:, :1500].amax(1) + torch.tensor([15.0, 17, 25, 50, 100, 200, 1000, 3, 0, 40, 60])
     labels[labels == 2000] = 7
@@ -171,7 +171,7 @@ def test_loss_and_gradient(classes: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_reduction(rows: int, weighted: bool, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of twice as many rows: with these numbers one block, several of one program, or three programs."""
+    """With these sizes the rows are one block, several blocks of one program, or three programs."""
     monkeypatch.setattr(triton_reduction, "ROWS", 128)
     monkeypatch.setattr(triton_reduction, "_BLOCK", 32)
     triton_cases.check_reduction(rows, reduction, weighted)

@@ -84,7 +84,7 @@ def test_logits_freed_before_the_backward_pass() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int8, torch.int32])
 def test_labels_that_equal_ignore_index_modulo_their_range_count(dtype: torch.dtype) -> None:
-    """As uint8, -100 is 156."""
+    """In uint8, -100 is 156."""
     wrapped = {torch.uint8: 156, torch.uint16: 65436}.get(dtype, 100)
     classes = wrapped + 1
     logits = torch.randn(1, 4, classes, generator=torch.Generator().manual_seed(0))

@@ -87,7 +87,7 @@ def check_labels_out_of_range(classes: int, device: str = "cpu") -> None:
 
 
 def check_every_misalignment(classes: int, dtype: torch.dtype, device: str = "cpu", every: int = 1) -> None:
-    """The same rows, or every so many of them, at every distance from a multiple of 16 bytes."""
+    """The same rows, or every ``every``-th of them, at every distance from a multiple of 16 bytes."""
     logits, labels = (x[::every].to(device) for x in cases.rows(classes, dtype))
     weight = torch.linspace(0.5, 1.5, classes, device=device)
     row_grads = torch.linspace(-1, 1, len(labels), device=device)

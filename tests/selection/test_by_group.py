@@ -214,7 +214,7 @@ def test_a_class_draws_the_same_whatever_other_classes_there_are() -> None:
     before = random(50, 20, 0, 0).indices
     with pytest.raises(ZeroDivisionError):
         class_balanced(scores, labels, 30, inner=lambda s, k: 1 / 0)  # type: ignore[arg-type, return-value]
-    assert torch.equal(random(50, 20, 0, 0).indices, before), "an error leaves no class behind"
+    assert torch.equal(random(50, 20, 0, 0).indices, before), "after an error no class stays set"
 
 
 def test_class_balanced_maps_weights_to_their_examples() -> None:

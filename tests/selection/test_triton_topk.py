@@ -31,7 +31,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 DTYPES = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, *UNSIGNED)
 INF, NAN = float("inf"), float("nan")
-# Of the interpreted kernels, so that few scores make several programs of several blocks.
+# Sizes for the interpreted kernels, so that few scores make several programs of several blocks.
 BLOCK, PROGRAMS = 32, 3
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -178,7 +178,7 @@ def test_interpreted_a_search_ends_early(monkeypatch: pytest.MonkeyPatch) -> Non
 @interpreted
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_interpreted_all_of_the_last_rank(dtype: torch.dtype) -> None:
-    """Wanted whole, but there is no rank behind the end of the bin."""
+    """The whole bin is wanted, but there is no rank after its end."""
     n = 6 * BLOCK
     check(torch.full((n,), torch.iinfo(dtype).min, dtype=dtype), n, True, "last")
 

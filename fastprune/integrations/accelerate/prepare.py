@@ -1,7 +1,7 @@
 """Dynamic pruning in a training loop with Hugging Face Accelerate.
 
-The loop stays the plain one of `DynamicPruner`.  Accelerate deals out the batches of a sampler that all processes read
-alike, one batch ahead.  The indices travel in the batches, so reading ahead changes nothing.
+The loop is the plain one of `DynamicPruner`.  All processes read the same order, and Accelerate divides its batches
+among them.  It reads one batch ahead.  That changes nothing, because the indices travel in the batches.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 def prepare_accelerate(accelerator: Accelerator, pruner: DynamicPruner, loader: DataLoader[Any]) -> DataLoader[Any]:
-    """``accelerator.prepare(loader)``, with the pruner in the checkpoints of ``accelerator.save_state``.
+    """Call ``accelerator.prepare(loader)``, and add the pruner to the checkpoints of ``accelerator.save_state``.
 
-    After ``accelerator.load_state`` a run of several processes reads exactly what it would have read.  Accelerate
-    repeats examples to give every process whole batches.  These are then the first of the epoch, and not the first
-    after the resume.  ``save_state`` exchanges the scores of the processes first.
+    After ``accelerator.load_state`` a run of several processes reads exactly what it would have read without a stop.
+    Accelerate repeats examples so that every process gets whole batches.  Also after a resume it repeats the first
+    examples of the epoch.  ``save_state`` exchanges the scores of the processes first.
 
-    Where a scoring pass is due at the end of an epoch, save after the pass.  Otherwise the epoch is handed out once
-    more for the pass, with no batch left.  ``dispatch_batches`` cannot iterate an empty loader, nor can accelerate
-    before 1.9.  ``dispatch_batches`` also leaves out the loader's ``generator``, so that dropout differs after a resume
-    within an epoch.
+    If a scoring pass is due at the end of an epoch, save after the pass.  If you save before it, the resumed run enters
+    that epoch again for the pass, and its loader is empty.  ``dispatch_batches`` and accelerate before 1.9 cannot
+    iterate an empty loader.  ``dispatch_batches`` also ignores the loader's ``generator``, so dropout differs after a
+    resume within an epoch.
 
     Args:
-        accelerator: of the loop.
-        pruner: of the loop.
-        loader: with ``sampler=pruner.sampler``, prepared already or not.
+        accelerator: the loop's ``Accelerator``.
+        pruner: this process's pruner.
+        loader: a loader with ``sampler=pruner.sampler``.  It may be prepared already.
 
     Raises:
-        ValueError: the loader samples otherwise, or accelerate is to keep its position (``use_stateful_dataloader``),
-            which the pruner does.
+        ValueError: the loader has another sampler.  Or ``use_stateful_dataloader`` is set: accelerate would keep the
+            position, which the pruner already does.
 
     Example:
         >>> import torch

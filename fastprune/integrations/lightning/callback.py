@@ -1,16 +1,17 @@
-"""Dynamic pruning inside an unmodified Lightning ``Trainer``, 2.6, in one process or many.
+"""Dynamic pruning inside an unmodified Lightning ``Trainer`` (2.6), in one process or several.
 
-A user's epoch stays an epoch of Lightning's.  Lightning reads the length of an epoch when it sets up the train loader,
-which it does once.  So the callback does three things:
+A user's epoch is an epoch for Lightning, too.  Lightning reads the length of an epoch when it sets up the train loader,
+and it does so only once.  So the callback does three things:
 
-* It hands out one loader for the whole run, through the loop's data source: the user's with the pruner's sampler.
-* It chooses the examples of the next epoch at the end of each.  If their number changes, it lets Lightning set up the
-  same loader again.  Limits, ``val_check_interval`` and progress bars follow, and workers and data stay.
-* It tells Lightning the number of steps of all epochs together while optimizers and schedules are configured.
+* It gives Lightning one loader for the whole run, which is the user's loader with the pruner's sampler.
+* At the end of each epoch it chooses the examples of the next.  If their number changes, Lightning has to set up the
+  same loader again.  Limits, ``val_check_interval`` and progress bars then follow the new length.  The workers and the
+  data set stay.
+* While optimizers and schedules are configured, it tells Lightning the number of steps of all epochs together.
 
-Which examples a batch holds follows from its place in the order.  Nothing is added to a batch.
+The place of a batch in the order says which examples it holds.  So nothing is added to a batch.
 
-A checkpoint of Lightning's holds no random state.  The callback's holds that of each process, and a resumed run sets it
+Lightning's own checkpoint holds no random state.  So the callback saves that of each process.  A resumed run sets it
 once, before its first batch.
 """
 
@@ -59,59 +60,62 @@ from fastprune.scores.task import Task
 
 
 class PruningCallback(Callback):
-    """Makes ``trainer.fit()`` prune its training data::
+    """Makes ``trainer.fit()`` prune its training data.
+
+    Pass it to the trainer::
 
         trainer = L.Trainer(max_epochs=10, callbacks=[fastprune.PruningCallback(keep_fraction=0.5)])
 
-    Epochs keep their meaning: passes over all examples during the warm-up, then over the kept ones.  Validation,
-    checkpoints, early stopping and progress bars follow them.  In ``setup`` and ``configure_optimizers``
-    ``trainer.estimated_stepping_batches`` is the true number of steps.  Explicit ``max_steps`` wins.  Each new cycle is
-    logged as ``prune/*``.
+    An epoch is one pass over all examples during the warm-up, and one pass over the kept ones after it.  Validation,
+    checkpoints, early stopping and progress bars follow these epochs.  In ``setup`` and ``configure_optimizers``
+    ``trainer.estimated_stepping_batches`` is the true number of steps.  An explicit ``max_steps`` wins.  Each new cycle
+    is logged as ``prune/*``.
 
-    Checkpoints hold the pruning state, and ``fit(ckpt_path=...)`` goes on exactly, also inside an epoch.  Lightning
-    warns all the same that the loader is not resumable.  Dropout goes on, too, because checkpoints hold the random
-    state of each process.  Inside an epoch loader workers begin with other random numbers.
+    Checkpoints hold the pruning state, and ``fit(ckpt_path=...)`` resumes exactly, also inside an epoch.  They hold the
+    random state of each process, so dropout resumes exactly, too.  Only the loader's workers draw other random numbers
+    after a resume inside an epoch.  Lightning still warns that the loader is not resumable.
 
     Where scores come from depends on the method (``fastprune methods``):
 
     * Methods that learn from the training steps ("el2n-free", the default) read what ``training_step`` returns.  It
-      must hold the logits: ``return {"loss": loss, "logits": logits}``.  An optimizer may run the step more than once
-      on a batch (LBFGS, SAM).  Then the first time counts.
+      must hold the logits: ``return {"loss": loss, "logits": logits}``.  Some optimizers run the step several times on
+      one batch (LBFGS, SAM).  Then the first run counts.
     * A scoring pass ("el2n", the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without gradients.  By
       default that is ``pl_module(x)`` for ``(x, y)`` batches and ``pl_module(**fields)`` for mappings.
 
-    Either way ``task`` finds logits and labels in those outputs and the batch, or ``score_fn`` takes its place.  A
+    In both cases ``task`` finds logits and labels in those outputs and the batch, unless ``score_fn`` is given.  A
     method with weights ("infobatch", "repb") needs the loss of each example, see `mean_loss`.
 
-    Before the first training step the first batch of the next scoring pass is scored, on every process.  Its scores are
-    forgotten.  What cannot be scored fails there.  That batch and the pass change nothing of the run.  Random states,
-    modes and what ``forward`` counts in the module stay as they are, and what it logs meanwhile goes nowhere.  A method
-    that learns from the training steps fails in the first one, with automatic optimization before the weights change.
+    Errors come early.  If a scoring pass is to come, every process scores its first batch before the first training
+    step, and drops the scores.  Neither this test nor the pass changes the run.  Random states, modes and whatever
+    ``forward`` counts in the module are put back, and what it logs is dropped.  A method that learns from the training
+    steps fails in the first step.  With automatic optimization that is before the weights change.
 
     Args:
         keep_fraction: share of the examples kept after the warm-up, see `DynamicPruner`.  At 1.0 nothing changes.
             Random numbers and weights are those of a plain sampler of the same order, and no scoring pass is made.
-        warmup_epochs: epochs on all examples first, see `DynamicPruner`.
+        warmup_epochs: how many epochs at the start are on all examples, see `DynamicPruner`.
         cycle_epochs: epochs between two selections, see `DynamicPruner`.
-        final_share: share of the epochs at the end on all examples, see `DynamicPruner`.
+        final_share: share of the epochs that are at the end and on all examples, see `DynamicPruner`.
         method: a registered name or a `Method`.
-        seed: of the order and of random selections.  By default that of ``seed_everything``, else 0.
-        task: where logits and labels are.  By default "logits" (or the output itself, if it is a tensor), and "labels"
-            of a mapping or the second part of an ``(x, y)`` pair.
+        seed: seed of the order and of random selections.  By default that of ``seed_everything``, or 0 without it.
+        task: where logits and labels are.  By default logits are ``outputs["logits"]``, or the output itself if it is a
+            tensor.  Labels are ``batch["labels"]``, or the second part of an ``(x, y)`` pair.
         score_fn: ``(outputs, batch) -> (B,)`` scores or a dict of them by metric, in place of ``task``.
-        forward_fn: ``(pl_module, batch) -> outputs`` of the scoring pass.
-        score_batch_size: of the scoring pass.  By default 4 × the train loader's.
+        forward_fn: ``(pl_module, batch) -> outputs``, which the scoring pass calls.
+        score_batch_size: batch size of the scoring pass.  By default 4 × the train loader's.
 
     Attributes:
-        pruner: the `DynamicPruner` of the newest run, for ``kept_indices``, ``history`` and ``log()``.  None before.
+        pruner: the `DynamicPruner` of the newest run, for ``kept_indices``, ``history`` and ``log()``.  It is None
+            before the first run.
 
     Raises:
-        ValueError: here, an argument is out of range.  In ``fit``, the trainer or its train dataloader is set up in a
-            way that does not go with pruning.  The message says which.
-        UsageError: in ``fit``, the checkpoint belongs to another data set, method or schedule.
+        ValueError: an argument is out of range.  ``fit`` raises it if pruning does not support how the trainer or its
+            train dataloader is set up.  The message says what to change.
+        UsageError: raised by ``fit``: the checkpoint belongs to another data set, method or schedule.
 
     Cost: the history (12 bytes an example).  For "el2n" also one forward pass over the data a cycle, which reads the
-    data in the main process, and one of a batch before the first step.
+    data in the main process, and a forward pass of one batch before the first step.
 
     Example:
         >>> import torch, fastprune
@@ -172,14 +176,15 @@ class PruningCallback(Callback):
             cycle_epochs=cycle_epochs,
             final_share=final_share,
         )
-        # Bad options are refused here, not when the data are known.
+        # Bad options fail here and not only in fit, where the data are known.
         self.method.schedule(keep_fraction, warmup_epochs, cycle_epochs, final_share)
         self._forget()
 
     @staticmethod
     def mean_loss(pl_module: Any, losses: Tensor) -> Tensor:
-        """The mean of the current batch's losses, (B,), weighted where the method weights them.  It can be
-        differentiated::
+        """The mean of the current batch's losses (B,), with the method's weights if it has any.
+
+        It can be differentiated::
 
             def training_step(self, batch, batch_idx):
                 losses = F.cross_entropy(self(batch["x"]), batch["y"], reduction="none")
@@ -212,8 +217,8 @@ class PruningCallback(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Fix the lengths of epochs, and let Lightning resume as it does without ``max_steps``.
 
-        With ``max_steps`` a loop restored from the end of an epoch takes that epoch for unfinished.  It then trains
-        another batch of it, or skips the next one.
+        With ``max_steps``, a loop that is restored at the end of an epoch treats that epoch as unfinished.  It then
+        trains on a batch too many, or skips what comes next.
         """
         trainer.fit_loop.epoch_loop.max_steps = -1
         self._train.end_estimate(trainer)
@@ -224,7 +229,7 @@ class PruningCallback(Callback):
         self._batch.watch(trainer)
         progress, epoch = self._driver.progress, _epoch_of(trainer)
         if self._state is not None and epoch == progress.piece_number + 1:
-            # The state was saved behind the last batch of an epoch.  Lightning goes straight on to the next one.
+            # The state was saved after the last batch of an epoch.  Lightning begins the next epoch at once.
             if not progress.in_last_piece:
                 self._enter_next(trainer)
                 self._train.begin_at_first_batch(trainer)
@@ -242,8 +247,9 @@ class PruningCallback(Callback):
                 logger.log_metrics(loggable(self._run), step=trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Find out which examples the batch holds before its loss is computed.  Before the first batch, try a scoring
-        pass.
+        """Find out which examples the batch holds before its loss is computed.
+
+        Before the first batch of the run, one batch is scored as a test.
         """
         if not self._tried:
             self._tried = True
@@ -251,7 +257,7 @@ class PruningCallback(Callback):
         self._batch.begin(batch_idx, self._loader.batch_size or 1)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Take in the batch and, where the method learns from it, its scores."""
+        """Take in the batch and, if the method learns from it, its scores."""
         self._randomness.note_batch(trainer)
         # There are no scores if training_step returned None and the batch was skipped.
         self._driver.take_in(self._batch.index, self._batch.scores)
@@ -295,7 +301,7 @@ class PruningCallback(Callback):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint without pruning state.
 
-        If someone has asked for the loader before now, it stands at its start, and is set up again.
+        If the loader was requested before this call, it stands at the start of the run, so it is set up again.
         """
         if not self._fitting:
             return
@@ -304,12 +310,12 @@ class PruningCallback(Callback):
             self._train.set_up_again(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict()``, once the data are known.
+        """Resume from ``state_dict()`` as soon as the data are known.
 
         Raises:
-            UsageError: it is that of another run.
+            UsageError: the state belongs to another run.
         """
-        # A tuner saves the run before the run begins.
+        # A tuner saves a checkpoint before the run begins.  That one holds no pruner.
         if not self._fitting or state_dict["pruner"] is None:
             return
         self._state = readable(state_dict)
@@ -347,7 +353,7 @@ class PruningCallback(Callback):
         self._restore_max_steps(trainer)
         self._batch.release()
         if self._fitting:
-            # Training may have stopped between asking for the loader again and getting it.
+            # Training may have stopped after the loader was requested again and before Lightning made it.
             trainer.reload_dataloaders_every_n_epochs = 0
         self._fitting = False
 
@@ -356,10 +362,10 @@ class PruningCallback(Callback):
             trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
 
     def _begin(self, trainer: Any, loader: DataLoader[Any]) -> tuple[RankSampler, int]:
-        """Plan the run, and go to its start or to the checkpoint.
+        """Plan the run, and move to its start or to the checkpoint's position.
 
         Returns:
-            What `TrainLoader.take_over` asks for.
+            This process's sampler and the length of its longest epoch, which `TrainLoader.take_over` asks for.
         """
         rank, world_size = _share_of(trainer)
         dataset: Any = loader.dataset
@@ -373,7 +379,7 @@ class PruningCallback(Callback):
         driver, max_steps = pruner.driver, trainer.max_steps if self._max_steps is None else self._max_steps
         self._step_examples = (loader.batch_size or 1) * world_size
         pieces, steps = plan_epochs(trainer, loader, driver, world_size, max_steps)
-        # Schedules need this until training starts.  A tuner may be trying steps of its own.
+        # Schedules read max_steps until training starts.  If it has changed here, a tuner is making its trial steps.
         if trainer.max_steps == max_steps:
             trainer.fit_loop.epoch_loop.max_steps = steps if max_steps == -1 else min(steps, max_steps)
         if self._state is None:
@@ -399,15 +405,15 @@ class PruningCallback(Callback):
         self._randomness.restore(self._driver.progress, self._loader)
 
     def _try_pass(self, trainer: Any) -> None:
-        """Score the first batch of the next pass.  What cannot work fails before the first training step."""
+        """Score the first batch of the next pass, so that an error appears before the first training step."""
         driver, loader = self._driver, self._loader
         if driver.expects_pass:
             driver.try_scores(lambda index: self._scores.first_of_pass(trainer, loader, index))
 
     def _enter_next(self, trainer: Any) -> None:
-        """Go on to the next epoch.  Score and select if a cycle starts there."""
+        """Enter the next epoch.  Score and select if a cycle starts there."""
         driver, loader, before = self._driver, self._loader, len(self._driver.sampler)
-        self._restore_random_state()  # a pass reads the data, which may draw, too
+        self._restore_random_state()  # a scoring pass reads the data, and that may draw random numbers
         driver.leave()
         driver.enter_next(lambda index: self._scores.scoring_pass(trainer, loader, index))
         self._begin_epoch(driver)
@@ -434,7 +440,7 @@ def _share_of(trainer: Any) -> tuple[int, int]:
     """Rank and world size of this process as a reader of the data.
 
     Raises:
-        ValueError: the strategy deals the data out otherwise.
+        ValueError: the strategy divides the data in another way.
     """
     shares = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
     rank, world_size = world()

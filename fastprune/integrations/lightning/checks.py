@@ -1,4 +1,4 @@
-"""What a Lightning run must be like to be pruned.  Everything else is refused before it starts, in one sentence."""
+"""Which Lightning runs can be pruned.  All others are refused before they start, with one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastprune.integrations.datasets import check_readable_by_index
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuse what does not go with pruning, naming the argument and the way out."""
+    """Refuse settings that pruning does not support.  The message names the argument and the fix."""
     if trainer.overfit_batches:
         raise ValueError(
             f"overfit_batches is {trainer.overfit_batches}: it repeats the first batches, and pruning chooses the "
@@ -34,9 +34,9 @@ def check_trainer(trainer: Any) -> None:
 
 
 def check_batches(trainer: Any, loader: DataLoader[Any], batches: list[int]) -> None:
-    """Refuse epochs in which a process would have nothing to train on, or no end of a validation interval.
+    """Refuse epochs that are too short.  A process would have nothing to train on, or would reach no validation.
 
-    Lightning would stop such a run there, without an error or in the middle.
+    Lightning would end such a run early, with or without an error.
     """
     least = min(batches)
     if least == 0:
@@ -56,7 +56,7 @@ def check_loader(loader: Any) -> DataLoader[Any]:
     """Return the loader, if its examples can be chosen.
 
     Raises:
-        ValueError: they cannot.  The message says why and what to pass.
+        ValueError: its examples cannot be chosen.  The message says why, and what to pass instead.
     """
     if not isinstance(loader, DataLoader):
         raise ValueError(

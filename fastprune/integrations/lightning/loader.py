@@ -1,4 +1,4 @@
-"""The train DataLoader of a Lightning run, in the pruner's order and dealt out to processes."""
+"""The train DataLoader of a Lightning run, with the pruner's order divided among the processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastprune.pruning.sampler import Arrange
 class RankOrder(DistributedSampler[int]):
     """One process's share of the pruner's order.
 
-    It is a `DistributedSampler`, because Lightning deals any other sampler out by itself, in an order of its own.  Its
-    epoch is the pruner's, which moves before Lightning asks for the length of the next one.
+    It is a `DistributedSampler`, because Lightning would divide any other sampler itself, in another order.  Its epoch
+    is the pruner's, which changes before Lightning asks for the length of the next one.
     """
 
     def __init__(self, share: RankSampler, longest: int | None) -> None:
@@ -27,11 +27,10 @@ class RankOrder(DistributedSampler[int]):
         self.longest = longest
 
     def __len__(self) -> int:
-        """The length of the current epoch.  While Lightning estimates the number of steps, that of the longest if it is
-        set.
+        """The length of the current epoch, or that of the longest epoch while Lightning estimates the number of steps.
 
-        Its estimate is the smaller of two numbers: max_steps, which is right, and the batches of one epoch times
-        max_epochs.
+        Lightning takes the smaller of two numbers.  The first is max_steps, which is right.  The second is the batches
+        of one epoch times max_epochs, which must not be smaller.
         """
         return len(self.share) if self.longest is None else self.longest
 
@@ -43,10 +42,10 @@ class RankOrder(DistributedSampler[int]):
 
 
 class TrainLoader:
-    """The train loader of one fit.  Lightning asks for it through its loop's data source, once, or when told to.
+    """The train loader of one fit.  Lightning requests it from its loop's data source, once, or again when told to.
 
     Attributes:
-        loader: the user's, in the pruner's order.  None before Lightning has asked for it.
+        loader: the user's loader in the pruner's order.  None before Lightning has requested it.
     """
 
     def __init__(self) -> None:
@@ -58,9 +57,9 @@ class TrainLoader:
         """Stand in for the data source.
 
         Args:
-            trainer: whose data source it is.
-            begin: given the user's loader once.  Returns this process's share of the order, and the length of its
-                longest epoch.
+            trainer: the trainer that has the data source.
+            begin: called once, with the user's loader.  Returns this process's share of the order, and the length of
+                its longest epoch.
         """
         source = trainer.fit_loop._data_source
         source.dataloader = functools.partial(self._hand_out, trainer, source.dataloader, begin)
@@ -71,7 +70,7 @@ class TrainLoader:
         self.loader = None
 
     def end_estimate(self, trainer: Any) -> None:
-        """Let epochs be as long as they are from now on."""
+        """From now on report the true length of each epoch."""
         self._estimating = False
         if self._order is not None:
             estimated, self._order.longest = self._order.longest, None
@@ -79,21 +78,21 @@ class TrainLoader:
                 self.set_up_again(trainer)
 
     def set_up_again(self, trainer: Any) -> None:
-        """Let Lightning ask for the loader once more before the next epoch."""
+        """Make Lightning request the loader again before the next epoch."""
         trainer.reload_dataloaders_every_n_epochs = 1
         trainer.fit_loop._last_train_dl_reload_epoch = float("-inf")
 
     def begin_at_first_batch(self, trainer: Any) -> None:
-        """Let Lightning begin the next epoch at its first batch, although it is longer and workers have read ahead."""
+        """Make Lightning begin the next epoch at its first batch, although it is longer and workers have read ahead."""
         assert self.loader is not None
         self.set_up_again(trainer)
-        # Lightning leaves the restored epoch once it has done as many batches as the next epoch has.
+        # Lightning leaves a restored epoch after as many batches as the next epoch has.
         done = trainer.fit_loop.epoch_loop.batch_progress.current
         done.completed = max(done.completed, len(self.loader))
 
     def _hand_out(self, trainer: Any, original: Any, begin: Callable[..., Any]) -> DataLoader[Any]:
         if trainer.reload_dataloaders_every_n_epochs:
-            trainer.reload_dataloaders_every_n_epochs = 0  # the loader was to be set up once, and that is now
+            trainer.reload_dataloaders_every_n_epochs = 0  # the loader had to be set up once more, and this was it
         if self.loader is None:
             loader = check_loader(original())
             share, longest = begin(loader)
@@ -103,11 +102,11 @@ class TrainLoader:
 
 
 def batches_of_epoch(examples: int, loader: DataLoader[Any], world_size: int, limit: int | float) -> int:
-    """Batches that each process gets of an epoch of so many examples.
+    """How many batches each process gets in an epoch.
 
     Args:
-        examples: of the epoch.
-        loader: that deals them out.
+        examples: how many examples the epoch has.
+        loader: the train loader.
         world_size: number of processes.
         limit: ``limit_train_batches``.
     """
@@ -119,14 +118,14 @@ def batches_of_epoch(examples: int, loader: DataLoader[Any], world_size: int, li
 def in_order(loader: DataLoader[Any], sampler: RankOrder, trainer: Any) -> DataLoader[Any]:
     """The same loader with another sampler, made as Lightning makes it.
 
-    Lightning comes under two names, ``lightning.pytorch`` and ``pytorch_lightning``.  The trainer's is taken.
+    Lightning has two package names, ``lightning.pytorch`` and ``pytorch_lightning``.  The trainer's package is used.
     """
     package = type(trainer.fit_loop).__module__.partition(".loops")[0]
     return importlib.import_module(f"{package}.utilities.data")._update_dataloader(loader, sampler)
 
 
 def loader_order(loader: DataLoader[Any]) -> Arrange | None:
-    """The order within an epoch.  None for shuffled, otherwise that of the data set."""
+    """How the order of an epoch is arranged.  None leaves it shuffled.  Otherwise it is that of the data set."""
     sampler: Any = loader.sampler
     shuffled = sampler.shuffle if isinstance(sampler, DistributedSampler) else isinstance(sampler, RandomSampler)
     return None if shuffled else lambda order, generator: order.sort().values

@@ -19,11 +19,11 @@ def plan_epochs(
     """A piece for each of max_epochs epochs, or of as many as max_steps steps take.
 
     Args:
-        trainer: of the run.
-        loader: its train loader.
-        driver: of the run.
+        trainer: the run's trainer.
+        loader: the run's train loader.
+        driver: the run's driver.
         world_size: number of processes.
-        max_steps: the user's, -1 for none.
+        max_steps: the user's limit, -1 for none.
 
     Returns:
         The pieces, and the optimizer steps of all of them.

@@ -1,4 +1,4 @@
-"""The random states of a Lightning run's processes: kept in checkpoints, set once on resume."""
+"""The random states of a Lightning run's processes: saved in checkpoints, and set once on resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunRandomness:
         self._saved: Mapping[str, Any] | None = None
 
     def begin(self, device: torch.device) -> None:
-        """A run begins on this device."""
+        """Begin a run on this device."""
         self._device = device
 
     def note_batch(self, trainer: Any) -> None:
@@ -39,16 +39,15 @@ class RunRandomness:
         return {"random": random_states(self._device), "seeds_due": self._seeds_due}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict()`` once `restore` is called.  ``state`` also holds the pruner's state."""
+        """Keep a ``state_dict()`` until `restore` is called.  ``state`` also holds the pruner's state."""
         self._saved = state
 
     def restore(self, progress: Progress, loader: DataLoader[Any]) -> None:
-        """Set the random state before the first batch of a resumed run, behind all that Lightning has drawn to get
-        there.
+        """Set the random state before the first batch of a resumed run, after Lightning has made its own draws.
 
-        In the run that saved the state, loaders drew seeds after it.  A validation that was due and is not repeated
-        drew one for each of its loaders.  The train loader drew one if an epoch began, and a second one if it was set
-        up again for another length.
+        In the run that saved the state, loaders drew seeds afterwards, and these draws are made here again.  A
+        validation that was due and is not repeated drew one seed for each of its loaders.  The train loader drew one
+        if an epoch began, and a second one if it was set up again for another length.
         """
         state = self._saved
         if self._fetched or state is None:
@@ -64,12 +63,12 @@ class RunRandomness:
         draw_seeds(state["seeds_due"] + begun * seeds_of([loader]))
 
     def fetch(self) -> None:
-        """Note that a batch is read: the run is under way."""
+        """Note that a batch is read, so the run has started."""
         self._fetched = True
 
 
 def _loaders_due(trainer: Any) -> list[Any]:
-    """The loaders of the validation that follows the batch that has just been trained on.  Empty if none follows."""
+    """The loaders of the validation that is due after the current batch.  Empty if none is due."""
     loop = trainer.fit_loop.epoch_loop
     if not loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop.val_loop._combined_loader is None:
         return []

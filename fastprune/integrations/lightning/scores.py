@@ -1,4 +1,4 @@
-"""Scores of a Lightning run's batches: from the training step's outputs, and in a pass of their own."""
+"""Scores of a Lightning run's batches, from the training step's outputs or from a scoring pass."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ForwardFn = Callable[[Any, Any], Any]
 
 
 class LightningScores:
-    """The metrics a method reads, of batches of a Lightning run.
+    """Computes the metrics that a method reads for the batches of a Lightning run.
 
     Args:
         scoring: the user's options.
-        forward_fn: the outputs of a module for a batch, in a scoring pass.  None for `forward_batch`.
+        forward_fn: returns a module's outputs for a batch of a scoring pass.  None means `forward_batch`.
         reads: the metrics.
     """
 
@@ -41,8 +41,7 @@ class LightningScores:
     def scoring_pass(self, trainer: Any, loader: DataLoader[Any], index: Tensor) -> Mapping[str, Tensor]:
         """One forward pass over ``index`` with the run's module, data, collate function, transfer and precision.
 
-        What ``forward`` counts and collects in the module is as it was before, see `left_as_it_was`.  What it logs goes
-        nowhere.
+        What ``forward`` counts and collects in the module is put back, see `left_as_it_was`.  What it logs is dropped.
         """
         return self._over(trainer, loader, index, self._pass_batch_size(loader), lengths(loader.dataset))
 
@@ -59,7 +58,7 @@ class LightningScores:
     def _over(
         self, trainer: Any, loader: DataLoader[Any], index: Tensor, batch_size: int, known: Sequence[int] | None
     ) -> Mapping[str, Tensor]:
-        module = trainer.lightning_module  # unwrapped: processes need not wait for each other
+        module = trainer.lightning_module  # unwrapped, so that processes do not wait for each other
         last_layers = self.scoring.last_layers(module, self.reads)
 
         def score_batch(batch: Any) -> Mapping[str, Tensor]:
@@ -86,7 +85,8 @@ class LightningScores:
 def task_of_batch(batch: Any) -> Task:
     """The task of one head.
 
-    Its labels are ``labels`` of a mapping, or its start and end positions, or the second part of an ``(x, y)`` pair.
+    Its labels are the field ``labels`` of a mapping, the start and end positions, or the second part of an ``(x, y)``
+    pair.
 
     Raises:
         ValueError: the batch is none of these.
@@ -105,7 +105,7 @@ def task_of_batch(batch: Any) -> Task:
 def forward_batch(module: Any, batch: Any) -> Any:
     """Run a module on a batch.
 
-    This is ``module(x)`` for an ``(x, y)`` pair.  For a mapping it is ``module(**fields)`` with those fields that
+    It calls ``module(x)`` for an ``(x, y)`` pair.  For a mapping it calls ``module(**fields)`` with the fields that
     ``forward`` names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a Lightning checkpoint holds of a pruned run, and whether a run can go on from it."""
+"""The pruning state in a Lightning checkpoint, and checks that a run can resume from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def readable(state: Mapping[str, Any]) -> dict[str, Any]:
     """The callback's state in the form of this version.
 
     Raises:
-        UsageError: it is of another version than this one and the one before.
+        UsageError: it has neither this version nor the one before.
     """
     try:
         check_version(state["version"], "the pruning state")
@@ -24,7 +24,7 @@ def readable(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_has_state(checkpoint: Mapping[str, Any], key: str) -> None:
-    """Refuse a checkpoint of Lightning's that holds nothing under the callback's ``key``.
+    """Refuse a Lightning checkpoint without an entry for the callback's ``key``.
 
     Raises:
         UsageError: it was made without the callback.
@@ -39,10 +39,14 @@ def check_has_state(checkpoint: Mapping[str, Any], key: str) -> None:
 def resume(
     driver: Driver, pieces: Sequence[Piece], state: Mapping[str, Any], seed: int | None, step_examples: int
 ) -> None:
-    """Go on from the callback's state, see `Driver.resume`.
+    """Resume from the callback's state, see `Driver.resume`.
 
     Args:
-        step_examples: of a batch of all processes.
+        driver: the new run's driver.
+        pieces: all pieces of the run.
+        state: what `readable` returned.
+        seed: this run's seed.  None takes the state's.
+        step_examples: how many examples one batch of all processes holds.
 
     Raises:
         UsageError: the state is of another data set, method or schedule, or of batches of another size.

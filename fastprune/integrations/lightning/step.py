@@ -1,4 +1,4 @@
-"""The batch that a Lightning run trains on: which examples it holds, and the scores of its training step."""
+"""The current batch of a Lightning run: which examples it holds, and the scores from its training step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fastprune.pruning import Method
 
 
 class CurrentBatch:
-    """The batch of this process that is trained on now.
+    """The batch that this process trains on now.
 
     Attributes:
         index: (B,) int64 positions of its examples in the data set.
-        scores: what the method reads of them, None until a training step has shown them.
+        scores: the metrics that the method reads.  None until the training step has given them.
     """
 
     def __init__(self, scores: LightningScores, method: Method) -> None:
@@ -31,16 +31,16 @@ class CurrentBatch:
         self.scores: Mapping[str, Tensor] | None = None
 
     def begin_epoch(self, order: Tensor) -> None:
-        """An epoch begins, of which this process reads these examples in this order."""
+        """Begin an epoch in which this process reads these examples in this order."""
         self._order = order
 
     def begin(self, number: int, size: int) -> None:
-        """Batch ``number`` of the epoch, of ``size`` examples, is trained on next."""
+        """Move to batch ``number`` of the epoch, which has ``size`` examples."""
         self.index = self._order[number * size : (number + 1) * size]
         self._awaits_scores, self.scores = True, None
 
     def owners_of(self, losses: Tensor) -> Tensor:
-        """The positions in the data set of the examples whose losses these are, (B,).
+        """The positions in the data set of the examples that these losses belong to, (B,).
 
         Raises:
             ValueError: there is not one loss for each example of the batch.
@@ -53,16 +53,16 @@ class CurrentBatch:
         return self.index
 
     def watch(self, trainer: Any) -> None:
-        """Read scores off the training steps from now on, if the method learns from them."""
+        """From now on read scores off the training steps, if the method learns from them."""
         if self._method.observes:
             self._overrides.add(trainer.strategy, "training_step", self._training_step)
 
     def release(self) -> None:
-        """Leave the training steps alone from now on."""
+        """Stop reading scores off the training steps."""
         self._overrides.remove()
 
     def _training_step(self, original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score the first pass over a batch.  A closure may be called again, at weights that are no step's."""
+        """Score the first forward pass over a batch.  An optimizer may call its closure again, with trial weights."""
         outputs = original(batch, *args, **kwargs)
         if self._awaits_scores and outputs is not None:
             found = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}

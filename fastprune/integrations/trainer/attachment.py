@@ -182,9 +182,7 @@ class Attachment:
         return tuple(values)
 
     def _tell_steps(self, steps: int) -> None:
-        """Log the number of steps if the user built the scheduler.  It ends where it was told, and pruning makes the
-        run shorter.
-        """
+        """Log the number of steps if the user built the scheduler, which does not know that the run is shorter."""
         trainer, args = self.trainer, self.trainer.args
         own = trainer.lr_scheduler is not None and not trainer._created_lr_scheduler
         if own and args.max_steps <= 0 and not self.driver.schedule.keeps_all and trainer.is_world_process_zero():

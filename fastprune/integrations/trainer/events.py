@@ -95,9 +95,7 @@ class TrainerEvents:
         return control
 
     def on_epoch_end(self, state: TrainerState, control: TrainerControl, fire: Fire) -> TrainerControl:
-        """A chunk is over, or training stops inside it.  A user epoch ends only if it is over, too, or if training
-        stops.
-        """
+        """Leave the chunk.  Close the user epoch if it has ended, too, or if training stops inside it."""
         progress = self._driver.progress
         if not control.should_training_stop:
             self._driver.leave()

@@ -128,9 +128,7 @@ class TrainerScores:
             yield
 
     def _number_of_items(self, fields: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What a ``compute_loss_func`` may divide by, here of this process's batch alone, because nobody reads the
-        loss.
-        """
+        """What a ``compute_loss_func`` may divide by.  This process's batch will do, because nobody reads the loss."""
         if self.trainer.compute_loss_func is None:
             return {}
         labels = [fields[name] for name in self.trainer.label_names if isinstance(fields.get(name), Tensor)]

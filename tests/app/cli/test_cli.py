@@ -169,7 +169,7 @@ def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):
 def test_an_interrupted_run_says_how_to_go_on_and_takes_nothing_else(
     joint_folder, tiny_model, tmp_path, monkeypatch, capsys
 ):
-    """That going on gives the same bits is shown with killed runs, in test_killed.py."""
+    """test_killed.py shows that a resumed run gives the same bits."""
     from fastprune.app.finetune import session
 
     command = [
@@ -357,7 +357,7 @@ def test_bad_options_end_with_one_sentence(case, joint_folder, tiny_model, tmp_p
         arguments += ["--out", tmp_path / "run"]
     result = fastprune("finetune", *arguments, cwd=tmp_path)
     assert_one_sentence(result, named)
-    assert os.listdir(tmp_path) == [], "nothing is left behind"
+    assert os.listdir(tmp_path) == [], "no file is left"
 
 
 def test_bad_data_ends_with_one_sentence(joint_folder, table_file, tiny_model, tmp_path):

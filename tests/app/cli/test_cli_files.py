@@ -111,7 +111,7 @@ def test_two_processes_do_not_write_in_one_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another process of fastprune is writing there"), only_writer(tmp_path):
         pass
     assert (tmp_path / LOCK).exists()
-    other.kill()  # and the system lets go of the lock
+    other.kill()  # and the system releases the lock
     other.join()
     with only_writer(tmp_path):
         pass

@@ -161,7 +161,7 @@ def test_of_several_runs_one_must_be_named(capsys, tmp_path):
 
 
 def test_a_data_map_is_refused_unless_a_column_of_it_is_named(capsys, tmp_path):
-    """Of two runs, it is refused as scores of two runs are."""
+    """A folder of two runs is refused, as scores of two runs are."""
     one = {"seed": [0] * 4, "index": range(4), "confidence": [0.1, 0.3, 0.2, 0.4], "variability": [0.1, 0.2, 0.3, 0.4]}
     folder, out = RunFolder.create(tmp_path / "run"), tmp_path / "k.csv"
     path = tmp_path / "run" / "data_map.parquet"

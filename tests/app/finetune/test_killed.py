@@ -39,7 +39,7 @@ def stretches(log) -> int:
 
 
 def kill(arguments, log, after: int, delay: float) -> int:
-    """Start the command, kill it ``delay`` seconds after so many more stretches; its exit status."""
+    """Start the command, and kill it ``delay`` seconds after ``after`` more stretches. Returns its exit status."""
     process, wanted = start(arguments, log), stretches(log) + after
     while process.is_alive() and stretches(log) < wanted:
         time.sleep(0.002)

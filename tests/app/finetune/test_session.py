@@ -116,7 +116,7 @@ def test_evaluation_and_checkpoints_are_not_timed(job, tmp_path: Path, monkeypat
     assert slept.count("evaluation_loop") >= 3 + 4, "those that the user asked for, too"
     assert slept.count("_save_checkpoint") == 3
     assert rows[-1]["seconds"] < elapsed - 0.3 * len(slept)
-    assert len(rows) == 3, "a row an epoch all the same"
+    assert len(rows) == 3, "still one row for each epoch"
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(8, 13), (7, 15)])

@@ -1,6 +1,6 @@
 """Pruning in a loop with accelerate: 1, 2 and 4 Gloo processes under torchrun, several set-ups of its loaders.
 
-Each number of processes is started once and runs all of its cases; a test looks at what one of them left behind.
+Each number of processes is started once, and runs all of its cases. A test looks at the result of one case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RUNS = [(ranks, setup) for ranks in WORLDS for setup in TRAINED[ranks]]
 
 
 class Outcomes:
-    """What the ranks of each world size left behind, a list of one outcome a rank."""
+    """The results of the ranks of each world size, one for each rank."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -161,7 +161,7 @@ def test_a_prepared_loader_may_be_given(outcomes: Outcomes, ranks: int) -> None:
 
 
 def test_the_loop_in_the_quick_start_runs(tmp_path: Path) -> None:
-    """As it stands there, but for the sizes."""
+    """The loop of the page, with other sizes."""
     page = (Path(__file__).parents[3] / "docs" / "start" / "accelerate.md").read_text()
     snippet = page.split("```python\n")[1].split("```")[0]
     script = tmp_path / "loop.py"

@@ -27,7 +27,7 @@ RUNS = {
     "short pass": {"method": "el2n", "max_epochs": 2},
     "short free": {"method": "el2n-free", "max_epochs": 2},
 }
-# Inside the warm-up, inside a cycle, and behind the last batch of one.
+# Inside the warm-up, inside a cycle, and after the last batch of a cycle.
 RESUMED = {name: (run, step) for run, steps in (("pass", (3, 9, 11)), ("free", (2, 5, 6))) for step in steps
            for name in [f"{run} from {step}"]}  # fmt: skip
 

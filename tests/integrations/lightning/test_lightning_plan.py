@@ -19,7 +19,7 @@ METHODS = ["el2n", "el2n-free"]
 
 
 def fit(folder, net, train, *callbacks, validate=True, **settings):
-    """Fit, and return the trainer and the state of the global random generator behind it."""
+    """Fit, and return the trainer and the state of the global random generator after it."""
     run = toy.trainer(folder, *callbacks, **settings)
     torch.manual_seed(11)
     run.fit(net, train, toy.loader(shuffle=False) if validate else None)

@@ -120,7 +120,7 @@ def test_dropout_and_noise_go_on_from_every_kind_of_checkpoint(tmp_path, kind, s
 
     whole, _, first = run(tmp_path, kind, **options())
     checkpoints = saved(tmp_path)
-    # Inside the warm-up and at its end, inside a cycle, and before and behind its last batch.
+    # Inside the warm-up and at its end, inside a cycle, and before and after its last batch.
     chosen = [step for step in (3, 7, 9, 10, 11) if step in checkpoints]
     assert len(chosen) >= {"step": 5, "epoch": 1, "validation": 2}[kind]
     for step in chosen:
