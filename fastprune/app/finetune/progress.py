@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from fastprune.app.finetune.spec import RunSpec
-from fastprune.app.printable import printable
 from fastprune.app.measures import measure_of
+from fastprune.app.printable import printable
 
 TRAINING = ("full", "warmup", "pruned", "final")
 """The phases that train the model.  All other phases only run forward passes."""

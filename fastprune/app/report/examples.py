@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastprune.app.data.types import Label, TextData
+from fastprune.app.data.types import Label, Split, TextData
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,16 @@ def texts_of(data: TextData, found: Extremes) -> dict[int, tuple[str, str]]:
     return {
         i: (
             split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}",
-            "" if split.labels is None else _spelled(split.labels[i]),
+            _spelled(split.labels[i]) if split.labels is not None else _answer(split, i),
         )
         for i in shown
     }
+
+
+def _answer(split: Split, i: int) -> str:
+    """Return the last turn of an example of a language model, if it answers one before."""
+    turns = () if split.turns is None else split.turns[i]
+    return turns[-1].text if len(turns) > 1 else ""
 
 
 def _spelled(label: Label) -> str:

@@ -97,7 +97,8 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
 def _label(row: Mapping[str, Any]) -> str:
     """Return a run and where it ended, as in the table."""
     value, seconds = row.get(row["deciding"] or ""), row.get("total_seconds")
-    ended = "" if value is None else f": {measure_of(row['deciding']).shown(value)}" + ("" if seconds is None else f", {seconds:,.0f} s")
+    shown = "" if value is None else f": {measure_of(row['deciding']).shown(value)}"
+    ended = shown if value is None or seconds is None else f"{shown}, {seconds:,.0f} s"
     return f"{drawn(row['run'], LONGEST_LABEL)}{ended}"
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastprune.app.printable import printable
 from fastprune.app.measures import MEASURES
+from fastprune.app.printable import printable
 from fastprune.app.report.headline import headline, notes
 from fastprune.errors import UsageError
 
