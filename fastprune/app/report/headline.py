@@ -67,7 +67,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     deciding, chosen = spoken(summary.get("deciding")), summary.get("chosen_on")
-    lines = [f"Decides: {deciding} on {summary['split']}."]
+    lower = ", and lower is better" if measure_of(summary.get("deciding")).lower else ""
+    lines = [f"Decides: {deciding} on {summary['split']}{lower}."]
     if chosen:
         lines.append(f"Shown is each run's best epoch by {deciding} on {chosen}.")
     if chosen in (summary["split"], *summary.get("others", ())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastprune.app.data.types import Split, Turn
-from fastprune.app.finetune.lm.answers import check_answers, final_answer, same_answer, share_right
+from fastprune.app.finetune.lm.answers import check_answers, final_answer, same_answer
 from fastprune.errors import UsageError
 
 
@@ -47,11 +47,9 @@ def test_answers_are_compared_as_numbers(written: str, gold: str, right: bool) -
     assert same_answer(written, gold) is right
 
 
-def test_shares() -> None:
-    assert share_right(["#### 1", "#### 2", "none"], ["#### 1", "#### 3", "#### 4"]) == pytest.approx(1 / 3)
-
-
 def test_a_split_without_answers_is_refused() -> None:
     turns = [(Turn("prompt", "a"), Turn("completion", text)) for text in ("#### 1", "1")]
     with pytest.raises(UsageError, match="behind '####', and row 10 of test has none: write '#### 42' at the end"):
         check_answers("test", Split(["a", "a"], None, rows=[3, 9], turns=turns))
+    with pytest.raises(UsageError, match="needs a question before each answer, and row 1 of test is one text: write"):
+        check_answers("test", Split(["a"], None, turns=[(Turn("text", "#### 1"),)]))

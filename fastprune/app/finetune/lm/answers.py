@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 
 from fastprune.app.data.types import Split
@@ -35,19 +34,19 @@ def same_answer(written: str, gold: str) -> bool:
 
 
 def check_answers(name: str, split: Split) -> None:
-    """Refuse a split in which some example has no such answer.
+    """Refuse a split in which some example has no such answer, or no question before it.
 
     Raises:
         UsageError: the message names the first.
     """
     for row, turns in zip(split.row_numbers, split.turns or (), strict=True):
+        if len(turns) == 1:
+            raise UsageError(
+                f"--metric exact-answer needs a question before each answer, and row {row + 1} of {printable(name)} is "
+                "one text: write prompt and completion, or choose loss or perplexity"
+            )
         if final_answer(turns[-1].text) is None:
             raise UsageError(
                 f"--metric exact-answer compares numbers behind '####', and row {row + 1} of {printable(name)} has "
                 "none: write '#### 42' at the end of each answer, or choose loss or perplexity"
             )
-
-
-def share_right(written: Sequence[str], gold: Sequence[str]) -> float:
-    """Return the share of texts with the right answer."""
-    return sum(map(same_answer, written, gold)) / max(1, len(gold))

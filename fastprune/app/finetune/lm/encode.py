@@ -114,7 +114,7 @@ def _with_border(
     texts: Sequence[str], borders: Sequence[int], tokenizer: Any, before: list[int], after: list[int]
 ) -> list[Encoded]:
     """Encode texts of which all characters from a border on are learned."""
-    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     rows = []
     for ids, offsets, border in zip(found["input_ids"], found["offset_mapping"], borders, strict=True):
         begin = next((i for i, (_, end) in enumerate(offsets) if end > border), len(ids))

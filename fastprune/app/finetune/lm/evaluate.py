@@ -64,7 +64,7 @@ def judged(model: Any, split: TurnsToEvaluate, fields: Mapping[str, Tensor], ind
     right = torch.zeros(len(index), dtype=torch.float64, device=valid.device)
     if split.answers:
         places = index.tolist()
-        begins = [split.encoded.encoded[i].begin for i in places]
+        begins = [max(1, split.encoded.encoded[i].begin) for i in places]
         written = _written(model, fields["input_ids"], begins, split.tokenizer)
         found = [same_answer(text, split.gold(i)) for text, i in zip(written, places, strict=True)]
         right = torch.tensor(found, dtype=torch.float64, device=valid.device)

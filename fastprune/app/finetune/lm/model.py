@@ -11,6 +11,7 @@ from torch import nn
 
 from fastprune.app.data.types import Split
 from fastprune.app.finetune.encoder import check_vocabulary, load_fast_tokenizer, load_pretrained
+from fastprune.app.finetune.finetuned import LANGUAGE_MODELS
 from fastprune.app.finetune.lm.tiny import NAME, tiny_model
 from fastprune.app.finetune.ranks import tell
 from fastprune.app.finetune.trust import Trust
@@ -19,8 +20,6 @@ from fastprune.errors import UsageError
 from fastprune.integrations.causal_lm import check_head
 from fastprune.pruning.scoring import evaluation_mode
 
-LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-"""How the classes of language models end."""
 ADAPTER = "adapter_config.json"
 ALPHA, DROPOUT = 2, 0.05
 """Of the adapters: alpha is so many times the rank."""

@@ -91,6 +91,7 @@ class LanguageModelParts:
         if self.rank is not None:
             self.model = adapted(self.model, self.rank)
         else:
+            vars(self.model).pop("forward", None)  # accelerate put it there for an earlier run in bf16
             self.model.load_state_dict(self._initial)
         found: nn.Module = self.model
         return found
