@@ -5,7 +5,8 @@ A quality measure judges the predictions of a model for a whole split, such as i
 ``metrics``, and the one that decides is called ``metric``, as users know them.
 
 All are computed by scikit-learn, scipy and seqeval.  Values are shares in [0, 1] or correlations in [-1, 1].  A measure
-that is not defined, such as the correlation of constant predictions, is 0.
+that is not defined, such as the correlation of constant predictions, is 0.  Those of language models are computed in
+`fastprune.app.finetune.lm`.
 
 A gold label that training never saw cannot be predicted, so it counts as an error.
 """
@@ -23,29 +24,16 @@ if TYPE_CHECKING:
 
 Tags = Sequence[Sequence[str]]
 
-HEADINGS: Mapping[str, str] = {
-    "accuracy": "Accuracy %",
-    "f1": "F1 %",
-    "macro_f1": "Macro F1 %",
-    "micro_f1": "Micro F1 %",
-    "matthews": "Matthews %",
-    "pearson": "Pearson %",
-    "spearman": "Spearman %",
-    "intent_accuracy": "Intent %",
-    "slot_f1": "Slot F1 %",
-    "span_f1": "Span F1 %",
-    "tag_accuracy": "Tag acc. %",
-    "exact_match": "Exact %",
-}
-"""How tables head each quality measure.  All are shown in per cent."""
-
 OF_KIND: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
     "multi-label": ("micro_f1", "macro_f1", "exact_match"),
     "regression": ("pearson", "spearman"),
     "tokens": ("span_f1", "tag_accuracy", "exact_match"),
     "joint": ("exact_match", "intent_accuracy", "slot_f1"),
+    "causal-lm": ("loss", "perplexity"),
 }
+ON_REQUEST: Mapping[Kind, tuple[str, ...]] = {"causal-lm": ("exact_answer",)}
+"""Measures that cost more than the others, and are taken only where they decide."""
 
 
 def measures_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
@@ -62,8 +50,8 @@ def measures_of(kind: Kind, n_labels: int = 0) -> tuple[str, ...]:
     return (names[0], "f1", *names[1:]) if kind == "classification" and n_labels == 2 else names
 
 
-def deciding_first(measures: Sequence[str], deciding: str) -> tuple[str, ...]:
-    """``measures`` with ``deciding`` in front.
+def deciding_first(measures: Sequence[str], deciding: str, more: Sequence[str] = ()) -> tuple[str, ...]:
+    """``measures`` with ``deciding`` in front, which may also be one of ``more``.
 
     Raises:
         UsageError: it is none of them.
@@ -71,8 +59,8 @@ def deciding_first(measures: Sequence[str], deciding: str) -> tuple[str, ...]:
     >>> deciding_first(("accuracy", "f1"), "f1")
     ('f1', 'accuracy')
     """
-    if deciding not in measures:
-        raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join(measures)}")
+    if deciding not in (*measures, *more):
+        raise UsageError(f"--metric {deciding} is none of this task's; choose {', '.join((*measures, *more))}")
     return (deciding, *(name for name in measures if name != deciding))
 
 

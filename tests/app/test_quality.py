@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastprune.app.quality import HEADINGS, OF_KIND, deciding_first, evaluate, measures_of, per_class, per_span_type
+from fastprune.app.measures import MEASURES
+from fastprune.app.quality import (
+    OF_KIND,
+    ON_REQUEST,
+    deciding_first,
+    evaluate,
+    measures_of,
+    per_class,
+    per_span_type,
+)
 from fastprune.errors import UsageError
 
 CLASSES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)
@@ -97,7 +106,8 @@ def test_a_label_that_training_never_saw_counts_as_an_error():
 
 
 def test_names():
-    assert {name for names in OF_KIND.values() for name in names} | {"f1"} == HEADINGS.keys()
+    known = (*OF_KIND.values(), *ON_REQUEST.values())
+    assert {name for names in known for name in names} | {"f1"} == MEASURES.keys()
     assert deciding_first(("accuracy", "f1"), "f1") == ("f1", "accuracy")
     with pytest.raises(UsageError, match="--metric pearson is none of this task's; choose accuracy"):
         deciding_first(("accuracy",), "pearson")

@@ -12,7 +12,7 @@ The toy problem, on which everything is trained that has to be:
 Made-up files and records:
 
 - `made_up_data`: utterances, and the folders that they are read from.  `public_forms`: the same in every form that
-  `fastprune.app.data` reads.  `damage`: changes to any file.
+  `fastprune.app.data` reads.  `made_up_turns`: rows for language models.  `damage`: changes to any file.
 - `made_up_runs`: run folders.  `without_picture`: reports without their picture, which takes longer than a run.
 - `recorded`: a run's scores, recorded in full beside the streaming history.
 - `made_up_lines`, `tiny_runs`: results of `benchmarks.evidence`, and runs that make some.  `made_up_call`: a call to a

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastprune.app.cli.paths import refuse_inputs, user_path
+from fastprune.app.cli.usual import said, usual
 from fastprune.app.data import Source, files_of
 from fastprune.app.data.load import TASKS
 from fastprune.app.finetune.trust import Trust
@@ -67,18 +68,33 @@ def say(notes: Iterable[str]) -> None:
         print(f"note: {printable(note)}", file=sys.stderr)
 
 
-def add_use(job: Any) -> None:
-    """Add the options of a command that uses a finetuned model without training it."""
+def add_use(job: Any, *, language_models: bool = False) -> None:
+    """Add the options of a command that uses a finetuned model without training it.
+
+    Args:
+        job: the command.
+        language_models: whether it takes language models, too.  Then what is not given depends on the task.
+    """
+    more = ", or with --task causal-lm a language model (then by default a tiny one made of the data)"
     job.add_argument(
-        "--model", required=True, help="run folder or its model/, or a sequence or token classifier: folder or hub id"
+        "--model",
+        required=not language_models,
+        help="run folder or its model/, or a sequence or token classifier: folder or hub id"
+        + (more if language_models else ""),
     )
     add_data(job)
     job.add_argument(
         "--split", help="which split of the data (by default the only one, else train, and to predict test)"
     )
     add_trust(job)
-    job.add_argument("--batch-size", type=int, default=128, help="texts in a batch")
-    job.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    for name, setting, what in (
+        ("--batch-size", "score_batch_size", "texts in a batch"),
+        ("--max-length", "max_length", "tokens a text is cut to"),
+    ):
+        default = None if language_models else getattr(usual(None), setting)
+        job.add_argument(
+            name, type=int, default=default, help=what + (f" ({said(setting)})" if language_models else "")
+        )
     job.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -94,11 +110,12 @@ def check_use(arguments: argparse.Namespace) -> None:
         UsageError: the message names the option.
     """
     for name in ("batch_size", "max_length"):
-        if getattr(arguments, name) < 1:
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be >= 1, got {getattr(arguments, name)}")
     if not arguments.out.parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
-    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), user_path(arguments.model)])
+    model = [] if arguments.model is None else [user_path(arguments.model)]
+    refuse_inputs("--out", arguments.out, [*files_of(source_of(arguments)), *model])
 
 
 def use_bf16(precision: str) -> bool:

@@ -23,7 +23,9 @@ from fastprune.app.cli.arguments import (
 )
 from fastprune.app.cli.paths import user_path
 from fastprune.app.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
+from fastprune.app.cli.usual import fill_in, said, usual
 from fastprune.app.data import TextData, load
+from fastprune.app.data.types import CAUSAL_LM
 from fastprune.app.printable import printable
 from fastprune.app.termination import Termination
 from fastprune.errors import UsageError
@@ -32,6 +34,8 @@ from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
 """The schedule of all runs of a comparison, unless the user says another."""
+LORA_RANK = 16
+"""The rank of the adapters of ``--lora`` alone."""
 
 
 def add(commands: Any) -> None:
@@ -39,12 +43,16 @@ def add(commands: Any) -> None:
     job = commands.add_parser(
         "finetune",
         help="finetune on all examples and pruned, and report both",
-        description="Finetune an encoder on all examples and with dynamic pruning, side by side. Without "
-        "arguments: the packaged MiniLM on the packaged joint intent + slot data.",
+        description="Finetune an encoder or a causal language model on all examples and with dynamic pruning, side by "
+        "side. Without arguments: the packaged MiniLM on the packaged joint intent + slot data.",
     )
     job.set_defaults(command=run)
     what = job.add_argument_group("what")
-    what.add_argument("--model", help="model folder or hub id (the packaged MiniLM)")
+    what.add_argument(
+        "--model",
+        help="model folder or hub id (the packaged MiniLM, and for causal-lm a tiny random model made of the data, "
+        "which is no evidence)",
+    )
     add_data(what)
     add_held_out(what)
     add_trust(what)
@@ -93,10 +101,20 @@ def add(commands: Any) -> None:
         help="also full cut short to the pruned budget, and random",
     )
     train = job.add_argument_group("training")
-    train.add_argument("--epochs", type=int, default=6, help="passes over all examples, or over the kept ones")
-    train.add_argument("--lr", type=float, default=3e-4, help="the highest learning rate")
-    train.add_argument("--batch-size", type=int, default=32, help="examples in a batch of one process")
-    train.add_argument("--max-length", type=int, default=128, help="tokens a text is cut to")
+    train.add_argument("--epochs", type=int, help=f"passes over all examples, or over the kept ones ({said('epochs')})")
+    train.add_argument(
+        "--lr", type=float, help=f"the highest learning rate ({said('lr')}, with --lora {said('lr_lora').split()[-1]})"
+    )
+    train.add_argument("--batch-size", type=int, help=f"examples in a batch of one process ({said('batch_size')})")
+    train.add_argument("--max-length", type=int, help=f"tokens a text is cut to ({said('max_length')})")
+    train.add_argument(
+        "--lora",
+        nargs="?",
+        type=int,
+        const=LORA_RANK,
+        metavar="RANK",
+        help=f"train low-rank adapters of a causal-lm alone. RANK is theirs ({LORA_RANK}). It needs the peft package",
+    )
     train.add_argument("--seed", nargs="+", type=int, default=[0], help="one run of everything per seed")
     train.add_argument(
         "--precision",
@@ -143,9 +161,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     options, command = settled(arguments)
     ranks.join()
-    _training(options, joint=True)  # what is wrong with it is said before data are read
+    _training(options, options.task)  # what is wrong with it is said before data are read
     data = load(source_of(options))
-    training = _training(options, joint=data.kind == "joint")
+    training = _training(options, data.kind)
     specs = plan_runs(
         options.method,
         options.keep_fraction,
@@ -237,6 +255,7 @@ def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str
             if name in given:
                 given[name] = list(dict.fromkeys([*before.get(name, defaults[name]), *given[name]]))
         options = argparse.Namespace(**{**defaults, **before, **given})
+    fill_in(options)
     command = {name: value for name, value in vars(options).items() if name not in NOT_KEPT}
     return options, stored(command, PATHS)
 
@@ -301,22 +320,22 @@ def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
     return {name: unsaid[name] if value is None else value for name, value in given.items()}
 
 
-def _training(arguments: argparse.Namespace, *, joint: bool):  # type: ignore[no-untyped-def]
+def _training(arguments: argparse.Namespace, kind: str | None):  # type: ignore[no-untyped-def]
     from fastprune.app.finetune.spec import Training
 
-    smoothing = arguments.smoothing
-    if smoothing == "auto":
-        smoothing = "ema" if joint else "latest"
+    if arguments.lora is not None and kind != CAUSAL_LM:
+        raise UsageError(f"--lora is for --task {CAUSAL_LM}, and these data are for {kind or 'another'}; leave it out")
     return Training(
         epochs=arguments.epochs,
         **_schedule_of(arguments),
         batch_size=arguments.batch_size,
         lr=arguments.lr,
         bf16=use_bf16(arguments.precision),
-        smoothing=smoothing,
+        smoothing=usual(kind).smoothing if arguments.smoothing == "auto" else arguments.smoothing,
         offset=arguments.offset,
         max_length=arguments.max_length,
         final_share=arguments.final_share,
+        lora=arguments.lora,
     )
 
 

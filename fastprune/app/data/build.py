@@ -156,7 +156,7 @@ def _check_split(where: str, split: Split) -> None:
     n = len(split.texts)
     if n == 0:
         raise UsageError(f"{where}: no examples: give a split with at least one.")
-    for attribute in ("labels", "tags", "pairs", "rows", "ids"):
+    for attribute in ("labels", "tags", "pairs", "rows", "ids", "turns"):
         column = getattr(split, attribute)
         if column is not None and len(column) != n:
             raise UsageError(f"{where}: {n} texts but {len(column)} {attribute}: give one per text.")

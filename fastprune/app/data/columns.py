@@ -79,7 +79,8 @@ def find_columns(names: Sequence[str], wanted: Wanted, where: str) -> Columns:
     if text is None:
         raise UsageError(
             f"{where}: no column has a usual name of a text ({', '.join(TEXT_COLUMNS[:5])}, …): set --text-column to "
-            f"one of {listing(names)}, or name the columns of a file without header in --columns."
+            f"one of {listing(names)}, or name the columns of a file without header in --columns"
+            f"{', or say --task causal-lm' if {'prompt', 'messages', 'completion', 'answer'} & set(names) else ''}."
         )
     return Columns(
         text=text,

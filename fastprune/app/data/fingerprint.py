@@ -15,6 +15,7 @@ def split_fingerprint(split: Split) -> str:
         fields += [] if split.labels is None else _as_texts(split.labels[i])
         fields += [] if split.pairs is None else ["pair", split.pairs[i]]
         fields += [] if split.tags is None else ["slots", *split.tags[i]]
+        fields += [] if split.turns is None else ["turns", *(part for turn in split.turns[i] for part in turn)]
         # Length-prefixed, so no text can imitate a border between two fields.
         for field in [str(len(fields)), *fields]:
             raw = field.encode("utf-8", "surrogatepass")

@@ -19,8 +19,9 @@ from fastprune.app.data.keep import keep_rows
 from fastprune.app.data.source import Source, open_tables
 from fastprune.app.data.splits import role_of
 from fastprune.app.data.table import Table
-from fastprune.app.data.types import Kind, Split, TextData
-from fastprune.app.quality import deciding_first
+from fastprune.app.data.turns import read_all_turns
+from fastprune.app.data.types import CAUSAL_LM, Kind, Split, TextData
+from fastprune.app.quality import ON_REQUEST, deciding_first
 from fastprune.errors import UsageError, shown
 
 TASKS = (*get_args(Kind), "pair")
@@ -50,7 +51,8 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
         glue = _glue(source)
         data = _arranged(_read_all(source, glue), source, glue, seed)
     if source.metric is not None:
-        data = replace(data, metrics=deciding_first(data.metrics, source.metric.replace("-", "_")))
+        more = ON_REQUEST.get(data.kind, ())
+        data = replace(data, metrics=deciding_first(data.metrics, source.metric.replace("-", "_"), more))
     if source.keep is not None:
         data = keep_rows(data, Path(source.keep).expanduser())
     if source.max_train is not None:
@@ -81,7 +83,11 @@ def load_rows(
         return _limited(packaged[_chosen(packaged, split, labels_needed=labels_needed)], source), ()
     glue = _glue(source)
     _, tables = open_tables(source)
-    table = tables[_chosen(tables, split, labels_needed=labels_needed)]
+    chosen = _chosen(tables, split, labels_needed=labels_needed)
+    table = tables[chosen]
+    if kind == CAUSAL_LM:
+        reads, notes = read_all_turns({chosen: table}, source.wanted)
+        return _limited(reads[chosen].split, source), notes
     columns = _columns(table, source, glue)
     read = read_split(table, columns, kind, reading_of(table, columns, kind), labels_needed=labels_needed)
     note = read.note(table.where)
@@ -149,6 +155,8 @@ def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
             f"{source.data or name}: no training split, only {', '.join(tables)}: name it in --train-file."
         )
     train = tables["train"]
+    if source.task == CAUSAL_LM:
+        return _AsRead(name, train.where, CAUSAL_LM, *read_all_turns(tables, source.wanted))
     if source.wanted.label is not None and source.wanted.label not in train.columns:
         find_columns(list(train.columns), Wanted(label=source.wanted.label), train.where)
     if source.wanted.tags is not None and source.wanted.tags not in train.columns:
@@ -214,7 +222,7 @@ def _arranged(found: _AsRead, source: Source, glue: GlueTask | None, seed: int) 
         train, test = hold_out(train, seed, source.data or name)
         held_out = {HELD_OUT: test}
         how = "of each tenth of the numbers" if kind == "regression" else "of each class"
-        how = "" if kind == "tokens" else f", about {SHARE:.0%} {how}"
+        how = "" if kind in ("tokens", CAUSAL_LM) else f", about {SHARE:.0%} {how}"
         if len(test) < SHARE * n / 2 and len(set(train.texts)) < len(train):
             how = ", fewer than a tenth, because rows of one text stay together"
         notes.append(

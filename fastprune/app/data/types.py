@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-Kind = Literal["classification", "multi-label", "regression", "tokens", "joint"]
-"""What is predicted: one class, any number of classes, a number, a tag for each word, or class and tags."""
+Kind = Literal["classification", "multi-label", "regression", "tokens", "joint", "causal-lm"]
+"""What is predicted.
+
+It is one class, any number of classes, a number, a tag for each word, class and tags, or the next token.
+"""
+CAUSAL_LM: Kind = "causal-lm"
 
 Label = str | float | tuple[str, ...]
 """Of one example: its class, its number, or its classes in sorted order."""
+
+
+class Turn(NamedTuple):
+    """A part of what a language model reads.
+
+    Its role is that of a message, or "prompt", "completion" or "text" in data without messages.
+    """
+
+    role: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class Split:
         pairs: the second text of each example (paraphrase and inference data).
         rows: the row of each example in its file, from 0.  None means 0 … N - 1.
         ids: what the file's id column says of each example.  None without one.
+        turns: what a language model reads, all of it.  Then ``texts`` are the questions alone.  None for other tasks.
     """
 
     texts: list[str]
@@ -32,6 +47,7 @@ class Split:
     pairs: list[str] | None = None
     rows: list[int] | None = None
     ids: list[str] | None = None
+    turns: list[tuple[Turn, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -42,7 +58,8 @@ class Split:
         def of(column):  # type: ignore[no-untyped-def]
             return None if column is None else [column[i] for i in indices]
 
-        return Split(of(self.texts), of(self.labels), of(self.tags), of(self.pairs), of(self.row_numbers), of(self.ids))
+        columns = (self.texts, self.labels, self.tags, self.pairs, self.row_numbers, self.ids, self.turns)
+        return Split(*map(of, columns))
 
     @property
     def row_numbers(self) -> Sequence[int]:
@@ -52,11 +69,13 @@ class Split:
     @property
     def unlabelled(self) -> bool:
         """True where there is nothing to compare a prediction with."""
-        return self.labels is None and self.tags is None
+        return self.labels is None and self.tags is None and self.turns is None
 
     @property
     def kind(self) -> Kind:
         """What is predicted, told by the labels.  An unlabelled split has none."""
+        if self.turns is not None:
+            return CAUSAL_LM
         if self.tags is not None:
             return "tokens" if self.labels is None else "joint"
         if self.labels is None:
@@ -79,7 +98,7 @@ class TextData:
         reported: names of the held-out splits that tables report, the deciding one first.
         unlabelled: other splits without labels by name, for predictions.
         metrics: quality measures of `fastprune.app.quality`, the deciding one first.
-        label_names: classes seen in train, sorted, whole numbers by size; None for numbers and tags alone.
+        label_names: classes seen in train, sorted, whole numbers by size; None for numbers, tags and language models.
         positive: the class whose F1 is the measure ``f1``; None but for two classes.
         tag_names: tags seen in train, "O" first, then sorted; None without tags.
         unseen: what held-out splits have and train has not, which no model can get right:

@@ -164,7 +164,19 @@ def load_tokenizer(source: str, trust: Trust = NONE, *, words: bool) -> Any:
         words: texts will come as lists of words.
 
     Raises:
-        UsageError: as `load_pretrained`.  Or there is no tokenizer, or it is slow or has no padding token.
+        UsageError: as `load_fast_tokenizer`, or it has no padding token.
+    """
+    tokenizer = load_fast_tokenizer(source, trust, "slot tags with sub-tokens", words=words)
+    if tokenizer.pad_token_id is None:
+        raise UsageError(f"--model {source} has no padding token, so texts cannot share a batch; pass another model")
+    return tokenizer
+
+
+def load_fast_tokenizer(source: str, trust: Trust, aligned: str, *, words: bool) -> Any:
+    """Load the fast tokenizer of a model, which aligns what ``aligned`` says.
+
+    Raises:
+        UsageError: as `load_pretrained`.  Or there is no tokenizer, or it is slow.
     """
     folder = Path(source)
     # Transformers makes one up from the configuration, which knows no word.
@@ -175,9 +187,7 @@ def load_tokenizer(source: str, trust: Trust = NONE, *, words: bool) -> Any:
         )
     tokenizer = load_pretrained("AutoTokenizer", source, trust, **({"add_prefix_space": True} if words else {}))
     if not tokenizer.is_fast:
-        raise UsageError(f"--model {source} has no fast tokenizer, which aligns slot tags with sub-tokens")
-    if tokenizer.pad_token_id is None:
-        raise UsageError(f"--model {source} has no padding token, so texts cannot share a batch; pass another model")
+        raise UsageError(f"--model {source} has no fast tokenizer, which aligns {aligned}")
     return tokenizer
 
 

@@ -53,6 +53,10 @@ class LongestFirst(Dataset[EncodedExample]):
             tags = self._tags(self._in_order(answers[-1]))
         return Predicted(labels, probabilities, tags)
 
+    def measured(self, names: Sequence[str], answers: Any) -> dict[str, float]:
+        """Return the quality measures of these names."""
+        return measure(names, self.predicted(answers), self.encoded.split, getattr(self.names, "positive", None))
+
     def _in_order(self, rows: np.ndarray) -> np.ndarray:
         back = np.empty(len(self.order), dtype=np.int64)
         back[self.order] = np.arange(len(self.order))

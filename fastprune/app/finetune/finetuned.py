@@ -17,6 +17,8 @@ from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 
 OLDER_HEADS = ("heads.safetensors", "heads.pt")
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How the classes of language models end."""
 TOKEN_CLASSIFIER, TEXT_CLASSIFIER = "ForTokenClassification", "ForSequenceClassification"
 
 
@@ -93,7 +95,9 @@ def load_finetuned(model: str, trust: Trust = NONE) -> Finetuned:
     ]
     if own is None and not ends:
         shown = ", ".join(config.architectures or ["of no known architecture"])
-        raise UsageError(f"--model {name} is {shown}; it takes a sequence or token classifier")
+        language = any(ending in shown for ending in LANGUAGE_MODELS)
+        hint = ", and `fastprune score --task causal-lm` takes a language model" if language else ""
+        raise UsageError(f"--model {name} is {shown}; it takes a sequence or token classifier{hint}")
     loaded = load_pretrained(own or f"AutoModel{ends[0]}", name, trust).float()
     tokens = own is None and ends[0] == TOKEN_CLASSIFIER
     tags = getattr(loaded.config, "tag_names", None) if own else None

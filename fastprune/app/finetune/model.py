@@ -24,6 +24,7 @@ HEADS: Mapping[str, tuple[HeadKind, ...]] = {
     "regression": ("regression",),
     "tokens": ("tokens",),
     "joint": ("single_label", "tokens"),
+    "causal-lm": ("causal_lm",),
 }
 """The heads of each task's model."""
 

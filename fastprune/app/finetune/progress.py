@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.measures import measure_of
 from fastprune.app.printable import printable
-from fastprune.app.quality import HEADINGS
 
 TRAINING = ("full", "warmup", "pruned", "final")
 """The phases that train the model.  All other phases only run forward passes."""
@@ -242,7 +242,7 @@ class LiveProgress:
     def _parts(self, phase: str) -> list[Part]:
         if self.spec is None:
             return []
-        quality = "" if self.last_quality is None else _percent(*self.last_quality)
+        quality = "" if self.last_quality is None else _valued(*self.last_quality)
         return [
             (10, f"{self.run_number}/{self.n_runs} {printable(self.spec.name)}"),
             (3, f"seed {self.spec.seed}"),
@@ -256,8 +256,8 @@ class LiveProgress:
         ]
 
 
-def _percent(name: str, value: float) -> str:
-    return f"{HEADINGS.get(name, name).removesuffix(' %')} {100 * value:.1f} %"
+def _valued(name: str, value: float) -> str:
+    return f"{measure_of(name).heading.removesuffix(' %')} {measure_of(name).shown(value)}"
 
 
 @contextmanager

@@ -21,13 +21,15 @@ from fastprune.app.finetune.clock import Clock
 from fastprune.app.finetune.progress import Watcher
 from fastprune.app.finetune.ranks import first
 from fastprune.app.finetune.spec import RunSpec
+from fastprune.app.measures import measure_of
 from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
 from fastprune.platform.collectives import gather_objects
 from fastprune.pruning import DynamicPruner, Phase, Progress
 
 BEST = "best.safetensors"
-WEIGHTS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+"""What a checkpoint of the Trainer has the weights in, the second one where only adapters are trained."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Recorder(TrainerCallback):
         self.best_weights: Path | None = None
         self.quality: dict[str, dict[str, float]] = {}
         self._losses: list[Tensor] = []
+        self._tokens: list[Tensor] = []
         self._batch: tuple[Tensor, Tensor] | None = None
         self._seen: list[BatchLogits] = []
         self._ended: list[Row] = []
@@ -139,6 +142,10 @@ class Recorder(TrainerCallback):
         self._losses.append(loss)
         self.watcher.advance(examples * processes)
 
+    def count_tokens(self, tokens: Tensor) -> None:
+        """Count the tokens of a micro-batch that this process is trained on."""
+        self._tokens.append(tokens)
+
     def next_batch(self, index: Tensor | None, labels: Tensor | None) -> None:
         """Remember the example numbers and the classes of the model's next batch, if its examples are numbered."""
         self._batch = None if index is None or labels is None else (index, labels)
@@ -174,6 +181,7 @@ class Recorder(TrainerCallback):
                 "churn": self.pruner.cycle.churn,
                 "threshold": self.pruner.cycle.threshold,
                 "examples_seen": self.progress.examples_seen,
+                **self._tokens_seen(),
                 "steps": state.global_step,
                 "seconds": self.clock.total,
                 **{f"{part}_seconds": seconds[part] for part in seconds},
@@ -194,14 +202,16 @@ class Recorder(TrainerCallback):
             self.result.rows += [{**row, "split": split, **values} for split, values in self.quality.items()]
         if self._ended and self.judging.best is not None:
             value = self.quality[self.judging.best][deciding]
-            if self.best is None or value > self.best["value"]:
+            sign = measure_of(deciding).sign
+            if self.best is None or sign * value > sign * self.best["value"]:
                 self.best, self.best_weights = {"epoch": self._ended[-1]["epoch"], "value": value}, None
         self._ended = []
         if not first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.best is not None:
-            _link(self.best_weights or folder / WEIGHTS, folder / BEST)
+            there = next(folder / name for name in WEIGHTS if (folder / name).is_file())
+            _link(self.best_weights or there, folder / BEST)
             self.best_weights = folder / BEST
         self.write(self.result)
         save(folder, self.state_dict())
@@ -227,6 +237,13 @@ class Recorder(TrainerCallback):
         self._losses = []
         values = gather_objects(mean)
         return sum(values) / len(values)
+
+    def _tokens_seen(self) -> dict[str, int]:
+        """Return the tokens of all processes since the run's start, where they are counted."""
+        own, self._tokens = int(torch.stack(self._tokens).sum()) if self._tokens else None, []
+        counts = [count for count in gather_objects(own) if count is not None]
+        rows = self._ended or self.result.rows
+        return {"tokens_seen": sum(counts) + (rows[-1]["tokens_seen"] if rows else 0)} if counts else {}
 
     def _write_dynamics(self, epoch: int) -> None:
         if self.dynamics is None:

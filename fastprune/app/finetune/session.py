@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import fastprune
 from fastprune.app.data import TextData, identity_of
@@ -23,18 +22,15 @@ from fastprune.app.finetune.checkpoint import (
     write_finished,
 )
 from fastprune.app.finetune.columns import map_columns, score_columns
-from fastprune.app.finetune.encode import EncodedSplit, collator
-from fastprune.app.finetune.encoder import load_encoder, longest_input
-from fastprune.app.finetune.evaluate import LongestFirst
-from fastprune.app.finetune.model import build_model
+from fastprune.app.finetune.parts import Parts
 from fastprune.app.finetune.progress import LiveProgress
 from fastprune.app.finetune.ranks import first, tell
 from fastprune.app.finetune.record import Judging, RunResult
 from fastprune.app.finetune.requirements import check_methods, tell_never_pruned
 from fastprune.app.finetune.spec import RunSpec, Training, plan_of
+from fastprune.app.finetune.tasks import parts_of
 from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.app.finetune.trust import NONE, Trust
-from fastprune.app.finetune.written_model import write_model
 from fastprune.app.report import Report, RunFolder, make_summary, write_report
 from fastprune.app.report.json_types import Row
 from fastprune.errors import UsageError
@@ -63,7 +59,7 @@ def finetune(
 
     Args:
         data: what to train and test on.  The reported splits are evaluated at every epoch's end.
-        model: a folder, a hub id, or None for the packaged MiniLM.
+        model: a folder, a hub id, or None for the packaged MiniLM, and for a language model a tiny one.
         specs: the runs, see `plan_runs`.
         training: how all of them are trained.
         out: the run folder.  It must be new or empty unless ``resume`` or ``extend``.
@@ -85,10 +81,10 @@ def finetune(
     check_methods(specs, training, data, dynamics)
     if best and data.validation is None:
         raise UsageError("--best chooses the epoch by a validation split, and the data have none; leave it out")
-    encoder, tokenizer, model_name = load_encoder(model, trust)
+    parts = parts_of(data, model, training, trust)
     judging = Judging(data.metrics, data.validation if best else None)
     options = {
-        "model": model_name,
+        "model": parts.name,
         **asdict(training),
         "trainer": dict(trainer or {}),
         "runs": [asdict(spec) for spec in specs],
@@ -104,10 +100,9 @@ def finetune(
         tell_never_pruned(specs, data.train.row_numbers, training)
     broadcast_object(None)  # the folder is there
     folder = RunFolder.open(out)
-    length = longest_input(encoder, tokenizer, training.max_length)
-    job = _job(data, training, trainer or {}, judging, encoder, tokenizer, length, numbered=dynamics is not None)
-    results = _make_runs(job, specs, folder, dynamics, lambda run: write_model(folder, run, tokenizer, job, length))
-    return finish(folder, data, model_name, results) if first() else None
+    job = make_job(data, training, trainer or {}, judging, parts, numbered=dynamics is not None)
+    results = _make_runs(job, specs, folder, dynamics, lambda run: parts.write_model(folder, run, job))
+    return finish(folder, data, parts.name, results) if first() else None
 
 
 def _make_runs(
@@ -193,25 +188,18 @@ def environment(data: TextData) -> Row:
     }
 
 
-def _job(
-    data: TextData, training: Training, own: Mapping[str, Any], judging: Judging, encoder: Any, tokenizer: Any,
-    length: int, *, numbered: bool,
-) -> Job:  # fmt: skip
+def make_job(
+    data: TextData, training: Training, own: Mapping[str, Any], judging: Judging, parts: Parts, *, numbered: bool
+) -> Job:
+    """Encode the splits, and say how many texts were cut."""
     names = dict.fromkeys([*data.reported, *([] if judging.best is None else [judging.best])])
-    train = EncodedSplit(data, data.train, tokenizer, length, numbered=numbered)
-    splits = {name: EncodedSplit(data, data.held_out[name], tokenizer, length) for name in names}
-    cut = sum(split.truncated for split in splits.values())
+    train = parts.encode(data.train, numbered=numbered)
+    splits = {name: parts.to_evaluate(data.held_out[name]) for name in names}
+    cut = sum(split.encoded.truncated for split in splits.values())
     if train.truncated or cut:
         texts = f"{train.truncated} training and {cut} test texts"
-        tell(f"note: {texts} are longer than {length} tokens and were cut; see --max-length")
-    initial = {name: value.clone() for name, value in encoder.state_dict().items()}
-
-    def make_model() -> nn.Module:
-        encoder.load_state_dict(initial, strict=False)
-        return build_model(encoder, data)
-
-    to_evaluate = {name: LongestFirst(data, split) for name, split in splits.items()}
-    return Job(data, training, own, judging, train, to_evaluate, collator(data.kind, tokenizer), make_model)
+        tell(f"note: {texts} are longer than {parts.length} tokens and were cut; see --max-length")
+    return Job(data, training, {**parts.own, **own}, judging, train, splits, parts)
 
 
 def _rows(results: Mapping[int, RunResult]) -> list[Row]:

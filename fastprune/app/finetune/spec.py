@@ -39,6 +39,7 @@ class Training:
     """How a model is trained, the same for every run of a comparison.
 
     ``offset`` 0, and None for ``warmup_epochs``, ``cycle_epochs`` and ``final_share``, leave a method its own.
+    ``lora`` is the rank of the adapters that are trained in place of a language model, or None.
     """
 
     epochs: int
@@ -51,6 +52,7 @@ class Training:
     offset: float
     max_length: int
     final_share: float | None = None
+    lora: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_length"):

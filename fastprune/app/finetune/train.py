@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PrinterCallback, Trainer
 
 from fastprune import attach
 from fastprune.app.data.types import TextData
 from fastprune.app.dynamics import read_dynamics
 from fastprune.app.finetune.arguments import training_arguments
-from fastprune.app.finetune.encode import Collate, EncodedSplit, group_by_length
-from fastprune.app.finetune.evaluate import LongestFirst, compact, measure
+from fastprune.app.finetune.encode import group_by_length
 from fastprune.app.finetune.model import score_fn_of, task_of
+from fastprune.app.finetune.parts import Evaluated, Examples, Parts
 from fastprune.app.finetune.record import Judging, Recorder, RunResult, Watcher
 from fastprune.app.finetune.spec import RunSpec, Training, resolve_method
 from fastprune.errors import UsageError
@@ -35,23 +35,27 @@ class Job:
     Attributes:
         own: TrainingArguments of `parse_trainer`.
         splits: those that are evaluated at every epoch's end, by name.
-        make_model: returns a fresh model, drawn from the global random state.
+        parts: the model, and what else the task brings.
     """
 
     data: TextData
     training: Training
     own: Mapping[str, Any]
     judging: Judging
-    train: EncodedSplit
-    splits: Mapping[str, LongestFirst]
-    collate: Collate
-    make_model: Callable[[], nn.Module]
+    train: Examples
+    splits: Mapping[str, Evaluated]
+    parts: Parts
 
 
 class RunTrainer(Trainer):
-    """A Trainer that tells its `Recorder` of its steps and evaluations."""
+    """A Trainer that tells its `Recorder` of its steps and evaluations.
+
+    Attributes:
+        evaluated: the split that is evaluated now.
+    """
 
     recorder: Recorder
+    evaluated: Any
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         """The Trainer's, without the numbers of the examples, which no model takes."""
@@ -74,9 +78,8 @@ class RunTrainer(Trainer):
             recorder, splits = self.recorder, dict(self.eval_dataset)  # type: ignore[arg-type]
             split, names, spec = splits[eval_dataset], recorder.judging.measures, recorder.result.spec
             recorder.watcher.epoch(spec, "evaluate", recorder.progress.epochs_closed, recorder.epochs, 1.0, len(split))
-            self.compute_metrics = lambda found: measure(
-                names, split.predicted(found.predictions), split.encoded.split, split.names.positive
-            )
+            self.evaluated = split
+            self.compute_metrics = lambda found: split.measured(names, found.predictions)
             found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
             recorder.watcher.advance(len(split))
             recorder.quality[eval_dataset] = {name: found[f"{metric_key_prefix}_{name}"] for name in names}
@@ -133,16 +136,16 @@ def make_trainer(
     Raises:
         UsageError: the method or the Trainer's arguments do not go with this task.
     """
-    training, kind = job.training, job.data.kind
+    training, kind, parts = job.training, job.data.kind, job.parts
     arguments = training_arguments(training, spec, len(job.train), folder, job.own, world()[1])
     torch.manual_seed(spec.seed)
-    trainer = RunTrainer(
-        job.make_model(),
+    trainer: RunTrainer = parts.trainer(
+        parts.make_model(),
         arguments,
-        data_collator=job.collate,
+        data_collator=parts.collate,
         train_dataset=job.train,
         eval_dataset=dict(job.splits),
-        preprocess_logits_for_metrics=lambda answers, labels: compact(kind, answers),
+        preprocess_logits_for_metrics=parts.compact,
     )
     trainer.remove_callback(PrinterCallback)
     method = resolve_method(spec.method, training, job.data.train.row_numbers)
@@ -213,14 +216,23 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
             raise UsageError(f"--resume: {path} cannot be gone on with: {error}") from error
     weights = broadcast_object(recorder.best_weights)
     if weights is not None:
-        from safetensors.torch import load_file
-
-        model: Any = trainer.model
-        model.load_state_dict(load_file(weights), strict=False)
+        _load_weights(trainer.model, weights)
     result = recorder.finish()
     dynamics = recorder.dynamics
     result.data_map = _map_of_history(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return result
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    """Put the weights of a file into the model, or into its adapters where only those are trained."""
+    from safetensors.torch import load_file
+
+    if hasattr(model, "peft_config"):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(path))
+        return
+    model.load_state_dict(load_file(path), strict=False)
 
 
 def _map_of_history(pruner: DynamicPruner) -> dict[str, Tensor] | None:

@@ -24,7 +24,8 @@ def write_model(folder: RunFolder, run: RunTrainer, tokenizer: Any, job: Job, le
     Predictions are those of unlabelled splits.  All processes predict, and the first writes.
     """
     data = job.data
-    deciding = by_class(predict(run, job.splits[data.reported[0]]), data.test)
+    judged: Any = job.splits[data.reported[0]]
+    deciding = by_class(predict(run, judged), data.test)
     tables = {}
     for name, split in data.unlabelled.items():
         encoded = LongestFirst(data, EncodedSplit(data, split, tokenizer, length))

@@ -59,16 +59,16 @@ def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, scale: float = 1.0
     return result
 
 
-def draw_time(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """The deciding quality measure against what training costs."""
-    _draw(axes, curves(rows, "seconds", "decides", 100), style, "training, scoring and selecting (s)", f"{label} (%)")
+def draw_time(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str, scale: float = 100) -> None:
+    """The deciding quality measure, times ``scale``, against what training costs."""
+    _draw(axes, curves(rows, "seconds", "decides", scale), style, "training, scoring and selecting (s)", label)
     axes.set_title("Quality against time", fontsize=12)
     axes.set_xlim(left=0)
 
 
-def draw_quality(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str) -> None:
-    """The deciding quality measure by epoch."""
-    _draw(axes, curves(rows, "epoch", "decides", 100), style, "epoch", f"{label} (%)")
+def draw_quality(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, label: str, scale: float = 100) -> None:
+    """The deciding quality measure, times ``scale``, by epoch."""
+    _draw(axes, curves(rows, "epoch", "decides", scale), style, "epoch", label)
     axes.set_title("Quality by epoch", fontsize=12)
     axes.xaxis.get_major_locator().set_params(integer=True)
 

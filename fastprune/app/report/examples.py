@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastprune.app.data.types import Label, TextData
+from fastprune.app.data.types import Label, Split, TextData, Turn
+
+LONGEST = 300
+"""So many characters of a language model's question, and of its answer, are shown."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,27 @@ def extremes(
 
 
 def texts_of(data: TextData, found: Extremes) -> dict[int, tuple[str, str]]:
-    """Return (text, label) of the examples by index.  Those of a pair are one text."""
+    """Return (text, label) of the examples by index.
+
+    The texts of a pair are one.  Of a language model they are the question and the answer, cut where they are long.
+    """
     split = data.train
     shown = [example.index for example in (*found.most, *found.least) if example.index < len(split)]
-    return {
-        i: (
-            split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}",
-            "" if split.labels is None else _spelled(split.labels[i]),
-        )
-        for i in shown
-    }
+    return {i: _labelled(split, i) if split.turns is None else _turns(split.texts[i], split.turns[i]) for i in shown}
+
+
+def _labelled(split: Split, i: int) -> tuple[str, str]:
+    text = split.texts[i] if split.pairs is None else f"{split.texts[i]} / {split.pairs[i]}"
+    return text, "" if split.labels is None else _spelled(split.labels[i])
+
+
+def _turns(question: str, turns: Sequence[Turn]) -> tuple[str, str]:
+    return _beginning(question), _beginning(turns[-1].text) if len(turns) > 1 else ""
+
+
+def _beginning(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _spelled(label: Label) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fastprune.app.measures import measure_of
 from fastprune.app.report.summary import BASELINE
 
 MOST_SENTENCES = 3
@@ -41,11 +42,13 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     there = [row for row in rows if row.get(row.get("deciding")) is not None]
     if not there:
         return []
-    row = max(there, key=lambda row: row[row["deciding"]])
+    row = max(there, key=lambda row: measure_of(row["deciding"]).sign * row[row["deciding"]])
     alone = all(row["run"].rpartition(": ")[2] == BASELINE for row in rows)
     first = [] if alone else ["There is no run on all data to compare with."]
-    value = f"{100 * row[row['deciding']]:.1f}{_plus_minus(row.get(row['deciding'] + '_std'))} %"
-    return [*first, f"{_called(row['run'])} reached {value} {spoken(row['deciding'])} ({_seeds(row['n_seeds'])})."]
+    name, measure = row["deciding"], measure_of(row["deciding"])
+    value = f"{measure.number(row[name])}{_plus_minus(row.get(f'{name}_std'), name)}{measure.unit}"
+    what = f"{value} {spoken(name)}" if measure.percent else f"a {spoken(name)} of {value}"
+    return [*first, f"{_called(row['run'])} reached {what} ({_seeds(row['n_seeds'])})."]
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -64,7 +67,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     deciding, chosen = spoken(summary.get("deciding")), summary.get("chosen_on")
-    lines = [f"Decides: {deciding} on {summary['split']}."]
+    lower = ", and lower is better" if measure_of(summary.get("deciding")).lower else ""
+    lines = [f"Decides: {deciding} on {summary['split']}{lower}."]
     if chosen:
         lines.append(f"Shown is each run's best epoch by {deciding} on {chosen}.")
     if chosen in (summary["split"], *summary.get("others", ())):
@@ -97,15 +101,18 @@ def _time(saved: float | None) -> str:
 def _quality(row: Mapping[str, Any]) -> str:
     if row.get("gain") is None:
         return ""
-    points = f"{100 * abs(row['gain']):.1f}"
-    deviation, name = _plus_minus(row.get("gain_std")), spoken(row["deciding"])
-    if points == "0.0":
-        return f"kept the {name}" + (f" (0.0{deviation} points)" if deviation else "")
-    return f"{'gained' if row['gain'] > 0 else 'lost'} {points}{deviation} points of {name}"
+    measure, name, better = measure_of(row["deciding"]), spoken(row["deciding"]), row["gain"] > 0
+    points, deviation = measure.number(abs(row["gain"])), _plus_minus(row.get("gain_std"), row["deciding"])
+    unit = " points" if measure.percent else ""
+    if float(points) == 0:
+        return f"kept the {name}" + (f" ({points}{deviation}{unit})" if deviation else "")
+    if measure.lower:
+        return f"{'lowered' if better else 'raised'} the {name} by {points}{deviation}"
+    return f"{'gained' if better else 'lost'} {points}{deviation}{unit} of {name}"
 
 
-def _plus_minus(deviation: float | None) -> str:
-    return "" if deviation is None else f" ± {100 * deviation:.1f}"
+def _plus_minus(deviation: float | None, measure: str | None) -> str:
+    return "" if deviation is None else f" ± {measure_of(measure).number(deviation)}"
 
 
 def _seeds(count: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
+from fastprune.app.measures import measure_of
 from fastprune.app.report.curves import draw_loss, draw_quality, draw_time, line_styles
 from fastprune.app.report.cycles import churn_curves, data_map, draw_churn, draw_data_map
 from fastprune.app.report.headline import spoken
@@ -70,8 +71,11 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
     folders = (runs.summary.get("folders") or {"": runs.summary}).values()
     label = " / ".join(dict.fromkeys(f"{spoken(one['deciding'])} on {one['split']}" for one in folders))
     axes = figure.subplots(1, 3)
-    draw_time(axes[0], rows, style, drawn(label))
-    draw_quality(axes[1], rows, style, drawn(label))
+    measures = [measure_of(one["deciding"]) for one in folders]
+    scale = measures[0].scale  # the same in all folders, unless shares and others are drawn together
+    shown = f"{drawn(label)} (%)" if measures[0].percent else drawn(label)
+    draw_time(axes[0], rows, style, shown, scale)
+    draw_quality(axes[1], rows, style, shown, scale)
     draw_loss(axes[2], rows, style)
     counts = {row["n_seeds"] for row in runs.summary["rows"]}
     means = "" if max(counts) == 1 else f"means of {max(counts)} seeds" if len(counts) == 1 else "means over the seeds"
@@ -93,7 +97,8 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
 def _label(row: Mapping[str, Any]) -> str:
     """Return a run and where it ended, as in the table."""
     value, seconds = row.get(row["deciding"] or ""), row.get("total_seconds")
-    ended = "" if value is None else f": {100 * value:.1f} %" + ("" if seconds is None else f", {seconds:,.0f} s")
+    shown = "" if value is None else f": {measure_of(row['deciding']).shown(value)}"
+    ended = shown if value is None or seconds is None else f"{shown}, {seconds:,.0f} s"
     return f"{drawn(row['run'], LONGEST_LABEL)}{ended}"
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastprune.app.quality import HEADINGS
+from fastprune.app.measures import MEASURES
 from fastprune.app.report.json_types import Row
 from fastprune.app.report.summary import SECONDS
 from fastprune.errors import UsageError
@@ -20,12 +20,15 @@ _OTHERS = (
     "churn",
     "threshold",
     "examples_seen",
+    "tokens_seen",
     "steps",
     "lr",
 )
 LARGEST = 1e100
 """Sums and squares of larger numbers overflow."""
-_NUMBERS = {name: LARGEST for name in (*SECONDS, *_OTHERS)} | dict.fromkeys(HEADINGS, 1.0 + 1e-9)
+_NUMBERS = {name: LARGEST for name in (*SECONDS, *_OTHERS)} | {
+    name: 1.0 + 1e-9 if measure.percent else LARGEST for name, measure in MEASURES.items()
+}
 _RATES = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": LARGEST}
 
 
@@ -50,13 +53,13 @@ def check_config(config: Row, where: str) -> Row:
     Raises:
         UsageError: they are not.
     """
-    for name, known in (("metrics", HEADINGS), ("reported", None)):
+    for name, known in (("metrics", MEASURES), ("reported", None)):
         names = config.get(name) or []
         if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
             raise UsageError(f"{where}: {name!r} must be a list of names, got {_shown(names)}; mend it.")
         unknown = [item for item in names if known is not None and item not in known]
         if unknown:
-            raise UsageError(f"{where}: {_shown(unknown[0])} is no quality measure; choose from {', '.join(HEADINGS)}.")
+            raise UsageError(f"{where}: {_shown(unknown[0])} is no quality measure; choose from {', '.join(MEASURES)}.")
     if not isinstance(config.get("best") or "", str):
         raise UsageError(f"{where}: 'best' must be the name of a split, got {_shown(config['best'])}; mend it.")
     return config

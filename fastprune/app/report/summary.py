@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from fastprune.app.quality import HEADINGS
+from fastprune.app.measures import MEASURES, measure_of
 from fastprune.app.report.json_types import Row
 from fastprune.app.report.unfinished import unfinished_runs
 
@@ -37,7 +37,7 @@ def judged_by(config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -
 
     A split can have chosen only if it was evaluated.
     """
-    there = [name for name in (*OLDER_MEASURES, *HEADINGS) if any(row.get(name) is not None for row in metrics)]
+    there = [name for name in (*OLDER_MEASURES, *MEASURES) if any(row.get(name) is not None for row in metrics)]
     splits = dict.fromkeys(row["split"] for row in metrics)
     return Judged(
         tuple(config.get("metrics") or dict.fromkeys(there)),
@@ -100,7 +100,8 @@ def final_rows(metrics: Iterable[Mapping[str, Any]], judged: Judged, split: str)
             if epoch in mine and row.get(judged.measures[0]) is not None
         }
         if mine:
-            shown = max(sorted(rank), key=rank.__getitem__) if rank else max(mine)
+            sign = measure_of(judged.measures[0]).sign if rank else 1
+            shown = max(sorted(rank), key=lambda epoch: sign * rank[epoch]) if rank else max(mine)
             final.append({**mine[max(mine)], **{name: mine[shown].get(name) for name in judged.measures}})
     return final
 
@@ -114,8 +115,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> lis
     Values are means over seeds; ``<measure>_std`` and ``total_seconds_std`` are sample deviations, None with one seed.
     Against the run named "full", seed by seed and over the ``shared_seeds`` alone: ``time_saved``, 1 - total / total;
     ``cpu_saved``, the same of CPU seconds, which do not grow when other programs share the machine; and ``gain``, how
-    much higher the deciding measure (the first of ``measures``) is, with ``gain_std``.  They are None for "full" itself
-    and where no seed is shared.
+    much better the deciding measure (the first of ``measures``) is, with ``gain_std``.  They are None for "full" itself
+    and where no seed is shared.  ``tokens_per_second`` is that of training, where tokens were counted.
     """
     by_run: dict[str, dict[int, Row]] = {}
     for row in rows:
@@ -126,7 +127,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> lis
         first = next(iter(seeds.values()))
         result: Row = {key: first[key] for key in ("run", "method", "keep_fraction")}
         result |= {"seeds": sorted(seeds), "n_seeds": len(seeds), "deciding": measures[0] if measures else None}
-        for key in (*measures, *SECONDS, "examples_seen"):
+        for key in (*measures, *SECONDS, "examples_seen", "tokens_per_second"):
             values = [row[key] for row in seeds.values() if row.get(key) is not None]
             if values:
                 result[key] = fmean(values)
@@ -136,7 +137,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> lis
         for name, key in (("time_saved", "total_seconds"), ("cpu_saved", "cpu_seconds")):
             shares = [1 - mine / whole for mine, whole in _pairs(seeds, compared, key) if whole]
             result[name] = fmean(shares) if shares else None
-        gains = [mine - whole for mine, whole in _pairs(seeds, compared, result["deciding"] or "")]
+        sign = measure_of(result["deciding"]).sign
+        gains = [sign * (mine - whole) for mine, whole in _pairs(seeds, compared, result["deciding"] or "")]
         result |= {"gain": fmean(gains) if gains else None, "gain_std": _deviation(gains)}
         result["shared_seeds"] = len(seeds.keys() & compared.keys())
         summary.append(result)
@@ -159,8 +161,10 @@ def _quality(row: Row, measures: Sequence[str]) -> Row:
 
 
 def _with_defaults(row: Mapping[str, Any]) -> Row:
+    tokens, seconds = row.get("tokens_seen"), row.get("train_seconds")
     return {
         **row,
+        **({"tokens_per_second": tokens / seconds} if tokens and seconds else {}),
         "method": row.get("method") or row["run"],
         "keep_fraction": row.get("keep_fraction", row.get("kept")),
         "total_seconds": row["seconds"] if row.get("total_seconds") is None else row["total_seconds"],

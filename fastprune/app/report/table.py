@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastprune.app.measures import MEASURES
 from fastprune.app.printable import printable
-from fastprune.app.quality import HEADINGS
 from fastprune.app.report.headline import headline, notes
 from fastprune.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Column:
-    """``key`` of the summary's rows; ``kind``: text, share, quality, seconds, saved or count."""
+    """``key`` of the summary's rows; ``kind``: text, share, quality, number, seconds, saved or count."""
 
     key: str
     heading: str
@@ -37,6 +37,7 @@ TIME = (
     Column("score_seconds", "Score s", "seconds"),
     Column("select_seconds", "Select s", "seconds"),
     Column("examples_seen", "Examples", "count"),
+    Column("tokens_per_second", "Tokens/s", "count"),
 )
 SEEDS = Column("n_seeds", "Seeds", "count")
 NOTHING = "–"
@@ -47,7 +48,8 @@ def quality_columns(summary: Mapping[str, Any]) -> list[Column]:
     """One a quality measure, the deciding one first."""
     folders = (summary.get("folders") or {"": summary}).values()
     deciding = {folder["deciding"] for folder in folders}
-    return [Column(name, HEADINGS[name], "quality", name in deciding) for name in summary["metrics"]]
+    kinds = {name: "quality" if MEASURES[name].percent else "number" for name in summary["metrics"]}
+    return [Column(name, MEASURES[name].heading, kinds[name], name in deciding) for name in summary["metrics"]]
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -172,7 +174,7 @@ def cell(row: Mapping[str, Any], column: Column) -> str:
         return f"{100 * value:.4g}"
     if column.kind == "saved":
         return f"{100 * value:.1f}"
-    scale, digits = (100, 2) if column.kind == "quality" else (1, 1)
+    scale, digits = {"quality": (100, 2), "number": (1, 4)}.get(column.kind, (1, 1))
     text = f"{scale * value:.{digits}f}"
     deviation = row.get(f"{column.key}_std")
     if row.get("n_seeds", 1) > 1 and deviation is not None:

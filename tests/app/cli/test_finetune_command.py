@@ -7,7 +7,7 @@ from fastprune.app.cli.finetune import _training, settled
 def test_a_comparison_has_one_schedule():
     def of(*more):
         options, _ = settled(parser().parse_args(["finetune", *more]))
-        training = _training(options, joint=False)
+        training = _training(options, "classification")
         return training.warmup_epochs, training.cycle_epochs
 
     assert of() == (None, None) and of("--compare") == (1, 2)

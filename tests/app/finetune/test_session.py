@@ -11,12 +11,13 @@ import torch
 from helpers.made_up_data import utterances
 
 from fastprune.app.data import Split, TextData, build
-from fastprune.app.finetune.encoder import load_encoder
+from fastprune.app.finetune.encoder_parts import EncoderParts
 from fastprune.app.finetune.progress import LiveProgress
 from fastprune.app.finetune.record import Judging
-from fastprune.app.finetune.session import _job
+from fastprune.app.finetune.session import make_job
 from fastprune.app.finetune.spec import RunSpec, Training, plan_runs
 from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
+from fastprune.app.finetune.trust import NONE
 from fastprune.errors import UsageError
 
 TRAINING = Training(3, 1, 1, 8, 3e-3, False, "latest", 0.0, 64)
@@ -34,9 +35,9 @@ def data() -> TextData:
 @pytest.fixture
 def job(tiny_model: Path):
     def make(training: Training = TRAINING, **own: object) -> Job:
-        encoder, tokenizer, _ = load_encoder(str(tiny_model))
         found = data()
-        return _job(found, training, own, Judging(found.metrics), encoder, tokenizer, 64, numbered=False)
+        parts = EncoderParts(found, str(tiny_model), training, NONE)
+        return make_job(found, training, own, Judging(found.metrics), parts, numbered=False)
 
     return make
 

@@ -50,6 +50,18 @@ FULL = run("full", method="full", exact_match_std=0.003)
             run("ccs linear:0.8:0.3", 0.01, 0.5, seeds=1),
             "ccs at linear:0.8:0.3 saved 50 % of the time and gained 1.0 points of exact match (one seed).",
         ),
+        (
+            run("el2n 0.5", -0.0123, 0.4, 0.002, seeds=2, deciding="loss"),
+            "el2n at 0.5 saved 40 % of the time and raised the loss by 0.012 ± 0.002 (2 seeds).",
+        ),
+        (
+            run("el2n 0.5", 1.5, 0.4, seeds=1, deciding="perplexity"),
+            "el2n at 0.5 saved 40 % of the time and lowered the perplexity by 1.500 (one seed).",
+        ),
+        (
+            run("el2n 0.5", 0.0001, 0.4, 0.0004, seeds=2, deciding="loss"),
+            "el2n at 0.5 saved 40 % of the time and kept the loss (0.000 ± 0.000) (2 seeds).",
+        ),
     ],
 )  # fmt: skip
 def test_one_method(row, sentence):
@@ -107,3 +119,11 @@ def test_notes_of_several_folders_name_the_folder_where_they_differ():
         "In b: model/ holds full, seed 0, after epoch 1.",
     ]
     assert notes({"folders": {"a": SUMMARY, "b": SUMMARY}, "rows": [{"n_seeds": 1}]}) == ["Decides: accuracy on test."]
+
+
+def test_a_measure_whose_small_values_are_good():
+    alone = [run("a", deciding="loss", value=1.25, seeds=1), run("b", deciding="loss", value=0.5, seeds=1)]
+    assert headline({"rows": alone})[-1] == "b reached a loss of 0.500 (one seed)."
+    assert notes({"rows": alone, "deciding": "loss", "split": "test", "others": {}})[0] == (
+        "Decides: loss on test, and lower is better."
+    )

@@ -141,3 +141,17 @@ def test_folders_that_do_not_say_their_metrics_are_judged_by_exact_match():
 def test_a_split_without_evaluations_has_chosen_nothing():
     rows = [evaluation(1, "test", 0.5), evaluation(1, "dev", 0.5)]
     assert [judged_by({"best": split}, rows).chosen_on for split in ("dev", "validation", None)] == ["dev", None, None]
+
+
+def test_of_a_loss_the_lowest_epoch_counts_and_a_lower_one_is_a_gain():
+    rows = [
+        row(run, 0, seconds, 0.9, epoch=epoch, split=split, loss=loss, tokens_seen=1000 * epoch)
+        for run, losses in (("full", (2.0, 1.0, 1.5)), ("el2n 0.5", (2.0, 1.2, 0.8)))
+        for epoch, (loss, seconds) in enumerate(zip(losses, (10.0, 20.0, 30.0), strict=True), start=1)
+        for split in ("validation", "test")
+    ]
+    summary = make_summary(rows, {"metrics": ["loss"], "reported": ["test"], "best": "validation"})
+    full, half = summary["rows"]
+    assert (full["loss"], half["loss"]) == (1.0, 0.8)
+    assert half["gain"] == pytest.approx(0.2)
+    assert half["tokens_per_second"] == pytest.approx(3000 / 28)
