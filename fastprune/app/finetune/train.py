@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from fastprune import attach
 from fastprune.app.data.types import TextData
@@ -208,8 +208,11 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
     else:
         path, state = checkpoint
         recorder.load_state_dict(state, path)
+        trainer.add_callback(_EndsIfDone())
         try:
             trainer.train(resume_from_checkpoint=str(path))
+        except _DoneError:
+            trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         except Exception as error:
             if recorder.began:
                 raise
@@ -221,6 +224,21 @@ def train(trainer: RunTrainer, checkpoint: tuple[Path, dict[str, Any]] | None = 
     dynamics = recorder.dynamics
     result.data_map = _map_of_history(recorder.pruner) if dynamics is None else _map_of_dynamics(dynamics)
     return result
+
+
+class _DoneError(Exception):
+    """The checkpoint is that of the last step."""
+
+
+class _EndsIfDone(TrainerCallback):
+    """Ends a resumed run that has made all of its steps.
+
+    A Trainer looks at ``max_steps`` after a step.  So a run that ends inside of an epoch would make one step more.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise _DoneError
 
 
 def _load_weights(model: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from fastprune.app.data import Split, TextData, build
 from fastprune.app.finetune.encoder_parts import EncoderParts
 from fastprune.app.finetune.progress import LiveProgress
 from fastprune.app.finetune.record import Judging
-from fastprune.app.finetune.session import make_job
+from fastprune.app.finetune.session import finetune, make_job
 from fastprune.app.finetune.spec import RunSpec, Training, plan_runs
 from fastprune.app.finetune.train import Job, RunTrainer, make_trainer, train, warm_up
 from fastprune.app.finetune.trust import NONE
@@ -127,6 +128,26 @@ def test_short_full_is_as_long_as_its_budget_in_examples(job, tmp_path: Path, ba
     rows = train(trainer(made, RunSpec("short full", "full", 0.5, 0, max_examples=96), tmp_path)).rows
     assert [row["epoch"] for row in rows] == [1, 2] and rows[-1]["steps"] == steps
     assert rows[-1]["examples_seen"] == pytest.approx(96, abs=batch) and rows[-1]["lr"] == 0.0
+
+
+def test_a_run_killed_after_its_last_checkpoint_makes_no_step_more(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends inside of an epoch, where a Trainer would look at ``max_steps`` only after one more step."""
+    short = replace(FULL, name="short", max_examples=100)
+
+    def run(out: Path, resume: bool = False) -> list[dict]:
+        finetune(data(), str(tiny_model), [short], TRAINING, out, resume=resume)
+        return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+    expected = run(tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        patch.setattr("fastprune.app.finetune.session.write_finished", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "killed")
+    found = run(tmp_path / "killed", resume=True)
+    kept = ("epoch", "examples_seen", "accuracy", "split")
+    assert [[row[k] for k in kept] for row in found] == [[row[k] for k in kept] for row in expected]
 
 
 def test_a_diverged_run_stops_with_a_sentence(job, tmp_path: Path) -> None:
