@@ -92,8 +92,8 @@ def reduced_over_ranks(losses: Any, weights: Any, reduction: str) -> Any:
 def gathered(part: Any) -> Tensor:
     """The whole of a DTensor parameter. Its gradient goes back sharded, as the mean over the ranks of the mesh.
 
-    The mean is what FSDP does with ranks that hold different rows. Ranks that hold the same rows have the same gradient,
-    which is also their mean.
+    The mean is what FSDP computes of ranks that hold different rows. Ranks that hold the same rows have the same
+    gradient, which is also their mean.
     """
     from torch.distributed.tensor import Partial
 

@@ -1,4 +1,4 @@
-"""What two ranks run for test_fsdp.py: `fully_shard` in plain loops, and a run that one process began.
+"""What two ranks run for test_fsdp.py: `fully_shard` and tensor parallel, and a run that one process began.
 
 Rank 0 leaves a file with the outcome of each case on every rank; the tests know what it should be.
 """
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+import torch.nn.functional as F
 from helpers import under_torchrun
-from language_loop import Language, Loop, loss_of_states, texts
+from language_loop import BATCH, Language, Loop, loss_of_states, texts
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.utils.data import DataLoader
 
 import fastprune
@@ -49,10 +49,29 @@ class HeadOutside(Loop):
         return loss_of_states(self.net.body(tokens), self.net.head.weight, tokens)
 
 
+class TensorParallel(Loop):
+    """The classes of the head are spread over the ranks, which all read the same examples."""
+
+    def prepare(self) -> None:
+        self.mesh = init_device_mesh("cpu", (self.ranks,))
+        data = fastprune.with_index(texts())
+        self.loader = DataLoader(data, sampler=self.pruner.sampler, batch_size=BATCH)
+        self.net.head.weight = torch.nn.Parameter(distribute_tensor(self.net.head.weight, self.mesh, [Shard(0)]))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        states = DTensor.from_local(self.net.body(tokens), self.mesh, [Replicate()])
+        logits: Any = F.linear(states, self.net.head.weight)
+        assert logits.placements == (Shard(2),)
+        loss, el2n = fastprune.cross_entropy(logits, tokens, shift=1, return_scores="el2n")
+        return loss.full_tensor(), el2n.full_tensor()
+
+
 class Accelerated(HeadOutside):
     """The same with Accelerate's loader. It ignores FSDP on the CPU, so the net is sharded by hand."""
 
     def prepare(self) -> None:
+        from accelerate import Accelerator
+
         super().prepare()
         data = fastprune.with_index(texts())
         loader = DataLoader(data, sampler=self.pruner.sampler, batch_size=self.loader.batch_size)
@@ -96,8 +115,6 @@ def gives_gradients(folder: Path) -> dict[str, Any]:
 
 def scores_outputs(folder: Path) -> dict[str, Any]:
     """What adapters of frameworks call, on the logits of a tensor-parallel head."""
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-
     net, tokens = Language(), texts()
     logits, mesh = net.head(net.body(tokens)).detach(), init_device_mesh("cpu", (2,))
     spread = distribute_tensor(logits, mesh, [Shard(-1)])
@@ -110,7 +127,7 @@ def scores_outputs(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     under_torchrun.begin()
     cases: dict[str, Any] = {
-        **{kind.__name__: (trains, kind) for kind in (Sharded, HeadOutside, Accelerated)},
+        **{kind.__name__: (trains, kind) for kind in (Sharded, HeadOutside, Accelerated, TensorParallel)},
         **{case.__name__: (case, folder) for case in (goes_on, gives_gradients, scores_outputs)},
     }
     for name, (case, argument) in cases.items():
