@@ -78,6 +78,11 @@ class Accelerated(HeadOutside):
         self.loader = fastprune.prepare_accelerate(Accelerator(cpu=True), self.pruner, loader)
 
 
+LOOPS: tuple[type[Loop], ...] = (TensorParallel,)
+if hasattr(torch.cpu.Stream, "record_event"):  # without it, as in torch 2.6, fully_shard needs a GPU
+    LOOPS = (Sharded, HeadOutside, Accelerated, TensorParallel)
+
+
 def trains(kind: type[Loop]) -> dict[str, Any]:
     loop = kind()
     saved = loop.run(save_after=STOP)
@@ -86,7 +91,7 @@ def trains(kind: type[Loop]) -> dict[str, Any]:
 
 def goes_on(folder: Path) -> dict[str, Any]:
     """Two ranks, where one process stopped."""
-    loop = Sharded(torch.load(folder / "one.pt", weights_only=True))
+    loop = LOOPS[0](torch.load(folder / "one.pt", weights_only=True))
     loop.run()
     return loop.outcome()
 
@@ -127,7 +132,7 @@ def scores_outputs(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     under_torchrun.begin()
     cases: dict[str, Any] = {
-        **{kind.__name__: (trains, kind) for kind in (Sharded, HeadOutside, Accelerated, TensorParallel)},
+        **{kind.__name__: (trains, kind) for kind in LOOPS},
         **{case.__name__: (case, folder) for case in (goes_on, gives_gradients, scores_outputs)},
     }
     for name, (case, argument) in cases.items():
