@@ -114,6 +114,11 @@ def gives_gradients(folder: Path) -> dict[str, Any]:
         found[reduction] = [head.weight.grad.full_tensor(), head.bias.grad.full_tensor(), states.grad]
         head.zero_grad()
         states.grad = None
+    short = [part.to(torch.bfloat16) for part in (states, head.weight, head.bias)]
+    loss = fastprune.linear_cross_entropy(*short[:2], tokens, bias=short[2], shift=1, label_smoothing=0.1)
+    loss.backward()
+    assert head.weight.grad.dtype == torch.float32 and head.weight.grad.placements == head.weight.placements
+    found["mixed"] = [head.weight.grad.full_tensor(), head.bias.grad.full_tensor(), states.grad]
     found["scores"] = fastprune.linear_score(states, head.weight, tokens, bias=head.bias, shift=1)
     return {"states": states.detach(), "tokens": tokens, **found}
 

@@ -123,6 +123,11 @@ def test_the_gradient_of_a_dtensor_head_is_the_mean_of_the_ranks(runs: Runs) -> 
             torch.testing.assert_close(rank[reduction][:2], means)
 
 
+def test_a_dtensor_head_in_mixed_precision(runs: Runs) -> None:
+    for rank in runs("gives_gradients"):
+        torch.testing.assert_close(rank["mixed"], rank["mean"], rtol=0.05, atol=2e-3)
+
+
 def test_scores_of_a_dtensor_head_are_those_of_a_plain_one(runs: Runs) -> None:
     for rank in runs("gives_gradients"):
         logits = F.linear(rank["states"], rank["weight"], rank["bias"])
