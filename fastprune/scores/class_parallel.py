@@ -21,6 +21,7 @@ from torch import Tensor
 from fastprune.platform.collectives import gather_alike
 from fastprune.scores.checks import check_labels
 from fastprune.scores.class_parts import Parts, uncompiled
+from fastprune.scores.cpu import writable_copy
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.ops import NO_SECOND_DERIVATIVE
 from fastprune.scores.options import LossOptions
@@ -118,8 +119,7 @@ class _Losses(torch.autograd.Function):
         """The gradient with respect to this rank's logits."""
         logits, state, labels, counted = ctx.saved_tensors
         with torch.no_grad():
-            # A copy to write in. What does not count becomes 0 in it, so that NaN times 0 does not come up.
-            tile = torch.where(counted.unsqueeze(-1), _flat(logits, len(labels)), 0.0).contiguous()
+            tile = _copy_of_counted(_flat(logits, len(labels)), counted)
             g = torch.where(counted, grad_losses, 0.0).to(torch.float32).contiguous()
             if tile.numel():
                 first, classes = ctx.parts.first_class, ctx.parts.classes
@@ -163,6 +163,16 @@ def _rows(labels: Tensor, ignore_index: int, shift: int, parts: Parts, validate:
 def _flat(logits: Tensor, rows: int) -> Tensor:
     """(n, V). There may be no V, so n is not found from it."""
     return logits.detach().reshape(rows, logits.shape[-1])
+
+
+def _copy_of_counted(rows: Tensor, counted: Tensor) -> Tensor:
+    """A copy to write in. Rows that do not count are 0 in it, because NaN times a gradient of 0 would be NaN."""
+    if not rows.is_cpu:
+        return torch.where(counted.unsqueeze(-1), rows, 0.0).contiguous()
+    copy = writable_copy(rows)
+    if not bool(counted.all()):
+        copy[~counted] = 0.0
+    return copy
 
 
 def _closed(logits: Tensor, rows: _Rows, wanted: Wanted, parts: Parts) -> Closed:
