@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "platform/huge_pages.h"
 #include "platform/instruction_sets.h"
 #include "scores/row_scores.h"
 #include "scores/tile_sums.h"
@@ -201,6 +202,8 @@ PYBIND11_MODULE(_core, m) {
         "(sums, rows, classes, threads, outputs, losses, state, smoothing): writes scores and losses.");
   m.def("tile_gradient", &tile_gradient_binding,
         "(tile, classes, state, state_rows, smoothing, row_grad, scale, softcap): the tile becomes its gradient.");
+  m.def("prefer_huge_pages", [](Address start, std::size_t size) { prefer_huge_pages(pointer<void>(start), size); },
+        "(start, bytes): asks for large pages behind a large result that is still to be written.");
   m.def("instruction_set", [] { return name_of(instruction_set()); },
         "The instruction set the row kernels run on.");
   m.def("instruction_sets", [] {

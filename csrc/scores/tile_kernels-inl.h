@@ -90,7 +90,8 @@ void differentiate_rows(const TileGradientJob& job, std::int64_t begin, std::int
     job.softcap > 0.0f ? gradient_row<false, true>(row, row, nullptr, tile.classes, gradient)
                        : gradient_row<false, false>(row, row, nullptr, tile.classes, gradient);
     if (!has_label) continue;
-    const double doubt = loss.doubt[i], capped = label_logit * inverse_cap;
+    // A masked label's logit is -inf, and -inf times 0 would be NaN.
+    const double doubt = loss.doubt[i], capped = job.softcap > 0.0f ? label_logit * inverse_cap : 0.0f;
     const double own = -hard * doubt + each * (all * (1.0 - doubt) - 1.0);
     store_rounded(row + label, static_cast<float>(own * (1.0 - capped * capped)));
   }

@@ -35,6 +35,32 @@ def world(group: dist.ProcessGroup | None = None) -> tuple[int, int]:
     return (dist.get_rank(group), dist.get_world_size(group)) if is_initialized() else (0, 1)
 
 
+def joined(group: dist.ProcessGroup | None, call: str) -> dist.ProcessGroup | None:
+    """Return the group of a collective call, or None for one process alone.
+
+    Args:
+        group: what the user gave.  None stands for all ranks.
+        call: the name of the function that the user called.
+
+    Raises:
+        TypeError: it is no process group.
+        ValueError: torch.distributed is not initialised, or this rank is no member.
+    """
+    if not is_initialized():
+        if group is not None:
+            raise ValueError(
+                "group was given, but torch.distributed is not initialised; call init_process_group or leave it out"
+            )
+        return None
+    if group is None:
+        return dist.group.WORLD
+    if group == dist.GroupMember.NON_GROUP_MEMBER:  # type: ignore[comparison-overlap]
+        raise ValueError(f"this rank is not a member of group; call {call} on the members of group only")
+    if not isinstance(group, dist.ProcessGroup):
+        raise TypeError(f"group must be a torch.distributed.ProcessGroup, got {type(group).__name__}")
+    return group
+
+
 # --- which device ------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +119,21 @@ def gather_rows(rows: Tensor, device: torch.device) -> list[Tensor]:
     parts = [torch.empty_like(padded) for _ in range(world_size)]
     dist.all_gather(parts, padded)
     return [part[:count] for part, count in zip(parts, counts, strict=True)]
+
+
+def gather_alike(tensor: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """Return (ranks, *shape): the tensors of all ranks, which have one shape and dtype.  A collective call.
+
+    They travel on their own device if a backend of the group takes it.  The result lies there, too.
+    """
+    types = device_types(group)
+    if types is None:
+        return tensor.unsqueeze(0)
+    device = tensor.device if tensor.device.type in types else collective_device(tensor.device, group)
+    own = tensor.to(device).contiguous()
+    parts = own.new_empty(world(group)[1], *own.shape)
+    dist.all_gather(list(parts.unbind()), own, group=group)
+    return parts.to(tensor.device)
 
 
 def broadcast(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ and are computed in one read of the logits (kernels.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -26,11 +26,17 @@ from fastprune.scores.checks import (
     check_rows,
     check_soft,
 )
+from fastprune.scores.class_parallel import scores_of_parts
+from fastprune.scores.class_parts import agreed, check_offered
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import class_indices, is_counted
 from fastprune.scores.metrics import Given, completed, kernel_part
 from fastprune.scores.reduce import reduce_heads, reduce_tokens
 
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+Metrics = str | tuple[str, ...] | list[str]
 LogitsAndLabels = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]
 
 
@@ -45,6 +51,7 @@ def score(
     shift: int = 0,
     reduce: str | None = None,
     validate_labels: bool = False,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor: ...
 
 
@@ -59,6 +66,7 @@ def score(
     shift: int = 0,
     reduce: str | None = None,
     validate_labels: bool = False,
+    group: dist.ProcessGroup | None = None,
 ) -> dict[str, Tensor]: ...
 
 
@@ -72,6 +80,7 @@ def score(
     shift: int = 0,
     reduce: str | None = None,
     validate_labels: bool = False,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor | dict[str, Tensor]:
     """Several scores of each row, from one read of its logits.
 
@@ -89,7 +98,8 @@ def score(
 
     Args:
         logits: (..., C), classes last, in float16, bfloat16, float32 or float64, with any strides. A DTensor may be
-            replicated or sharded over its rows, with its labels placed alike. The scores are then DTensors.
+            replicated or sharded over its rows, with its labels placed alike. The scores are then DTensors. One
+            dimension of its mesh may shard the classes. There the labels are replicated, and so are the scores.
         labels: (...) class indices of any integer dtype. Or (..., C) floating point, a probability for each class (soft
             labels), which needs ignore_index < 0. Or, with multi_label=True, (..., C) of any dtype: 0, 1 or a
             probability for each label. They are on the logits' device.
@@ -103,6 +113,10 @@ def score(
             then need two dimensions. Use "norm" for sqrt(sum s^2), the paper's default, "mean" for the mean over the
             valid tokens, "sum" or "max". A sample with no valid token scores 0.
         validate_labels: Look for labels out of range on a GPU too. That waits for the device.
+        group: A process group whose ranks each hold a contiguous part of the classes of all rows, in the order of the
+            ranks. The parts may differ in size. Each rank passes the logits of its part, and labels among all classes,
+            the same on all ranks. The call is collective, with the same options on all ranks. Every rank gets the same
+            scores, bit for bit. Only metrics of the kernels and class indices are offered.
 
     Returns:
         fp32 of shape logits.shape[:-1], with one dimension less if reduced. A single string gives a Tensor, several
@@ -118,11 +132,14 @@ def score(
     Accuracy: the relative error of every metric is at most 4e-6, for any number of classes and for scores down to
     1e-12. Against a target per class, which is computed in double, it holds down to 1e-9, and down to 1e-12 where the
     target is one-hot. Below 2e-38 C, el2n, confidence and loss may be 0. A margin that float32 cannot hold is rounded
-    to 0, to infinity or up to 1.2e-38.
+    to 0, to infinity or up to 1.2e-38. Scores of classes on several ranks are as accurate, but not the bits that one
+    process computes, because partial sums are rounded where the parts end.
 
     Cost: rows * C * itemsize bytes are read once, whatever the metrics. The logits are copied only if the classes are
     strided, or if the row dimensions before the last do not collapse to one. Targets per class are not fused. They take
-    several passes over pieces of bounded size.
+    several passes over pieces of bounded size. Where the classes are on several ranks, 56 bytes a row and rank are
+    gathered. With group the ranks also compare their arguments, 48 bytes each, which waits for the device if only NCCL
+    is there. torch.compile leaves such a call out of its graphs, and refuses it with fullgraph=True.
 
     Example:
         >>> import torch
@@ -140,17 +157,15 @@ def score(
         >>> score(logits, tokens, "loss", shift=1, reduce="mean")
         tensor([2.0794, 2.0794])
     """
-    one = type(metrics) is str and reduce is None and not multi_label
+    one = type(metrics) is str and reduce is None and not multi_label and group is None
     if one and (rows := scores_again(logits, labels, metrics, ignore_index, shift)) is not None:  # type: ignore[arg-type]
         return rows
     ignore_index, shift = as_int("ignore_index", ignore_index), as_int("shift", shift)
-    if sharded.is_sharded(logits):
-        z, y = sharded.local_rows(logits, labels, across_tokens=bool(shift or reduce))
-        options: dict[str, Any] = {"ignore_index": ignore_index, "shift": shift, "reduce": reduce}
-        local: Any = score(z, y, metrics, multi_label=multi_label, validate_labels=validate_labels, **options)
-        if isinstance(local, Tensor):
-            return sharded.as_rows_of(local, logits)
-        return {name: sharded.as_rows_of(rows, logits) for name, rows in local.items()}
+    if group is not None or sharded.is_sharded(logits):
+        options = _Options(multi_label, ignore_index, shift, reduce, validate_labels)
+        if group is not None:
+            return _of_group(logits, labels, metrics, options, group)
+        return _sharded(logits, labels, metrics, options)
     if multi_label or is_soft(logits, labels):
         names = check_metrics(metrics, per_class=True)
         (check_multi_label if multi_label else check_soft)(logits, labels, ignore_index, shift)
@@ -181,6 +196,7 @@ def el2n(
     shift: int = 0,
     reduce: str | None = None,
     validate_labels: bool = False,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """EL2N of each row, the L2 norm of softmax(logits) - onehot(label), in [0, sqrt 2].
 
@@ -201,6 +217,7 @@ def el2n(
         shift=shift,
         reduce=reduce,
         validate_labels=validate_labels,
+        group=group,
     )
 
 
@@ -270,6 +287,54 @@ def computed_rows(
             name: rows if name in fused else torch.where(counted, rows.float(), 0.0).masked_fill(wrong, torch.nan)
             for name, rows in found.items()
         }
+
+
+class _Options(NamedTuple):
+    """The options of `score`."""
+
+    multi_label: bool
+    ignore_index: int
+    shift: int
+    reduce: str | None
+    validate_labels: bool
+
+
+def _of_group(
+    logits: Tensor, labels: Tensor, metrics: Metrics, options: _Options, group: dist.ProcessGroup
+) -> Tensor | dict[str, Tensor]:
+    """The scores of rows whose classes are spread over the ranks of the group."""
+
+    def check() -> tuple[str, ...]:
+        if sharded.is_sharded(logits):
+            raise ValueError("logits are a DTensor, which knows where its classes are; leave group out")
+        return _names_of_parts(logits, labels, metrics, options)
+
+    names, parts = agreed(logits, labels, group, "score", check, (metrics, *options))
+    found = scores_of_parts(logits, labels, names, parts, *options[1:])
+    return found[metrics] if isinstance(metrics, str) else found
+
+
+def _sharded(logits: Any, labels: Tensor, metrics: Metrics, options: _Options) -> Any:
+    """The scores of a DTensor, as DTensors."""
+    names = _names_of_parts(logits, labels, metrics, options) if sharded.shards_classes(logits) else ()
+    z, y, parts = sharded.local(logits, labels, across_tokens=bool(options.shift or options.reduce))
+    if parts is None:
+        found: Any = score(z, y, metrics, **options._asdict())
+    else:
+        found = scores_of_parts(z, y, names, parts, *options[1:])
+        found = found[metrics] if isinstance(metrics, str) else found
+    if isinstance(found, Tensor):
+        return sharded.as_rows_of(found, logits)
+    return {name: sharded.as_rows_of(rows, logits) for name, rows in found.items()}
+
+
+def _names_of_parts(logits: Tensor, labels: Tensor, metrics: Metrics, options: _Options) -> tuple[str, ...]:
+    """The metrics. Raises unless the scores are offered where the classes of a row are spread over ranks."""
+    names = check_metrics(metrics)
+    check_offered(labels, names, options.multi_label)
+    check_rows(logits, labels, options.ignore_index, options.shift)
+    check_reduce(options.reduce, labels.shape)
+    return names
 
 
 def _index_label_scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,15 @@ from fastprune.scores.checks import (
     check_rows,
     check_soft,
 )
+from fastprune.scores.class_parallel import loss_of_parts
+from fastprune.scores.class_parts import agreed, check_offered, check_offered_loss
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.labels import class_indices, is_counted
 from fastprune.scores.metrics import kernel_part
 from fastprune.scores.options import LossOptions
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 @overload
@@ -37,6 +42,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     shift: int = 0,
     return_scores: None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor: ...
 
 
@@ -51,6 +57,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     shift: int = 0,
     return_scores: str,
+    group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -65,6 +72,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     shift: int = 0,
     return_scores: tuple[str, ...] | list[str],
+    group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
@@ -78,6 +86,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     shift: int = 0,
     return_scores: str | tuple[str, ...] | list[str] | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, dict[str, Tensor]]:
     """torch.nn.functional.cross_entropy with classes last, and the scores of the rows with it.
 
@@ -93,6 +102,8 @@ def cross_entropy(
         shift: Row t is scored against label t + shift along the last dimension of labels (1 for causal language
             models). Rows without one are ignored. The logits are not copied for it.
         return_scores: A metric of `score`, or several of them.
+        group: As in `score`. Every rank gets the same loss, bit for bit, and the gradient of its own logits. It takes
+            neither weight nor float64 logits.
 
     Returns:
         The loss. Value, dtype and gradient are torch's on the flattened rows (fp32 under autocast). With reduction
@@ -113,7 +124,8 @@ def cross_entropy(
     Cost: the forward pass reads the logits once (with label smoothing on the CPU twice). The backward pass reads them
     once and writes the gradient. Between them 12 bytes a row are kept. The logits are never copied to fp32 and never
     written. They are copied as `score` says. float64 logits, probabilities, torch.func, torch.jit.trace and
-    forward-mode differentiation go through torch, with one more read for the scores.
+    forward-mode differentiation go through torch, with one more read for the scores. Where the classes are on several
+    ranks, the forward pass sends what `score` says, and the backward pass sends nothing.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]], requires_grad=True)
@@ -131,6 +143,9 @@ def cross_entropy(
         as_int("shift", shift),
         reduction,
     )
+    if group is not None:
+        loss, scores = _of_group(logits, labels, weight, names, options, group)
+        return _returned(loss, scores, return_scores)
     if sharded.is_sharded(logits):
         loss, scores = _sharded(logits, labels, weight, names, options)
         return _returned(loss, scores, return_scores)
@@ -212,29 +227,70 @@ def _without_masked(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where((logits == -torch.inf) & (targets == 0) & some, torch.finfo(logits.dtype).min / 4, logits)
 
 
+def _of_group(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    names: tuple[str, ...],
+    options: LossOptions,
+    group: dist.ProcessGroup,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of rows whose classes are spread over the ranks of the group."""
+
+    def check() -> None:
+        if sharded.is_sharded(logits):
+            raise ValueError("logits are a DTensor, which knows where its classes are; leave group out")
+        _check_parts(logits, labels, weight, names, options)
+
+    _, parts = agreed(logits, labels, group, "cross_entropy", check, (names, options))
+    return loss_of_parts(logits, labels, options, parts)
+
+
+def _check_parts(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, names: tuple[str, ...], options: LossOptions
+) -> None:
+    """Raises unless the loss is offered where the classes of a row are spread over ranks."""
+    check_offered(labels, names)
+    check_offered_loss(logits, weight)
+    check_rows(logits, labels, options.ignore_index, options.shift)
+    check_loss(logits, None, options, soft=False)
+
+
 def _sharded(
     logits: Any, labels: Tensor, weight: Tensor | None, names: tuple[str, ...], options: LossOptions
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a DTensor: of each rank's own rows, and added up over the ranks if the loss is reduced."""
-    z, y = sharded.local_rows(logits, labels, across_tokens=bool(options.shift))
+    if sharded.shards_classes(logits):
+        _check_parts(logits, labels, weight, names, options)
+    z, y, parts = sharded.local(logits, labels, across_tokens=bool(options.shift))
     local_weight = weight.full_tensor() if weight is not None and sharded.is_sharded(weight) else weight  # type: ignore[attr-defined]
-    check_loss(z, local_weight, options, is_soft(z, y))
+    if parts is None:
+        losses, scores = _local_rows(z, y, local_weight, names, options)
+    else:
+        losses, scores = loss_of_parts(z, y, options._replace(reduction="none"), parts)
+    loss = sharded.as_rows_of(losses, logits)
+    if options.reduction != "none":
+        weights = sharded.as_rows_of(_row_weights(z, y, local_weight, options), logits)
+        loss = sharded.reduced_over_ranks(loss, weights, options.reduction)
+    return loss, {name: sharded.as_rows_of(s, logits) for name, s in scores.items()}
+
+
+def _local_rows(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, names: tuple[str, ...], options: LossOptions
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss and the scores of each row."""
+    check_loss(logits, weight, options, is_soft(logits, labels))
     rows: Any = cross_entropy(
-        z,
-        y,
-        local_weight,
+        logits,
+        labels,
+        weight,
         ignore_index=options.ignore_index,
         reduction="none",
         label_smoothing=options.label_smoothing,
         shift=options.shift,
         return_scores=names or None,
     )
-    losses, scores = rows if names else (rows, {})
-    loss = sharded.as_rows_of(losses, logits)
-    if options.reduction != "none":
-        weights = sharded.as_rows_of(_row_weights(z, y, local_weight, options), logits)
-        loss = sharded.reduced_over_ranks(loss, weights, options.reduction)
-    return loss, {name: sharded.as_rows_of(s, logits) for name, s in scores.items()}
+    return rows if names else (rows, {})
 
 
 def _row_weights(logits: Tensor, labels: Tensor, weight: Tensor | None, options: LossOptions) -> Tensor:

@@ -7,7 +7,7 @@ the sums of the rows fold the tile. `fastprune.scores.linear_tiles` has the algo
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -209,7 +209,9 @@ def linear_cross_entropy(
 
     Args:
         hidden: As in `linear_score`.
-        weight: As in `linear_score`. It may be tied to the embedding, or made of a base and a LoRA part.
+        weight: As in `linear_score`. It may be tied to the embedding, or made of a base and a LoRA part. The gradient
+            of a DTensor, such as a head under `fully_shard`, is sharded as it is. It is the mean over the ranks of its
+            mesh, as FSDP's gradients are.
         labels: As in `linear_score`.
         bias: As in `linear_score`.
         row_weight: Of the labels' shape, floating point. It multiplies each row's loss. None for ones.
@@ -375,9 +377,9 @@ def _checked_head(
     """The states and the head as they are multiplied: gathered, and cast under autocast."""
     check_head(hidden, weight, bias, labels)
     if sharded.is_sharded(weight):
-        weight = _gathered(weight)
+        weight = sharded.gathered(weight)
     if bias is not None and sharded.is_sharded(bias):
-        bias = _gathered(bias)
+        bias = sharded.gathered(bias)
     dtype = _autocast_dtype(hidden)
     if dtype is not None:
         hidden, weight = hidden.to(dtype), weight.to(dtype)
@@ -393,10 +395,6 @@ def _checked_head(
     if not abs(scale) < float("inf"):
         raise ValueError(f"logit_scale must be finite, got {logit_scale!r}")
     return hidden, LinearHead(weight, bias, cap, scale)
-
-
-def _gathered(part: Any) -> Tensor:
-    return part.full_tensor()
 
 
 def _autocast_dtype(hidden: Tensor) -> torch.dtype | None:

@@ -1,16 +1,19 @@
-"""Scores and loss of DTensors whose rows are replicated or sharded over a device mesh.
+"""Scores and loss of DTensors whose rows or classes are replicated or sharded over a device mesh.
 
 The scores of a row need that row alone. So each rank computes on its local rows without communication. The results are
-DTensors, placed as the rows are. Only the reduced loss is summed over the ranks, as in torch. Logits that are sharded
-over the classes are refused, because their sums would have to be merged across ranks.
+DTensors, placed as the rows are. Only the reduced loss is summed over the ranks, as in torch. If one dimension of the
+mesh shards the classes, the sums of its ranks are merged (`fastprune.scores.class_parallel`), and the results are
+replicated on them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from fastprune.scores.class_parts import Parts
 
 
 def is_sharded(logits: Tensor) -> bool:
@@ -19,45 +22,55 @@ def is_sharded(logits: Tensor) -> bool:
     return kind.__name__ == "DTensor" and kind.__module__.startswith("torch.distributed")
 
 
-def local_rows(logits: Any, labels: Any, *, across_tokens: bool) -> tuple[Tensor, Tensor]:
-    """This rank's rows of (..., C) logits, and of their labels or targets. Both must be placed alike.
+def shards_classes(logits: Any) -> bool:
+    """Whether the classes of a DTensor are spread over ranks."""
+    return any(_shards(placement, logits, logits.ndim - 1) for placement in logits.placements)
 
-    Gradients flow back to the DTensor.
+
+class Local(NamedTuple):
+    """What this rank holds.
+
+    Attributes:
+        logits: Of its rows and classes. Gradients flow back to the DTensor.
+        labels: Of its rows, or their targets.
+        parts: Where its classes are, or None if it has all of them.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    parts: Parts | None
+
+
+def local(logits: Any, labels: Any, *, across_tokens: bool) -> Local:
+    """This rank's part of (..., C) logits, and of their labels or targets, which are placed as the rows are.
 
     Args:
         logits: A DTensor.
-        labels: A DTensor.
+        labels: A DTensor. Where no rows are sharded and the classes are, a plain tensor is taken as replicated.
         across_tokens: Whether a row needs the other tokens of its sample, to be shifted or reduced.
 
     Raises:
         TypeError: labels are no DTensor.
-        ValueError: The two are placed differently, or a part of a row or a needed token lies on another rank.
+        ValueError: The two are placed differently, or a needed token lies on another rank, or the logits are placed
+            in a way that is not offered.
     """
-    for placement in logits.placements:
-        if placement.is_partial():
-            raise ValueError(
-                f"logits are placed {_said(logits)}, so they are parts of a sum; add them up: .redistribute(...)"
-            )
-        if placement.is_shard() and _dimension(placement, logits) == logits.ndim - 1:
-            raise ValueError(
-                f"logits are placed {_said(logits)}, over the classes, which is not supported; gather the classes: "
-                "logits.redistribute(placements=[Replicate()])"
-            )
-        if across_tokens and placement.is_shard() and _dimension(placement, logits) == logits.ndim - 2:
-            raise ValueError(
-                f"shift and reduce need a sample's other tokens, which are sharded: {_said(logits)}; shard the batch"
-            )
+    _check_placements(logits, across_tokens)
+    wanted, mesh = _row_placements(logits), logits.device_mesh
+    over_classes = [i for i, p in enumerate(logits.placements) if _shards(p, logits, logits.ndim - 1)]
     if not is_sharded(labels):
-        raise TypeError(
-            "logits are a DTensor and labels a plain tensor; use "
-            "torch.distributed.tensor.distribute_tensor(labels, logits.device_mesh, logits.placements)"
-        )
-    if labels.device_mesh != logits.device_mesh or labels.placements != logits.placements:
+        if not over_classes or any(placement.is_shard() for placement in wanted):
+            raise TypeError(
+                "logits are a DTensor and labels a plain tensor; use torch.distributed.tensor.distribute_tensor("
+                f"labels, logits.device_mesh, {list(wanted)})"
+            )
+        return Local(logits.to_local(), labels, _parts(logits, over_classes[0]))
+    if labels.device_mesh != mesh or tuple(labels.placements) != wanted:
         raise ValueError(
-            f"logits are placed {_said(logits)} and labels {_said(labels)}; use "
-            "labels.redistribute(logits.device_mesh, logits.placements)"
+            f"logits are placed {_said(logits.placements)} and labels {_said(labels.placements)}; use "
+            f"labels.redistribute(logits.device_mesh, {list(wanted)})"
         )
-    return logits.to_local(), labels.to_local()
+    parts = _parts(logits, over_classes[0]) if over_classes else None
+    return Local(logits.to_local(), labels.to_local(), parts)
 
 
 def as_rows_of(rows: Tensor, logits: Any) -> Any:
@@ -66,7 +79,8 @@ def as_rows_of(rows: Tensor, logits: Any) -> Any:
 
     shape = logits.shape[: rows.ndim]
     stride = torch.empty(shape, device="meta").stride()
-    return DTensor.from_local(rows, logits.device_mesh, logits.placements, run_check=False, shape=shape, stride=stride)
+    placements = _row_placements(logits)
+    return DTensor.from_local(rows, logits.device_mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def reduced_over_ranks(losses: Any, weights: Any, reduction: str) -> Any:
@@ -75,9 +89,67 @@ def reduced_over_ranks(losses: Any, weights: Any, reduction: str) -> Any:
     return total / weights.sum() if reduction == "mean" else total
 
 
-def _dimension(placement: Any, logits: Tensor) -> int:
-    return placement.dim % logits.ndim
+def gathered(part: Any) -> Tensor:
+    """The whole of a DTensor parameter. Its gradient goes back sharded, as the mean over the ranks of the mesh.
+
+    The mean is what FSDP computes of ranks that hold different rows. Ranks that hold the same rows have the same
+    gradient, which is also their mean.
+    """
+    from torch.distributed.tensor import Partial
+
+    mesh = part.device_mesh
+    whole = part.full_tensor(grad_placements=[Partial()] * mesh.ndim)
+    if whole.requires_grad and mesh.size() > 1:
+        whole.register_hook(lambda gradient: gradient / mesh.size())
+    return whole
 
 
-def _said(tensor: Any) -> str:
-    return str(tuple(str(placement) for placement in tensor.placements))
+def _check_placements(logits: Any, across_tokens: bool) -> None:
+    said, last = _said(logits.placements), logits.ndim - 1
+    for placement in logits.placements:
+        if placement.is_partial():
+            raise ValueError(f"logits are placed {said}, so they are parts of a sum; add them up: .redistribute(...)")
+        if across_tokens and _shards(placement, logits, last - 1):
+            raise ValueError(
+                f"shift and reduce need a sample's other tokens, which are sharded: {said}; shard the batch"
+            )
+    over_classes = [placement for placement in logits.placements if _shards(placement, logits, last)]
+    if len(over_classes) > 1 or any(type(placement).__name__ != "Shard" for placement in over_classes):
+        raise ValueError(
+            f"logits are placed {said}, and only one dimension of the mesh may shard the classes, by Shard({last}); "
+            "gather them: logits.redistribute(...)"
+        )
+
+
+def _parts(logits: Any, mesh_dim: int) -> Parts:
+    """This rank's classes, by the rule of torch.chunk, by which DTensors are sharded."""
+    mesh, classes = logits.device_mesh, logits.shape[-1]
+    if bool((mesh.mesh.diff(dim=mesh_dim) < 0).any()):
+        raise ValueError(
+            f"the mesh of logits lists its ranks as {mesh.mesh.tolist()}, and PyTorch itself gathers tensors of such a "
+            "mesh in another order than it shards them; make a mesh of ascending ranks"
+        )
+    chunk = -(-classes // mesh.size(mesh_dim))
+    first = min(mesh.get_local_rank(mesh_dim) * chunk, classes)
+    expected, here = min(chunk, classes - first), logits.to_local().shape[-1]
+    if here != expected:
+        raise ValueError(
+            f"this rank holds {here} of {classes} classes, and a DTensor's part would be {expected}; use "
+            "distribute_tensor, or pass plain logits with group="
+        )
+    return Parts(mesh.get_group(mesh_dim), first, classes)
+
+
+def _row_placements(logits: Any) -> tuple[Any, ...]:
+    """Where the rows are. The ranks that share the classes of a row have the row together."""
+    from torch.distributed.tensor import Replicate
+
+    return tuple(Replicate() if _shards(p, logits, logits.ndim - 1) else p for p in logits.placements)
+
+
+def _shards(placement: Any, logits: Tensor, dimension: int) -> bool:
+    return placement.is_shard() and placement.dim % logits.ndim == dimension
+
+
+def _said(placements: Any) -> str:
+    return str(tuple(str(placement) for placement in placements))

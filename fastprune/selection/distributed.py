@@ -21,7 +21,7 @@ from fastprune.platform.collectives import (
     device_types,
     exchange_numbers,
     failure_of,
-    is_initialized,
+    joined,
     raise_everywhere,
     world,
 )
@@ -111,7 +111,7 @@ def select_topk(
         >>> select_topk(torch.tensor([0.2, 0.9, 0.4]), 2)
         tensor([1, 2])
     """
-    group = _joined(group)
+    group = joined(group, "select_topk")
     keys, facts = _agreed(local_scores, k, ids, largest, nan, (ties, seed, round), group)
     own = facts[world(group)[0]]
     if own.k == 0:
@@ -396,23 +396,3 @@ def _first_id(facts: list[_Facts], rank: int) -> int:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-# --- the group; None is one process without collectives -------------------------------------------------------
-
-
-def _joined(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """The group to reduce over, or None for one process without collectives."""
-    if not is_initialized():
-        if group is not None:
-            raise ValueError(
-                "group was given, but torch.distributed is not initialised; call init_process_group or leave it out"
-            )
-        return None
-    if group is None:
-        return dist.group.WORLD
-    if group == dist.GroupMember.NON_GROUP_MEMBER:  # type: ignore[comparison-overlap]
-        raise ValueError("this rank is not a member of group; call select_topk on the members of group only")
-    if not isinstance(group, dist.ProcessGroup):
-        raise TypeError(f"group must be a torch.distributed.ProcessGroup, got {type(group).__name__}")
-    return group

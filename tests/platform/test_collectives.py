@@ -45,3 +45,11 @@ def test_devices_of_a_backend(
     assert collectives.device_types(group) == supported
     assert collectives.collective_device(torch.device("cpu"), group) == torch.device(control)
     assert collectives.collective_device(torch.device("cuda:1"), group).type == control
+
+
+def test_one_process_without_a_group() -> None:
+    assert collectives.joined(None, "score") is None
+    with pytest.raises(ValueError, match="torch.distributed is not initialised"):
+        collectives.joined(object(), "score")
+    own = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(collectives.gather_alike(own), own.unsqueeze(0))

@@ -132,6 +132,24 @@ def gathers_large_indices(folder: Path) -> dict[str, Any]:
     return {"own": own, "by_step": by_step, "scores": (index, scores), "everything": everything, "nothing": nothing}
 
 
+def reads_in_pairs(folder: Path) -> dict[str, Any]:
+    """Two ranks at a time read the same examples, as those of a tensor-parallel model do."""
+    shares = max(1, dist.get_world_size() // 2)
+    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4)
+    share = pruner.sampler.shard(dist.get_rank() * shares // dist.get_world_size(), shares)
+    return observed(pruner, DataLoader(range(21), sampler=share, batch_size=3))
+
+
+def observed(pruner: fastprune.DynamicPruner, loader: Any) -> dict[str, Any]:
+    """The kept sets and the history where an example's score depends on it and on the epoch alone."""
+    kept = []
+    for epoch in pruner.epochs(4):
+        kept.append(pruner.kept_indices.tolist())
+        for index in loader:
+            pruner.observe(index, (index * (5 + epoch) % 21).float())
+    return {"kept": kept, "history": pruner.history.state_dict(), "seen": pruner.progress.examples_seen}
+
+
 def refuses_half_a_state(folder: Path) -> dict[str, Any]:
     pruner = fastprune.DynamicPruner(8, keep_fraction=0.5)
     next(pruner.epochs(2))
@@ -169,7 +187,7 @@ def failure(call: Callable[[], Any]) -> str:
     return ""
 
 
-CASES = (reads_few, observes_on_some, gathers_large_indices, refuses_half_a_state, fails_together)
+CASES = (reads_few, observes_on_some, reads_in_pairs, gathers_large_indices, refuses_half_a_state, fails_together)
 
 
 def main(folder: Path, methods: list[str]) -> None:

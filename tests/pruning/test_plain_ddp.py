@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from helpers import toy, under_torchrun
 from helpers.one_process import replay, same
-from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, steps_before
+from pruning_worker import EPOCHS, OPTIONS, STOPS, Loop, observed, steps_before
+from torch.utils.data import DataLoader
 
 import fastprune
 from fastprune.pruning import method_names
@@ -158,6 +159,14 @@ def test_ranks_may_observe_nothing(outcomes: Outcomes, ranks: int) -> None:
     assert history["visits"].tolist() == visits
     scored = history["visits"] > 0
     assert history["state"]["el2n"]["latest"][scored].tolist() == [s for s in latest if s >= 0]
+
+
+@pytest.mark.parametrize("ranks", WORLDS)
+def test_ranks_that_read_the_same_examples_count_them_once(outcomes: Outcomes, ranks: int) -> None:
+    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4)
+    one = observed(pruner, DataLoader(range(21), sampler=pruner.sampler, batch_size=3))
+    assert len({tuple(kept) for kept in one["kept"]}) == 4
+    assert all(same(rank, one) for rank in outcomes(ranks, "reads_in_pairs"))
 
 
 @pytest.mark.parametrize("ranks", WORLDS)

@@ -1,4 +1,4 @@
-"""DTensors, on two Gloo processes."""
+"""DTensors, on two Gloo processes. Those that are sharded over classes are in test_class_parallel.py."""
 
 from __future__ import annotations
 

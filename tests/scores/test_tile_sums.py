@@ -37,6 +37,24 @@ def test_losses_and_gradients(dtype: torch.dtype, smoothing: float) -> None:
         tile_cases.check_losses_and_gradients(tile_sums, classes, dtype, smoothing)
 
 
+@pytest.mark.parametrize("softcap", [0.0, 50.0])
+def test_the_gradient_of_a_masked_label(softcap: float) -> None:
+    """Its logit is -inf without a softcap, and -softcap with one. Its probability is 0."""
+    logits, labels = torch.zeros(3, 20), torch.tensor([0, 7, 19])
+    logits[torch.arange(3), labels] = -softcap or -torch.inf
+    sizes = tile_cases.cut(20)
+    closed = tile_cases.closed_of(logits, labels, sizes, Wanted((), True), tile_sums.add_tile, tile_sums.close_sums)
+    assert closed.state is not None
+    gradients, ones = logits.clone(), torch.ones(3)
+    for first, size in zip((0, sizes[0], sum(sizes[:2])), sizes, strict=True):
+        tile = logits[:, first : first + size].clone()
+        tile_sums.gradient_in_place(tile, first, labels, 20, closed.state, ones, 0.0, 1.0, softcap)
+        gradients[:, first : first + size] = tile
+    expected = torch.full_like(logits, 1 / 19)
+    expected[torch.arange(3), labels] = 0.0 if softcap else -1.0
+    torch.testing.assert_close(gradients, expected)
+
+
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_whole_blocks_give_the_bits_of_one_read(dtype: torch.dtype) -> None:
     logits, labels = cases.rows(5000, dtype)
