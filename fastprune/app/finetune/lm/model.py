@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,10 @@ def adapted(model: nn.Module, rank: int) -> nn.Module:
     config = peft.LoraConfig(
         r=rank, lora_alpha=ALPHA * rank, lora_dropout=DROPOUT, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return peft.get_peft_model(base, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft mends what it warns of, and what it calls in Transformers is deprecated
+        found: nn.Module = peft.get_peft_model(base, config)
+    return found
 
 
 def check_lora(rank: int | None) -> None:
