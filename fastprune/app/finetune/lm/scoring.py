@@ -90,8 +90,8 @@ def score_turns(
 
     Returns:
         ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``perplexity`` beside the loss,
-            ``tokens``, which is how many are learned, and ``score``.  ``score`` is the first metric, negated where
-            small is hard, so that the largest are the hardest.
+            ``tokens`` and ``score``.  ``tokens`` is how many are learned.  ``score`` is the first metric, negated
+            where small is hard, so that the largest are the hardest.
 
     Raises:
         UsageError: a language model has no such metric.
