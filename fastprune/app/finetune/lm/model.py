@@ -19,7 +19,6 @@ from fastprune.app.finetune.trust import Trust
 from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 from fastprune.integrations.causal_lm import check_head
-from fastprune.pruning.scoring import evaluation_mode
 
 ADAPTER = "adapter_config.json"
 ALPHA, DROPOUT = 2, 0.05
@@ -125,7 +124,6 @@ def _folder(model: str) -> str:
 def _check_head(model: Any, tokenizer: Any, name: str) -> None:
     ids = torch.arange(min(8, len(tokenizer)))[None]
     try:
-        with evaluation_mode(model):
-            check_head(model, {"input_ids": ids})
+        check_head(model, {"input_ids": ids})  # the model was loaded in eval mode
     except ValueError as error:
         raise UsageError(f"--model {name}: {error}") from error
