@@ -69,8 +69,8 @@ class LanguageModelParts:
     def __init__(self, data: TextData, model: str | None, training: Training, trust: Trust) -> None:
         check_lora(training.lora)
         self.answers = "exact_answer" in data.metrics
-        for name in data.reported if self.answers else ():
-            check_answers(name, data.held_out[name])
+        for name, split in data.held_out.items() if self.answers else ():
+            check_answers(name, split)
         self.model, self.tokenizer, self.name = load_language_model(model, data.train, trust)
         for split in (data.train, *data.held_out.values()):
             check_template(split.turns or [], self.tokenizer)
