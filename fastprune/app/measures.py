@@ -70,7 +70,7 @@ MEASURES: Mapping[str, Measure] = {
     "tag_accuracy": Measure("Tag acc. %"),
     "exact_match": Measure("Exact %"),
     "exact_answer": Measure("Answer %"),
-    "loss": Measure("Loss", lower=True, percent=False),
+    "loss": Measure("Eval loss", lower=True, percent=False),
     "perplexity": Measure("Perplexity", lower=True, percent=False),
 }
 """Every quality measure by its name in files."""

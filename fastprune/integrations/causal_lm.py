@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastprune.scores.metrics import TABLE
+from fastprune.scores.reduce import reduce_tokens
+
 FACTORS: Mapping[str, str] = {
     "logit_scale": "times",
     "lm_head_multiplier": "times",
@@ -99,6 +102,23 @@ def check_head(model: nn.Module, inputs: Mapping[str, Any]) -> None:
             f"the logits of {type(plain_model(model)).__name__} are not its output embedding times its hidden states "
             f"(they differ by {off:.2g} of the largest); use a method without scores, or a model of another kind"
         )
+
+
+def example_scores(rows: Mapping[str, Tensor], counted: Tensor) -> dict[str, Tensor]:
+    """Return one number per example and metric, (B,), joined as the table of metrics says.
+
+    Args:
+        rows: The scores of tokens, (B, T) by metric.
+        counted: (B, T), which tokens count.
+    """
+    found = {}
+    for metric, values in rows.items():
+        join = TABLE[metric].join
+        if join == "all":
+            found[metric] = torch.where(counted, values, 1.0).amin(1)
+        else:
+            found[metric] = reduce_tokens(values, counted, "norm" if join == "norm" else "mean")
+    return found
 
 
 def plain_model(model: nn.Module) -> Any:

@@ -26,10 +26,15 @@ def add_data(group: Any) -> None:
     )
     for split in ("train", "validation", "test"):
         group.add_argument(f"--{split}-file", help=f"the file of the {split} split, in place of --data")
-    group.add_argument("--task", help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (by default the data tell)")
-    group.add_argument("--text-column", help="column with the text (found by its usual names)")
+    group.add_argument(
+        "--task",
+        help=f"what is predicted: {', '.join(TASKS)}, or glue/NAME (by default the data tell, but for causal-lm)",
+    )
+    group.add_argument(
+        "--text-column", help="column with the text, or a prompt, or messages (found by its usual names)"
+    )
     group.add_argument("--label-column", help="column with the label (found by its usual names)")
-    group.add_argument("--pair-column", help="column with a second text (found by its usual names)")
+    group.add_argument("--pair-column", help="column with a second text or a completion (found by its usual names)")
     group.add_argument("--tags-column", "--slots-column", help="column with a BIO tag for each word")
     group.add_argument("--id-column", help="column that says which example it is, for the files that are written")
     group.add_argument("--split-column", help="column that says which split a row is of")

@@ -10,6 +10,7 @@
                    selection churn (share of the kept that were not kept before) and threshold; and, counted from the
                    run's start, examples_seen, steps, cpu_seconds, train_seconds, score_seconds, select_seconds and
                    their sum ``seconds`` (evaluation excluded).
+                   Language models also have tokens_seen, the tokens trained on since the run's start.
 ``scores.parquet`` run, seed, epoch (the user's epoch at whose end was scored), index, score, kept.  Methods that
                    learn from the training steps have the scores of the last epoch, too; they chose nothing, so kept is
                    false.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,10 @@ def test_a_file_with_lists_is_selected_from_and_trained_on(scored: Path, rows: P
     kept = tmp_path / "kept.parquet"
     assert main(["select", str(scored), "--keep-fraction", "0.5", "--out", str(kept)]) == 0
     assert len(parquet.read_table(kept)) == 5
+    words = ["finetune", "--task", "causal-lm", "--data", str(rows), "--test-file", str(rows), "--keep", str(kept)]
+    words[words.index("--data")] = "--train-file"
+    assert main([*words, "--method", "full", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train_examples"] == 5
 
 
 def test_rows_that_are_cut_are_counted_and_said(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

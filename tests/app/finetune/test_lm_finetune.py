@@ -179,6 +179,21 @@ def left_by(out: Path) -> dict:
     }
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_in_bf16_every_run_begins_alike_and_keeping_everything_changes_nothing(
+    rows: Path, run: Path, tmp_path: Path, lora: bool
+) -> None:
+    """Accelerate prepares a model for bf16 only once, so each run needs a model of its own."""
+    if lora:
+        pytest.importorskip("peft")
+    words = command(rows, tmp_path / "run", "--method", "random", "--keep-fraction", "1.0", "--epochs", 1)
+    words[words.index("fp32")] = "bf16"
+    assert main([*words, "--warmup-epochs", "1", *(["--lora", "2", "--model", str(run)] if lora else [])]) == 0
+    first, second = metrics(tmp_path / "run")
+    for name in ("loss", "train_loss", "tokens_seen"):
+        assert first[name] == second[name], name
+
+
 def test_answers_are_written_by_the_model(tmp_path: Path) -> None:
     """One question with one answer is learned by heart."""
     rows = write_rows(tmp_path / "one.jsonl", [{"prompt": "say it:", "completion": " it is #### 1,234"}] * 30)

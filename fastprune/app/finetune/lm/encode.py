@@ -90,6 +90,19 @@ def collator(tokenizer: Any) -> Collate:
     return collate
 
 
+def check_template(examples: Sequence[Sequence[Turn]], tokenizer: Any) -> None:
+    """Refuse messages for a tokenizer that cannot make one text of them.
+
+    Raises:
+        UsageError: it has no chat template.
+    """
+    if not tokenizer.chat_template and any(turns[0].role not in ("prompt", "text") for turns in examples):
+        raise UsageError(
+            f"--model {tokenizer.name_or_path or 'given'} has no chat template, which messages need: choose a model "
+            "that has one, or write prompt and completion"
+        )
+
+
 def _encode_all(examples: Sequence[Sequence[Turn]], tokenizer: Any) -> list[Encoded]:
     if not examples:
         return []
@@ -97,14 +110,9 @@ def _encode_all(examples: Sequence[Sequence[Turn]], tokenizer: Any) -> list[Enco
         texts = ["".join(turn.text for turn in turns) for turns in examples]
         borders = [len(turns[0].text) if turns[0].role == "prompt" else 0 for turns in examples]
         return _with_border(texts, borders, tokenizer, _first_tokens(tokenizer), [tokenizer.eos_token_id])
-    template = tokenizer.chat_template
-    if not template:
-        raise UsageError(
-            f"--model {tokenizer.name_or_path or 'given'} has no chat template, which messages need: choose a model "
-            "that has one, or write prompt and completion"
-        )
+    check_template([examples[0]], tokenizer)
     conversations = [[{"role": role, "content": text} for role, text in turns] for turns in examples]
-    if MARK.replace(" ", "") in str(template).replace(" ", "").replace("{%-", "{%"):
+    if MARK.replace(" ", "") in str(tokenizer.chat_template).replace(" ", "").replace("{%-", "{%"):
         return [_marked(messages, tokenizer) for messages in conversations]
     wholes = [_last_turn(messages, tokenizer) for messages in conversations]
     return _with_border([text for text, _ in wholes], [border for _, border in wholes], tokenizer, [], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from fastprune.app.finetune.trust import Trust
 from fastprune.app.report.folder import MODEL
 from fastprune.errors import UsageError
 from fastprune.integrations.causal_lm import check_head
-from fastprune.pruning.scoring import evaluation_mode
 
 ADAPTER = "adapter_config.json"
 ALPHA, DROPOUT = 2, 0.05
@@ -89,7 +89,10 @@ def adapted(model: nn.Module, rank: int) -> nn.Module:
     config = peft.LoraConfig(
         r=rank, lora_alpha=ALPHA * rank, lora_dropout=DROPOUT, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return peft.get_peft_model(base, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft mends what it warns of, and what it calls in Transformers is deprecated
+        found: nn.Module = peft.get_peft_model(base, config)
+    return found
 
 
 def check_lora(rank: int | None) -> None:
@@ -121,7 +124,6 @@ def _folder(model: str) -> str:
 def _check_head(model: Any, tokenizer: Any, name: str) -> None:
     ids = torch.arange(min(8, len(tokenizer)))[None]
     try:
-        with evaluation_mode(model):
-            check_head(model, {"input_ids": ids})
+        check_head(model, {"input_ids": ids})  # the model was loaded in eval mode
     except ValueError as error:
         raise UsageError(f"--model {name}: {error}") from error

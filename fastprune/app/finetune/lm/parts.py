@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from fastprune.app.data.types import Split, TextData
 from fastprune.app.finetune.lm.answers import check_answers
-from fastprune.app.finetune.lm.encode import EncodedTurns, collator
+from fastprune.app.finetune.lm.encode import EncodedTurns, check_template, collator
 from fastprune.app.finetune.lm.evaluate import TurnsToEvaluate, judged
 from fastprune.app.finetune.lm.model import adapted, check_lora, load_language_model, longest_row
 from fastprune.app.finetune.ranks import first
@@ -68,15 +69,15 @@ class LanguageModelParts:
     def __init__(self, data: TextData, model: str | None, training: Training, trust: Trust) -> None:
         check_lora(training.lora)
         self.answers = "exact_answer" in data.metrics
-        for name in data.reported if self.answers else ():
-            check_answers(name, data.held_out[name])
+        for name, split in data.held_out.items() if self.answers else ():
+            check_answers(name, split)
         self.model, self.tokenizer, self.name = load_language_model(model, data.train, trust)
+        for split in (data.train, *data.held_out.values()):
+            check_template(split.turns or [], self.tokenizer)
         self.length = longest_row(self.model, self.tokenizer, training.max_length)
         self.collate = collator(self.tokenizer)
         self.rank = training.lora
         self.own: Mapping[str, Any] = {"per_device_eval_batch_size": EVALUATION_FACTOR * training.batch_size}
-        state = self.model.state_dict() if self.rank is None else {}
-        self._initial = {name: value.clone() for name, value in state.items()}
 
     def encode(self, split: Split, *, numbered: bool = False) -> EncodedTurns:
         """See `Parts`."""
@@ -87,14 +88,15 @@ class LanguageModelParts:
         return TurnsToEvaluate(self.encode(split), self.tokenizer, answers=self.answers)
 
     def make_model(self) -> nn.Module:
-        """Return the model as it was loaded, under new adapters if it is trained by them."""
-        if self.rank is not None:
-            self.model = adapted(self.model, self.rank)
-        else:
-            vars(self.model).pop("forward", None)  # accelerate put it there for an earlier run in bf16
-            self.model.load_state_dict(self._initial)
-        found: nn.Module = self.model
-        return found
+        """Return a copy of the model as it was loaded, or the model itself under new adapters if these are trained.
+
+        It is a copy, because accelerate prepares a model for bf16 only once.
+        """
+        if self.rank is None:
+            found: nn.Module = copy.deepcopy(self.model)
+            return found
+        self.model = adapted(self.model, self.rank)
+        return self.model
 
     def write_model(self, folder: RunFolder, run: Any, job: Any) -> None:
         """Write the model with its tokenizer.  Adapters are merged into it, and kept beside it."""

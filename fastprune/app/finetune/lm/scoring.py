@@ -17,10 +17,9 @@ from fastprune.app.finetune.lm.encode import EncodedTurns, collator
 from fastprune.app.finetune.lm.model import LanguageModel, longest_row
 from fastprune.app.finetune.tables import identity_columns
 from fastprune.errors import UsageError
-from fastprune.integrations.causal_lm import hidden_states, output_head
+from fastprune.integrations.causal_lm import example_scores, hidden_states, output_head
 from fastprune.pruning import score_dataset
-from fastprune.scores.metrics import TABLE, difficulty, is_vector, kernel_part, of_rows
-from fastprune.scores.reduce import reduce_tokens
+from fastprune.scores.metrics import difficulty, of_rows
 
 METRICS = ("el2n", "loss", "entropy")
 """What is computed where the user names nothing."""
@@ -53,18 +52,6 @@ def token_scores(model: Any, fields: Mapping[str, Tensor], metrics: Sequence[str
     return found, valid
 
 
-def example_scores(scores: Mapping[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
-    """Return one number per example and metric, (B,), joined as the table of metrics says."""
-    found = {}
-    for metric, values in scores.items():
-        join = TABLE[metric].join
-        if join == "all":
-            found[metric] = torch.where(valid, values, 1.0).amin(1)
-        else:
-            found[metric] = reduce_tokens(values, valid, "norm" if join == "norm" else "mean")
-    return found
-
-
 def score_turns(
     lm: LanguageModel,
     split: Split,
@@ -90,8 +77,8 @@ def score_turns(
 
     Returns:
         ``index``, ``row`` in the file, ``id`` if there is one, each metric (fp32), ``perplexity`` beside the loss,
-            ``tokens``, which is how many are learned, and ``score``.  ``score`` is the first metric, negated where
-            small is hard, so that the largest are the hardest.
+            ``tokens`` and ``score``.  ``tokens`` is how many are learned.  ``score`` is the first metric, negated
+            where small is hard, so that the largest are the hardest.
 
     Raises:
         UsageError: a language model has no such metric.
@@ -130,7 +117,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
     Raises:
         UsageError: the message says which there are.
     """
-    there = [name for name in of_rows("causal_lm") if not is_vector(name) and kernel_part([name]) == (name,)]
+    there = of_rows("causal_lm")
     missing = [name for name in metrics if name not in there]
     if missing:
         raise UsageError(f"--metrics {', '.join(missing)}: {CAUSAL_LM} does not have it; choose {', '.join(there)}")

@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import fastprune
-from fastprune.integrations.causal_lm import check_head, hidden_states, output_head, plain_model
+from fastprune.integrations.causal_lm import check_head, example_scores, hidden_states, output_head, plain_model
 
 SMALL = {
     "vocab_size": 50,
@@ -78,6 +78,20 @@ def test_scores_are_those_of_the_models_logits(build) -> None:
     expected = fastprune.score(model(**inputs).logits, inputs["labels"], ("el2n", "loss"), shift=1)
     for metric in ("el2n", "loss"):
         torch.testing.assert_close(found[metric], expected[metric], rtol=2e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_scores_of_examples_are_those_of_a_task() -> None:
+    model, inputs = model_of("llama"), batch()
+    metrics = ("el2n", "loss", "entropy", "correct", "margin")
+    logits = model(**inputs).logits
+    rows = fastprune.score(logits, inputs["labels"], metrics, shift=1)
+    counted = torch.nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1), value=False)
+    expected = fastprune.Task(fastprune.Head(kind="causal_lm")).scores({"logits": logits}, inputs, metrics)
+    found = example_scores(rows, counted)
+    assert found.keys() == expected.keys()
+    for metric, values in found.items():
+        torch.testing.assert_close(values, expected[metric])
 
 
 def test_the_backbone_runs_once_and_the_head_never() -> None:
