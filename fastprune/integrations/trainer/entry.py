@@ -28,7 +28,8 @@ from fastprune.errors import class_of
 from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import check_readable_by_index, fingerprint
 from fastprune.integrations.trainer.attachment import Attachment
-from fastprune.integrations.trainer.order import sampling_strategy, trainer_order
+from fastprune.integrations.trainer.fused_loss import check_fused_head
+from fastprune.integrations.trainer.order import check_sampler, sampling_strategy, trainer_order
 from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
 from fastprune.scores.task import Task
 
@@ -130,14 +131,10 @@ def attach(
         cycle_epochs=cycle_epochs,
         final_share=final_share,
     )
-    weighted = pruner.method.weighted and not pruner.schedule.keeps_all
-    if weighted and type(trainer).compute_loss is not Trainer.compute_loss:
-        raise ValueError(
-            f"{type(trainer).__name__} overrides compute_loss, and method {pruner.method.name!r} weights the loss of "
-            "each example in the compute_loss_func of a Trainer that does not; choose a method without weights "
-            "(`fastprune methods`), such as 'el2n-free'"
-        )
-    Attachment(trainer, pruner, seed, BatchScoring(task, score_fn, score_batch_size)).install()
+    scoring = BatchScoring(task, score_fn, score_batch_size)
+    if not pruner.schedule.keeps_all:
+        check_fused_head(trainer, pruner.method, scoring)
+    Attachment(trainer, pruner, seed, scoring).install()
     return pruner
 
 
@@ -196,11 +193,7 @@ def _check_trainer(trainer: Trainer) -> None:
             f"train_sampling_strategy is {strategy!r}, whose batches no sampler decides; set it to 'random', "
             "'group_by_length' or 'sequential'"
         )
-    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
-        raise ValueError(
-            f"{type(trainer).__name__} overrides _get_train_sampler, but pruning decides the order; "
-            "attach to a Trainer without a sampler of its own"
-        )
+    check_sampler(trainer)
     if not getattr(args.accelerator_config, "use_seedable_sampler", True):
         logger.warning(
             "accelerator_config has use_seedable_sampler=False: fastprune's order is reproducible all the same, "
