@@ -119,8 +119,7 @@ class HeadTap:
         return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=1e-3, equal_nan=True))
 
     def _forward(self, hidden: Tensor) -> Tensor:
-        weight: Tensor = self.head.weight
-        bias, kind = self.head.bias, hidden.device.type
+        weight, bias, kind = self.head.weight.detach(), self.head.bias, hidden.device.type
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             hidden, weight = hidden.to(dtype), weight.to(dtype)
@@ -129,7 +128,7 @@ class HeadTap:
             labels = pad_left(self.labels.to(hidden.device), hidden.shape[1])
             found: Any = linear_score(
                 hidden.detach(),
-                weight.detach(),
+                weight,
                 labels,
                 self.metrics,
                 bias=None if bias is None else bias.detach(),

@@ -167,7 +167,7 @@ def test_nothing_global_is_patched(make):
 
 @pytest.mark.parametrize("keep", [0.5, 1.0])
 def test_a_sampler_is_judged_by_the_order_that_it_gives(make, keep):
-    trainer = make(InOrder, num_train_epochs=2)
+    trainer = make(InOrder, num_train_epochs=2, per_device_train_batch_size=5)
     fastprune.attach(trainer, method="random", keep_fraction=keep)
     trainer.train()
     read = [example for batch in trainer.batches for example in batch]
