@@ -49,11 +49,18 @@ class Layout:
         segment: (R, T), the number of each token's segment.
         owner: (S,), the example of each segment, by its place in the batch.
         examples: of the batch.
+        padding: how many segments at the end hold no text.
     """
 
     segment: Tensor
     owner: Tensor
     examples: int
+    padding: int = 0
+
+    @property
+    def texts(self) -> int:
+        """How many segments are texts."""
+        return len(self.owner) - self.padding
 
     def per_token(self, values: Tensor) -> Tensor:
         """(R, T) of one value for each example."""
@@ -121,12 +128,12 @@ def layout_of(batch: Mapping[str, Any], counted: Tensor, examples: int, segments
             "each example or cu_seq_lens_q, or keep one row for each example"
         )
     segment = starts.flatten().cumsum(0).sub_(1).reshape(1, tokens)
-    owner = _owners(segment, counted, examples, segments)
-    return Layout(segment, owner, examples)
+    owner, padding = _owners(segment, counted, examples, segments)
+    return Layout(segment, owner, examples, padding)
 
 
-def _owners(segment: Tensor, counted: Tensor, examples: int, segments: Tensor | None) -> Tensor:
-    """The examples of the segments of one row.  Segments after those of the last example are padding."""
+def _owners(segment: Tensor, counted: Tensor, examples: int, segments: Tensor | None) -> tuple[Tensor, int]:
+    """The examples of the segments of one row, and how many segments after those of the last example are padding."""
     each = torch.ones(examples, dtype=torch.int64) if segments is None else segments.to("cpu", torch.int64)
     owner = torch.arange(examples).repeat_interleave(each)
     found = int(segment[0, -1]) + 1
@@ -139,7 +146,7 @@ def _owners(segment: Tensor, counted: Tensor, examples: int, segments: Tensor | 
             "the data set"
         )
     padding = torch.full((found - len(owner),), examples - 1, dtype=torch.int64)
-    return torch.cat([owner, padding]).to(segment.device)
+    return torch.cat([owner, padding]).to(segment.device), len(padding)
 
 
 def _join(name: str) -> str:

@@ -119,7 +119,8 @@ class HeadTap:
         return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=1e-3, equal_nan=True))
 
     def _forward(self, hidden: Tensor) -> Tensor:
-        weight, bias, kind = self.head.weight.detach(), self.head.bias, hidden.device.type
+        weight, kind = self.head.weight.detach(), hidden.device.type
+        bias: Tensor | None = self.head.bias
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             hidden, weight = hidden.to(dtype), weight.to(dtype)

@@ -82,6 +82,26 @@ class TrainerScores:
         first = first_batch(index, self._lengths, self._pass_batch_size)
         return first, self.over(first, len(first), self._score_of_pass())
 
+    def segments(self, index: Tensor) -> list[dict[str, Tensor]]:
+        """The scores of the texts in the rows ``index``, batch by batch, with the example of each."""
+        found: list[dict[str, Tensor]] = []
+
+        def score_batch(batch: Any, own: Tensor) -> Mapping[str, Tensor]:
+            seen = self.language.rows_of_hidden(batch)
+            if seen is None:
+                raise ValueError(
+                    f"{type(self.trainer.model).__name__} is no causal language model whose head can be scored, or a "
+                    "metric is no metric of tokens, so the texts of a row have no scores"
+                )
+            fields, rows = seen
+            layout = self.language.layout(fields, rows.counted, own)
+            each = {name: values[: layout.texts] for name, values in rows.of_segments(layout).items()}
+            found.append({**each, "example": own[layout.owner[: layout.texts].cpu()]})
+            return rows.of_examples(layout)
+
+        self.over(index, self._pass_batch_size, score_batch)
+        return found
+
     def over(self, index: Tensor, batch_size: int, score_batch: ScoreIndexed) -> Mapping[str, Tensor]:
         """The scores of ``index``, in eval mode without gradients.
 
@@ -148,7 +168,7 @@ class TrainerScores:
         """The Trainer's bookkeeping stays as it is, and what its loss function logs goes nowhere."""
         trainer = self.trainer
         others = trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
-        apart_from = [trainer._fastprune, *others]
+        apart_from = [getattr(trainer, "_fastprune", None), *others]
         with left_as_it_was(trainer, apart_from=apart_from, readers=[trainer.train_dataset]):
             trainer.log = nothing
             yield
