@@ -18,6 +18,8 @@ N = 16
 
 
 def dpo(folder, **settings):
+    if "peft_config" not in settings:
+        settings["ref_model"] = tiny.model()
     return trl_trainers.build(trl.DPOTrainer, trl.DPOConfig, folder, data=tiny.pairs(N), beta=0.5, **settings)
 
 
@@ -35,7 +37,7 @@ def kto(folder, **settings):
         "label": [bool(i % 3) for i in range(N)],
     }
     data = datasets.Dataset.from_dict(rows)
-    return trl_trainers.build(trl.KTOTrainer, trl.KTOConfig, folder, data=data, beta=0.5, **settings)
+    return trl_trainers.build(trl.KTOTrainer, trl.KTOConfig, folder, data=data, beta=0.5, ref_model=tiny.model(), **settings)
 
 
 BUILDERS = {"dpo": dpo, "reward": reward, "kto": kto}
@@ -46,7 +48,7 @@ def away_from_reference(trainer):
     with torch.no_grad():
         torch.manual_seed(3)
         for parameter in trainer.model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 def log_probability(net, batch):
