@@ -37,7 +37,9 @@ def kto(folder, **settings):
         "label": [bool(i % 3) for i in range(N)],
     }
     data = datasets.Dataset.from_dict(rows)
-    return trl_trainers.build(trl.KTOTrainer, trl.KTOConfig, folder, data=data, beta=0.5, ref_model=tiny.model(), **settings)
+    return trl_trainers.build(
+        trl.KTOTrainer, trl.KTOConfig, folder, data=data, beta=0.5, ref_model=tiny.model(), **settings
+    )
 
 
 BUILDERS = {"dpo": dpo, "reward": reward, "kto": kto}
