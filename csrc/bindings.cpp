@@ -14,6 +14,7 @@
 
 #include "platform/instruction_sets.h"
 #include "scores/row_scores.h"
+#include "scores/tile_sums.h"
 #include "selection/draws.h"
 #include "selection/select_topk.h"
 
@@ -96,6 +97,43 @@ void cross_entropy_backward_binding(const py::tuple& rows, Address state, Addres
                          grad_token_stride, *from.factor, pointer<void>(grad));
 }
 
+// A tile is (logits, dtype, rows, classes, first_class, labels, threads), and then anything to keep alive.
+Tile tile_of(const py::tuple& t) {
+  const auto dtype = t[1].cast<DType>();
+  if (dtype > DType::kFloat64) throw py::type_error("logits must be of a floating-point type");
+  const auto at = [&](std::size_t i) { return t[i].cast<std::int64_t>(); };
+  return {pointer<void>(t[0].cast<Address>()), dtype, at(2), at(3), at(4),
+          pointer<const std::int64_t>(t[5].cast<Address>()), static_cast<int>(at(6))};
+}
+
+void add_tile_binding(const py::tuple& tile, int sought, bool totals, bool begins, Address sums) {
+  const Tile all = tile_of(tile);
+  if (sought < 0 || sought > 2) throw py::value_error("sought must be 0, 1 or 2");
+  py::gil_scoped_release release;
+  add_tile(all, static_cast<Sought>(sought), totals, begins, pointer<RowSums>(sums));
+}
+
+// `losses` and `state` are 0 where no loss is wanted.
+void close_sums_binding(Address sums, std::int64_t rows, std::int64_t classes, int threads,
+                        const std::array<Address, kMetrics>& out, Address losses, Address state, float smoothing) {
+  RowScores scores;
+  for (int i = 0; i < kMetrics; ++i) scores.metric[i] = pointer<float>(out[i]);
+  float* at = pointer<float>(state);
+  const LossRows loss{pointer<float>(losses), at, at + rows, at + 2 * rows, nullptr, smoothing};
+  py::gil_scoped_release release;
+  close_sums(pointer<const RowSums>(sums), rows, classes, threads, scores, at ? &loss : nullptr);
+}
+
+void tile_gradient_binding(const py::tuple& tile, std::int64_t classes, Address state, std::int64_t state_rows,
+                           float smoothing, Address row_grad, float scale, float softcap) {
+  const Tile all = tile_of(tile);
+  if (all.dtype == DType::kFloat64) throw py::type_error("the loss takes float16, bfloat16 or float32");
+  float* at = pointer<float>(state);
+  const LossRows loss{nullptr, at, at + state_rows, at + 2 * state_rows, nullptr, smoothing};
+  py::gil_scoped_release release;
+  tile_gradient(all, classes, loss, pointer<const float>(row_grad), scale, softcap);
+}
+
 std::int64_t select_topk_binding(Address scores, DType dtype, std::int64_t n, std::int64_t stride,
                                  std::int64_t k, bool largest, NanPolicy nan, int threads, Address out) {
   if (k < 0 || k > n) throw py::value_error("select_topk needs 0 <= k <= n");
@@ -158,6 +196,11 @@ PYBIND11_MODULE(_core, m) {
         "(rows, outputs, loss, state, weight, smoothing, reduction): returns as row_scores.");
   m.def("cross_entropy_backward", &cross_entropy_backward_binding,
         "(rows, state, weight, smoothing, row_grad, batch_stride, token_stride, grad)");
+  m.def("add_tile", &add_tile_binding, "(tile, sought, totals, begins, sums): adds a tile of logits to row sums.");
+  m.def("close_sums", &close_sums_binding,
+        "(sums, rows, classes, threads, outputs, losses, state, smoothing): writes scores and losses.");
+  m.def("tile_gradient", &tile_gradient_binding,
+        "(tile, classes, state, state_rows, smoothing, row_grad, scale, softcap): the tile becomes its gradient.");
   m.def("instruction_set", [] { return name_of(instruction_set()); },
         "The instruction set the row kernels run on.");
   m.def("instruction_sets", [] {

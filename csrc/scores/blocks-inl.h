@@ -1,6 +1,6 @@
 // Blocks: up to kBlock classes of a row, as packs, without the label.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h.
 //
 // A block stays in the first-level cache while it is read twice, once for its maximum and once for its sums. The label
 // is left out by putting -inf in its place. An incomplete last pack ends in -inf.

@@ -1,6 +1,6 @@
 // The closed forms: from the sums of a group to the scores of its rows. row_scores.cpp has the algebra.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h.
 //
 // Cost: one exponential and at most two logarithms for a row, on registers of rows, whatever the number of classes.
 

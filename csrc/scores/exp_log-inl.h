@@ -1,6 +1,6 @@
 // The exponential and the logarithm that scores need, on registers of floats.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h.
 //
 // Cost: about a dozen operations a register, without branches or tables. A call of the C library for every value would
 // take longer than all sums of a row of 100 classes.

@@ -1,6 +1,6 @@
-// What row_scores.cpp and the row kernels agree on.
+// What row_scores.cpp, tile_sums.cpp and their kernels agree on.
 //
-// Included by row_scores.cpp alone, before the kernels, hence the unnamed namespace.
+// Included by these two files alone, before the kernels, hence the unnamed namespace.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,9 @@ namespace {
 // A pack is this many values side by side, whatever the width of a register. Sums go round the lanes of a pack: value i
 // of a row is added to lane i % kPack. Rows are scored in groups of as many.
 constexpr int kPack = 16;
+
+// About 10 us of exponentials. With less work a thread costs more than it saves.
+constexpr std::int64_t kClassesPerThread = 1 << 17;
 
 // Which sums of a row are wanted. Each level holds those before it.
 enum Level { kSum, kSquares, kSpread };

@@ -1,6 +1,6 @@
 // Packs: kPack floats in kRegisters registers.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h.
 //
 // A lane of a pack holds the same values at every width, and packs are reduced by the same tree at every width. So
 // AVX-512 and AVX2 give the same bits.

@@ -1,6 +1,6 @@
 // Groups of kPack rows: where they lie, and their sums side by side.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h.
 //
 // The sums of a group lie as one lane for each row, so that the closed forms work on registers, too.
 

@@ -17,4 +17,5 @@
 #include "scores/closed_forms-inl.h"
 #include "scores/row_losses-inl.h"
 #include "scores/scoring_kernel-inl.h"
+#include "scores/gradient_row-inl.h"
 #include "scores/gradient_kernel-inl.h"

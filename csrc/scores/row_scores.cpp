@@ -52,9 +52,6 @@ namespace {
 #define FASTPRUNE_KERNELS "scores/row_kernels-inl.h"
 #include "platform/each_instruction_set.h"
 
-// About 10 us of exponentials. With less work a thread costs more than it saves.
-constexpr std::int64_t kClassesPerThread = 1 << 17;
-
 // The fewest rows that are worth a thread.
 std::int64_t min_rows(const Rows& rows) {
   const std::int64_t enough = std::max<std::int64_t>(kClassesPerThread / (rows.classes + 8), 1);

@@ -1,6 +1,6 @@
 // The sums of one row over the classes other than its label.
 //
-// Included once for each instruction set, by scores/row_kernels-inl.h. row_scores.cpp has the algebra.
+// Included once for each instruction set, by scores/row_kernels-inl.h and scores/tile_kernels-inl.h. row_scores.cpp has the algebra.
 //
 // Cost: one read of the row, and one exponential for each class. With kSpread, two.
 // Memory: a block of at most 8 KiB on the stack.
@@ -100,11 +100,11 @@ FASTPRUNE_INLINE void add(Sums& sums, const Packs& packs, double top, const char
   if (nothing_yet && sums.s1 == sums.s1) sums = Sums{};
 }
 
-// The sums of a row of any length, block by block.
+// The sums of a row of any length, block by block. `sums` are those of classes before it. A label outside of
+// [0, classes) is none of these classes.
 template <Level kLevel, class Element>
-Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label) {
+Sums sum_others(const Element* row, std::int64_t classes, std::int64_t label, Sums sums = {}) {
   alignas(64) ComputeOf<Element> buffer[kBlock];
-  Sums sums;
   for (std::int64_t start = 0; start < classes; start += kBlock) {
     const std::int64_t size = classes - start < kBlock ? classes - start : kBlock;
     const char* ahead = reinterpret_cast<const char*>(row + start + kBlock);

@@ -51,6 +51,9 @@ is_zero_tensor: Callable[[Tensor], bool] = _private("Tensor._is_zerotensor")
 tree_map: Callable[..., Any] = _private("utils._pytree.tree_map")
 """A function applied to every tensor of nested dicts, lists and tuples."""
 
+keeps_graph: Callable[[], bool] = _private("_C._autograd._get_current_graph_task_keep_graph")
+"""Whether the backward pass that is under way was called with retain_graph=True."""
+
 _private("autograd.forward_ad._current_level")
 _private("autograd.function._SingleLevelFunction.apply")
 

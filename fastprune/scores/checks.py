@@ -13,16 +13,16 @@ from fastprune.scores.metrics import are_of_kernel, of_rows
 from fastprune.scores.options import LOSS_REDUCTIONS, LossOptions
 from fastprune.scores.reduce import REDUCTIONS
 
-_LABEL_DTYPES = tuple(
+LABEL_DTYPES = tuple(
     getattr(torch, name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 )
-_LOGIT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LOGIT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int) -> None:
     """Raises TypeError or ValueError unless logits are (..., C) and labels (...) that fit them."""
     _check_tensors(logits, labels)
-    if labels.dtype not in _LABEL_DTYPES:
+    if labels.dtype not in LABEL_DTYPES:
         raise TypeError(
             f"labels must be integer class indices {tuple(logits.shape[:-1])} or floating point probabilities "
             f"{tuple(logits.shape)}, got {labels.dtype} {tuple(labels.shape)}; use .long() on class indices"
@@ -61,8 +61,7 @@ def check_multi_label(logits: Tensor, targets: Tensor, ignore_index: int, shift:
 
 def check_loss(logits: Tensor, weight: Tensor | None, options: LossOptions, soft: bool) -> None:
     """Raises unless weight, reduction and label smoothing are what torch's cross_entropy takes."""
-    if options.reduction not in LOSS_REDUCTIONS:
-        raise ValueError(f"unknown reduction {options.reduction!r}; choose from {', '.join(LOSS_REDUCTIONS)}")
+    check_reduction_name(options.reduction)
     if not 0.0 <= options.label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be a number from 0 to 1, got {options.label_smoothing!r}")
     if weight is None or not isinstance(logits, Tensor) or not logits.ndim:
@@ -75,6 +74,12 @@ def check_loss(logits: Tensor, weight: Tensor | None, options: LossOptions, soft
         raise ValueError(f"weight must have shape ({logits.shape[-1]},), one a class, got {tuple(weight.shape)}")
     if weight.device != logits.device:
         raise ValueError(f"weight is on {weight.device} and logits on {logits.device}; use weight.to(logits.device)")
+
+
+def check_reduction_name(reduction: str) -> None:
+    """Raises ValueError for a reduction of the loss that does not exist."""
+    if reduction not in LOSS_REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; choose from {', '.join(LOSS_REDUCTIONS)}")
 
 
 def check_data(**tensors: Tensor | None) -> None:
@@ -104,7 +109,7 @@ def _check_tensors(logits: Tensor, labels: Tensor) -> None:
             raise TypeError(f"{name} must be a dense tensor, got a nested one; use .to_padded_tensor(...)")
         if tensor.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}; use .to_dense()")
-    if logits.dtype not in _LOGIT_DTYPES:
+    if logits.dtype not in LOGIT_DTYPES:
         raise TypeError(f"logits must be float16, bfloat16, float32 or float64, got {logits.dtype}; use .float()")
     if logits.device != labels.device:
         raise ValueError(f"logits are on {logits.device} and labels on {labels.device}; use labels.to(logits.device)")

@@ -63,7 +63,7 @@ def row_scores(
     scores = {metric: _empty_row_values(labels) for metric in metrics}
     if labels.numel() == 0:
         return scores
-    bad = _core.row_scores(_rows(logits, labels, ignore_index, shift, threads), _addresses(scores))
+    bad = _core.row_scores(_rows(logits, labels, ignore_index, shift, threads), metric_addresses(scores))
     if bad >= 0:
         raise IndexError(_bad_label(labels, bad, logits.shape[-1], ignore_index))
     return scores
@@ -106,7 +106,7 @@ def loss_forward(
     scores = {metric: _empty_row_values(labels) for metric in metrics}
     bad = _core.cross_entropy_forward(
         _rows(logits, labels, ignore_index, shift, threads),
-        _addresses(scores),
+        metric_addresses(scores),
         loss.data_ptr(),
         state.data_ptr(),
         0 if weight is None else weight.data_ptr(),
@@ -189,7 +189,8 @@ def _rows(logits: Tensor, labels: Tensor, ignore_index: int, shift: int, threads
     )
 
 
-def _addresses(scores: dict[str, Tensor]) -> list[int]:
+def metric_addresses(scores: dict[str, Tensor]) -> list[int]:
+    """Where each metric of the kernels goes, in their order. It is 0 for a metric that is not wanted."""
     return [scores[metric].data_ptr() if metric in scores else 0 for metric in KERNEL_METRICS]
 
 

@@ -1,0 +1,241 @@
+"""Loss, scores and gradients of a linear head without its matrix of logits.
+
+N rows of hidden states (N, H) and a head (V, H) give N V logits. A library's matrix product makes one tile of them at a
+time, and the sums of the rows fold it (`fastprune.scores.tile_sums`). There are two orders to go through the tiles.
+
+**By classes.** A tile holds some classes of many rows. Its product is as fast as the whole one, because the head is
+read once. The gradient needs the sums of whole rows, so the tiles are made again for it. That is four products in all:
+logits, logits again, and one for each gradient. The gradient of the head is one product a tile, so it is rounded once.
+
+**By rows.** A tile holds all classes of some rows. The sums are complete, so the tile becomes its gradient at once.
+That is three products in all. The gradient of the head is added up over the tiles, in float32.
+
+Which is faster depends on the device. On a CPU a product of few rows in bfloat16 takes 1.6 times as long, because the
+library arranges the whole head anew for each. In float32 it takes 1.1 times as long, so three products win there. On a
+GPU the sum over tiles is one product with a float32 result.
+
+Memory: a tile, which is at most 1/20 of the logits, the sums and the gradients. A gradient in 16 bits is added up in
+float32 where there is more than one term.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastprune.scores.linear_head import LinearHead, Room, logits_into
+from fastprune.scores.tile_sums import Closed, Wanted, add_tile, close_sums, empty_sums, gradient_in_place
+
+# Elements of a tile, classes of one that is not cut to less, and rows of one with all of its classes.
+_TILE = 2**21
+_CLASSES = 1024
+_ROWS = 1024
+_SHARE = 20
+
+
+class Needed(NamedTuple):
+    """Which gradients are needed."""
+
+    hidden: bool = False
+    weight: bool = False
+    bias: bool = False
+
+
+class Gradients(NamedTuple):
+    """The gradients with respect to the three parts of a head's logits, or None where not needed."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+def goes_by_rows(hidden: Tensor) -> bool:
+    """Whether the gradients of a reduced loss are faster by rows."""
+    return not hidden.is_cpu or hidden.dtype == torch.float32
+
+
+def folded(hidden: Tensor, head: LinearHead, labels: Tensor, wanted: Wanted) -> Closed:
+    """Losses and scores of rows, by classes.
+
+    Args:
+        hidden: IN (n, H) contiguous.
+        head: IN, of the same dtype.
+        labels: IN (n,) int64 contiguous. Every row counts.
+        wanted: What to give.
+    """
+    n, classes = len(hidden), head.classes
+    rows, columns = _by_classes(n, classes)
+    room = Room(rows * columns, hidden)
+    sums = empty_sums(n, hidden.device)
+    for r in range(0, n, rows):
+        h, y, to = hidden[r : r + rows], labels[r : r + rows], sums[r : r + rows]
+        for c in range(0, classes, columns):
+            tile = room.tile(len(h), min(columns, classes - c))
+            add_tile(to, logits_into(tile, h, head, c), c, y, wanted, begins=c == 0)
+    return close_sums(sums, classes, wanted)
+
+
+def gradients_by_classes(
+    hidden: Tensor,
+    head: LinearHead,
+    labels: Tensor,
+    state: Tensor,
+    row_grad: Tensor,
+    label_smoothing: float,
+    needed: Needed,
+    *,
+    wide: bool = False,
+) -> Gradients:
+    """The gradients of sum_i row_grad_i loss_i, from logits that are made again.
+
+    Args:
+        hidden: As in `folded`.
+        head: As in `folded`.
+        labels: As in `folded`.
+        state: IN (3, n) fp32, what `folded` gave.
+        row_grad: IN (n,) fp32 contiguous.
+        label_smoothing: As in `folded`.
+        needed: Which gradients to give.
+        wide: Whether they stay in float32.
+    """
+    n, classes = len(hidden), head.classes
+    columns = _columns_of_all_rows(n, classes)
+    room = Room(n * columns, hidden)
+    found = _Sums(hidden, head, needed, whole_rows=False, wide=wide)
+    for c in range(0, classes, columns):
+        tile = logits_into(room.tile(n, min(columns, classes - c)), hidden, head, c)
+        gradient_in_place(tile, c, labels, classes, state, row_grad, label_smoothing, head.logit_scale, head.softcap)
+        found.add(tile, c, slice(0, n))
+    return found.gradients()
+
+
+def loss_and_gradients_by_rows(
+    hidden: Tensor,
+    head: LinearHead,
+    labels: Tensor,
+    row_grad: Tensor,
+    wanted: Wanted,
+    needed: Needed,
+    *,
+    wide: bool = False,
+) -> tuple[Closed, Gradients]:
+    """Losses, scores and the gradients of sum_i row_grad_i loss_i, from logits that are made once.
+
+    Args:
+        hidden: As in `folded`.
+        head: As in `folded`.
+        labels: As in `folded`.
+        row_grad: IN (n,) fp32 contiguous.
+        wanted: As in `folded`.
+        needed: Which gradients to give.
+        wide: Whether they stay in float32.
+    """
+    n, classes = len(hidden), head.classes
+    rows = _rows_of_all_classes(n)
+    room = Room(rows * classes, hidden)
+    found = _Sums(hidden, head, needed, whole_rows=True, wide=wide)
+    pieces = []
+    for r in range(0, n, rows):
+        part = slice(r, min(r + rows, n))
+        h, y = hidden[part], labels[part]
+        tile = logits_into(room.tile(len(h), classes), h, head, 0)
+        sums = empty_sums(len(h), hidden.device)
+        add_tile(sums, tile, 0, y, wanted, begins=True)
+        closed = close_sums(sums, classes, wanted)
+        assert closed.state is not None
+        gradient_in_place(
+            tile, 0, y, classes, closed.state, row_grad[part], wanted.label_smoothing, head.logit_scale, head.softcap
+        )
+        found.add(tile, 0, part)
+        pieces.append(closed)
+    return _joined(pieces, wanted), found.gradients()
+
+
+class _Sums:
+    """The gradients so far, as tiles of logits' gradients come.
+
+    With ``whole_rows`` each tile holds all classes of some rows, otherwise some classes of all rows. So one gradient is
+    complete with its tile, and the other is added up.
+    """
+
+    def __init__(self, hidden: Tensor, head: LinearHead, needed: Needed, *, whole_rows: bool, wide: bool) -> None:
+        self._inputs, self._head, self._whole_rows = hidden, head, whole_rows
+        self._dtype = torch.float32 if wide else hidden.dtype
+        added_up = torch.float32
+        of_hidden, of_weight = (self._dtype, added_up) if whole_rows else (added_up, self._dtype)
+        self.hidden = torch.empty_like(hidden, dtype=of_hidden) if needed.hidden else None
+        self.weight = torch.empty_like(head.weight, dtype=of_weight) if needed.weight else None
+        self.bias = torch.zeros_like(head.bias, dtype=added_up) if needed.bias and head.bias is not None else None
+        self._begun = False
+
+    def add(self, tile: Tensor, first_class: int, rows: slice) -> None:
+        """Add what a tile of gradients gives."""
+        last = first_class + tile.shape[1]
+        if self.hidden is not None:
+            weight, to = self._head.weight[first_class:last], self.hidden[rows]
+            _add_product(to, tile, weight, self._begun and not self._whole_rows)
+        if self.weight is not None:
+            inputs, to = self._inputs[rows], self.weight[first_class:last]
+            _add_product(to, tile.t(), inputs, self._begun and self._whole_rows)
+        if self.bias is not None:
+            self.bias[first_class:last] += tile.sum(0, dtype=torch.float32)
+        self._begun = True
+
+    def gradients(self) -> Gradients:
+        """The gradients, of the dtypes of what they belong to."""
+        return Gradients(*(None if g is None else g.to(self._dtype) for g in (self.hidden, self.weight, self.bias)))
+
+
+# Rows of a product in 16 bits that is then added to float32.
+_PRODUCT = 2**20
+_has_wide_product = hasattr(torch.ops.aten.addmm, "dtype_out")
+
+
+def _add_product(to: Tensor, a: Tensor, b: Tensor, begun: bool) -> None:
+    """to += a @ b, or to = a @ b if nothing has begun. ``to`` has the dtype of both or float32."""
+    if a.dtype == to.dtype:
+        torch.addmm(to, a, b, out=to) if begun else torch.mm(a, b, out=to)
+        return
+    if not a.is_cpu and _has_wide_product:
+        if begun:
+            torch.addmm(to, a, b, out_dtype=to.dtype, out=to)
+        else:
+            torch.mm(a, b, out_dtype=to.dtype, out=to)
+        return
+    step = max(_PRODUCT // max(b.shape[1], 1), 1)
+    for i in range(0, len(a), step):
+        product = torch.mm(a[i : i + step], b)
+        to[i : i + step].add_(product) if begun else to[i : i + step].copy_(product)
+
+
+def _joined(pieces: list[Closed], wanted: Wanted) -> Closed:
+    losses = torch.cat([piece.losses for piece in pieces if piece.losses is not None])
+    scores = {name: torch.cat([piece.scores[name] for piece in pieces]) for name in wanted.metrics}
+    return Closed(losses, None, scores)
+
+
+# --- shapes of tiles -------------------------------------------------------------------------------------------------
+
+
+def _by_classes(n: int, classes: int) -> tuple[int, int]:
+    """(rows, columns) of the tiles of sums."""
+    rows = min(n, 2 * _ROWS)
+    columns = min(_CLASSES * max(_TILE // (rows * _CLASSES), 1), max(classes // _SHARE, _CLASSES), _half(classes))
+    return rows, columns
+
+
+def _columns_of_all_rows(n: int, classes: int) -> int:
+    """Columns of the tiles of gradients of all rows."""
+    return min(max(classes // _SHARE, 128), max(_TILE // max(n, 1), 512), _half(classes))
+
+
+def _rows_of_all_classes(n: int) -> int:
+    """Rows of the tiles of gradients of all classes."""
+    return min(max(n // _SHARE, 64), _half(n))
+
+
+def _half(size: int) -> int:
+    """At most half, so that no tile is ever the whole."""
+    return max((size + 1) // 2, 1)
