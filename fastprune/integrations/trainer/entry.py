@@ -12,6 +12,8 @@
   tried here.
 * ``compute_loss``: the logits of the training step become scores (methods that learn from it only).
 * ``compute_loss_func``: examples are weighted (methods with weights only).
+
+In TRL one more thing is replaced, while a training step's forward pass runs (`fastprune.integrations.trainer.trl`).
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def attach(
             Transformers' kinds need none.
         score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of ``task``.  It receives
             what ``compute_loss(return_outputs=True)`` and the collator return, and is called without gradients.  It is
-            needed where no score is defined, as for preference pairs (DPO, KTO) and rewards.
+            needed where no score is defined.
         score_batch_size: of the scoring pass.  By default 4 × ``per_device_train_batch_size``.
 
     Returns:
@@ -95,7 +97,11 @@ def attach(
 
     A method with weights ("infobatch", "repb") takes over the loss.  Per example it is cross-entropy, binary
     cross-entropy or squared error, as Transformers' own models have it, over ``num_items_in_batch``.  A
-    ``compute_loss_func`` of yours must then return the (B,) losses of the examples.
+    ``compute_loss_func`` of yours must then return the (B,) losses of the examples.  To the loss of TRL's SFTTrainer
+    the weights add their part, so that weights of 1 leave it as it is.
+
+    A scoring pass over a causal language model makes no matrix of logits.  In TRL's SFTTrainer training steps make none
+    either.  DPO, KTO and reward trainers of TRL have a score for each pair by default.
 
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.  Before the first
     step one forward pass of one batch, two for a method with weights.  Remembering what the trainer holds takes a few

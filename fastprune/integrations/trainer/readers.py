@@ -63,22 +63,22 @@ class FusedHead:
         self._trainer = weakref.ref(trainer)
         self.metrics = tuple(metrics)
 
-    def run(
-        self,
-        call: Callable[..., Any],
-        model: Any,
-        inputs: Any,
-        return_outputs: bool,
-        also: tuple[str, ...] = (),
-        **kwargs: Any,
-    ) -> Outcome:
-        """One call of ``compute_loss``."""
-        net = self._trainer().model  # type: ignore[union-attr]
-        seen = FusedOutputs(TileScores(tuple(dict.fromkeys(self.metrics + also)), classes_of(net)))
+    def run(self, call: Callable[..., Any], model: Any, inputs: Any, return_outputs: bool, **kwargs: Any) -> Outcome:
+        """One call of ``compute_loss``.
+
+        Raises:
+            RuntimeError: outside of training, what the tiles give is not what TRL makes of them.
+        """
+        net: Any = self._trainer().model  # type: ignore[union-attr]
+        checked = () if net.training else ("loss",)
+        tiles = TileScores(tuple(dict.fromkeys((*self.metrics, *checked))), classes_of(net))
+        seen = FusedOutputs(tiles, self.metrics)
         with ExitStack() as stack:
             stack.enter_context(watched_tiles(seen.take_tile))
             stack.callback(net.register_forward_hook(seen.take_outputs).remove)
             result = call(model, inputs, return_outputs=return_outputs, **kwargs)
+        if checked:
+            seen.check_losses()
         return Outcome(result, result[0] if return_outputs else result, seen)
 
 
@@ -89,8 +89,8 @@ class FusedOutputs:
         first: the model's outputs, with log-probabilities or logits.
     """
 
-    def __init__(self, tiles: TileScores) -> None:
-        self.tiles = tiles
+    def __init__(self, tiles: TileScores, metrics: Sequence[str]) -> None:
+        self.tiles, self.metrics = tiles, tuple(metrics)
         self.first: Any = None
 
     def take_tile(self, tile: Tile) -> None:
@@ -105,9 +105,30 @@ class FusedOutputs:
 
     def rows(self, labels: Tensor) -> TokenRows:
         """The scores of the tokens of labels (R, T)."""
-        if is_fused_output(self.first):
-            return rows_of_predictions(self.tiles.rows(), self.first.label_mask, labels.shape[1])
-        return rows_of_logits(logits_of(self.first), labels, self.tiles.metrics)
+        if not is_fused_output(self.first):
+            return rows_of_logits(logits_of(self.first), labels, self.metrics)
+        found = self.tiles.rows()
+        return rows_of_predictions({name: found[name] for name in self.metrics}, self._mask, labels.shape[1])
+
+    @property
+    def _mask(self) -> Tensor:
+        return self.first.label_mask
+
+    def check_losses(self) -> None:
+        """Refuse a fused head whose log-probabilities are not those of the tiles that were seen.
+
+        Raises:
+            RuntimeError: they are not.
+        """
+        if not is_fused_output(self.first):
+            return
+        losses = self.tiles.rows().get("loss", torch.empty(0))
+        ours = rows_of_predictions({"loss": losses}, self._mask, self._mask.shape[1] + 1).values["loss"][:, :-1]
+        if not torch.allclose(ours, -self.first.log_probs.detach().float(), rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise RuntimeError(
+                "the log-probabilities of TRL's fused head are not those of the tiles that it folded, so these give "
+                "no scores; use method='el2n', which scores in a pass of its own, and report this to fastprune"
+            )
 
     def losses(self, loss_type: str) -> Tensor:
         """The differentiable loss of each prediction, as TRL sums it, (R, T - 1)."""

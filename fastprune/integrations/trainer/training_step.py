@@ -254,5 +254,5 @@ def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:
         raise RuntimeError(
             f"{found}: the batches are not those of the sampler (a batch sampler of your own, or a collator that packs "
             "examples or drops some?), so scores find no example; use method='el2n', which scores in a pass of its "
-            "own, and for TRL packing=False and padding_free=False"
+            "own"
         )

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("trl")
 
 from helpers import tiny_trl as tiny  # noqa: E402
+from transformers import LlamaForCausalLM  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 import fastprune  # noqa: E402
@@ -58,27 +59,19 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_free_scores_cost_no_forward_pass(make, kind):
     data, settings = KINDS[kind]
-    trainer = make(data=data(), learning_rate=0.0, **settings)
-    seen = []
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
-    trainer.train()
-    plain = make(data=data(), folder="plain", learning_rate=0.0, **settings)
-    counts = []
-    for each in (trainer, plain):
-        counted = tiny.Counted(each.model)
-        if each is trainer:
-            fastprune.detach(trainer)
-            pruner = fastprune.attach(trainer, keep_fraction=0.5)
-            with tiny.observed(pruner, seen):
-                each.train()
+    counts, seen = [], []
+    for folder in ("plain", "attached"):
+        trainer = make(data=data(), folder=folder, learning_rate=0.0, **settings)
+        counted = tiny.Counted(trainer.model)
+        if folder == "plain":
+            trainer.train()
         else:
-            each.train()
-        counts.append((counted, each.state.global_step))
-    (ours, steps), (theirs, plain_steps) = counts
-    per_step = theirs.backbone[True] / plain_steps
-    assert ours.backbone[True] / steps == per_step, "no extra forward in training"
-    assert ours.backbone[False] == 1, "one batch is tried"
-    assert ours.head == 0, "the head's module, which would make logits, never runs"
+            with tiny.observed(fastprune.attach(trainer, keep_fraction=0.5), seen):
+                trainer.train()
+        counts.append(counted.backbone[True] / trainer.state.global_step)
+    assert counts[0] == counts[1], "no extra forward in training"
+    assert counted.backbone[False] == 1, "one batch is tried"
+    assert counted.head == 0, "the head's module, which would make logits, never runs"
     everything = torch.cat([index for index, _ in seen])
     scores = torch.cat([scores["el2n"] for _, scores in seen])
     assert len(everything) >= len(trainer.train_dataset)
@@ -163,6 +156,52 @@ def test_an_unknown_trl_refuses_free_scores_only(make, monkeypatch):
         pruner = fastprune.attach(trainer, method=method, keep_fraction=0.5)
         trainer.train()
         assert len(pruner.kept_indices) == 12
+
+
+def test_a_fused_head_that_does_something_else_is_refused_before_the_first_step(make, monkeypatch):
+    watched = internals._watched
+
+    def halved(fold, names, see):
+        return watched(fold, names, lambda tile: see(tile._replace(logit_scale=0.5)))
+
+    monkeypatch.setattr(internals, "_watched", halved)
+    trainer = make()
+    fastprune.attach(trainer, keep_fraction=0.5)
+    with pytest.raises(RuntimeError, match="are not those of the tiles that it folded.*method='el2n'"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+class HeadlessForCausalLM(LlamaForCausalLM):
+    def get_output_embeddings(self):
+        return None
+
+
+def test_what_hides_the_head_is_refused(make):
+    trainer = make(net=tiny.model(HeadlessForCausalLM))
+    with pytest.raises(ValueError, match="HeadlessForCausalLM has no output embedding.*such as 'random'"):
+        fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, method="random", keep_fraction=0.5)
+    trainer = make()
+    trainer.args.torch_compile = True
+    with pytest.raises(ValueError, match="torch_compile hides the tiles.*set torch_compile=False"):
+        fastprune.attach(trainer, keep_fraction=0.5)
+
+
+def test_virtual_tokens_of_prompt_tuning_have_no_score(make):
+    peft = pytest.importorskip("peft")
+    prompt = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    found = []
+    for method in ("el2n-free", "el2n"):
+        trainer = make(peft_config=prompt, folder=method, learning_rate=0.0)
+        pruner = fastprune.attach(trainer, method=method, keep_fraction=0.5)
+        with torch.no_grad():
+            for name, parameter in trainer.model.named_parameters():
+                if "prompt" in name:
+                    parameter.copy_(torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
+        trainer.train()
+        found.append(pruner.history.value("el2n"))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_adapters_are_scored(make):
