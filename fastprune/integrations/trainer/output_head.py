@@ -126,18 +126,22 @@ class HeadTap:
             hidden, weight = hidden.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
         with torch.autocast(kind, enabled=False):
-            labels = pad_left(self.labels.to(hidden.device), hidden.shape[1])
-            found: Any = linear_score(
-                hidden.detach(),
-                weight,
-                labels,
-                self.metrics,
-                bias=None if bias is None else bias.detach(),
-                shift=1,
-                softcap=self.transform.softcap,
-                logit_scale=self.transform.scale,
-            )
             self._probe = F.linear(hidden, weight[:PROBED], None if bias is None else bias[:PROBED])
-        width = self.labels.shape[1]
-        self.rows = {name: values[:, -width:] for name, values in found.items()}
+            width = self.labels.shape[1]
+            if hidden.ndim == 3 and hidden.shape[1] >= width:
+                labels = pad_left(self.labels.to(hidden.device), hidden.shape[1])
+                found = self._scores(hidden.detach(), weight, labels, bias)
+                self.rows = {name: values[:, -width:] for name, values in found.items()}
         return self._probe
+
+    def _scores(self, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+        return linear_score(
+            hidden,
+            weight,
+            labels,
+            self.metrics,
+            bias=None if bias is None else bias.detach(),
+            shift=1,
+            softcap=self.transform.softcap,
+            logit_scale=self.transform.scale,
+        )

@@ -20,6 +20,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.modeling_outputs import CausalLMOutput
 
 import fastprune
 from fastprune.integrations.trainer.output_head import Transform, output_head, transform_of
@@ -110,6 +111,16 @@ class OwnHead(torch.nn.Linear):
         return super().forward(hidden).square()
 
 
+class FlatForCausalLM(LlamaForCausalLM):
+    """Gives its head rows of tokens."""
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        logits = self.lm_head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        loss = None if labels is None else fastprune.cross_entropy(logits, labels, shift=1)
+        return CausalLMOutput(loss=loss, logits=logits)
+
+
 class OwnHeadForCausalLM(LlamaForCausalLM):
     def __init__(self, config):
         super().__init__(config)
@@ -125,6 +136,7 @@ class HeadlessForCausalLM(LlamaForCausalLM):
     "kind, reason",
     [
         (ShiftedForCausalLM, "does more to its logits"),
+        (FlatForCausalLM, "does more to its logits"),
         (OwnHeadForCausalLM, "is a OwnHead with a forward of"),
         (HeadlessForCausalLM, "no output embed"),
     ],

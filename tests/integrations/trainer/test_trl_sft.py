@@ -145,6 +145,17 @@ def test_every_metric_comes_from_the_tiles(make):
         torch.testing.assert_close(found.values[name], whole[name], rtol=2e-5, atol=1e-6)
 
 
+def test_a_task_with_the_usual_head_may_say_how_tokens_are_reduced(make):
+    trainer = make(learning_rate=0.0)
+    counted = tiny.Counted(trainer.model)
+    task = fastprune.Task(fastprune.Head(kind="causal_lm", reduce="max"))
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, task=task)
+    trainer.train()
+    assert counted.backbone[True] == trainer.state.global_step
+    found = pruner.history.value("el2n")
+    assert found.max() <= 2**0.5 and (found < expected(trainer, torch.arange(24))).all()
+
+
 def test_an_unknown_trl_refuses_free_scores_only(make, monkeypatch):
     monkeypatch.setattr(internals, "_BY_NAME", ("vocab_start", "columns"))
     with pytest.raises(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,6 +14,14 @@ from helpers import trl_trainers  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 import fastprune  # noqa: E402
+from fastprune.integrations.packed import Layout  # noqa: E402
+from fastprune.integrations.trainer.fused_loss import FusedLoss  # noqa: E402
+from fastprune.integrations.trainer.readers import FusedOutputs, Outcome  # noqa: E402
+from fastprune.integrations.trainer.tile_fold import TileScores  # noqa: E402
+
+
+class Namespace(SimpleNamespace):
+    """One that can be held weakly."""
 
 
 @pytest.fixture
@@ -124,3 +134,19 @@ def test_a_loss_that_cannot_be_weighted_is_refused(make):
     with pytest.raises(ValueError, match="a loss of its own, whose examples cannot be weighted"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("items, expected", [(None, 3 / 4), (8, 3 / 8 * 2)])
+def test_weights_are_averaged_over_processes_as_trl_averages(items, expected):
+    """Two of four processes read other tokens.  The gradients of all are averaged afterwards, so TRL multiplies."""
+    args = SimpleNamespace(loss_type="nll", average_tokens_across_devices=True)
+    accelerator = SimpleNamespace(num_processes=4)
+    trainer = Namespace(args=args, accelerator=accelerator, get_tp_size=lambda: 2)
+    seen = FusedOutputs(TileScores(["loss"], 10), ["loss"])
+    log_probs = torch.tensor([[-1.0, -2.0], [-3.0, 0.0]])
+    seen.first = SimpleNamespace(log_probs=log_probs, label_mask=torch.ones(2, 2, dtype=torch.bool))
+    layout = Layout(torch.tensor([[0, 0, 0], [1, 1, 1]]), torch.tensor([0, 1]), 2)
+    loss = torch.tensor(5.0)
+    weights = torch.tensor([1.0, 2.0])
+    found = FusedLoss(trainer).weighted(Outcome(loss, loss, seen), layout, weights, items)
+    assert found.item() == pytest.approx(5.0 + expected)
