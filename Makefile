@@ -49,7 +49,7 @@ soak: $(STAMP)-test
 # on every instruction set this processor has, in a copy, so that the ordinary build stays. Thread: a program without
 # Python, whose OpenMP runtime it would not see into.
 SANITIZED := build/sanitize
-SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_cross_entropy.py scores/test_scores_api.py selection
+SANITIZER_TESTS := scores/test_scores_cpu.py scores/test_core_fuzz.py scores/test_tile_sums.py scores/test_cross_entropy.py scores/test_scores_api.py selection
 sanitize: $(STAMP)-test
 	rm -rf $(SANITIZED)
 	$(MAKE) $(SANITIZED)/fuzz-address,undefined $(SANITIZED)/fuzz-thread
@@ -68,7 +68,7 @@ sanitize: $(STAMP)-test
 
 $(SANITIZED)/fuzz-%: tests/selection/fuzz_select_topk.cpp $(CORE)
 	mkdir -p $(SANITIZED)
-	g++ -std=c++17 -O1 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
+	g++ -std=c++17 -O2 -g1 -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra \
 	    -fsanitize=$* -fno-sanitize-recover=all -Icsrc $< csrc/platform/*.cpp -ldl -o $@
 
 # The tests with the oldest versions that pyproject.toml claims, and with those that plain pip takes today.  TESTS names

@@ -123,6 +123,8 @@ APPLICATION: dict[str, list[str]] = {
         "el2n",
         "grand",
         "joint_el2n",
+        "linear_cross_entropy",
+        "linear_score",
         "per_sample_grand",
         "score",
     ],

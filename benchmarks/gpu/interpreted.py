@@ -10,7 +10,7 @@ from types import FunctionType
 
 from helpers.interpreter_fixes import mend_interpreter
 
-from fastprune.scores import kernels
+from fastprune.scores import kernels, linear_tiles, tile_sums
 from fastprune.selection import topk, triton_topk
 
 
@@ -21,7 +21,11 @@ def take_over() -> None:
     mend_interpreter()
     for name in ("row_scores", "loss_forward", "loss_backward", "has_loss"):
         setattr(kernels, name, _not_on_the_cpu(getattr(kernels, name)))
-    kernels.runs_triton = topk.runs_triton = lambda tensor: True
+    for name in ("add_tile", "close_sums", "gradient_in_place"):
+        on_triton = _not_on_the_cpu(getattr(tile_sums, name))
+        setattr(tile_sums, name, on_triton)
+        setattr(linear_tiles, name, on_triton)
+    tile_sums.runs_triton = kernels.runs_triton = topk.runs_triton = lambda tensor: True
     # A CPU has no multiprocessors; three programs of a few blocks each.
     triton_topk._most_programs = lambda scores: 3
 

@@ -33,6 +33,7 @@ STEPS = (
     Step("speed", 20, 90, 30, "el2n, six scores, a loss step; bytes, ms, GB/s; eager peers"),
     Step("training", 18, 60, 25, "a MiniLM step with and without fastprune"),
     Step("selection", 12, 40, 12, "10^7 scores against torch.topk"),
+    Step("head", 20, 60, 30, "a head of 131,072 classes without logits: scores and a step, beside the product"),
     Step("peers", 25, 130, 100, "torch.compile and Liger beside fastprune"),
     Step("tests", 30, 150, 90, "the tests marked gpu"),
     Step("sweeps", 20, 90, 30, "more sizes and dtypes"),

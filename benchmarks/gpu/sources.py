@@ -23,7 +23,10 @@ KERNELS = (
     "fastprune/scores/triton_rows.py",
     "fastprune/scores/triton_segment.py",
     "fastprune/scores/triton_short_rows.py",
+    "fastprune/scores/triton_tile_sums.py",
     "fastprune/scores/triton_tiles.py",
+    "fastprune/scores/linear_head.py",
+    "fastprune/scores/linear_tiles.py",
     "fastprune/selection/triton_topk.py",
     "fastprune/platform/triton_launch.py",
 )

@@ -95,6 +95,20 @@ def selection(found: list[Record]) -> list[str]:
     return lines
 
 
+def heads(found: list[Record]) -> list[str]:
+    """A line for each task of a language model's head: ours in ms, the others as multiples, and the error."""
+    lines = []
+    for r in records.of_kind(found, "head"):
+        ms, failed = figures.split(r["ms"])
+        ours = ms.get("fastprune")
+        parts = [f"{ours:.4g} ms" if ours else f"failed {failed.get('fastprune', '')[:80]}"]
+        parts += [f"{name} {t / ours:.2f} x" for name, t in ms.items() if name != "fastprune" and ours]
+        parts += [f"{name} failed: {why[:60]}" for name, why in failed.items() if name != "fastprune"]
+        size = f"{r['rows']:,} x {r['hidden']:,} x {r['classes']:,} {r['dtype']}"
+        lines.append(f"{r['task']}, {size}, error {r['error']:.1e}: " + "; ".join(parts))
+    return lines
+
+
 def build(found: list[Record]) -> list[str]:
     """The extension, the compilation, and what was compiled too late."""
     lines = []
@@ -138,6 +152,7 @@ SECTIONS: tuple[tuple[str, Callable[[list[Record]], list[str]]], ...] = (
     ("accuracy", accuracy),
     ("speed (others as multiples of the first)", speed),
     ("selection", selection),
+    ("a head without logits", heads),
     ("build", build),
     ("tests, counters, notes", others),
     ("torch.compile", inductor),

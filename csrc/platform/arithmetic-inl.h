@@ -10,13 +10,14 @@
 //   where(mask, a, b)     a in the lanes of the mask, b elsewhere
 //   fold(v, combine)      the lanes combined to four, always as the same tree: the halves, then their halves
 // At widths 1, 8 and 16, on integers:
-//   above(a, b), equal(a, b)   masks
-//   where(mask, a, b)     as above
+//   above(a, b)           the mask of a > b
+//   equal(a, b)           the mask of a == b
+//   where(mask, a, b)     a in the lanes of the mask, b elsewhere
 //   max_lanes(a, b)       the larger of each pair of lanes
 //   counted(sum, mask)    sum + 1 in the lanes of the mask
-//   bits_of(mask)         one bit for each lane, lane 0 lowest
-//   count_bits(bits)      how many are set
-//   sum_of_lanes<T>(v)    in 64 bits
+//   bits_of<T>(mask)      one bit for each lane of a Vec<T>, lane 0 lowest
+//   count_bits(bits)      how many bits are set
+//   sum_of_lanes<T>(v)    the sum in 64 bits
 
 #if FASTPRUNE_WIDTH > 1
 
@@ -63,6 +64,9 @@ FASTPRUNE_INLINE Quad fold(F32 v, const Combine&) { return v; }
 
 #if FASTPRUNE_WIDTH == 16
 
+template <class T>
+using Mask = std::conditional_t<kLanes<T> == 16, __mmask16, __mmask8>;
+
 FASTPRUNE_INLINE __mmask16 above(I32 a, I32 b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
 FASTPRUNE_INLINE __mmask8 above(I64 a, I64 b) { return _mm512_cmpgt_epi64_mask((__m512i)a, (__m512i)b); }
 FASTPRUNE_INLINE __mmask16 equal(I32 a, I32 b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
@@ -81,29 +85,43 @@ FASTPRUNE_INLINE I32 counted(I32 sum, __mmask16 mask) {
 FASTPRUNE_INLINE I64 counted(I64 sum, __mmask8 mask) {
   return (I64)_mm512_mask_sub_epi64((__m512i)sum, mask, (__m512i)sum, _mm512_set1_epi64(-1));
 }
-FASTPRUNE_INLINE unsigned bits_of(unsigned mask) { return mask; }
+
+// Why not a cast: where registers are short, GCC 12 may write the predicate register to memory as 1 or 2 bytes and then
+// read the integer as 4. It cannot split the explicit move.
+template <class T>
+FASTPRUNE_INLINE unsigned bits_of(Mask<T> mask) {
+  unsigned bits;
+  if constexpr (sizeof mask == 2) asm("kmovw %1, %0" : "=r"(bits) : "k"(mask));
+  else asm("kmovb %1, %0" : "=r"(bits) : "k"(mask));
+  return bits;
+}
 
 #elif FASTPRUNE_WIDTH == 8
+
+template <class T>
+using Mask = Vec<T>;
 
 template <class V>
 FASTPRUNE_INLINE V above(V a, V b) { return (V)(a > b); }
 template <class V>
 FASTPRUNE_INLINE V equal(V a, V b) { return (V)(a == b); }
-FASTPRUNE_INLINE unsigned bits_of(I32 mask) {
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps((__m256i)mask)));
-}
-FASTPRUNE_INLINE unsigned bits_of(I64 mask) {
-  return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd((__m256i)mask)));
+template <class T>
+FASTPRUNE_INLINE unsigned bits_of(Mask<T> mask) {
+  if constexpr (sizeof(T) == 4) return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps((__m256i)mask)));
+  else return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd((__m256i)mask)));
 }
 
 #elif FASTPRUNE_WIDTH == 1
+
+template <class T>
+using Mask = Vec<T>;
 
 template <class T>
 FASTPRUNE_INLINE T above(T a, T b) { return -static_cast<T>(a > b); }
 template <class T>
 FASTPRUNE_INLINE T equal(T a, T b) { return -static_cast<T>(a == b); }
 template <class T>
-FASTPRUNE_INLINE unsigned bits_of(T mask) { return static_cast<unsigned>(mask & 1); }
+FASTPRUNE_INLINE unsigned bits_of(Mask<T> mask) { return static_cast<unsigned>(mask & 1); }
 
 #endif
 
@@ -115,6 +133,13 @@ template <class V>
 FASTPRUNE_INLINE V max_lanes(V a, V b) { return where(above(a, b), a, b); }
 template <class V>
 FASTPRUNE_INLINE V counted(V sum, V mask) { return sum - mask; }
+
+#endif
+
+#if FASTPRUNE_WIDTH != 4
+
+template <class T>
+FASTPRUNE_INLINE unsigned bits_of(unsigned bits) { return bits; }
 
 #endif
 

@@ -16,8 +16,9 @@
 //   Vec<T>     a register of float, double, std::int32_t or std::int64_t. Short names: F32, F64, I32, I64.
 //   kLanes<T>  the number of elements in a Vec<T>.
 //   mask       what a comparison of registers gives. The operators <, ==, ... give lanes of all ones or zeros (I32,
-//              I64). above() and equal() give the fastest kind of mask: a predicate register on AVX-512, and lanes
-//              of all ones or zeros elsewhere.
+//              I64). above() and equal() give a Mask<T>, the fastest kind: a predicate register on AVX-512, and lanes
+//              of all ones or zeros elsewhere. &, | and ~ combine masks, and the result must be kept in a Mask<T>.
+//   bits       a mask as an unsigned integer, one bit for each lane. compress_store takes a mask or its bits.
 //
 // Bits: every operation rounds as IEEE says. Only fma() may be fused, and kFusedFma says where it is. Hence AVX-512
 // and AVX2 give the same bits, and width 4 differs from them in the last digits.

@@ -32,9 +32,9 @@ std::int64_t keep(Key* keys, std::int64_t n, Key pivot) {
   std::int64_t kept = 0;
   for (std::int64_t i = 0; i < n; i += kLanes<Key>) {
     const Vec<Key> v = load(keys + i);
-    const unsigned wanted = bits_of(kAbove ? above(v, middle) : above(middle, v));
+    const Mask<Key> wanted = kAbove ? above(v, middle) : above(middle, v);
     compress_store(keys + kept, v, wanted);
-    kept += count_bits(wanted);
+    kept += count_bits(bits_of<Key>(wanted));
   }
   return kept;
 }

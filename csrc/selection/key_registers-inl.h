@@ -7,7 +7,7 @@ template <class K>
 struct NanWatch {
   using Key = typename K::Key;
   Vec<Key> magnitude{};
-  bool seen() const { return K::kIsFloat && bits_of(above(magnitude, splat(K::kInfinity))) != 0; }
+  bool seen() const { return K::kIsFloat && bits_of<Key>(above(magnitude, splat(K::kInfinity))) != 0; }
 };
 
 // The keys of kLanes<Key> scores. Without kNan the keys of NaN are unspecified. That is for scores of which none has

@@ -28,12 +28,12 @@ Counts count(const char* block, std::int64_t n, Order<typename K::Key> order, ty
   std::int64_t i = 0, kept = 0;
   for (; i + kLanes<Key> <= n; i += kLanes<Key>) {
     const Vec<Key> keys = keys_at<K, kNan>(block + i * K::kSize, order, watch);
-    const auto above_top = above(keys, top), is_top = equal(keys, top);
+    const Mask<Key> above_top = above(keys, top), is_top = equal(keys, top);
     over = counted(over, above_top);
     at_top = counted(at_top, is_top);
-    const unsigned within = bits_of(above(keys, bottom)) & ~(bits_of(above_top) | bits_of(is_top));
+    const Mask<Key> within = above(keys, bottom) & ~(above_top | is_top);
     compress_store(inside + kept, keys, within);
-    kept += count_bits(within);
+    kept += count_bits(bits_of<Key>(within));
   }
   Counts counts{sum_of_lanes<Key>(over), sum_of_lanes<Key>(at_top), kept, watch.seen()};
   if constexpr (kLanes<Key> > 1)
@@ -55,9 +55,9 @@ FASTPRUNE_INLINE Look look(const char* block, std::int64_t n, Order<typename K::
   Look found;
   found.registers = std::min<std::int64_t>(n / lanes, 64);
   for (std::int64_t r = 0; r < found.registers; ++r) {
-    const unsigned mask = want(keys_at<K, kNan>(block + r * lanes * K::kSize, order, watch));
-    found.wanted[r] = static_cast<std::uint16_t>(mask);
-    found.some |= static_cast<std::uint64_t>(mask != 0) << r;
+    const unsigned bits = bits_of<typename K::Key>(want(keys_at<K, kNan>(block + r * lanes * K::kSize, order, watch)));
+    found.wanted[r] = static_cast<std::uint16_t>(bits);
+    found.some |= static_cast<std::uint64_t>(bits != 0) << r;
   }
   return found;
 }
@@ -73,15 +73,17 @@ Counts collect(const char* block, std::int64_t n, Order<typename K::Key> order, 
   NanWatch<K> watch;
   std::int64_t i = 0, kept = 0;
   while (i + kLanes<Key> <= n) {
-    Look found = look<K, kNan>(block + i * K::kSize, n - i, order, watch, [&](Vec<Key> keys) FASTPRUNE_INLINE_LAMBDA {
-      return bits_of(above(keys, bottom)) | bits_of(equal(keys, bottom));
-    });
+    const auto want = [&](Vec<Key> keys) FASTPRUNE_INLINE_LAMBDA -> Mask<Key> {
+      return above(keys, bottom) | equal(keys, bottom);
+    };
+    Look found = look<K, kNan>(block + i * K::kSize, n - i, order, watch, want);
     for (; found.some != 0; found.some &= found.some - 1) {
       const int r = __builtin_ctzll(found.some);
       const std::int64_t at = i + r * kLanes<Key>;
-      compress_store(keys_out + kept, keys_at<K, kNan>(block + at * K::kSize, order, watch), found.wanted[r]);
-      compress_store(places_out + kept, places + splat(static_cast<Key>(at)), found.wanted[r]);
-      kept += count_bits(found.wanted[r]);
+      const unsigned wanted = found.wanted[r];
+      compress_store(keys_out + kept, keys_at<K, kNan>(block + at * K::kSize, order, watch), wanted);
+      compress_store(places_out + kept, places + splat(static_cast<Key>(at)), wanted);
+      kept += count_bits(wanted);
     }
     i += found.registers * kLanes<Key>;
   }
@@ -106,24 +108,25 @@ std::int64_t write_indices(const char* block, std::int64_t n, Order<typename K::
     return keys_at<K, kNan>(block + i * K::kSize, order, watch);
   };
   const auto with_ties = [&](Vec<Key> keys) FASTPRUNE_INLINE_LAMBDA {
-    unsigned same = bits_of(equal(keys, limit));
+    unsigned same = bits_of<Key>(equal(keys, limit));
     while (count_bits(same) > ties) same &= ~(1u << (31 - __builtin_clz(same)));
     ties -= count_bits(same);
-    return bits_of(above(keys, limit)) | same;
+    return bits_of<Key>(above(keys, limit)) | same;
   };
-  const auto keep = [&](unsigned mask) FASTPRUNE_INLINE_LAMBDA {
-    if (sparse && mask == 0) return;
-    compress_store_indices<lanes>(out + written, first + i, mask);
-    written += count_bits(mask);
+  const auto keep = [&](auto wanted) FASTPRUNE_INLINE_LAMBDA {
+    const unsigned bits = bits_of<Key>(wanted);
+    if (sparse && bits == 0) return;
+    compress_store_indices<Key>(out + written, first + i, wanted);
+    written += count_bits(bits);
   };
   // Whole registers are stored as long as one fits, first with ties and then without. The next store overwrites what
   // was stored too much.
   for (; i + lanes <= n && written + lanes <= room && ties > 0; i += lanes) keep(with_ties(keys_here()));
-  for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(bits_of(above(keys_here(), limit)));
+  for (; i + lanes <= n && written + lanes <= room; i += lanes) keep(above(keys_here(), limit));
   // The last few indices are stored one by one. They may lie far apart.
   for (; i + lanes <= n && written < room; i += lanes)
-    for (unsigned mask = with_ties(keys_here()); mask != 0 && written < room; mask &= mask - 1)
-      out[written++] = first + i + __builtin_ctz(mask);
+    for (unsigned bits = with_ties(keys_here()); bits != 0 && written < room; bits &= bits - 1)
+      out[written++] = first + i + __builtin_ctz(bits);
   if constexpr (lanes > 1)
     if (i < n && written < room)
       written += portable::write_indices<K, kNan>(block + i * K::kSize, n - i, order, threshold, ties, sparse,

@@ -21,7 +21,9 @@ from fastprune.scores.crossentropy import cross_entropy
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.linear_checks import check_head, check_row_weight, check_states
 from fastprune.scores.linear_head import LinearHead
-from fastprune.scores.linear_ops import LinearOptions, reduced_with_gradient, rows_of_head, rows_with_gradient
+from fastprune.scores.linear_ops import LinearOptions, rows_of_head
+from fastprune.scores.linear_reduced import reduced_with_gradient
+from fastprune.scores.linear_rows import rows_with_gradient
 from fastprune.scores.linear_tiles import goes_by_rows
 from fastprune.scores.metrics import kernel_part
 from fastprune.scores.reduce import reduce_tokens
@@ -118,8 +120,8 @@ def linear_score(
     check_states(hidden, labels, head, shift)
     check_reduce(reduce, labels.shape)
     moved = shifted_labels(labels, ignore_index, shift)
-    if moved.is_cpu:
-        check_labels(moved, head.classes, ignore_index, 0)
+    if _knows_labels(labels):
+        check_labels(labels, head.classes, ignore_index, shift)
     with torch.no_grad():
         flat, y = hidden.detach().reshape(-1, hidden.shape[-1]), moved.reshape(-1)
         scores = {
@@ -257,8 +259,8 @@ def linear_cross_entropy(
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing!r}")
     moved = shifted_labels(labels, ignore_index, shift)
-    if moved.is_cpu and not moved.is_meta:
-        check_labels(moved, head.classes, ignore_index, 0)
+    if _knows_labels(labels):
+        check_labels(labels, head.classes, ignore_index, shift)
     flat, y = hidden.reshape(-1, hidden.shape[-1]), moved.reshape(-1)
     weights = None if row_weight is None else row_weight.reshape(-1)
     options = LinearOptions(kernel_part(names), ignore_index, smoothing, head.softcap, head.logit_scale)
@@ -356,6 +358,11 @@ def _scores(flat: Tensor, head: LinearHead, y: Tensor, names: tuple[str, ...], i
     options = LinearOptions(names, ignore_index, 0.0, head.softcap, head.logit_scale)
     _, _, rows = torch.ops.fastprune.linear_rows(flat, head.weight, head.bias, y, *options)
     return dict(zip(names, rows, strict=True))
+
+
+def _knows_labels(labels: Tensor) -> bool:
+    """Whether the labels can be looked at without waiting for a device. Otherwise the operators do it."""
+    return labels.is_cpu and not torch.compiler.is_compiling()
 
 
 def _has_kernel(hidden: Tensor) -> bool:

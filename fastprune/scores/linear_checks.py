@@ -30,8 +30,8 @@ def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tens
         )
     if weight.shape[0] < 2:
         raise ValueError(
-            f"weight {tuple(weight.shape)} has V = {weight.shape[0]} classes, and a loss needs at least 2; for a yes-or-no head "
-            "use fastprune.score(..., multi_label=True)"
+            f"weight {tuple(weight.shape)} has V = {weight.shape[0]} classes, and a loss needs at least 2; for a head "
+            "that says yes or no use fastprune.score(..., multi_label=True)"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have shape ({weight.shape[0]},), one a class, got {tuple(bias.shape)}")

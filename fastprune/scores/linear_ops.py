@@ -1,8 +1,8 @@
-"""The loss of a linear head as operators of PyTorch, and with its gradients.
+"""What the two operators of a linear head's loss share: options, the rows that count, and their gradients.
 
-There are two operators. `linear_rows` gives the loss of each row, and its backward pass makes the logits again.
-`linear_reduced` gives a weighted sum of the losses and computes the gradients with it, while each tile of logits is
-there. `fastprune.scores.linear_tiles` says what each costs.
+`fastprune.scores.linear_rows` gives the loss of each row, and its backward pass makes the logits again.
+`fastprune.scores.linear_reduced` gives a weighted sum of the losses and computes the gradients with it, while each tile
+of logits is there. `fastprune.scores.linear_tiles` says what each costs.
 
 Ignored rows are dropped before the matrix products. Their number depends on data, so that happens in the operators,
 where torch.compile does not look. On a GPU it waits for the device.
@@ -10,32 +10,20 @@ where torch.compile does not look. On a GPU it waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from fastprune.platform.torch_private import apply_untransformed, has_storage, keeps_graph
-from fastprune.scores.checks import check_data
+from fastprune.scores.checks import check_labels
 from fastprune.scores.linear_head import LinearHead
-from fastprune.scores.linear_tiles import (
-    Gradients,
-    Needed,
-    folded,
-    gradients_by_classes,
-    loss_and_gradients_by_rows,
-)
+from fastprune.scores.linear_tiles import Gradients, folded
 from fastprune.scores.tile_sums import Closed, Wanted
 
 NO_SECOND_DERIVATIVE = (
     "fastprune.linear_cross_entropy has no second derivative; use torch.nn.functional.linear and cross_entropy where "
     "you need one"
-)
-GIVEN_AWAY = (
-    "the gradients of fastprune.linear_cross_entropy were given away by the first backward pass; pass "
-    "retain_graph=True to it"
 )
 
 
@@ -102,7 +90,7 @@ def rows_of_head(
 ) -> tuple[Closed, Counted]:
     """What `linear_tiles.folded` gives for the rows that count, as values of all N rows."""
     rows = counted_rows(hidden, labels, ignore_index)
-    closed = _without_bad_labels(folded(rows.hidden, head, rows.labels, wanted), rows.labels, head.classes)
+    closed = without_bad_labels(folded(rows.hidden, head, rows.labels, wanted), rows.labels, head.classes)
     total = len(labels)
     scores = {name: rows.spread(values, total) for name, values in closed.scores.items()}
     losses = None if closed.losses is None else rows.spread(closed.losses, total)
@@ -110,7 +98,7 @@ def rows_of_head(
     return Closed(losses, state, scores), rows
 
 
-def _without_bad_labels(closed: Closed, labels: Tensor, classes: int) -> Closed:
+def without_bad_labels(closed: Closed, labels: Tensor, classes: int) -> Closed:
     """NaN in rows with a label out of range. On the CPU such labels have raised before."""
     if labels.is_cpu:
         return closed
@@ -123,103 +111,39 @@ def _without_bad_labels(closed: Closed, labels: Tensor, classes: int) -> Closed:
     return Closed(marked(closed.losses), marked(closed.state), scores)
 
 
-# --- the loss of each row --------------------------------------------------------------------------------------------
-
-_OPTIONS = "str[] metrics, int ignore_index, float label_smoothing, float softcap, float logit_scale"
-
-
-@torch.library.custom_op(
-    "fastprune::linear_rows",
-    mutates_args=(),
-    schema=f"(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, {_OPTIONS}) "
-    "-> (Tensor losses, Tensor state, Tensor scores)",
-)
-def linear_rows(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, metrics: Sequence[str], *others: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of each row (N,), the state for its gradient (3, N), and the scores (metrics, N), all fp32."""
-    return _rows(hidden, weight, bias, labels, LinearOptions(tuple(metrics), *others))
+# The fields of `LinearOptions`, as the operators take them.
+OPTIONS_SCHEMA = "str[] metrics, int ignore_index, float label_smoothing, float softcap, float logit_scale"
 
 
-def _rows(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, options: LinearOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_data(hidden=hidden, weight=weight, bias=bias, labels=labels)
-    head, wanted = options.head(weight.detach(), bias), options.wanted(loss=True)
-    closed, _ = rows_of_head(hidden.detach(), head, labels, options.ignore_index, wanted)
-    assert closed.losses is not None and closed.state is not None
-    return closed.losses, closed.state, _stacked(closed, options, closed.losses)
+def check_labels_on_cpu(labels: Tensor, weight: Tensor, ignore_index: int) -> None:
+    """Raises for a label out of range, on the CPU. A direct call has looked before."""
+    if labels.is_cpu:
+        check_labels(labels, len(weight), ignore_index, 0)
 
 
-def _stacked(closed: Closed, options: LinearOptions, losses: Tensor) -> Tensor:
+def stacked_scores(closed: Closed, options: LinearOptions, losses: Tensor) -> Tensor:
+    """The scores as (metrics, N), in the order of the options."""
     rows = [closed.scores[name] for name in options.metrics]
     return torch.stack(rows) if rows else losses.new_empty(0, len(losses))
 
 
-@linear_rows.register_fake
-def _(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, metrics: Sequence[str], *others: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    n = labels.shape[0]
-    empty = [hidden.new_empty(shape, dtype=torch.float32) for shape in ((n,), (3, n), (len(metrics), n))]
-    return empty[0], empty[1], empty[2]
-
-
-@torch.library.custom_op(
-    "fastprune::linear_rows_backward",
-    mutates_args=(),
-    schema="(Tensor row_grad, Tensor state, Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, "
-    f"bool[] needed, {_OPTIONS}) -> (Tensor hidden, Tensor weight, Tensor bias)",
-)
-def linear_rows_backward(
-    row_grad: Tensor,
-    state: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    needed: Sequence[bool],
-    metrics: Sequence[str],
-    *others: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients with respect to hidden, weight and bias. One that is not needed is empty."""
-    options = LinearOptions(tuple(metrics), *others)
-    found = _rows_gradients(row_grad, state, hidden, weight, bias, labels, Needed(*needed), options)
-    return _or_empty(found, hidden)
-
-
-def _rows_gradients(
-    row_grad: Tensor,
-    state: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    needed: Needed,
-    options: LinearOptions,
-) -> Gradients:
-    check_data(row_grad=row_grad, hidden=hidden, weight=weight, bias=bias, labels=labels)
-    head = options.head(weight.detach(), bias)
-    rows = counted_rows(hidden.detach(), labels, options.ignore_index)
-    g = rows.of(row_grad.to(torch.float32)).contiguous()
-    found = gradients_by_classes(rows.hidden, head, rows.labels, rows.of(state), g, options.label_smoothing, needed)
-    return _spread_gradients(found, rows, len(labels))
-
-
-def _spread_gradients(found: Gradients, rows: Counted, total: int) -> Gradients:
+def spread_gradients(found: Gradients, rows: Counted, total: int) -> Gradients:
+    """The gradient of the rows that count, as that of all N rows."""
     if found.hidden is None or rows.places is None:
         return found
     return found._replace(hidden=rows.spread(found.hidden.t(), total).t())
 
 
-def _or_empty(found: Gradients, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def or_empty(found: Gradients, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients, and an empty tensor for each that is not needed. An operator has to return tensors."""
     hidden, weight, bias = (like.new_empty(0) if gradient is None else gradient for gradient in found)
     return hidden.contiguous(), weight, bias
 
 
-def _empty_gradients(
+def empty_gradients(
     hidden: Tensor, weight: Tensor, needed: Sequence[bool], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Unwritten tensors of the shapes that `or_empty` gives."""
     shapes = (hidden.shape, weight.shape, weight.shape[:1])
     first, second, third = (
         hidden.new_empty(shape if need else (0,), dtype=dtype) for shape, need in zip(shapes, needed, strict=True)
@@ -227,210 +151,30 @@ def _empty_gradients(
     return first, second, third
 
 
-@linear_rows_backward.register_fake
-def _(
-    row_grad: Tensor,
-    state: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    needed: Sequence[bool],
-    metrics: Sequence[str],
-    *others: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_gradients(hidden, weight, needed, hidden.dtype)
-
-
-def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    hidden, weight, bias, labels, metrics, *others = inputs
-    ctx.options = LinearOptions(tuple(metrics), *others)
-    ctx.needed = ctx.needs_input_grad[:3]
-    ctx.save_for_backward(output[1], hidden, weight, bias, labels)
-
-
-def _differentiate_rows(ctx: Any, grad_losses: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    state, hidden, weight, bias, labels = ctx.saved_tensors
-    found = torch.ops.fastprune.linear_rows_backward(
-        grad_losses, state, hidden, weight, bias, labels, list(ctx.needed), *ctx.options
-    )
-    return *_those_needed(found, ctx.needed), None, *(None for _ in ctx.options)
-
-
-def _those_needed(found: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+def those_needed(found: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+    """What `or_empty` gave, with None for each gradient that is not needed."""
     return [gradient if need else None for gradient, need in zip(found, needed, strict=True)]
 
 
-def _refuse(ctx: Any, *_: Any) -> None:
+def refuse(ctx: Any, *_: Any) -> None:
+    """The backward pass of what has no second derivative."""
     raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
-torch.library.register_autograd("fastprune::linear_rows", _differentiate_rows, setup_context=_save_rows)
-torch.library.register_autograd("fastprune::linear_rows_backward", _refuse)
-
-
-class DirectRows(torch.autograd.Function):
-    """`linear_rows` without the dispatcher, as (losses, scores)."""
+class _Once(torch.autograd.Function):
+    """A gradient that depends on tensors, and that says so when it is differentiated."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, options: LinearOptions
-    ) -> tuple[Tensor, Tensor]:
-        """The losses and the scores. Autograd gives no gradient to the scores."""
-        losses, state, scores = _rows(hidden, weight, bias, labels, options)
-        ctx.save_for_backward(state, hidden, weight, bias, labels)
-        ctx.options = options
-        ctx.mark_non_differentiable(scores)
-        return losses, scores
+    def forward(ctx: Any, gradient: Tensor, *depends_on: Tensor | None) -> Tensor:
+        return gradient.view_as(gradient)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_losses: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients with respect to hidden, weight and bias."""
-        needed = Needed(*ctx.needs_input_grad[:3])
-        state, hidden, weight, bias, labels = ctx.saved_tensors
-        found = _rows_gradients(grad_losses, state, hidden, weight, bias, labels, needed, ctx.options)
-        return *found, None, None
-
-
-# --- the weighted sum of the losses ----------------------------------------------------------------------------------
-
-
-@torch.library.custom_op(
-    "fastprune::linear_reduced",
-    mutates_args=(),
-    schema="(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor row_weight, Tensor factor, "
-    f"bool[] needed, {_OPTIONS}) "
-    "-> (Tensor loss, Tensor scores, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
-)
-def linear_reduced(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    row_weight: Tensor,
-    factor: Tensor,
-    needed: Sequence[bool],
-    metrics: Sequence[str],
-    *others: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """factor times the sum of the weighted losses (), the scores (metrics, N), and the gradients of that sum.
-
-    The gradients of float16 stay in float32, because they would underflow before they are scaled.
-    """
-    options = LinearOptions(tuple(metrics), *others)
-    loss, scores, found = _reduced(hidden, weight, bias, labels, row_weight, factor, Needed(*needed), options)
-    return loss, scores, *_or_empty(found, hidden)
-
-
-def _reduced(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    row_weight: Tensor,
-    factor: Tensor,
-    needed: Needed,
-    options: LinearOptions,
-) -> tuple[Tensor, Tensor, Gradients]:
-    check_data(hidden=hidden, weight=weight, bias=bias, labels=labels, row_weight=row_weight)
-    head, wanted = options.head(weight.detach(), bias), options.wanted(loss=True)
-    rows = counted_rows(hidden.detach(), labels, options.ignore_index)
-    weights = rows.of(row_weight).contiguous()
-    late = hidden.dtype == torch.float16
-    g = weights if late else weights * factor
-    if len(rows.labels) < 2:  # a tile of all classes would be the whole matrix of logits
-        closed = folded(rows.hidden, head, rows.labels, wanted)
-        assert closed.state is not None
-        found = gradients_by_classes(
-            rows.hidden, head, rows.labels, closed.state, g, options.label_smoothing, needed, wide=late
-        )
-    else:
-        closed, found = loss_and_gradients_by_rows(rows.hidden, head, rows.labels, g, wanted, needed, wide=late)
-    closed = _without_bad_labels(closed, rows.labels, head.classes)
-    assert closed.losses is not None
-    if late:
-        for gradient in found:
-            if gradient is not None:
-                gradient.mul_(factor)
-    loss = (closed.losses.double() * weights).sum() * factor
-    scores = rows.spread(_stacked(closed, options, closed.losses), len(labels))
-    return loss.to(torch.float32), scores, _spread_gradients(found, rows, len(labels))
-
-
-@linear_reduced.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    row_weight: Tensor,
-    factor: Tensor,
-    needed: Sequence[bool],
-    metrics: Sequence[str],
-    *others: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype = torch.float32 if hidden.dtype == torch.float16 else hidden.dtype
-    loss = hidden.new_empty((), dtype=torch.float32)
-    scores = hidden.new_empty((len(metrics), labels.shape[0]), dtype=torch.float32)
-    return loss, scores, *_empty_gradients(hidden, weight, needed, dtype)
-
-
-def _save_reduced(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.needed, ctx.dtype, ctx.options = tuple(inputs[6]), inputs[0].dtype, len(inputs) - 7
-    ctx.save_for_backward(*output[2:])
-
-
-def _differentiate_reduced(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    if torch.is_grad_enabled() and grad_loss.requires_grad:
+    def backward(ctx: Any, *_: Tensor) -> None:
         raise RuntimeError(NO_SECOND_DERIVATIVE)
-    found = [(gradient * grad_loss).to(ctx.dtype) for gradient in ctx.saved_tensors]
-    return *_those_needed(found, ctx.needed), None, None, None, None, *(None for _ in range(ctx.options))
 
 
-torch.library.register_autograd("fastprune::linear_reduced", _differentiate_reduced, setup_context=_save_reduced)
-
-
-class DirectReduced(torch.autograd.Function):
-    """`linear_reduced` without the dispatcher, as (loss, scores).
-
-    The gradients are given away in the backward pass. Nothing is copied then, which takes time for a head of 100 MB.
-    Only with retain_graph=True they are kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        labels: Tensor,
-        row_weight: Tensor,
-        factor: Tensor,
-        options: LinearOptions,
-    ) -> tuple[Tensor, Tensor]:
-        """The loss and the scores. Autograd gives no gradient to the scores."""
-        needed = Needed(*ctx.needs_input_grad[:3])
-        loss, scores, ctx.gradients = _reduced(hidden, weight, bias, labels, row_weight, factor, needed, options)
-        ctx.dtype = hidden.dtype
-        ctx.mark_non_differentiable(scores)
-        return loss, scores
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients with respect to hidden, weight and bias."""
-        if ctx.gradients is None:
-            raise RuntimeError(GIVEN_AWAY)
-        found: Gradients = ctx.gradients
-        keep = keeps_graph() or not has_storage(grad_loss)
-        if not keep:
-            ctx.gradients = None
-        plain = grad_loss.is_cpu and not keep and float(grad_loss) == 1.0
-        scaled = (None if g is None else g if plain else g * grad_loss if keep else g.mul_(grad_loss) for g in found)
-        gradients = (None if g is None else g.to(ctx.dtype) for g in scaled)
-        return *gradients, None, None, None, None
-
-
-rows_with_gradient = apply_untransformed(DirectRows)
-reduced_with_gradient = apply_untransformed(DirectReduced)
+def once_only(gradients: Iterable[Tensor | None], depends_on: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients. With create_graph=True they refuse to be differentiated, and are not taken for constants."""
+    if not torch.is_grad_enabled():
+        return list(gradients)
+    return [None if gradient is None else _Once.apply(gradient, *depends_on) for gradient in gradients]

@@ -91,7 +91,7 @@ def add_tile(sums: Tensor, tile: Tensor, first_class: int, labels: Tensor, wante
     elif _runs_triton(tile):
         from fastprune.scores import triton_tile_sums
 
-        triton_tile_sums.add_tile(sums, tile, first_class, labels, wanted, begins)
+        triton_tile_sums.add_tile(sums, tile, first_class, labels, wanted, begins=begins)
     else:
         here = defined_sums(tile, first_class, labels)
         sums.copy_(here if begins else merged(torch.stack([sums, here])))

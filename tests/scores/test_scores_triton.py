@@ -28,8 +28,9 @@ HERE = Path(__file__).parent
 
 
 def test_interpreted() -> None:
-    """Runs these two, where the assertions are, in a process of their own."""
-    run_interpreted(HERE / "test_triton_interpreted.py", HERE / "test_triton_plateaus.py")
+    """Runs these three, where the assertions are, in a process of their own."""
+    names = ("test_triton_interpreted.py", "test_triton_plateaus.py", "test_triton_tiles.py")
+    run_interpreted(*(HERE / name for name in names))
 
 
 gpu = pytest.mark.gpu

@@ -22,7 +22,14 @@ import triton
 from helpers.ahead_of_time import AMD, CUDA, SUPPORTED, Recorder, compile_launch, disassemble
 from helpers.combinations import pairwise, some
 
-from fastprune.scores import triton_gradient, triton_long_rows, triton_rows, triton_short_rows
+from fastprune.scores import (
+    tile_sums,
+    triton_gradient,
+    triton_long_rows,
+    triton_rows,
+    triton_short_rows,
+    triton_tile_sums,
+)
 from fastprune.scores.definition import METRICS
 from fastprune.scores.options import LossOptions
 
@@ -39,7 +46,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     arch = getattr(request.node, "callspec", None) and request.node.callspec.params.get("arch", 90)
     monkeypatch.setattr(triton_long_rows, "_is_blackwell", lambda device: arch == 100)
     recorders = {}
-    for module in (triton_short_rows, triton_long_rows, triton_gradient):
+    for module in (triton_short_rows, triton_long_rows, triton_gradient, triton_tile_sums):
         for name, value in vars(module).copy().items():
             if name.endswith("_kernel") and isinstance(value, triton.JITFunction):
                 recorders[name] = Recorder(value)
@@ -119,6 +126,38 @@ def test_merge(arch: int, dtype: torch.dtype, kernels: dict[str, Recorder], tmp_
     kernel = disassemble(compile_launch(kernels["merge_kernel"], CUDA[arch]), tmp_path)
     assert kernel.spilled == 0
     assert kernel.registers <= 40
+
+
+@pytest.mark.parametrize(
+    ("metrics", "dtype", "arch"),
+    some(
+        list(itertools.product([("el2n",), METRICS], [torch.bfloat16, torch.float32], CUDA)),
+        [(("el2n",), torch.bfloat16, 90), (METRICS, torch.float32, 80), (METRICS, torch.bfloat16, 100)],
+    ),
+)
+def test_tiles(
+    metrics: tuple[str, ...], dtype: torch.dtype, arch: int, kernels: dict[str, Recorder], tmp_path: Path
+) -> None:
+    """A tile's loop is that of long rows, and its gradient is loaded and stored 16 bytes at a time."""
+    tile, labels = torch.zeros(6, 2048, dtype=dtype), torch.zeros(6, dtype=torch.int64)
+    sums, wanted = tile_sums.empty_sums(6, tile.device), tile_sums.Wanted(metrics, True)
+    triton_tile_sums.add_tile(sums, tile, 4096, labels, wanted, begins=False)
+    adder = disassemble(compile_launch(kernels["add_tile_kernel"], CUDA[arch]), tmp_path)
+    logits = 16 if dtype in HALVES else 8
+    assert adder.spilled == 0
+    assert sum("MUFU.EX2" in line for line in adder.loop) == logits
+    assert sum("LDG.E.128" in line for line in adder.loop) == logits * dtype.itemsize // 16
+
+    closed = triton_tile_sums.close_sums(sums, 32_000, wanted)
+    closer = disassemble(compile_launch(kernels["close_sums_kernel"], CUDA[arch]), tmp_path)
+    assert closer.spilled == 0
+
+    assert closed.state is not None
+    row_grad = torch.ones(6)
+    triton_tile_sums.gradient_in_place(tile, 4096, labels, 32_000, closed.state, row_grad, 0.0, 1.0, 0.0)
+    gradient = disassemble(compile_launch(kernels["tile_gradient_kernel"], CUDA[arch]), tmp_path)
+    assert gradient.spilled == 0
+    assert gradient.operations["LDG.E.128"] == gradient.operations["STG.E.128"] == 8 * dtype.itemsize // 16
 
 
 @pytest.mark.parametrize(
