@@ -10,11 +10,20 @@ import torch
 pytest.importorskip("trl")
 
 from helpers import tiny_trl as tiny  # noqa: E402
-from transformers import LlamaForCausalLM  # noqa: E402
+from transformers import (  # noqa: E402
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 import fastprune  # noqa: E402
 from fastprune.integrations.trainer import trl as internals  # noqa: E402
+from fastprune.integrations.trainer.readers import FusedHead  # noqa: E402
+from fastprune.scores.metrics import KERNEL_METRICS  # noqa: E402
 
 
 @pytest.fixture
@@ -127,12 +136,18 @@ def test_a_loss_function_of_the_user_is_scored_from_its_logits(make):
     torch.testing.assert_close(scores["el2n"], expected(trainer, index), rtol=1e-5, atol=1e-6)
 
 
-def test_every_metric_comes_from_the_tiles(make):
-    trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
-    from fastprune.integrations.trainer.readers import FusedHead
-    from fastprune.scores.metrics import KERNEL_METRICS
+HEADS = {
+    "one tile": (LlamaForCausalLM, LlamaConfig, {}),
+    "two tiles": (LlamaForCausalLM, LlamaConfig, {"vocab_size": 40_000}),
+    "softcap": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 5.0}),
+    "scale": (CohereForCausalLM, CohereConfig, {"logit_scale": 0.25}),
+}
 
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_metric_comes_from_the_tiles(make, head):
+    kind, configuration, changes = HEADS[head]
+    trainer = make(net=tiny.model(kind, configuration, **changes))
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     trainer.model.eval()
     reader = FusedHead(trainer, KERNEL_METRICS)
@@ -142,7 +157,7 @@ def test_every_metric_comes_from_the_tiles(make):
         logits = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     whole = fastprune.score(logits, batch["labels"], KERNEL_METRICS, shift=1)
     for name in KERNEL_METRICS:
-        torch.testing.assert_close(found.values[name], whole[name], rtol=2e-5, atol=1e-6)
+        torch.testing.assert_close(found.values[name], whole[name], rtol=5e-5, atol=2e-6)
 
 
 def test_a_task_with_the_usual_head_may_say_how_tokens_are_reduced(make):
