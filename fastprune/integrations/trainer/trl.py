@@ -21,7 +21,7 @@ from typing import Any, Literal
 from fastprune.integrations.trainer.tile_fold import Tile
 
 OLDEST, NEWEST = "1.15", "1.16"
-"""The versions of TRL that the tests run with."""
+"""The versions of TRL that were tested, 1.15 in Triton's interpreter."""
 
 Kind = Literal["sft", "dpo", "kto", "reward"]
 _KINDS: dict[str, Kind] = {
