@@ -28,7 +28,7 @@ def one_each(scores: Mapping[str, Tensor], examples: int) -> Mapping[str, Tensor
     if found - {examples}:
         raise ValueError(
             f"a batch of {examples} examples gave {min(found)} scores: the collate function packs examples into one "
-            "row or drops some, or score_fn returns another number; set packing=False and padding_free=False, or pass "
+            "row or drops some, or score_fn returns another number; keep one row for each example, or pass "
             "a score_fn that returns one score for each example"
         )
     return scores

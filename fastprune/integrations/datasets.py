@@ -60,7 +60,7 @@ def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
     """
     if is_hub_dataset(dataset):
         given = _whole_numbers(dataset, column)
-        return _column_lengths(dataset) if given is None else given
+        return list_lengths(dataset, "input_ids") if given is None else given
     ids = getattr(dataset, "input_ids", None)
     if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
         return [len(example) for example in ids]
@@ -76,11 +76,12 @@ def _whole_numbers(dataset: Any, column: str) -> Sequence[int] | None:
     return stored.to_pylist()
 
 
-def _column_lengths(dataset: Any) -> Sequence[int] | None:
+def list_lengths(dataset: Any, column: str) -> Sequence[int] | None:
+    """How long each example's list in this column of a ``datasets.Dataset`` is.  None if there are no such lists."""
     import pyarrow
     import pyarrow.compute
 
-    stored = _stored(dataset, "input_ids")
+    stored = _stored(dataset, column)
     if stored is None or not (pyarrow.types.is_list(stored.type) or pyarrow.types.is_large_list(stored.type)):
         return None
     return pyarrow.compute.list_value_length(stored).fill_null(0).to_pylist()

@@ -12,6 +12,8 @@
   tried here.
 * ``compute_loss``: the logits of the training step become scores (methods that learn from it only).
 * ``compute_loss_func``: examples are weighted (methods with weights only).
+
+In TRL one more thing is replaced, while a training step's forward pass runs (`fastprune.integrations.trainer.trl`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from fastprune.errors import class_of
 from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import check_readable_by_index, fingerprint
 from fastprune.integrations.trainer.attachment import Attachment
-from fastprune.integrations.trainer.order import sampling_strategy, trainer_order
+from fastprune.integrations.trainer.fused_loss import check_fused_head
+from fastprune.integrations.trainer.order import check_sampler, sampling_strategy, trainer_order
 from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
 from fastprune.scores.task import Task
 
@@ -82,7 +85,7 @@ def attach(
             Transformers' kinds need none.
         score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of ``task``.  It receives
             what ``compute_loss(return_outputs=True)`` and the collator return, and is called without gradients.  It is
-            needed where no score is defined, as for preference pairs (DPO, KTO) and rewards.
+            needed where no score is defined.
         score_batch_size: of the scoring pass.  By default 4 × ``per_device_train_batch_size``.
 
     Returns:
@@ -94,7 +97,11 @@ def attach(
 
     A method with weights ("infobatch", "repb") takes over the loss.  Per example it is cross-entropy, binary
     cross-entropy or squared error, as Transformers' own models have it, over ``num_items_in_batch``.  A
-    ``compute_loss_func`` of yours must then return the (B,) losses of the examples.
+    ``compute_loss_func`` of yours must then return the (B,) losses of the examples.  To the loss of TRL's SFTTrainer
+    the weights add their part, so that weights of 1 leave it as it is.
+
+    A scoring pass over a causal language model makes no matrix of logits.  In TRL's SFTTrainer training steps make none
+    either.  DPO, KTO and reward trainers of TRL have a score for each pair by default.
 
     Cost: the history (12 bytes an example) and, for "el2n", one forward pass over the data a cycle.  Before the first
     step one forward pass of one batch, two for a method with weights.  Remembering what the trainer holds takes a few
@@ -130,14 +137,10 @@ def attach(
         cycle_epochs=cycle_epochs,
         final_share=final_share,
     )
-    weighted = pruner.method.weighted and not pruner.schedule.keeps_all
-    if weighted and type(trainer).compute_loss is not Trainer.compute_loss:
-        raise ValueError(
-            f"{type(trainer).__name__} overrides compute_loss, and method {pruner.method.name!r} weights the loss of "
-            "each example in the compute_loss_func of a Trainer that does not; choose a method without weights "
-            "(`fastprune methods`), such as 'el2n-free'"
-        )
-    Attachment(trainer, pruner, seed, BatchScoring(task, score_fn, score_batch_size)).install()
+    scoring = BatchScoring(task, score_fn, score_batch_size)
+    if not pruner.schedule.keeps_all:
+        check_fused_head(trainer, pruner.method, scoring)
+    Attachment(trainer, pruner, seed, scoring).install()
     return pruner
 
 
@@ -196,11 +199,7 @@ def _check_trainer(trainer: Trainer) -> None:
             f"train_sampling_strategy is {strategy!r}, whose batches no sampler decides; set it to 'random', "
             "'group_by_length' or 'sequential'"
         )
-    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
-        raise ValueError(
-            f"{type(trainer).__name__} overrides _get_train_sampler, but pruning decides the order; "
-            "attach to a Trainer without a sampler of its own"
-        )
+    check_sampler(trainer)
     if not getattr(args.accelerator_config, "use_seedable_sampler", True):
         logger.warning(
             "accelerator_config has use_seedable_sampler=False: fastprune's order is reproducible all the same, "

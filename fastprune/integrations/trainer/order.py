@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch import Tensor
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from fastprune.integrations.datasets import lengths
@@ -22,6 +23,35 @@ def sampling_strategy(args: Any) -> str:
     return str(getattr(args, "train_sampling_strategy", "random"))
 
 
+def check_sampler(trainer: Any) -> None:
+    """Refuse a Trainer whose own sampler gives another order than its arguments say.
+
+    Raises:
+        ValueError: it does.
+    """
+    if type(trainer)._get_train_sampler is Trainer._get_train_sampler:
+        return
+    if _strategy_of_sampler(trainer) is None:
+        raise ValueError(
+            f"{type(trainer).__name__} overrides _get_train_sampler, but pruning decides the order; "
+            "attach to a Trainer without a sampler of its own"
+        )
+
+
+def _strategy_of_sampler(trainer: Any) -> str | None:
+    """The strategy of a Trainer that overrides ``_get_train_sampler``, told by what that returns.
+
+    None if it is an order of its own.
+    """
+    state = torch.get_rng_state()
+    sampler = trainer._get_train_sampler()
+    torch.set_rng_state(state)
+    if type(sampler) is SequentialSampler:
+        return "sequential"
+    usual = type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(trainer.train_dataset)
+    return "random" if usual and sampling_strategy(trainer.args) == "random" else None
+
+
 def trainer_order(trainer: Any) -> Arrange | None:
     """The trainer's sampling strategy as an order within an epoch.  None for random.
 
@@ -30,6 +60,8 @@ def trainer_order(trainer: Any) -> Arrange | None:
     """
     args = trainer.args
     strategy = sampling_strategy(args)
+    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
+        strategy = _strategy_of_sampler(trainer) or strategy
     if strategy == "sequential":
         return lambda order, generator: order.sort().values
     if strategy != "group_by_length":

@@ -33,7 +33,7 @@ def task_of_model(
     if len(found) != 1 or not isinstance(inputs[found[0]], Tensor):
         raise ValueError(
             f"the default score needs exactly one field of labels, and the batch ({', '.join(inputs)}) has {found} of "
-            f"label_names={list(label_names)}; preference pairs (DPO, KTO, rewards) have no default: {advice}"
+            f"label_names={list(label_names)}; pairs of a trainer that is not TRL's have no default: {advice}"
         )
     return Task(Head(labels=found[0], kind=_kind(model, inputs[found[0]])))
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fastprune.integrations.batch_scoring import BatchScoring, ScoreBatch, first_batch, one_score_each
+from fastprune.integrations.batch_scoring import BatchScoring, first_batch, one_score_each
 from fastprune.integrations.bookkeeping import left_as_it_was, nothing
 from fastprune.integrations.datasets import is_hub_dataset, lengths
 from fastprune.integrations.hooks import weak
+from fastprune.integrations.trainer.language_model import LanguageModel
 from fastprune.integrations.trainer.outputs import SCORE_ADVICE, task_of_model
+from fastprune.integrations.trainer.readers import Outcome, Preferences, margin_scores
 from fastprune.pruning import score_dataset
+from fastprune.pruning.scoring import longest_first
 from fastprune.scores.last_layer import LastLayers
 from fastprune.scores.task import Task, label_fields
+
+ScoreIndexed = Callable[[Any, Tensor], Mapping[str, Tensor]]
+"""Gives the metrics of a collated batch and of the examples with these indices in it."""
 
 
 class TrainerScores:
@@ -28,6 +34,8 @@ class TrainerScores:
         self._trainer = weakref.ref(trainer)
         self.scoring = scoring
         self.reads = reads
+        self.language = LanguageModel(trainer, scoring, reads)
+        self.reader = self.language.reader_of(trainer)
         self._plain_loss = weak(trainer, "compute_loss")
 
     @property
@@ -48,9 +56,21 @@ class TrainerScores:
         return {k: v.clone() if k in names and isinstance(v, Tensor) else v for k, v in inputs.items()}
 
     def of_batch(
-        self, outputs: Any, fields: Mapping[str, Any], last_layers: LastLayers | None = None
+        self, outputs: Any, fields: Mapping[str, Any], index: Tensor, last_layers: LastLayers | None = None
     ) -> Mapping[str, Tensor]:
-        """The metrics of a batch's examples, by metric."""
+        """The metrics of a batch's examples, by metric.
+
+        Args:
+            outputs: what the reader saw.
+            fields: of the batch.
+            index: of its examples.
+            last_layers: which watched the forward pass.
+        """
+        if isinstance(self.reader, Preferences):
+            return margin_scores(outputs, self.reads)
+        rows = self.language.rows(outputs, fields, len(index))
+        if rows is not None:
+            return rows.of_examples(self.language.layout(fields, rows.counted, index), self.language.reduce)
         return self.scoring.metrics(outputs, fields, self.reads, self.task, last_layers)
 
     def scoring_pass(self, index: Tensor) -> Mapping[str, Tensor]:
@@ -62,7 +82,27 @@ class TrainerScores:
         first = first_batch(index, self._lengths, self._pass_batch_size)
         return first, self.over(first, len(first), self._score_of_pass())
 
-    def over(self, index: Tensor, batch_size: int, score_batch: ScoreBatch) -> Mapping[str, Tensor]:
+    def segments(self, index: Tensor) -> list[dict[str, Tensor]]:
+        """The scores of the texts in the rows ``index``, batch by batch, with the example of each."""
+        found: list[dict[str, Tensor]] = []
+
+        def score_batch(batch: Any, own: Tensor) -> Mapping[str, Tensor]:
+            seen = self.language.rows_of_hidden(batch)
+            if seen is None:
+                raise ValueError(
+                    f"{type(self.trainer.model).__name__} is no causal language model whose head can be scored, or a "
+                    "metric is no metric of tokens, so the texts of a row have no scores"
+                )
+            fields, rows = seen
+            layout = self.language.layout(fields, rows.counted, own)
+            each = {name: values[: layout.texts] for name, values in rows.of_segments(layout).items()}
+            found.append({**each, "example": own[layout.owner[: layout.texts].cpu()]})
+            return rows.of_examples(layout)
+
+        self.over(index, self._pass_batch_size, score_batch)
+        return found
+
+    def over(self, index: Tensor, batch_size: int, score_batch: ScoreIndexed) -> Mapping[str, Tensor]:
         """The scores of ``index``, in eval mode without gradients.
 
         This is no training: what the Trainer counts, collects and logs is as it was before, see `left_as_it_was`.
@@ -70,9 +110,11 @@ class TrainerScores:
         Args:
             index: which examples.
             batch_size: of the pass.
-            score_batch: is given collated batches.
+            score_batch: is given collated batches, and the indices of their examples.
         """
         trainer = self.trainer
+        known = self._lengths if len(index) > batch_size else None
+        batches = iter(index[longest_first(index, known)].split(batch_size))
         quiet = trainer.args.disable_tqdm or not trainer.is_local_process_zero() or len(index) <= batch_size
         bar = tqdm(total=len(index), desc="Scoring", disable=quiet, leave=False)
         with bar, self._no_training():
@@ -85,31 +127,35 @@ class TrainerScores:
             return score_dataset(
                 trainer.model,
                 dataset,
-                one_score_each(score_batch, len(index), batch_size),
+                one_score_each(lambda batch: score_batch(batch, next(batches)), len(index), batch_size),
                 indices=index,
-                lengths=self._lengths if len(index) > batch_size else None,
+                lengths=known,
                 batch_size=batch_size,
                 collate_fn=collate,
                 progress=bar.update,
             )
 
-    def forward(self, batch: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Loss, outputs and the fields of a collated batch, through the Trainer's own loss function."""
+    def forward(self, batch: Any, **options: Any) -> tuple[Outcome, dict[str, Any]]:
+        """The reader's view and the fields of a collated batch, through the Trainer's own loss function."""
         trainer = self.trainer
         inputs = trainer._prepare_inputs(batch)
         fields = self.own_labels(inputs)
+        options |= self._number_of_items(fields)
         # As in evaluation: a subclass that takes fields of its own out of the batch does so here, too.
         with trainer.compute_loss_context_manager():
-            result = self._plain_loss(trainer.model, inputs, return_outputs=True, **self._number_of_items(fields))
-        return (*loss_and_outputs(result), fields)
+            return self.reader.run(self._plain_loss, trainer.model, inputs, False, **options), fields
 
-    def _score_of_pass(self) -> ScoreBatch:
+    def _score_of_pass(self) -> ScoreIndexed:
         last_layers = self.scoring.last_layers(self.trainer.model, self.reads)
 
-        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+        def score_batch(batch: Any, index: Tensor) -> Mapping[str, Tensor]:
+            found = self.language.rows_of_hidden(batch)
+            if found is not None:
+                fields, rows = found
+                return rows.of_examples(self.language.layout(fields, rows.counted, index), self.language.reduce)
             with last_layers.watch():
-                _, outputs, fields = self.forward(batch)
-            return self.of_batch(outputs, fields, last_layers)
+                outcome, fields = self.forward(batch)
+            return self.of_batch(outcome.outputs, fields, index, last_layers)
 
         return score_batch
 
@@ -122,7 +168,7 @@ class TrainerScores:
         """The Trainer's bookkeeping stays as it is, and what its loss function logs goes nowhere."""
         trainer = self.trainer
         others = trainer.eval_dataset.values() if isinstance(trainer.eval_dataset, dict) else [trainer.eval_dataset]
-        apart_from = [trainer._fastprune, *others]
+        apart_from = [getattr(trainer, "_fastprune", None), *others]
         with left_as_it_was(trainer, apart_from=apart_from, readers=[trainer.train_dataset]):
             trainer.log = nothing
             yield
@@ -137,17 +183,3 @@ class TrainerScores:
     @functools.cached_property
     def _lengths(self) -> Any:
         return lengths(self.trainer.train_dataset, getattr(self.trainer.args, "length_column_name", "length"))
-
-
-def loss_and_outputs(result: Any) -> tuple[Any, Any]:
-    """What ``compute_loss(..., return_outputs=True)`` returned, if it is a pair.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise ValueError(
-            "compute_loss(..., return_outputs=True) returned no (loss, outputs); scores need the outputs, so "
-            "let your compute_loss honour return_outputs"
-        )
-    return result

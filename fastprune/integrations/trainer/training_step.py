@@ -11,9 +11,11 @@ from torch import Tensor
 
 from fastprune.integrations.batch_metrics import without_owners
 from fastprune.integrations.hooks import Overrides
+from fastprune.integrations.trainer.fused_loss import FusedLoss
 from fastprune.integrations.trainer.order import RecordedOrder, rank_batches
 from fastprune.integrations.trainer.passes import Passes
-from fastprune.integrations.trainer.scores import TrainerScores, loss_and_outputs
+from fastprune.integrations.trainer.readers import Outcome
+from fastprune.integrations.trainer.scores import TrainerScores
 from fastprune.integrations.trainer.step_plan import StepPlan
 from fastprune.integrations.trainer.weighted_loss import TASK_ADVICE, check_agreement, own_losses, weighted_loss
 from fastprune.pruning import DynamicPruner
@@ -36,6 +38,7 @@ class TrainingStep:
         self.scores = scores
         self.loss_func = trainer.compute_loss_func
         self.weighted = pruner.method.weighted and not pruner.schedule.keeps_all
+        self.fused = FusedLoss(trainer) if self.weighted and FusedLoss.is_of(trainer, scores.reader) else None
         self.plan: StepPlan | None = None
         self.own_order: RecordedOrder | None = None
         self.fields: dict[str, Any] = {}
@@ -53,7 +56,7 @@ class TrainingStep:
         """Override those hooks on the trainer that the method needs."""
         if self.pruner.method.observes:
             overrides.add(self.trainer, "compute_loss", self._compute_loss)
-        if self.weighted:
+        if self.weighted and self.fused is None:
             self.trainer.compute_loss_func = self._loss
 
     def remove(self) -> None:
@@ -79,7 +82,7 @@ class TrainingStep:
     @contextmanager
     def unweighted(self) -> Iterator[None]:
         """Let the Trainer's loss be its own inside: in evaluation, and in scoring passes."""
-        if not self.weighted:
+        if not self.weighted or self.fused is not None:
             yield
             return
         self.trainer.compute_loss_func = self.loss_func
@@ -106,14 +109,24 @@ class TrainingStep:
             self.batch = self.passes.first(self._current_batch, inputs, self._accumulation)
         elif self.weighted:
             self.batch = self.passes.further(inputs, self._current_batch)
-        if not first:
+        if not first and self.fused is None:
             return original(model, inputs, return_outputs=return_outputs, **kwargs)
-        loss, outputs = loss_and_outputs(original(model, inputs, return_outputs=True, **kwargs))
-        scores = self.scores.of_batch(outputs, self.fields)
-        index = self._indices(self._current_batch)
-        check_owners(index, scores)
-        self.driver.record(index, scores)
-        return (loss, outputs) if return_outputs else loss
+        outcome = self.scores.reader.run(original, model, inputs, return_outputs, **kwargs)
+        result = outcome.result if self.fused is None else self._weighted(outcome, return_outputs, kwargs)
+        if first:
+            index = self._indices(self._current_batch)
+            scores = self.scores.of_batch(outcome.outputs, self.fields, index)
+            check_owners(index, scores)
+            self.driver.record(index, scores)
+        return result
+
+    def _weighted(self, outcome: Outcome, return_outputs: bool, given: Mapping[str, Any]) -> Any:
+        """What TRL's loss function returned, with the weights of this batch's examples."""
+        assert self.fused is not None
+        index = self._indices(self.batch)
+        layout = self.scores.language.layout_of_fields(self.fields, index)
+        loss = self.fused.weighted(outcome, layout, self.pruner.weights(index), given.get("num_items_in_batch"))
+        return (loss, *outcome.result[1:]) if return_outputs else loss
 
     def _loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
         """Takes the place of ``compute_loss_func`` where a method weights losses."""
@@ -124,11 +137,14 @@ class TrainingStep:
             losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
             mean = weighted_loss(losses, weights, None, accumulation)
             return mean / self._average_factor(num_items_in_batch)
-        losses = self._example_losses(outputs, self.fields)
+        losses = self._example_losses(outputs, self.fields, index)
         return weighted_loss(losses, weights, num_items_in_batch, accumulation)
 
-    def _example_losses(self, outputs: Any, fields: Mapping[str, Any]) -> ExampleLosses:
+    def _example_losses(self, outputs: Any, fields: Mapping[str, Any], index: Tensor) -> ExampleLosses:
         smoothing = self.trainer.args.label_smoothing_factor
+        packed = self.scores.language.losses(outputs, fields, index, smoothing)
+        if packed is not None:
+            return packed
         task = self.scores.task(fields, advice=TASK_ADVICE)
         return task.losses(outputs, fields, label_smoothing=smoothing)
 
@@ -140,18 +156,20 @@ class TrainingStep:
         """
         first = index[: self.trainer._train_batch_size]
 
-        def score_batch(batch: Any) -> Mapping[str, Tensor]:
+        def score_batch(batch: Any, index: Tensor) -> Mapping[str, Tensor]:
             with self.unweighted():
-                loss, outputs, fields = self.scores.forward(batch)
-            scores = self.scores.of_batch(outputs, fields)
-            check_owners(first, scores)
-            if self.weighted:
-                self._try_losses(batch, fields, loss, len(first))
+                outcome, fields = self.scores.forward(batch)
+            scores = self.scores.of_batch(outcome.outputs, fields, index)
+            check_owners(index, scores)
+            if self.fused is not None:
+                check_agreement(self.fused.example_losses(outcome), self.fused.without_auxiliary(outcome))
+            elif self.weighted:
+                self._try_losses(batch, fields, outcome.loss, index)
             return scores
 
         return first, self.scores.over(first, len(first), score_batch)
 
-    def _try_losses(self, batch: Any, fields: Mapping[str, Any], theirs: Tensor, size: int) -> None:
+    def _try_losses(self, batch: Any, fields: Mapping[str, Any], theirs: Tensor, index: Tensor) -> None:
         """Refuse a loss whose parts cannot be weighted."""
         trainer, found = self.trainer, []
         reached: list[bool] = []
@@ -159,9 +177,9 @@ class TrainingStep:
         def loss_func(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:
             reached.append(True)
             if self.loss_func is None:
-                losses = self._example_losses(outputs, fields)
+                losses = self._example_losses(outputs, fields, index)
             else:
-                losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, size)
+                losses = own_losses(self.loss_func, outputs, labels, num_items_in_batch, len(index))
             found.append(losses)
             return losses.sums.mean()
 
@@ -236,5 +254,5 @@ def check_owners(index: Tensor, scores: Mapping[str, Tensor]) -> None:
         raise RuntimeError(
             f"{found}: the batches are not those of the sampler (a batch sampler of your own, or a collator that packs "
             "examples or drops some?), so scores find no example; use method='el2n', which scores in a pass of its "
-            "own, and for TRL packing=False and padding_free=False"
+            "own"
         )

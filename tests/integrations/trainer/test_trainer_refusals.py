@@ -15,6 +15,11 @@ import fastprune
 
 class OwnSampler(toy.Recorder):
     def _get_train_sampler(self, *args):
+        return torch.utils.data.WeightedRandomSampler(torch.ones(len(self.train_dataset)), len(self.train_dataset))
+
+
+class InOrder(toy.Recorder):
+    def _get_train_sampler(self, *args):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
@@ -158,3 +163,13 @@ def test_nothing_global_is_patched(make):
     other = make()
     other.train()
     assert sorted(other.trained_on[: toy.N]) == list(range(toy.N)) and len(other.batches) == 21
+
+
+@pytest.mark.parametrize("keep", [0.5, 1.0])
+def test_a_sampler_is_judged_by_the_order_that_it_gives(make, keep):
+    trainer = make(InOrder, num_train_epochs=2, per_device_train_batch_size=5)
+    fastprune.attach(trainer, method="random", keep_fraction=keep)
+    trainer.train()
+    read = [example for batch in trainer.batches for example in batch]
+    warm, kept = read[: toy.N], read[toy.N : toy.N + int(keep * toy.N)]
+    assert warm == list(range(toy.N)) and kept == sorted(kept)

@@ -17,7 +17,7 @@ class NoOutputs(toy.Recorder):
 
 
 class Preferences(toy.Recorder):
-    """Like TRL's DPOTrainer: pairs without labels, metrics for outputs."""
+    """Like a trainer for DPO: pairs without labels, metrics for outputs."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         chosen, rejected = (model(input_ids=inputs[name]).logits.logsumexp(-1) for name in ("input_ids", "rejected"))
@@ -56,9 +56,9 @@ def two_scores(outputs, inputs):
 
 
 REFUSED = {
-    "preferences": (preferences, {}, ValueError, r"exactly one field of labels.*has \[\].*DPO.*score_fn"),
-    "packed rows": (packed_rows, {}, ValueError, "a batch of 32 examples gave 1 scores.*packing=False.*score_fn"),
-    "packed rows, free": (packed_rows, {"method": "el2n-free"}, RuntimeError, "hold 8 examples.*packing=False"),
+    "preferences": (preferences, {}, ValueError, r"exactly one field of labels.*has \[\].*not TRL's.*score_fn"),
+    "packed rows": (packed_rows, {}, ValueError, "batch of 32 examples gave 1 scores.*one row for each.*score_fn"),
+    "packed rows, free": (packed_rows, {"method": "el2n-free"}, RuntimeError, "hold 8 examples.*a pass of its own"),
     "grand": (several_labels, {"method": "grand"}, ValueError, "its head is multi_label: pass score_fn"),
     "no outputs": (lambda make: make(NoOutputs), {}, ValueError, "honour return_outputs"),
     "no outputs, free": (lambda make: make(NoOutputs), {"method": "el2n-free"}, ValueError, "honour return_outputs"),

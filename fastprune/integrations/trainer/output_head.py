@@ -1,0 +1,147 @@
+"""The output head of a causal language model: scores from the hidden states that it is given, without its logits.
+
+For one forward pass the head's module gives the logits of the first few classes only.  Its input is scored by
+`fastprune.linear_score`.  So everything else of the model runs as always: adapters, prompt learning, images, precision.
+The few logits tell whether the model does something to its logits that this file does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastprune.integrations.packed import pad_left
+from fastprune.scores.linear import linear_score
+
+PROBED = 8
+"""Classes whose logits the model still computes."""
+TOLERANCE = 0.02
+"""Relative difference of probed logits, a few units in the last place of bf16."""
+
+SCALES: dict[str, bool] = {
+    "logit_scale": False,  # Cohere
+    "output_multiplier": False,
+    "lm_head_multiplier": False,  # Falcon-H1
+    "logits_scaling": True,  # Granite, MiniCPM3
+}
+"""Attributes of a configuration that scale the logits.  True where the logits are divided by it."""
+MULTIPLIED = frozenset(("hyperclovax",))
+"""Model types whose ``logits_scaling`` multiplies."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What a model does to the product of head and hidden states: ``softcap * tanh(scale * z / softcap)``."""
+
+    softcap: float | None = None
+    scale: float = 1.0
+
+    def __call__(self, product: Tensor) -> Tensor:
+        """The logits."""
+        z = product * self.scale
+        return z if self.softcap is None else self.softcap * torch.tanh(z / self.softcap)
+
+
+def transform_of(config: Any) -> Transform:
+    """What the model with this configuration does to its logits."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    scale = 1.0
+    for name, divides in SCALES.items():
+        value = getattr(text, name, None)
+        if value is not None:
+            divides = divides and getattr(text, "model_type", None) not in MULTIPLIED
+            scale = 1 / value if divides else float(value)
+            break
+    return Transform(getattr(text, "final_logit_softcapping", None), scale)
+
+
+def base_of(model: nn.Module) -> nn.Module:
+    """The language model inside of adapters."""
+    inner: Any = getattr(model, "get_base_model", None)
+    return model if inner is None else inner()
+
+
+def output_head(model: nn.Module) -> nn.Linear | str:
+    """The linear layer that makes the logits, or why there is none, as a part of a sentence."""
+    base = base_of(model)
+    find: Any = getattr(base, "get_output_embeddings", None)
+    head = None if find is None else find()
+    if head is None:
+        return f"{type(base).__name__} has no output embedding (get_output_embeddings() gives none)"
+    saved, active = getattr(head, "modules_to_save", None), getattr(head, "active_adapter", None)
+    if isinstance(saved, nn.ModuleDict) and isinstance(active, str) and active in saved:
+        head = saved[active]
+    if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward or "forward" in vars(head):
+        return f"the output head of {type(base).__name__} is a {type(head).__name__} with a forward of its own"
+    return head
+
+
+class HeadTap:
+    """Scores of one forward pass from its head's input.
+
+    Args:
+        head: the linear layer.
+        transform: of its logits.
+        labels: (B, T), of the batch.  Row t is scored against label t + 1.
+        metrics: names for `fastprune.linear_score`.
+
+    Attributes:
+        rows: the scores of all tokens, (B, T) each.  None before the forward pass.
+    """
+
+    def __init__(self, head: nn.Linear, transform: Transform, labels: Tensor, metrics: Sequence[str]) -> None:
+        self.head, self.transform, self.labels, self.metrics = head, transform, labels, tuple(metrics)
+        self.rows: dict[str, Tensor] | None = None
+        self._probe: Tensor | None = None
+
+    @contextmanager
+    def instead_of_logits(self) -> Iterator[None]:
+        """Run the model's forward pass inside, without labels."""
+        self.head.forward = self._forward  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            del self.head.forward
+
+    def knows(self, logits: Any) -> bool:
+        """Whether the few logits that the model gave are those of ``transform``.  Waits for the device."""
+        if self.rows is None or self._probe is None or not isinstance(logits, Tensor):
+            return False
+        if logits.shape != self._probe.shape:
+            return False
+        expected, found = self.transform(self._probe.float()), logits.float()
+        return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=1e-3, equal_nan=True))
+
+    def _forward(self, hidden: Tensor) -> Tensor:
+        weight, kind = self.head.weight.detach(), hidden.device.type
+        bias: Tensor | None = self.head.bias
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            hidden, weight = hidden.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        with torch.autocast(kind, enabled=False):
+            self._probe = F.linear(hidden, weight[:PROBED], None if bias is None else bias[:PROBED])
+            width = self.labels.shape[1]
+            if hidden.ndim == 3 and hidden.shape[1] >= width:
+                labels = pad_left(self.labels.to(hidden.device), hidden.shape[1])
+                found = self._scores(hidden.detach(), weight, labels, bias)
+                self.rows = {name: values[:, -width:] for name, values in found.items()}
+        return self._probe
+
+    def _scores(self, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+        return linear_score(
+            hidden,
+            weight,
+            labels,
+            self.metrics,
+            bias=None if bias is None else bias.detach(),
+            shift=1,
+            softcap=self.transform.softcap,
+            logit_scale=self.transform.scale,
+        )
