@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
+COMMA := ,
 # Part of the stamps' names, so that another TORCH is another installation.
 STAMP := $(VENV)/.installed-$(subst /,_,$(subst ==,-,$(TORCH)))
 # What the compiled extension is built from.
@@ -89,7 +90,7 @@ test-oldest:
 test-newest:
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade "$(NEWEST_TORCH)"
-	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager --editable ".[test]"
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade --upgrade-strategy eager --editable ".[test,trl]"
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python $(RUN_TESTS) $(TESTS)
 
 # A wheel for this Python, built from the source archive, checked by auditwheel, and tried in an environment of its own
@@ -147,7 +148,7 @@ $(REHEARSED): setup.py $(CORE)
 $(STAMP)-%: pyproject.toml setup.py $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
-	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*]"
+	FASTPRUNE_BUILD_JOBS=$$(nproc) $(BIN)/python -m pip install --quiet --no-compile --editable ".[$*$(if $(filter test,$*),$(COMMA)trl)]"
 	touch $@
 
 clean:

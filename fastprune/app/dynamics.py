@@ -27,7 +27,7 @@ BatchLogits = tuple[Tensor, Tensor, Tensor]
 
 FOLDER = "training_dynamics"
 COLUMNS = ("confidence", *(name for name, metric in TABLE.items() if metric.per == "run"))
-"""What the logits of an example over the epochs become, see `read_dynamics`."""
+"""The columns that `read_dynamics` makes of an example's logits over the epochs."""
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
@@ -74,7 +74,7 @@ def write_epoch(folder: Path, epoch: int, index: Tensor, logits: Tensor, gold: T
 
 
 def read_dynamics(folder: Path) -> dict[str, np.ndarray]:
-    """Return what an example's logits over the epochs say, a row for each example, over the epochs that it is in.
+    """Return what the logits over the epochs say about each example.  An epoch without it does not count.
 
     Returns:
         Columns, sorted by index.  ``index`` is the guid where guids are the whole numbers below n, otherwise the place

@@ -1,4 +1,4 @@
-"""Ends a process on SIGTERM as on Ctrl-C: files are closed, and locks are let go.
+"""Ends a process on SIGTERM as on Ctrl-C: files are closed, and locks are released.
 
 Schedulers and torchrun send SIGTERM.
 """

@@ -12,18 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastprune.integrations.logit_transform import Transform, transform_of
 from fastprune.scores.metrics import TABLE
 from fastprune.scores.reduce import reduce_tokens
 
-FACTORS: Mapping[str, str] = {
-    "logit_scale": "times",
-    "lm_head_multiplier": "times",
-    "output_multiplier": "times",
-    "logits_scaling": "divided",
-}
-"""Fields of a configuration that multiply or divide the logits, before the softcap."""
-TIMES_ALTHOUGH = ("hyperclovax",)
-"""Model types whose ``logits_scaling`` multiplies."""
 NOT_OF_THE_BACKBONE = ("labels", "num_items_in_batch", "logits_to_keep", "return_dict", "use_cache")
 CHECKED_TOKENS = 16
 TOLERANCE = 0.02
@@ -77,8 +69,8 @@ def output_head(model: nn.Module) -> OutputHead:
             "pass a model whose get_output_embeddings() is its head"
         )
     weight, bias = _weight_and_bias(layer)
-    config = base.config.get_text_config()
-    return OutputHead(weight, bias, getattr(config, "final_logit_softcapping", None) or None, _factor(config))
+    transform = transform_of(base.config)
+    return OutputHead(weight, bias, transform.softcap, transform.scale)
 
 
 def check_head(model: nn.Module, inputs: Mapping[str, Any]) -> None:
@@ -94,8 +86,7 @@ def check_head(model: nn.Module, inputs: Mapping[str, Any]) -> None:
     with torch.no_grad():
         head, theirs = output_head(model), model(**fields)["logits"].float()
         ours = F.linear(hidden_states(model, fields).to(head.weight.dtype), head.weight, head.bias).float()
-    ours = ours * head.logit_scale
-    ours = head.softcap * torch.tanh(ours / head.softcap) if head.softcap else ours
+    ours = Transform(head.softcap, head.logit_scale)(ours)
     off = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
     if not off <= TOLERANCE:
         raise ValueError(
@@ -164,13 +155,3 @@ def _weight_and_bias(layer: Any) -> tuple[Tensor, Tensor | None]:
             if name in layer.lora_A:
                 weight = weight + layer.get_delta_weight(name).to(weight.dtype)
     return weight, bias
-
-
-def _factor(config: Any) -> float:
-    factor = 1.0
-    for name, use in FACTORS.items():
-        value = getattr(config, name, None)
-        if value is not None:
-            divides = use == "divided" and not str(config.model_type).startswith(TIMES_ALTHOUGH)
-            factor = factor / float(value) if divides else factor * float(value)
-    return factor

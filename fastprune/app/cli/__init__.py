@@ -1,8 +1,8 @@
 """The command line: ``fastprune finetune``, ``predict``, ``score``, ``select``, ``report``, ``methods`` and ``info``.
 
 Each command is one module.  Its ``add(commands)`` is the grammar, and its ``run(arguments)`` does the work.  Bad input
-ends with one sentence on standard error and exit status 2.  What is wrong with the machine, such as a full disk, ends
-with 1.
+ends with one sentence on standard error and exit status 2.  A fault of the machine, such as a full disk, ends with
+status 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMANDS = (finetune, predict, score, select, report, methods, info)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows an escape, and nothing fails
+        if isinstance(stream, io.TextIOWrapper):  # with another encoding a terminal shows an escape
             stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     try:

@@ -1,4 +1,4 @@
-"""What several commands share: the options that name the data, and a check that needed packages are there."""
+"""What several commands share: the options that name the data, and a check that required packages are installed."""
 
 from __future__ import annotations
 
@@ -38,20 +38,24 @@ def add_data(group: Any) -> None:
     group.add_argument("--tags-column", "--slots-column", help="column with a BIO tag for each word")
     group.add_argument("--id-column", help="column that says which example it is, for the files that are written")
     group.add_argument("--split-column", help="column that says which split a row is of")
-    group.add_argument("--columns", type=_names, help="names of the columns of files without a header line: text,label")
+    group.add_argument(
+        "--columns",
+        type=_comma_separated,
+        help="names of the columns of files without a header line: text,label",
+    )
     group.add_argument("--encoding", help="encoding of text files (utf-8)")
     group.add_argument("--max-train", type=int, help="use at most that many training examples (all)")
 
 
 def add_held_out(group: Any) -> None:
-    """What only training needs to know of the data."""
+    """The options about the data that only training needs."""
     group.add_argument("--metric", help="the quality measure that decides (the task's own)")
     group.add_argument("--max-test", type=int, help="that many examples of every other split only (all)")
     group.add_argument("--keep", help="file of the training rows to keep, as `fastprune select` writes it (all)")
 
 
 def add_trust(group: Any) -> None:
-    """Add the options that allow a model from elsewhere to do something.  By default it may do nothing."""
+    """Add the options that allow a downloaded model to execute code.  By default it may not."""
     group.add_argument("--trust-remote-code", action="store_true", help="run the Python files that come with --model")
     group.add_argument("--allow-pickle", action="store_true", help="load weights from .bin files, if --model has them")
 
@@ -141,5 +145,5 @@ def need_packages(command: str, *names: str) -> None:
         raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'fastprune[demo]'")
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))

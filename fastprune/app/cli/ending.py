@@ -1,7 +1,7 @@
-"""How a command that failed ends: in which words, with which exit status, and by which of several processes.
+"""How a failed command ends: its message, its exit status, and which of several processes prints it.
 
-Of several processes (torchrun, accelerate) the first that fails says what is wrong.  The others fail a moment later,
-because they wait for one that is gone.  They say nothing.
+With several processes (torchrun, accelerate) the first one that fails prints its error.  The others fail a moment
+later, because they wait for a process that is gone.  They print nothing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from fastprune.errors import UsageError, in_short
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""What no other option would mend: a full disk, a full quota, a broken one.  Exit status 1."""
+"""Errors that no other option would fix: a full disk, a full quota, a broken disk.  The exit status is 1."""
 MENDED = "; nothing that was written before is lost: make room, and add --resume to go on"
 GRACE = 5.0
-"""Seconds that processes beside the first wait before they say what all of them may have seen."""
+"""How many seconds all processes but the first wait before they print an error that all of them may have seen."""
 GONE = "by peer"
-"""Gloo's words for a process at the other end that has ended: closed, or reset, by peer."""
+"""Gloo's words for a process at the other end that has ended: closed by peer, or reset by peer."""
 
 
 def ended(error: BaseException) -> int | None:
-    """Say what is wrong, and return the exit status.
+    """Print the error, and return the exit status.
 
     None is returned for a mistake of the program in one process, whose traceback is then shown.  With several processes
     this function ends the process at once.  The destructor of its group might wait for a collective call that never

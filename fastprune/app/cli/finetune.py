@@ -33,7 +33,7 @@ from fastprune.files.lock import LOCK, new_folder, only_writer
 from fastprune.pruning import DEFAULT_METHOD
 
 COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
-"""The schedule of all runs of a comparison, unless the user says another."""
+"""The schedule of all runs of a comparison, unless the user gives another."""
 LORA_RANK = 16
 """The rank of the adapters of ``--lora`` alone."""
 
@@ -228,14 +228,14 @@ def _finetune(options: argparse.Namespace, command: dict[str, Any], data: TextDa
 
 NOT_KEPT = ("command", "parser", "defaults", "out", "resume", "extend", "config")
 ADDED = ("seed", "method", "keep_fraction")
-"""What --extend adds to the values that there are."""
+"""The options whose values --extend adds to those of the folder."""
 PATHS = ("data", "model", "dynamics", "train_file", "validation_file", "test_file", "keep")
 
 
 def settled(arguments: argparse.Namespace) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Return all options of a run, and the same options as config.json keeps them.
 
-    The command line has the last word, then ``--config``, then the defaults.  With ``--resume`` and ``--extend`` the
+    The command line wins over ``--config``, and ``--config`` over the defaults.  With ``--resume`` and ``--extend`` the
     options are those of the folder, and the command line must agree with them.
 
     Raises:
@@ -266,7 +266,7 @@ def going_on(options: argparse.Namespace) -> bool:
 
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the folder's config.json says of the command that began it."""
+    """Return the command that began the folder, as its config.json holds it."""
     from fastprune.app.finetune.checkpoint import has_checkpoint
     from fastprune.app.report.folder import CONFIG, SUMMARY, is_ours, read_json
 
@@ -314,7 +314,7 @@ def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
 
 
 def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
-    """Return warm-up and cycles as they were given.  A comparison has the same ones for all runs."""
+    """Return warm-up and cycles as they were given. In a comparison they are the same for all runs."""
     unsaid: Mapping[str, int | None] = COMPARED if arguments.compare else dict.fromkeys(COMPARED)
     given = {name: getattr(arguments, name) for name in COMPARED}
     return {name: unsaid[name] if value is None else value for name, value in given.items()}

@@ -15,6 +15,8 @@ FIELDS = (
     "Source",
     "Rule",
     "Settings",
+    "Published",
+    "Advice",
     "Reads",
     "Cost",
     "Memory",

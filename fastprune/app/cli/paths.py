@@ -1,4 +1,4 @@
-"""Paths that a user types: expanded once, and no output in the place of an input."""
+"""Paths that a user types.  They are expanded once, and no output may replace an input."""
 
 from __future__ import annotations
 

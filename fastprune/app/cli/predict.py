@@ -1,4 +1,4 @@
-"""``fastprune predict``: what a finetuned model says of a file."""
+"""``fastprune predict``: predicts the labels of a file with a finetuned model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="predict the labels of a file with a finetuned model",
-        description="Predict with a finetuned model. The file holds row (in --data, from 0), id if there is one, and "
-        "prediction. That is a label, a number, labels joined by commas, or tags joined by blanks. It also holds the "
-        "probability of a label, and tags beside the label of a joint model.",
+        description="Predict with a finetuned model. The output has the columns row (its number in --data, "
+        "from 0), id if the data have one, and prediction. A prediction is a label, a number, labels joined by "
+        "commas, or tags joined by blanks. A label comes with its probability, that of a joint model also with tags.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     predict.set_defaults(command=run)

@@ -1,4 +1,4 @@
-"""``fastprune report``: table, picture and page of one or more run folders."""
+"""``fastprune report``: makes the table, the picture and the page of one or more run folders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def add(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="table, picture and examples of run folders",
-        description="Make report.html, report.md and report.png again, and show what is in them. That is what was "
-        "saved and lost, quality and loss by time and epoch, the scores and the churn of each cycle, the data map, the "
-        "classes, and the most and the least useful examples.",
+        description="Make report.html, report.md and report.png again, and show them. They say what was saved and "
+        "lost. They show quality by time and epoch, the loss, the scores and the churn of each cycle, the data map, "
+        "the classes, and the most and the least useful examples.",
     )
     report.set_defaults(command=run)
     report.add_argument("runs", nargs="+", type=user_path, metavar="RUN", help="run folder. Several are shown together")

@@ -1,4 +1,4 @@
-"""``fastprune select``: from a file of scores to a file of the examples to keep."""
+"""``fastprune select``: reads a file of scores, and writes a file of the examples to keep."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _write(
 
 
 def summary(strategy: str, column: str, scores: np.ndarray, kept: np.ndarray, *, smallest: bool) -> str:
-    """How many are kept, where the cut is, and the scores of both parts."""
+    """A text: how many are kept, the score at the cut, and the range of scores on both sides of it."""
     inside = np.zeros(len(scores), dtype=bool)
     inside[kept] = True
     hard_end = "smallest" if smallest else "largest"

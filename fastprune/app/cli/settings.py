@@ -16,7 +16,7 @@ Options = dict[str, Any]
 
 
 def undefaulted(parser: argparse.ArgumentParser) -> Options:
-    """Take the defaults out of a parser into its help texts, and return them by name."""
+    """Remove the defaults from a parser, write them into its help texts, and return them by name."""
     defaults = {}
     for action in parser._actions:
         if action.default is argparse.SUPPRESS:

@@ -60,7 +60,7 @@ def selection_of(
 
     Raises:
         UsageError: options do not go together.
-        ValueError: as the strategies raise it.
+        ValueError: see the strategies in `fastprune.selection`.
     """
     strategy, seed, n = arguments.strategy, arguments.seed, len(scores)
     k = max(1, round(check_fraction(arguments.keep_fraction, "--keep-fraction") * n))
@@ -100,7 +100,7 @@ def selection_of(
 
 
 def _fitting_window(offset: float, **ties: Any) -> Callable[[Tensor, int], Selection]:
-    # A class of which nearly all are kept cannot spare its hardest.
+    # If nearly all examples of a class are kept, its hardest cannot be dropped.
     return lambda scores, k: window(scores, k, fitting_offset(offset, len(scores), k), **ties)
 
 

@@ -34,7 +34,7 @@ def build(
         unlabelled: splits without labels by name.
         metrics: quality measures of `fastprune.app.quality`, the deciding one first; by default those of the task.
         reported: names in ``held_out``, in place of the rule above.
-        positive: of two classes the one whose F1 counts.  By default the last.
+        positive: the class whose F1 counts, if there are two classes.  By default the last.
 
     Raises:
         UsageError: a split is empty, or a text or a class.  Columns differ in length, or splits in kind.  A number is
@@ -114,7 +114,7 @@ def at_most(split: Split, most: int, name: str, seed: int = 0) -> Split:
         split: the examples.
         most: how many to keep.
         name: what messages call ``most``.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
         UsageError: nothing is left.

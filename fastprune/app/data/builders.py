@@ -29,7 +29,7 @@ def read_table(
     Args:
         path: the file.
         kind: the suffix that says what is in it, if its own does not.
-        encoding: of a text file.  By default UTF-8, with or without a byte-order mark.
+        encoding: encoding of a text file.  By default UTF-8, with or without a byte-order mark.
         header: names for the columns of a file without a header line.
 
     Raises:
@@ -152,7 +152,7 @@ def _load(builder: str, path: Path, **options: Any) -> Any:
     """Load the one split that a packaged builder makes of a file, in memory."""
     datasets = datasets_for(str(path))
     datasets.disable_progress_bars()
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what fails is said in one sentence, by us
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # our own error says in one sentence what failed
     with tempfile.TemporaryDirectory(prefix="fastprune-") as cache:
         return datasets.load_dataset(
             builder,

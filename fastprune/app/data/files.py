@@ -27,7 +27,7 @@ def lines_of(path: Path) -> list[str]:
     """Return the file's lines without their ends.  A last line end does not begin another line.
 
     Raises:
-        UsageError: as `read_text`.
+        UsageError: see `read_text`.
     """
     # Not splitlines(): it also cuts at rare Unicode line marks, which may occur inside a sentence.
     lines = read_text(path).replace("\r\n", "\n").split("\n")

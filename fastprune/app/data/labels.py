@@ -13,13 +13,13 @@ from fastprune.errors import UsageError, shown
 UNLABELLED = "-1"
 """What public data sets write for a label that is withheld."""
 MOST_INTEGERS = 30
-"""More different whole numbers than that are taken for a scale, not for classes."""
+"""The largest number of different whole numbers that are read as classes.  More of them are read as a scale."""
 MOST_NAMES = 100
-"""Lists of classes such as "joy,anger" are over that many classes at most."""
+"""The largest number of classes that occur in lists such as "joy,anger"."""
 MOST_LIKE_TEXT = 0.5
-"""Labels of which more than that share are different from all others are no classes."""
+"""The largest share of labels that may differ from all others.  Above it the labels are not classes."""
 FEW = 30
-"""Of fewer examples nothing is concluded from how many labels differ."""
+"""With fewer examples the number of different labels says nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def guess_kind(cells: Sequence[Cell], *, declared: bool, where: str) -> Guess:
     """Guess what a label column is for.
 
     Args:
-        cells: those of the training split, without the empty ones.
+        cells: the cells of the training split that are not empty.
         declared: the data set itself names the classes.
         where: the file, for messages.
 

@@ -1,4 +1,4 @@
-"""The one way from what the user named to a `TextData`."""
+"""Loads the data that the user named, as a `TextData`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(source: Source | str | None = None, *, seed: int = 0) -> TextData:
         seed: chooses the held-out rows where there is no test split.  It changes nothing else.
 
     Raises:
-        UsageError: something is missing, malformed or in doubt.  The message has the option that settles it.
+        UsageError: something is missing, malformed or ambiguous.  The message names the option that settles it.
 
     >>> data = load()
     >>> data.kind, data.metrics[0], len(data.test)
@@ -69,12 +69,12 @@ def load_rows(
 
     Args:
         source: what to read, and how.
-        kind: that of the model which is to see them.
+        kind: the kind of the model that will read them.
         split: which one.  By default the only one, else train if labels are needed, and test if not.
         labels_needed: leave out rows without a label, and refuse data that have none.
 
     Raises:
-        UsageError: as `load`.
+        UsageError: see `load`.
     """
     _check(source)
     if source.packaged:
@@ -88,7 +88,7 @@ def load_rows(
     if kind == CAUSAL_LM:
         reads, notes = read_all_turns({chosen: table}, source.wanted)
         return _limited(reads[chosen].split, source), notes
-    columns = _columns(table, source, glue)
+    columns = _columns_of_table(table, source, glue)
     read = read_split(table, columns, kind, reading_of(table, columns, kind), labels_needed=labels_needed)
     note = read.note(table.where)
     return _limited(read.split, source), () if note is None else (note,)
@@ -136,7 +136,7 @@ def _glue(source: Source) -> GlueTask | None:
     return glue_task(source.task) if source.task is not None and source.task.startswith(PREFIX) else None
 
 
-def _columns(table: Table, source: Source, glue: GlueTask | None) -> Columns:
+def _columns_of_table(table: Table, source: Source, glue: GlueTask | None) -> Columns:
     names = list(table.columns)
     wanted = source.wanted if glue is None else glue.wanted(names)
     missing = [name for name in (wanted.label, wanted.tags) if name is not None and name not in names]
@@ -161,7 +161,7 @@ def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
         find_columns(list(train.columns), Wanted(label=source.wanted.label), train.where)
     if source.wanted.tags is not None and source.wanted.tags not in train.columns:
         find_columns(list(train.columns), Wanted(tags=source.wanted.tags), train.where)
-    columns = _columns(train, source, glue)
+    columns = _columns_of_table(train, source, glue)
     kind, notes = _kind(source, train, columns, glue)
     if kind in ("tokens", "joint") and columns.tags is None:
         raise UsageError(f"{train.where}: --task {kind} needs a tag for each word: name their column in --tags-column.")
@@ -171,7 +171,7 @@ def _read_all(source: Source, glue: GlueTask | None) -> _AsRead:
     reads = {"train": read_split(train, columns, kind, reading, labels_needed=True)}
     for role, table in tables.items():
         if role != "train":
-            theirs = _columns(table, source, glue)
+            theirs = _columns_of_table(table, source, glue)
             reads[role] = read_split(table, replace(theirs, pair=theirs.pair if columns.pair else None), kind, reading)
     found = (read.note(tables[role].where) for role, read in reads.items())
     return _AsRead(name, train.where, kind, reads, (*notes, *(note for note in found if note is not None)))
@@ -191,7 +191,7 @@ def _kind(source: Source, train: Table, columns: Columns, glue: GlueTask | None)
 
 
 FAR_FROM_ZERO = 20.0
-"""Numbers of this mean or deviation are many epochs away from those of a new model."""
+"""A new model needs many epochs to reach numbers with a larger mean or deviation than this."""
 
 
 def _far_from_zero(train: Split) -> list[str]:

@@ -34,7 +34,7 @@ class Source:
         metric: the deciding quality measure.
         text_column, label_column, pair_column, tags_column, id_column, split_column: columns of a table.
         columns: names for the columns of a table without a header line.
-        encoding: of text files.
+        encoding: encoding of text files.
         max_train, max_test: that many random examples at most.
         keep: a file of the training rows to keep, as ``fastprune select`` writes it.
     """

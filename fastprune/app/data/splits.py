@@ -1,4 +1,4 @@
-"""Tells by a name which split a file, folder or cell stands for."""
+"""Finds out from a name which split a file, folder or cell belongs to."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def write_subset(
         rows: which of its rows, counted from 0 as `read_table` counts them.
         out: where to write.
         header: whether the first line of a delimited file names its columns.
-        encoding: of the file.
+        encoding: encoding of the file.
         scored: how many rows it must have, where ``rows`` are places in a training split and not rows of the file.
 
     Raises:

@@ -20,7 +20,7 @@ PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
 def kind_of(path: Path) -> str:
-    """Return the suffix that says what is in a file, without that of its packing: ".csv" of "a.csv.gz".
+    """Return the suffix of a file's content, without that of its packing: ".csv" for "a.csv.gz".
 
     >>> kind_of(Path("a.CSV.gz")), kind_of(Path("b.zip"))
     ('.csv', '')

@@ -14,7 +14,7 @@ It is one class, any number of classes, a number, a tag for each word, class and
 CAUSAL_LM: Kind = "causal-lm"
 
 Label = str | float | tuple[str, ...]
-"""Of one example: its class, its number, or its classes in sorted order."""
+"""The label of one example: its class, its number, or its classes in sorted order."""
 
 
 class Turn(NamedTuple):
@@ -73,7 +73,7 @@ class Split:
 
     @property
     def kind(self) -> Kind:
-        """What is predicted, told by the labels.  An unlabelled split has none."""
+        """What is predicted, which follows from the labels.  None for an unlabelled split."""
         if self.turns is not None:
             return CAUSAL_LM
         if self.tags is not None:
@@ -91,7 +91,7 @@ class TextData:
     """A data set ready for training.  Make one with `fastprune.app.data.build`.
 
     Attributes:
-        name: as tables show it.
+        name: the name that tables show.
         kind: what is predicted.
         train: what is trained on.
         held_out: the labelled other splits by name, such as "validation", "validation_mismatched", "test".

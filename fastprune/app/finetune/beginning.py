@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, one to go on with, or a finished one that gets more runs."""
+"""The folder of a run: a new one, one to resume, or a finished one that gets more runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def begin(
     out: Path, specs: Sequence[RunSpec], options: Mapping[str, Any], config: Mapping[str, Any], dynamics: Path | None,
     *, extend: bool, going_on: bool,
 ) -> None:  # fmt: skip
-    """Make the run folder, or check that it is the one to go on with.  The first process calls it."""
+    """Make the run folder, or check that it can be resumed.  The first process calls it."""
     if extend:
         _extend(out, specs, options, config, dynamics)
     elif going_on:

@@ -1,4 +1,4 @@
-"""Lets a comparison that was killed go on: results of finished runs, and checkpoints of the run under way.
+"""Lets a killed comparison resume: the results of finished runs, and the checkpoints of the current run.
 
 ``checkpoint/`` in the run folder holds
 
@@ -7,8 +7,8 @@
   its own files, also written by `state_files`.
 
 Each of these gets ``manifest.json``, written last, with the SHA-256 of all its files.  A kill, a broken disk or a copy
-that was cut off can leave a folder that is not what its manifest says.  It is passed over for the one before.  All of
-it goes away when the last run has ended.
+that was cut off can leave a folder that is not what its manifest says.  Then the folder before it is used.  All of them
+are removed when the last run has ended.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run_folder(folder: Path, number: int) -> Path:
 
 
 def save(path: Path, state: Any) -> None:
-    """Make a whole checkpoint of what the Trainer has written in ``path``.  Of the older ones only the newest stays."""
+    """Complete the checkpoint that the Trainer has written in ``path``.  Only the newest of the older ones stays."""
     seal(path, state)
     for older in _by_steps(path.parent)[CHECKPOINTS_KEPT:]:
         shutil.rmtree(older)
@@ -55,7 +55,7 @@ def seal(path: Path, state: Any) -> None:
 def newest_whole(folder: Path, number: int) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest whole checkpoint of run ``number`` and our state in it, or None without one."""
     for path in _by_steps(run_folder(folder, number)):
-        if (state := _read(path, ("spec", "rows"))) is not None:
+        if (state := _read_if_whole(path, ("spec", "rows"))) is not None:
             return path, state
     return None
 
@@ -71,7 +71,7 @@ def write_finished(folder: Path, number: int, result: Mapping[str, Any]) -> None
 def read_finished(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the results of finished runs by number.  Damaged ones are left out, with a note."""
     numbers = {path: path.name.removeprefix("finished-") for path in (folder / CHECKPOINT).glob("finished-*")}
-    found = {int(n): _read(path, ("spec", "rows")) for path, n in sorted(numbers.items()) if n.isdecimal()}
+    found = {int(n): _read_if_whole(path, ("spec", "rows")) for path, n in sorted(numbers.items()) if n.isdecimal()}
     return {number: result for number, result in found.items() if result is not None}
 
 
@@ -124,7 +124,7 @@ def _by_steps(folder: Path) -> list[Path]:
     return sorted((path for path in steps if steps[path].isdecimal()), key=lambda p: int(steps[p]), reverse=True)
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
+def _read_if_whole(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
     why = _damage(path)
     if why is None:
         try:

@@ -47,7 +47,7 @@ def load_encoder(model: str | None, trust: Trust = NONE) -> tuple[Any, Any, str]
     """Return encoder (fp32), fast tokenizer and display name of ``--model``.  None is the packaged MiniLM.
 
     Raises:
-        UsageError: as `load_pretrained`, `load_tokenizer` and `check_vocabulary`.
+        UsageError: see `load_pretrained`, `load_tokenizer` and `check_vocabulary`.
     """
     source = str(packaged_minilm()) if model is None else model
     # Words come one by one: BPE tokenizers must see each as the start of a word.

@@ -1,4 +1,4 @@
-"""What a finetuned model says of a file."""
+"""Predictions of a finetuned model for a file."""
 
 from __future__ import annotations
 

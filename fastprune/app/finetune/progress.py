@@ -62,7 +62,7 @@ class Watcher(Protocol):
         ...
 
     def advance(self, examples: int) -> None:
-        """Say that so many more examples of the stretch are done."""
+        """Say that ``examples`` more of the stretch are done."""
         ...
 
     def loss(self, value: float) -> None:

@@ -24,7 +24,7 @@ from fastprune.platform.collectives import (
 
 T = TypeVar("T")
 TURN = timedelta(seconds=5)
-"""How long a process that has nothing to say waits for the one that has."""
+"""How long a process without an error of its own waits for the one that has one."""
 
 
 def launched() -> tuple[int, int]:

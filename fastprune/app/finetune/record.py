@@ -72,7 +72,7 @@ class Recorder(TrainerCallback):
     """Asks for an evaluation and a checkpoint at the end of every epoch, and makes the rows of that epoch.
 
     Args:
-        epochs: of the run, for the watcher.
+        epochs: the run's number of epochs, for the watcher.
         write: called with the result so far when the rows of an epoch are complete.
         dynamics: folder for the logits of every training step, see `fastprune.app.dynamics`.
     """

@@ -41,7 +41,7 @@ def score_texts(
         finetuned: the model.
         split: the examples.
         metrics: those of `fastprune.score`, and ``grand``.  `fastprune.Task` joins those of several heads.
-        batch_size: of the pass.
+        batch_size: batch size of the pass.
         max_length: tokens that a text is cut to.
         bf16: whether to use autocast.
         progress: called with the number of examples of each finished batch.

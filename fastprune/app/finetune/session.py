@@ -66,7 +66,7 @@ def finetune(
         resume: go on from the folder's checkpoint, or start again if it was killed before the first.
         extend: add those of ``specs`` that a finished comparison has not made.  With other epochs all are made again.
         best: keep the model of each run's best epoch, by the deciding quality measure of the validation split.
-        trainer: of `parse_trainer`.
+        trainer: what `parse_trainer` returned.
         dynamics: folder that gets each run's training dynamics, see `dynamics_folder` and `fastprune.app.dynamics`.
         source: how ``data`` was loaded, for the record: `Source.settings`.
         command: the options of the command line, for ``--resume`` without them.

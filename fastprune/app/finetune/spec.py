@@ -200,7 +200,7 @@ def plan_runs(
     Args:
         methods: names of methods, with settings or without.
         keep_fractions: numbers, or text as `fastprune.pruning.parse_keep_fraction` reads it.
-        seeds: of the runs.
+        seeds: the seeds of the runs.
         rows: the row of each training example in its file.
         training: how all of them are trained.
         compare: whether to add the baselines.
@@ -212,7 +212,7 @@ def plan_runs(
     wanted = list(dict.fromkeys((["random"] if compare else []) + [m for m in methods if m != "full"]))
     pruned: list[RunSpec] = []
     try:
-        names = _names(wanted)
+        names = _display_names(wanted)
         for text in keep_fractions:
             asked = _asked(str(text), training)
             label = asked.keep or f"{asked.keep_fraction:.12g}"
@@ -247,8 +247,8 @@ def _shown_share(spec: RunSpec, plan: RunPlan) -> float:
     return spec.keep_fraction if spec.keep is None or plan.mean_share is None else plan.mean_share
 
 
-def _names(methods: Sequence[str]) -> dict[str, str]:
-    """Return what tables call each method.  A score file goes by its name alone, unless two share it."""
+def _display_names(methods: Sequence[str]) -> dict[str, str]:
+    """Return the name of each method in tables.  A score file has no folders there, unless two share a name."""
     parts = {method: parse_method(method) for method in methods}
     short = {
         method: method if parts.settings or not parts.positional else f"{parts.name}:{Path(parts.positional[0]).name}"

@@ -11,7 +11,7 @@ class Trust:
 
     Args:
         remote_code: run the Python files that come with it.
-        pickle: load weights from .bin files.  Their reader has had holes, and `weights_only` is used all the same.
+        pickle: load weights from .bin files.  Their reader has had security holes, so `weights_only` is used, too.
     """
 
     remote_code: bool = False

@@ -1,4 +1,4 @@
-"""The panels of how runs went: the deciding quality measure against time and by epoch, and the loss."""
+"""Draws how runs went: the deciding quality measure against time and by epoch, and the loss."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BASELINE_COLOUR = "#000000"
 MARKERS = "osD^vPX*"
 LINE_STYLES = ("-", "--", ":", "-.")
 LOG_FROM = 20
-"""Losses whose largest is so many times the smallest get a logarithmic scale."""
+"""Losses get a logarithmic scale if the largest is more than this many times the smallest."""
 
 Curve = list[tuple[float, float]]
 Style = Mapping[str, Mapping[str, Any]]
 
 
 def line_styles(runs: Sequence[str], baselines: Collection[str] = (BASELINE,)) -> dict[str, dict[str, Any]]:
-    """Return colour, line and marker of each run, the same in every panel."""
+    """Return the colour, line and marker of each run, which are the same in every panel."""
     names = list(dict.fromkeys(runs))
     others = [run for run in names if run not in baselines]
     style = {}
@@ -42,7 +42,7 @@ def line_styles(runs: Sequence[str], baselines: Collection[str] = (BASELINE,)) -
 def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str, scale: float = 1.0) -> dict[str, Curve]:
     """Return for each run (x, scale · y) at each epoch.
 
-    These are means over the seeds.  Epochs that some seed lacks are left out.
+    The values are means over the seeds.  An epoch is left out if a seed lacks it.
     """
     points: dict[str, dict[int, dict[int, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     seeds: dict[str, set[int]] = defaultdict(set)
@@ -74,7 +74,7 @@ def draw_quality(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style, lab
 
 
 def draw_loss(axes: Any, rows: Sequence[Mapping[str, Any]], style: Style) -> None:
-    """Draw the mean loss of what each epoch trained on."""
+    """Draw the mean loss of the examples that each epoch trained on."""
     lines = curves(rows, "epoch", "train_loss")
     _draw(axes, lines, style, "epoch", "mean loss of the trained examples")
     axes.set_title("Training loss by epoch", fontsize=12)

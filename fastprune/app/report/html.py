@@ -37,7 +37,7 @@ def html_page(markdown: str, title: str, pictures: dict[str, bytes]) -> str:
 
     Args:
         markdown: the page.
-        title: of the window.
+        title: title of the window.
         pictures: PNG files by the name that the page has for them.
     """
     try:

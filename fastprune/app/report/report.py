@@ -28,7 +28,7 @@ class Report:
     """What a report shows, and where it lies.
 
     Attributes:
-        summary: as in ``summary.json``.
+        summary: what ``summary.json`` holds.
         markdown: its tables.
         picture, page, html: the paths of ``report.png``, ``report.md`` and ``report.html``.
         examples: the most and least useful, by name of the run folder.

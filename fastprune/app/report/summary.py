@@ -22,7 +22,7 @@ class Judged:
     """How runs are judged.
 
     Attributes:
-        measures: of quality, the deciding one first.
+        measures: quality measures, the deciding one first.
         reported: splits, the deciding one first.
         chosen_on: the split by which each run's best epoch was chosen, None where it is the last epoch.
     """

@@ -8,7 +8,7 @@ LONGEST = 40
 
 
 def drawn(text: object, longest: int = LONGEST) -> str:
-    r"""Return the text as matplotlib shows it: at most so long, and no formula.
+    r"""Return the text for matplotlib: cut to a length, and without formulas.
 
     >>> drawn("a $x^{"), drawn("n" * 50, 10)
     ('a \\$x^{', 'nnnnnnnnn…')

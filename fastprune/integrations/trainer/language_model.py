@@ -15,8 +15,9 @@ from transformers import Trainer
 
 from fastprune.integrations.batch_scoring import BatchScoring
 from fastprune.integrations.datasets import is_hub_dataset, list_lengths
+from fastprune.integrations.logit_transform import transform_of
 from fastprune.integrations.packed import Layout, boundaries, layout_of
-from fastprune.integrations.trainer.output_head import HeadTap, base_of, output_head, transform_of
+from fastprune.integrations.trainer.output_head import HeadTap, base_of, output_head
 from fastprune.integrations.trainer.outputs import shifts_labels
 from fastprune.integrations.trainer.readers import FusedHead, FusedOutputs, OwnOutputs, Preferences, Reader, logits_of
 from fastprune.integrations.trainer.token_rows import (

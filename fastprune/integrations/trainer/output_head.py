@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastprune.integrations.logit_transform import Transform
 from fastprune.integrations.packed import pad_left
 from fastprune.scores.linear import linear_score
 
@@ -23,42 +23,6 @@ PROBED = 8
 """Classes whose logits the model still computes."""
 TOLERANCE = 0.02
 """Relative difference of probed logits, a few units in the last place of bf16."""
-
-SCALES: dict[str, bool] = {
-    "logit_scale": False,  # Cohere
-    "output_multiplier": False,
-    "lm_head_multiplier": False,  # Falcon-H1
-    "logits_scaling": True,  # Granite, MiniCPM3
-}
-"""Attributes of a configuration that scale the logits.  True where the logits are divided by it."""
-MULTIPLIED = frozenset(("hyperclovax",))
-"""Model types whose ``logits_scaling`` multiplies."""
-
-
-@dataclass(frozen=True)
-class Transform:
-    """What a model does to the product of head and hidden states: ``softcap * tanh(scale * z / softcap)``."""
-
-    softcap: float | None = None
-    scale: float = 1.0
-
-    def __call__(self, product: Tensor) -> Tensor:
-        """The logits."""
-        z = product * self.scale
-        return z if self.softcap is None else self.softcap * torch.tanh(z / self.softcap)
-
-
-def transform_of(config: Any) -> Transform:
-    """What the model with this configuration does to its logits."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    scale = 1.0
-    for name, divides in SCALES.items():
-        value = getattr(text, name, None)
-        if value is not None:
-            divides = divides and getattr(text, "model_type", None) not in MULTIPLIED
-            scale = 1 / value if divides else float(value)
-            break
-    return Transform(getattr(text, "final_logit_softcapping", None), scale)
 
 
 def base_of(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The task of a Hugging Face model with one head, told by its configuration."""
+"""Finds the task of a Hugging Face model with one head from its configuration and its batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def task_of_model(
     shifted as in their loss), regression, and question answering.
 
     Raises:
-        ValueError: the batch holds not exactly one field of labels, or those of start and end.
+        ValueError: the batch holds neither exactly one field of labels nor the start and end of an answer.
     """
     found = [name for name in label_names if inputs.get(name) is not None]
     spans = question_answering(inputs) if set(found) == set(SPAN_LABELS) else None

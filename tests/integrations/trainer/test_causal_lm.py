@@ -23,7 +23,8 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 
 import fastprune
-from fastprune.integrations.trainer.output_head import Transform, output_head, transform_of
+from fastprune.integrations.logit_transform import Transform, transform_of
+from fastprune.integrations.trainer.output_head import output_head
 
 N = 24
 MODELS = {

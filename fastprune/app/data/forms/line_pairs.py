@@ -1,4 +1,4 @@
-"""Texts and labels in two files of as many lines, as TweetEval has them.
+"""Texts and labels in two files with the same number of lines, as in TweetEval.
 
 ``train_text.txt`` and ``train_labels.txt`` lie beside each other, and the same for ``val_`` and ``test_``.
 ``mapping.txt`` may name the numbers ("0<tab>negative").

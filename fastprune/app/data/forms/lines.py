@@ -19,15 +19,15 @@ _TAG = re.compile(r"O|[BIESLU]-.+")
 _BIO = {"S": "B", "U": "B", "E": "I", "L": "I"}
 """How the marks of IOBES and BILOU read in BIO."""
 MOST_DISTINCT = 0.2
-"""A first word is a label if the file has at most that many different ones, as a share of its lines."""
+"""The largest number of different first words that can be labels, as a share of the file's lines."""
 
 
 def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | None = None) -> Table:
-    """Return the table of a text file, told by what its lines look like.
+    """Return the table of a text file.  What its lines look like decides how it is read.
 
     Args:
         path: the file.
-        encoding: by default UTF-8, with or without a byte-order mark.
+        encoding: the file's encoding.  By default UTF-8, with or without a byte-order mark.
         header: names for the columns of a file without a header line.
 
     Raises:
@@ -42,7 +42,7 @@ def read_lines(path: Path, encoding: str | None = None, header: Sequence[str] | 
     if not filled:
         raise UsageError(f"{path}: no rows in it: give a file with at least one example.")
     if _has_tags(lines, filled):
-        return _columns(path, lines)
+        return _read_tagged_words(path, lines)
     if header is not None or _has_cells(filled):
         return read_table(path, encoding=encoding, header=header, kind=".tsv")
     places = [number for number, line in enumerate(lines, start=1) if line.strip()]
@@ -60,7 +60,7 @@ def _has_tags(lines: Sequence[str], filled: Sequence[str]) -> bool:
     return len(rows) > 1 and tagged >= 0.95 * len(rows) and any(not line.strip() for line in lines[:-1])
 
 
-def _columns(path: Path, lines: Sequence[str]) -> Table:
+def _read_tagged_words(path: Path, lines: Sequence[str]) -> Table:
     words: list[Cell] = []
     tags: list[Cell] = []
     places: list[int] = []

@@ -32,7 +32,7 @@ def read(path: Path) -> Mapping[str, Table]:
         role = role_of(part.name) or "train"
         if role in roles:
             raise UsageError(f"{path}: two folders for {role}: keep one folder for each split.")
-        roles[role] = _read(part, with_tags)
+        roles[role] = _read_folder(part, with_tags)
     return roles
 
 
@@ -43,7 +43,7 @@ def _parts(path: Path) -> list[Path]:
     return [part for part in inside if any((part / name).is_file() for name in SPLIT_FILES)]
 
 
-def _read(folder: Path, with_tags: bool) -> Table:
+def _read_folder(folder: Path, with_tags: bool) -> Table:
     files = {"text": "seq.in", "label": "label"} | ({"tags": "seq.out"} if with_tags else {})
     columns = {column: lines_of(folder / name) for column, name in files.items()}
     for column, name in files.items():
