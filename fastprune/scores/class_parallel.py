@@ -23,6 +23,7 @@ from fastprune.scores.checks import check_labels
 from fastprune.scores.class_parts import Parts, uncompiled
 from fastprune.scores.cpu import writable_copy
 from fastprune.scores.definition import shifted_labels
+from fastprune.scores.no_second_derivative import once_only
 from fastprune.scores.ops import NO_SECOND_DERIVATIVE
 from fastprune.scores.options import LossOptions
 from fastprune.scores.reduce import reduce_tokens
@@ -125,21 +126,7 @@ class _Losses(torch.autograd.Function):
                 first, classes = ctx.parts.first_class, ctx.parts.classes
                 gradient_in_place(tile, first, labels, classes, state, g, ctx.smoothing, 1.0, 0.0)
         gradient = tile.reshape(logits.shape)
-        return _Once.apply(gradient, logits) if torch.is_grad_enabled() else gradient, None, None, None
-
-
-class _Once(torch.autograd.Function):
-    """A gradient that says what is wrong when it is differentiated. Otherwise it would pass for a constant."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, logits: Tensor) -> Tensor:
-        """The gradient, which autograd takes for a function of the logits."""
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Raises RuntimeError."""
-        raise RuntimeError(NO_SECOND_DERIVATIVE)
+        return *once_only([gradient], [logits], NO_SECOND_DERIVATIVE), None, None, None
 
 
 def _rows(labels: Tensor, ignore_index: int, shift: int, parts: Parts, validate: bool) -> _Rows:

@@ -10,7 +10,7 @@ where torch.compile does not look. On a GPU it waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -159,22 +159,3 @@ def those_needed(found: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor
 def refuse(ctx: Any, *_: Any) -> None:
     """The backward pass of what has no second derivative."""
     raise RuntimeError(NO_SECOND_DERIVATIVE)
-
-
-class _Once(torch.autograd.Function):
-    """A gradient that depends on tensors, and that says so when it is differentiated."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *depends_on: Tensor | None) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError(NO_SECOND_DERIVATIVE)
-
-
-def once_only(gradients: Iterable[Tensor | None], depends_on: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients. With create_graph=True they refuse to be differentiated, and are not taken for constants."""
-    if not torch.is_grad_enabled():
-        return list(gradients)
-    return [None if gradient is None else _Once.apply(gradient, *depends_on) for gradient in gradients]

@@ -11,12 +11,12 @@ from torch import Tensor
 from fastprune.platform.torch_private import apply_untransformed, has_storage, keeps_graph
 from fastprune.scores.checks import check_data
 from fastprune.scores.linear_ops import (
+    NO_SECOND_DERIVATIVE,
     OPTIONS_SCHEMA,
     LinearOptions,
     check_labels_on_cpu,
     counted_rows,
     empty_gradients,
-    once_only,
     or_empty,
     spread_gradients,
     stacked_scores,
@@ -24,6 +24,7 @@ from fastprune.scores.linear_ops import (
     without_bad_labels,
 )
 from fastprune.scores.linear_tiles import Gradients, Needed, folded, gradients_by_classes, loss_and_gradients_by_rows
+from fastprune.scores.no_second_derivative import once_only
 
 GIVEN_AWAY = (
     "the gradients of fastprune.linear_cross_entropy were given away by the first backward pass; pass "
@@ -162,7 +163,7 @@ class DirectReduced(torch.autograd.Function):
             ctx.gradients = None
         with torch.no_grad():
             scaled = [None if g is None else _scaled(g, grad_loss, keep=keep).to(ctx.dtype) for g in found]
-        return *once_only(scaled, (grad_loss, *ctx.saved_tensors)), None, None, None, None
+        return *once_only(scaled, (grad_loss, *ctx.saved_tensors), NO_SECOND_DERIVATIVE), None, None, None, None
 
 
 def _scaled(gradient: Tensor, factor: Tensor, *, keep: bool) -> Tensor:

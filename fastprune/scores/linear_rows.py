@@ -11,12 +11,12 @@ from torch import Tensor
 from fastprune.platform.torch_private import apply_untransformed
 from fastprune.scores.checks import check_data
 from fastprune.scores.linear_ops import (
+    NO_SECOND_DERIVATIVE,
     OPTIONS_SCHEMA,
     LinearOptions,
     check_labels_on_cpu,
     counted_rows,
     empty_gradients,
-    once_only,
     or_empty,
     refuse,
     rows_of_head,
@@ -25,6 +25,7 @@ from fastprune.scores.linear_ops import (
     those_needed,
 )
 from fastprune.scores.linear_tiles import Gradients, Needed, gradients_by_classes
+from fastprune.scores.no_second_derivative import once_only
 
 
 @torch.library.custom_op(
@@ -155,7 +156,7 @@ class DirectRows(torch.autograd.Function):
         needed = Needed(*ctx.needs_input_grad[:3])
         state, hidden, weight, bias, labels = ctx.saved_tensors
         found = _rows_gradients(grad_losses.detach(), state, hidden, weight, bias, labels, needed, ctx.options)
-        return *once_only(found, (grad_losses, hidden, weight, bias)), None, None
+        return *once_only(found, (grad_losses, hidden, weight, bias), NO_SECOND_DERIVATIVE), None, None
 
 
 rows_with_gradient = apply_untransformed(DirectRows)
