@@ -37,7 +37,7 @@ def test_no_function_takes_too_many_parameters(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_pointer_of_a_kernel_says_whether_it_is_read_or_written_its_shape_and_its_type(path: Path) -> None:
-    """A kernel's pointers come first, up to the first number, which says how many rows, classes or programs there are."""
+    """Pointers come first, up to the first number, which says how many rows, classes or programs there are."""
     lines = path.read_text(encoding="utf-8").splitlines()
     for function in jitted(path):
         if not function.name.endswith("_kernel"):
