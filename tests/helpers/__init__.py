@@ -7,6 +7,7 @@ The toy problem, on which everything is trained that has to be:
 - `toy`: its data, its network, and a user's plain loop around a pruner.
 - `toy_trainer`, `toy_lightning`: the same data for a Hugging Face Trainer and for Lightning.
 - `tiny_trl`, `trl_trainers`: language models, texts and TRL's trainers that train in a second.
+- `older_trainers`: what Trainers of older versions do otherwise.
 - `two_passes`: Trainers that run the model twice on a batch.
 - `one_process`: what one process would have done with the steps of several.
 

@@ -41,6 +41,8 @@ OPTIONS = {"FLAG": True, "BLOCK": 64, "num_warps": 4}
 
 @pytest.fixture
 def on_stream_7(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose stream is 7, and a Triton whose kernels can be started again."""
+    monkeypatch.setattr(triton_launch.triton, "__version__", "3.3.0")
     monkeypatch.setattr(torch._C, "_cuda_getDevice", lambda: 0, raising=False)
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 7 + device, raising=False)
 

@@ -14,6 +14,8 @@ from fastprune.app.data.text import ENCODING, cells_of, is_blank, kind_of, open_
 from fastprune.errors import UsageError
 
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_NO_ROWS = ("corresponds to no data", "at least one example when writing data")
+"""What newer and older versions of datasets say of a file without rows."""
 DEEPEST = 64
 """JSON nested more deeply is refused before the builder sees it, whose parser it would crash."""
 
@@ -27,7 +29,8 @@ def explained(path: Path, find: Any) -> Iterator[None]:
         raise
     except Exception as error:  # the builders' own errors, of many classes
         cause = error.__cause__ or error
-        empty = "corresponds to no data" in str(error) or isinstance(cause, IndexError | StopIteration)
+        said = f"{error} {cause}"
+        empty = any(part in said for part in _NO_ROWS) or isinstance(cause, IndexError | StopIteration)
         if isinstance(cause, OSError | UnicodeError) or empty:
             raise unreadable(path, ValueError() if empty else cause, "") from error
         reason = find() or str(cause).splitlines()[0].rstrip(".")

@@ -179,7 +179,8 @@ class LiveProgress:
         broke_off = kind is not None and self.phase in TRAINING and self.done < self.length
         if not broke_off:
             self._say()
-        self.bar.stop()
+        if not self.bar.disable:  # older versions of rich end one that never began with an empty line
+            self.bar.stop()
 
     def total(self, examples: int, forward: int = 0, done: float = 0.0) -> None:
         """See `Watcher`."""
@@ -268,8 +269,9 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
     console = Console(file=sys.stderr)
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)

@@ -85,13 +85,15 @@ def _draw_upper(figure: Any, runs: Runs, style: Mapping[str, Mapping[str, Any]])
 
     listed = list(labels)[:MOST_LABELS]
     more = f"and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
-    figure.legend(
+    legend = figure.legend(
         [Line2D([], [], **style[run]) for run in listed],
-        [labels[run] for run in listed],
+        ["a run"] * len(listed),
         loc="outside right center",
         fontsize=10 if len(listed) <= 12 else 8,
         title="\n".join(filter(None, (more, means))) or None,
     )
+    for text, run in zip(legend.get_texts(), listed, strict=True):
+        text.set_text(labels[run])  # before 3.10 matplotlib leaves out a label that begins with "_"
 
 
 def _label(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Dynamic pruning inside an unmodified Hugging Face ``Trainer``, 4.52 to 5.x, in one process or many.
+"""Dynamic pruning inside an unmodified Hugging Face ``Trainer``, 4.54 to 5.x, in one process or many.
 
 ``attach`` overrides attributes of one Trainer *instance*.  Nothing global is patched:
 

@@ -16,7 +16,7 @@ from fastprune.pruning.schedule import epochs_until
 
 
 class TrainingValues(NamedTuple):
-    """What ``Trainer.set_initial_training_values`` returns, from transformers 4.52 to 5.x."""
+    """What ``Trainer.set_initial_training_values`` returns, from transformers 4.54 to 5.x."""
 
     epochs: int
     steps_of_epoch: int

@@ -14,6 +14,7 @@ import lzma
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from helpers.public_forms import FORMS, texts
 
 from fastprune.app.data import Source, load, load_rows
 from fastprune.app.data.subset import write_subset
+from fastprune.errors import UsageError
 
 CASES = cases(3)
 ROWS = [{"text": text, "label": f"class {i % 3}", "score": i / 7} for i, text in enumerate(texts())]
@@ -69,13 +71,20 @@ def _zip(content: bytes) -> bytes:
 
 PACKINGS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zip": _zip}
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+SEVERAL = "".join(
+    json.dumps(row | {"label": [row["label"], "class 1"] if i % 2 else [row["label"]]}) + "\n"
+    for i, row in enumerate(ROWS)
+)
+MIXED = "jsonl of one label or several"
+READS_MIXED = tuple(int(part) for part in version("datasets").split(".")[:2]) >= (4, 7)
 ROLES = "".join(
     json.dumps(row | {"split": ("train", "train", "dev", "test")[i % 4]}) + "\n" for i, row in enumerate(ROWS)
 )
 KINDS = {
     **FORMS,
     "json": _file("rows.json", json.dumps(ROWS).encode()),
-    "jsonl of several labels": _file("rows.jsonl", LINES.replace(b'"class 0"', b'["class 0", "class 1"]')),
+    "jsonl of several labels": _file("rows.jsonl", SEVERAL.encode()),
+    MIXED: _file("rows.jsonl", LINES.replace(b'"class 0"', b'["class 0", "class 1"]')),
     "csv of a regression": _file("rows.csv", _csv(), text_column="text", label_column="score", task="regression"),
     "a column of splits": _file("rows.jsonl", ROLES.encode(), split_column="split"),
     "parquet": _parquet,
@@ -89,6 +98,10 @@ def test_damaged_files(tmp_path, name):
     rng = drawing(name)
     (folder := tmp_path / "data").mkdir()
     source = KINDS[name](folder)
+    if name == MIXED and not READS_MIXED:
+        with pytest.raises(UsageError, match="label.* changed from array to string"):
+            load(source)
+        pytest.skip("datasets before 4.7 reads no column of texts and lists")
     load(source)  # undamaged
     whole = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     for _ in range(CASES):

@@ -129,3 +129,9 @@ def test_the_line_never_is_too_long():
     for width in range(1, 80):
         assert len(fitted(parts, width)) <= width
     assert fitted(parts, 26) == "x" * 11 + "… · 12 min left"
+
+
+def test_counting_is_silent_without_a_terminal(capsys):
+    with progress.counting("scoring", 3) as done:
+        done(3)
+    assert capsys.readouterr() == ("", "")

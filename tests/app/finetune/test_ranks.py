@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 from helpers import under_torchrun
+from helpers.older_trainers import NO_RESUME_ON_CPUS
 
 from fastprune.app.finetune.checkpoint import newest_whole, read_finished
 
@@ -92,7 +93,7 @@ def left_by(folder: Path) -> dict[str, object]:
 
 
 SOAK = "FASTPRUNE_SOAK" in os.environ
-FAILURES = ["1:training_step:16", "0:evaluate:2"] if SOAK else ["1:training_step:16"]
+FAILURES = ["1:training_step:16", "0:evaluate:2"] if SOAK and not NO_RESUME_ON_CPUS else ["1:training_step:16"]
 
 
 def test_a_rank_that_fails_ends_all_and_the_run_can_go_on(
@@ -119,6 +120,8 @@ def test_a_rank_that_fails_ends_all_and_the_run_can_go_on(
         assert not (out / ".lock").exists() and read_finished(out).keys() == {0}
         found = newest_whole(out, 1)
         assert found is not None and found[1]["rows"][-1]["epoch"] == 1
+    if NO_RESUME_ON_CPUS:
+        pytest.skip("all but the end holds: transformers before 5.18 resumes no processes on CPUs")
     monkeypatch.delenv("FASTPRUNE_TEST_FAIL")
     under_torchrun.run(WORKER, 2, *resume, cwd=base)
     found, wanted = left_by(out), left_by(whole)

@@ -40,7 +40,9 @@ def test_what_the_trainer_itself_refuses_is_one_sentence(tmp_path: Path) -> None
         training_arguments(TRAINING, FULL, 60, tmp_path, {"lr_scheduler_type": "no such"})
 
 
-def test_defaults_are_those_of_the_loop_before(tmp_path: Path) -> None:
+def test_defaults_are_those_of_the_loop_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Older TrainingArguments set it to "bf16", and every Trainer after them would follow it.
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     arguments = training_arguments(replace(TRAINING, bf16=True), FULL, 60, tmp_path, {})
     assert arguments.optim == "adamw_torch_fused" and arguments.max_grad_norm == 1.0 and arguments.bf16
     assert arguments.get_warmup_steps(100) == 10 and str(arguments.lr_scheduler_type.value) == "linear"
