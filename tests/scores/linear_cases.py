@@ -36,9 +36,18 @@ def case(
     return Case(normal(rows, hidden), normal(classes, hidden), normal(classes) if bias else None, labels)
 
 
+def product_of(given: Case) -> Tensor:
+    """The product of head and states, in the dtype of the case."""
+    return F.linear(given.hidden, given.weight, given.bias)
+
+
 def logits_of(given: Case, softcap: float | None = None, logit_scale: float = 1.0) -> Tensor:
     """The logits of a head, in the dtype of the case."""
-    z = F.linear(given.hidden, given.weight, given.bias) * logit_scale
+    return _transformed(product_of(given), softcap, logit_scale)
+
+
+def _transformed(product: Tensor, softcap: float | None = None, logit_scale: float = 1.0) -> Tensor:
+    z = product * logit_scale
     return softcap * torch.tanh(z / softcap) if softcap else z
 
 
@@ -49,18 +58,39 @@ def wide(given: Case) -> Case:
     return Case(hidden, weight, bias, given.labels)
 
 
-def expected_loss(
-    given: Case, *, row_weight: Tensor | None = None, reduction: str = "mean", label_smoothing: float = 0.0, **head: Any
-) -> Tensor:
+def expected_loss(given: Case, **options: Any) -> Tensor:
     """The loss by PyTorch, in the precision of the case."""
-    losses = F.cross_entropy(logits_of(given, **head), given.labels, reduction="none", label_smoothing=label_smoothing)
+    return _loss_of(product_of(given), given.labels, **options)
+
+
+def _loss_of(
+    product: Tensor,
+    labels: Tensor,
+    *,
+    row_weight: Tensor | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    **head: Any,
+) -> Tensor:
+    z = _transformed(product, **head)
+    losses = F.cross_entropy(z, labels, reduction="none", label_smoothing=label_smoothing)
     if row_weight is not None:
         losses = losses * row_weight.to(losses.dtype)
     if reduction == "none":
         return losses
-    return losses.sum() / (given.labels != -100).sum() if reduction == "mean" else losses.sum()
+    return losses.sum() / (labels != -100).sum() if reduction == "mean" else losses.sum()
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Of the whole tensor, in the L2 norm."""
-    return float((actual.detach().double() - expected.detach()).norm() / expected.detach().norm().clamp(min=1e-300))
+def sizes_of_terms(given: Case, up: Tensor, **options: Any) -> list[Tensor]:
+    """What each gradient adds up, without signs. Where terms cancel, rounding is relative to these."""
+    product = product_of(given).detach().requires_grad_()
+    (g,) = torch.autograd.grad((_loss_of(product, given.labels, **options) * up).sum(), product)
+    hidden, weight = given.hidden.detach().abs(), given.weight.detach().abs()
+    sizes = [g.abs() @ weight, g.abs().t() @ hidden]
+    return sizes if given.bias is None else [*sizes, g.abs().sum(0)]
+
+
+def relative_error(actual: Tensor, expected: Tensor, size: Tensor | None = None) -> float:
+    """Of the whole tensor, in the L2 norm. Relative to `size` if it is given."""
+    scale = expected.detach() if size is None else size
+    return float((actual.detach().double() - expected.detach()).norm() / scale.norm().clamp(min=1e-300))
