@@ -81,7 +81,13 @@ PUBLIC: dict[str, list[str]] = {
 APPLICATION: dict[str, list[str]] = {
     "fastprune.errors": ["UsageError", "in_short", "shown"],
     "fastprune._core": ["instruction_set", "instruction_sets"],
-    "fastprune.integrations.causal_lm": ["check_head", "example_scores", "hidden_states", "output_head"],
+    "fastprune.integrations.causal_lm": [
+        "check_head",
+        "counted_tokens",
+        "example_scores",
+        "hidden_states",
+        "output_head",
+    ],
     "fastprune.methods": ["Static"],
     "fastprune.methods.unscored": ["fitting_offset"],
     "fastprune.models": ["MeanConfig"],

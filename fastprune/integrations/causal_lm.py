@@ -13,9 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastprune.integrations.logit_transform import Transform, transform_of
+from fastprune.scores.definition import shifted_labels
 from fastprune.scores.metrics import TABLE
 from fastprune.scores.reduce import reduce_tokens
 
+IGNORED = -100
+"""The label of tokens that are not learned."""
 NOT_OF_THE_BACKBONE = ("labels", "num_items_in_batch", "logits_to_keep", "return_dict", "use_cache")
 CHECKED_TOKENS = 16
 TOLERANCE = 0.02
@@ -93,6 +96,11 @@ def check_head(model: nn.Module, inputs: Mapping[str, Any]) -> None:
             f"the logits of {type(plain_model(model)).__name__} are not its output embedding times its hidden states "
             f"(they differ by {off:.2g} of the largest); use a method without scores, or a model of another kind"
         )
+
+
+def counted_tokens(labels: Tensor) -> Tensor:
+    """Return (B, T), whether token t predicts a label."""
+    return shifted_labels(labels, IGNORED, 1) != IGNORED
 
 
 def example_scores(rows: Mapping[str, Tensor], counted: Tensor) -> dict[str, Tensor]:

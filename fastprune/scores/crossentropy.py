@@ -145,10 +145,10 @@ def cross_entropy(
     )
     if group is not None:
         loss, scores = _of_group(logits, labels, weight, names, options, group)
-        return _returned(loss, scores, return_scores)
+        return returned(loss, scores, return_scores)
     if sharded.is_sharded(logits):
         loss, scores = _sharded(logits, labels, weight, names, options)
-        return _returned(loss, scores, return_scores)
+        return returned(loss, scores, return_scores)
     check_loss(logits, weight, options, soft)
     (check_soft if soft else check_rows)(logits, labels, options.ignore_index, options.shift)
 
@@ -160,10 +160,11 @@ def cross_entropy(
         scores = score(logits, labels, names, ignore_index=options.ignore_index, shift=options.shift) if names else {}
     else:
         loss, scores = _by_kernels(logits, class_indices(labels), weight, names, options, direct)
-    return _returned(loss, scores, return_scores)
+    return returned(loss, scores, return_scores)
 
 
-def _returned(loss: Tensor, scores: dict[str, Tensor], return_scores: str | tuple[str, ...] | list[str] | None) -> Any:
+def returned(loss: Tensor, scores: dict[str, Tensor], return_scores: str | tuple[str, ...] | list[str] | None) -> Any:
+    """What a loss with the argument ``return_scores`` returns."""
     if return_scores is None:
         return loss
     return (loss, scores[return_scores]) if isinstance(return_scores, str) else (loss, scores)

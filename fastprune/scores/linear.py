@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastprune.platform.gpu import runs_triton
 from fastprune.scores import ops, sharded
 from fastprune.scores.api import score
 from fastprune.scores.checks import as_float, as_int, check_labels, check_metrics, check_reduce, check_reduction_name
-from fastprune.scores.crossentropy import cross_entropy
+from fastprune.scores.crossentropy import cross_entropy, returned
 from fastprune.scores.definition import shifted_labels
 from fastprune.scores.linear_checks import check_head, check_row_weight, check_states
-from fastprune.scores.linear_head import LinearHead
+from fastprune.scores.linear_head import LinearHead, logits_of
 from fastprune.scores.linear_ops import LinearOptions, rows_of_head
 from fastprune.scores.linear_reduced import reduced_with_gradient
 from fastprune.scores.linear_rows import rows_with_gradient
@@ -265,19 +264,17 @@ def linear_cross_entropy(
         check_labels(labels, head.classes, ignore_index, shift)
     flat, y = hidden.reshape(-1, hidden.shape[-1]), moved.reshape(-1)
     weights = None if row_weight is None else row_weight.reshape(-1)
-    options = LinearOptions(kernel_part(names), ignore_index, smoothing, head.softcap, head.logit_scale)
+    fused_all = kernel_part(names) == names  # otherwise the logits of some rows at a time give all of them
+    options = LinearOptions(names if fused_all else (), ignore_index, smoothing, head.softcap, head.logit_scale)
 
     losses_or_sum, fused = _loss(flat, head, y, weights, reduction, options)
     loss = losses_or_sum.reshape(labels.shape) if reduction == "none" else losses_or_sum
     if not autocast and hidden.dtype != torch.float32:
         loss = loss.to(hidden.dtype)
-    if return_scores is None:
-        return loss
-    if options.metrics != names:
+    if not fused_all:
         with torch.no_grad():
             fused = _scores(flat.detach(), head, y, names, ignore_index)
-    scores = {name: fused[name].reshape(labels.shape) for name in names}
-    return (loss, scores[return_scores]) if isinstance(return_scores, str) else (loss, scores)
+    return returned(loss, {name: fused[name].reshape(labels.shape) for name in names}, return_scores)
 
 
 def _loss(
@@ -323,7 +320,7 @@ def _by_logits(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The same from a whole matrix of logits, where there is no kernel: in float64, and on other devices."""
     losses = cross_entropy(
-        _logits(flat, head),
+        logits_of(flat, head),
         y,
         ignore_index=options.ignore_index,
         reduction="none",
@@ -331,13 +328,6 @@ def _by_logits(
         return_scores=options.metrics or ("loss",),
     )
     return _reduced(losses[0], y != options.ignore_index, weights, reduction), losses[1]
-
-
-def _logits(hidden: Tensor, head: LinearHead) -> Tensor:
-    logits = F.linear(hidden, head.weight, head.bias)
-    if head.logit_scale != 1.0:
-        logits = logits * head.logit_scale
-    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
 
 
 # Logits that are made at a time where a metric is computed from them.
@@ -350,13 +340,12 @@ def _scores(flat: Tensor, head: LinearHead, y: Tensor, names: tuple[str, ...], i
     if fused != names:
         step = max(min(_PIECE // head.classes, (len(y) + 1) // 2), 1)
         pieces = [
-            score(_logits(flat[i : i + step], head), y[i : i + step], names, ignore_index=ignore_index)
+            score(logits_of(flat[i : i + step], head), y[i : i + step], names, ignore_index=ignore_index)
             for i in range(0, max(len(y), 1), step)
         ]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in names}
     if ops.direct(flat, y, head.weight):
-        closed, _ = rows_of_head(flat, head, y, ignore_index, Wanted(names))
-        return closed.scores
+        return rows_of_head(flat, head, y, ignore_index, Wanted(names)).scores
     options = LinearOptions(names, ignore_index, 0.0, head.softcap, head.logit_scale)
     _, _, rows = torch.ops.fastprune.linear_rows(flat, head.weight, head.bias, y, *options)
     return dict(zip(names, rows, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -45,8 +46,16 @@ class Room:
         return self._memory[: rows * columns].view(rows, columns)
 
 
+def logits_of(hidden: Tensor, head: LinearHead) -> Tensor:
+    """The logits (..., V) of states (..., H), as a tensor of its own. Gradients flow through it."""
+    logits = F.linear(hidden, head.weight, head.bias)
+    if head.logit_scale != 1.0:
+        logits = logits * head.logit_scale
+    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
+
+
 def logits_into(tile: Tensor, hidden: Tensor, head: LinearHead, first_class: int) -> Tensor:
-    """Write the logits of some classes into a tile, and return it.
+    """Write `logits_of` some classes into a tile, and return it. Nothing is recorded for autograd.
 
     Args:
         tile: OUT (n, V') contiguous.

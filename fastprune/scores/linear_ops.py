@@ -67,7 +67,7 @@ class Counted(NamedTuple):
     places: Tensor | None
 
     def of(self, rows: Tensor) -> Tensor:
-        """The counted ones of (..., N)."""
+        """The counted ones of (..., N), contiguous."""
         return rows.contiguous() if self.places is None else rows[..., self.places]
 
     def spread(self, rows: Tensor, total: int) -> Tensor:
@@ -85,9 +85,7 @@ def counted_rows(hidden: Tensor, labels: Tensor, ignore_index: int) -> Counted:
     return Counted(hidden[places], labels[places], places)
 
 
-def rows_of_head(
-    hidden: Tensor, head: LinearHead, labels: Tensor, ignore_index: int, wanted: Wanted
-) -> tuple[Closed, Counted]:
+def rows_of_head(hidden: Tensor, head: LinearHead, labels: Tensor, ignore_index: int, wanted: Wanted) -> Closed:
     """What `linear_tiles.folded` gives for the rows that count, as values of all N rows."""
     rows = counted_rows(hidden, labels, ignore_index)
     closed = without_bad_labels(folded(rows.hidden, head, rows.labels, wanted), rows.labels, head.classes)
@@ -95,7 +93,7 @@ def rows_of_head(
     scores = {name: rows.spread(values, total) for name, values in closed.scores.items()}
     losses = None if closed.losses is None else rows.spread(closed.losses, total)
     state = None if closed.state is None else rows.spread(closed.state, total)
-    return Closed(losses, state, scores), rows
+    return Closed(losses, state, scores)
 
 
 def without_bad_labels(closed: Closed, labels: Tensor, classes: int) -> Closed:
@@ -128,16 +126,17 @@ def stacked_scores(closed: Closed, options: LinearOptions, losses: Tensor) -> Te
 
 
 def spread_gradients(found: Gradients, rows: Counted, total: int) -> Gradients:
-    """The gradient of the rows that count, as that of all N rows."""
-    if found.hidden is None or rows.places is None:
+    """The gradient of the rows that count, as that of all N rows. It is 0 in the others."""
+    hidden = found.hidden
+    if hidden is None or rows.places is None:
         return found
-    return found._replace(hidden=rows.spread(found.hidden.t(), total).t())
+    return found._replace(hidden=hidden.new_zeros(total, hidden.shape[1]).index_copy_(0, rows.places, hidden))
 
 
 def or_empty(found: Gradients, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients, and an empty tensor for each that is not needed. An operator has to return tensors."""
     hidden, weight, bias = (like.new_empty(0) if gradient is None else gradient for gradient in found)
-    return hidden.contiguous(), weight, bias
+    return hidden, weight, bias
 
 
 def empty_gradients(

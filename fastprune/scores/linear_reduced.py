@@ -73,7 +73,7 @@ def _reduced(
     check_data(hidden=hidden, weight=weight, bias=bias, labels=labels, row_weight=row_weight)
     head, wanted = options.head(weight.detach(), bias), options.wanted(loss=True)
     rows = counted_rows(hidden.detach(), labels, options.ignore_index)
-    weights = rows.of(row_weight).contiguous()
+    weights = rows.of(row_weight)
     late = hidden.dtype == torch.float16
     g = weights if late else weights * factor
     if len(rows.labels) < 2:  # a tile of all classes would be the whole matrix of logits

@@ -47,7 +47,7 @@ def _rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_data(hidden=hidden, weight=weight, bias=bias, labels=labels)
     head, wanted = options.head(weight.detach(), bias), options.wanted(loss=True)
-    closed, _ = rows_of_head(hidden.detach(), head, labels, options.ignore_index, wanted)
+    closed = rows_of_head(hidden.detach(), head, labels, options.ignore_index, wanted)
     assert closed.losses is not None and closed.state is not None
     return closed.losses, closed.state, stacked_scores(closed, options, closed.losses)
 
@@ -97,7 +97,7 @@ def _rows_gradients(
     check_data(row_grad=row_grad, hidden=hidden, weight=weight, bias=bias, labels=labels)
     head = options.head(weight.detach(), bias)
     rows = counted_rows(hidden.detach(), labels, options.ignore_index)
-    g = rows.of(row_grad.to(torch.float32)).contiguous()
+    g = rows.of(row_grad.to(torch.float32))
     found = gradients_by_classes(rows.hidden, head, rows.labels, rows.of(state), g, options.label_smoothing, needed)
     return spread_gradients(found, rows, len(labels))
 

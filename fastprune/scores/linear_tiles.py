@@ -33,6 +33,8 @@ _ROWS = {"cpu": 2048, "cuda": 8192}
 _CLASSES = {"cpu": 1024, "cuda": 2048}
 # A tile is at most this part of all logits.
 _SHARE = 20
+# Numbers of a tile of gradients of all rows, which the cache should hold.
+_GRADIENTS = 2**21
 # The fewest rows for which a product in 16 bits is as fast on a CPU as one of many rows.
 _ENOUGH_ROWS = 256
 
@@ -105,7 +107,7 @@ def gradients_by_classes(
     n, classes = len(hidden), head.classes
     columns = _columns_of_all_rows(n, classes)
     room = Room(n * columns, hidden)
-    found = _Sums(hidden, head, needed, whole_rows=False, wide=wide)
+    found = _GradientSums(hidden, head, needed, whole_rows=False, wide=wide)
     for c in range(0, classes, columns):
         tile = logits_into(room.tile(n, min(columns, classes - c)), hidden, head, c)
         gradient_in_place(tile, c, labels, classes, state, row_grad, label_smoothing, head.logit_scale, head.softcap)
@@ -137,7 +139,7 @@ def loss_and_gradients_by_rows(
     n, classes = len(hidden), head.classes
     rows = _rows_of_all_classes(n)
     room = Room(rows * classes, hidden)
-    found = _Sums(hidden, head, needed, whole_rows=True, wide=wide)
+    found = _GradientSums(hidden, head, needed, whole_rows=True, wide=wide)
     pieces = []
     for r in range(0, n, rows):
         part = slice(r, min(r + rows, n))
@@ -155,7 +157,7 @@ def loss_and_gradients_by_rows(
     return _joined(pieces, wanted), found.gradients()
 
 
-class _Sums:
+class _GradientSums:
     """The gradients so far, as tiles of logits' gradients come.
 
     With ``whole_rows`` each tile holds all classes of some rows, otherwise some classes of all rows. So one gradient is
@@ -190,7 +192,7 @@ class _Sums:
         return Gradients(*(None if g is None else g.to(self._dtype) for g in (self.hidden, self.weight, self.bias)))
 
 
-# Rows of a product in 16 bits that is then added to float32.
+# Numbers of a product in 16 bits that is then added to float32.
 _PRODUCT = 2**20
 _has_wide_product = hasattr(torch.ops.aten.addmm, "dtype_out")
 
@@ -232,7 +234,7 @@ def _by_classes(n: int, classes: int, device: torch.device) -> tuple[int, int]:
 
 def _columns_of_all_rows(n: int, classes: int) -> int:
     """Columns of the tiles of gradients of all rows."""
-    return min(max(classes // _SHARE, 128), max(2**21 // max(n, 1), 512), _half(classes))
+    return min(max(classes // _SHARE, 128), max(_GRADIENTS // max(n, 1), 512), _half(classes))
 
 
 def _rows_of_all_classes(n: int) -> int:

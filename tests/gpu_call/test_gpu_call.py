@@ -34,6 +34,12 @@ def test_a_rehearsal_may_take_longer_but_ends_in_time_too() -> None:
     assert allowance(STEP, 0, CLOSING + 100, patience=6) == 100
 
 
+@pytest.mark.parametrize(("number", "step"), list(enumerate(STEPS, start=1)), ids=lambda x: getattr(x, "name", ""))
+def test_a_steps_own_text_has_its_number_in_the_plan(number: int, step: Step) -> None:
+    text = (Path(plan.__file__).parent / "steps" / f"{step.name}.py").read_text(encoding="utf-8")
+    assert text.startswith(f'"""Step {number}: ')
+
+
 def test_the_plan_fits_the_calls_that_the_rule_names() -> None:
     assert [step.name for step in STEPS[:4]] == ["machine", "build", "accuracy", "speed"]
     assert plan.expected_seconds() <= 450

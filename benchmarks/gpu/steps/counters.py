@@ -1,4 +1,4 @@
-"""Step 10: what the hardware counted while el2n ran, read by ncu. Where it cannot read them, one line says so."""
+"""Step 11: what the hardware counted while el2n ran, read by ncu. Where it cannot read them, one line says so."""
 
 from __future__ import annotations
 

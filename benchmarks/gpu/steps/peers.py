@@ -1,4 +1,4 @@
-"""Step 7: el2n and the loss step beside what torch.compile makes of PyTorch's, and beside Liger's Triton kernel.
+"""Step 8: el2n and the loss step beside what torch.compile makes of PyTorch's, and beside Liger's Triton kernel.
 
 Inductor's compilation is what takes the time, so the sizes come in the order of their worth, and no size starts
 that might not end.

@@ -1,4 +1,4 @@
-"""Step 9: el2n and the loss step over many class counts, and selection over many sizes."""
+"""Step 10: el2n and the loss step over many class counts, and selection over many sizes."""
 
 from __future__ import annotations
 

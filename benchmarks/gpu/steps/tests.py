@@ -1,4 +1,4 @@
-"""Step 8: the tests marked gpu, on several processes if pytest-xdist is there."""
+"""Step 9: the tests marked gpu, on several processes if pytest-xdist is there."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch.utils.data import Dataset
 from fastprune.app import quality
 from fastprune.app.data.types import Label, Split
 from fastprune.app.finetune.encode import EncodedExample, EncodedSplit, Names
+from fastprune.app.finetune.parts import Examples
+
+Encoded = TypeVar("Encoded", bound=Examples)
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,10 @@ class Predicted:
     tags: list[list[str]] | None = None
 
 
-class LongestFirst(Dataset[EncodedExample]):
-    """An encoded split in the order that evaluation reads it in, in which padding nearly vanishes."""
+class ByLength(Dataset[EncodedExample], Generic[Encoded]):
+    """An encoded split in the order that evaluation reads it in, longest rows first.  Padding nearly vanishes."""
 
-    def __init__(self, names: Names, encoded: EncodedSplit) -> None:
-        self.names = names
+    def __init__(self, encoded: Encoded) -> None:
         self.encoded = encoded
         self.order = encoded.lengths.argsort(descending=True, stable=True).tolist()
 
@@ -41,6 +43,14 @@ class LongestFirst(Dataset[EncodedExample]):
 
     def __getitem__(self, index: int) -> EncodedExample:
         return self.encoded[self.order[index]]
+
+
+class LongestFirst(ByLength[EncodedSplit]):
+    """A split whose answers are classes, numbers or tags."""
+
+    def __init__(self, names: Names, encoded: EncodedSplit) -> None:
+        super().__init__(encoded)
+        self.names = names
 
     def predicted(self, answers: Any) -> Predicted:
         """Return what the answers of `compact` say, as the Trainer has joined them."""

@@ -14,16 +14,15 @@ from torch import Tensor
 from transformers import Trainer
 
 from fastprune.integrations.batch_scoring import BatchScoring
+from fastprune.integrations.causal_lm import IGNORED, counted_tokens, plain_model
 from fastprune.integrations.datasets import is_hub_dataset, list_lengths
 from fastprune.integrations.logit_transform import transform_of
 from fastprune.integrations.packed import Layout, boundaries, layout_of
-from fastprune.integrations.trainer.output_head import HeadTap, base_of, output_head
+from fastprune.integrations.trainer.output_head import HeadTap, output_head
 from fastprune.integrations.trainer.outputs import shifts_labels
 from fastprune.integrations.trainer.readers import FusedHead, FusedOutputs, OwnOutputs, Preferences, Reader, logits_of
 from fastprune.integrations.trainer.token_rows import (
-    IGNORED,
     TokenRows,
-    counted_tokens,
     losses_of_logits,
     rows_of_logits,
 )
@@ -125,7 +124,7 @@ class LanguageModel:
         if isinstance(head, str):
             self._give_up(head)
             return None
-        base: Any = base_of(trainer.model)
+        base: Any = plain_model(trainer.model)
         tap = HeadTap(head, transform_of(base.config), labels, self.reads)
         given = {name: value for name, value in inputs.items() if name != LABELS}
         if "use_cache" in inspect.signature(base.forward).parameters:

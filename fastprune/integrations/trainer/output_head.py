@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastprune.integrations.causal_lm import plain_model
 from fastprune.integrations.logit_transform import Transform
 from fastprune.integrations.packed import pad_left
 from fastprune.scores.linear import linear_score
@@ -25,15 +26,9 @@ TOLERANCE = 0.02
 """Relative difference of probed logits, a few units in the last place of bf16."""
 
 
-def base_of(model: nn.Module) -> nn.Module:
-    """The language model inside of adapters."""
-    inner: Any = getattr(model, "get_base_model", None)
-    return model if inner is None else inner()
-
-
 def output_head(model: nn.Module) -> nn.Linear | str:
     """The linear layer that makes the logits, or why there is none, as a part of a sentence."""
-    base = base_of(model)
+    base = plain_model(model)
     find: Any = getattr(base, "get_output_embeddings", None)
     head = None if find is None else find()
     if head is None:
@@ -83,29 +78,19 @@ class HeadTap:
         return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=1e-3, equal_nan=True))
 
     def _forward(self, hidden: Tensor) -> Tensor:
-        weight, kind = self.head.weight.detach(), hidden.device.type
-        bias: Tensor | None = self.head.bias
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-            hidden, weight = hidden.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
-        with torch.autocast(kind, enabled=False):
-            self._probe = F.linear(hidden, weight[:PROBED], None if bias is None else bias[:PROBED])
-            width = self.labels.shape[1]
-            if hidden.ndim == 3 and hidden.shape[1] >= width:
-                labels = pad_left(self.labels.to(hidden.device), hidden.shape[1])
-                found = self._scores(hidden.detach(), weight, labels, bias)
-                self.rows = {name: values[:, -width:] for name, values in found.items()}
+        weight, bias = self.head.weight, self.head.bias
+        self._probe = F.linear(hidden, weight[:PROBED], None if bias is None else bias[:PROBED])
+        width = self.labels.shape[1]
+        if hidden.ndim == 3 and hidden.shape[1] >= width:
+            found = linear_score(
+                hidden,
+                weight,
+                pad_left(self.labels.to(hidden.device), hidden.shape[1]),
+                self.metrics,
+                bias=bias,
+                shift=1,
+                softcap=self.transform.softcap,
+                logit_scale=self.transform.scale,
+            )
+            self.rows = {name: values[:, -width:] for name, values in found.items()}
         return self._probe
-
-    def _scores(self, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
-        return linear_score(
-            hidden,
-            weight,
-            labels,
-            self.metrics,
-            bias=None if bias is None else bias.detach(),
-            shift=1,
-            softcap=self.transform.softcap,
-            logit_scale=self.transform.scale,
-        )

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from fastprune.integrations.causal_lm import plain_model
 from fastprune.integrations.packed import Layout, pad_left
-from fastprune.integrations.trainer.output_head import base_of
 from fastprune.integrations.trainer.tile_fold import Tile, TileScores
 from fastprune.integrations.trainer.token_rows import TokenRows, rows_of_logits, rows_of_predictions
 from fastprune.integrations.trainer.trl import Kind, is_fused_output, watched_tiles
@@ -220,7 +220,7 @@ def logits_of(outputs: Any) -> Tensor:
 
 def classes_of(model: nn.Module) -> int:
     """How many classes the output head has.  It is the same number if the head is sharded."""
-    weight = base_of(model).get_output_embeddings().weight  # type: ignore[operator]
+    weight = plain_model(model).get_output_embeddings().weight
     return getattr(weight, "ds_shape", weight.shape)[0]
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastprune.integrations.logit_transform import Transform
 from fastprune.scores.metrics import KERNEL_METRICS
 from fastprune.scores.tile_sums import Wanted, add_tile, close_sums, empty_sums
 
@@ -39,10 +40,7 @@ class Tile(NamedTuple):
         """The logits of these rows.  They are the product itself, where nothing is to be done."""
         z = self.product[rows]
         if (self.logit_scale, self.softcap, self.inverse_temperature) != (1.0, None, 1.0):
-            z = z.float() * self.logit_scale
-            if self.softcap is not None:
-                z = self.softcap * torch.tanh(z / self.softcap)
-            z = z * self.inverse_temperature
+            z = Transform(self.softcap, self.logit_scale)(z.float()) * self.inverse_temperature
         return z.contiguous()
 
 

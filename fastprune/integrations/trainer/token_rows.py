@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastprune.integrations.causal_lm import counted_tokens
 from fastprune.integrations.packed import Layout, pad_left
 from fastprune.scores.api import score
 from fastprune.scores.crossentropy import cross_entropy
-from fastprune.scores.definition import shifted_labels
-
-IGNORED = -100
 
 
 class TokenRows(NamedTuple):
@@ -34,11 +32,6 @@ class TokenRows(NamedTuple):
     def of_segments(self, layout: Layout, reduce: str | None = None) -> dict[str, Tensor]:
         """(S,) by metric."""
         return {name: layout.of_segments(name, v, self.counted, reduce) for name, v in self.values.items()}
-
-
-def counted_tokens(labels: Tensor) -> Tensor:
-    """(R, T), whether token t predicts a label."""
-    return shifted_labels(labels, IGNORED, 1) != IGNORED
 
 
 def rows_of_logits(logits: Tensor, labels: Tensor, metrics: Sequence[str]) -> TokenRows:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fastprune.app.finetune.encode import EncodedExample
+from fastprune.app.finetune.evaluate import ByLength
 from fastprune.app.finetune.lm.answers import same_answer
 from fastprune.app.finetune.lm.encode import EncodedTurns
 from fastprune.app.finetune.lm.scoring import token_scores
@@ -20,8 +20,8 @@ ANSWER_TOKENS = 256
 """An answer has so many tokens at most."""
 
 
-class TurnsToEvaluate(Dataset[EncodedExample]):
-    """An encoded split in the order that evaluation reads it in, longest rows first.
+class TurnsToEvaluate(ByLength[EncodedTurns]):
+    """A split whose answers are texts.
 
     Args:
         encoded: the split.
@@ -30,14 +30,11 @@ class TurnsToEvaluate(Dataset[EncodedExample]):
     """
 
     def __init__(self, encoded: EncodedTurns, tokenizer: Any, *, answers: bool = False) -> None:
-        self.encoded, self.tokenizer, self.answers = encoded, tokenizer, answers
-        self.order = encoded.lengths.argsort(descending=True, stable=True).tolist()
-
-    def __len__(self) -> int:
-        return len(self.encoded)
+        super().__init__(encoded)
+        self.tokenizer, self.answers = tokenizer, answers
 
     def __getitem__(self, index: int) -> EncodedExample:
-        return {**self.encoded[self.order[index]], "index": self.order[index]}
+        return {**super().__getitem__(index), "index": self.order[index]}
 
     def gold(self, index: int) -> str:
         """Return the true answer of an example."""

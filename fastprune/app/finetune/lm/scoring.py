@@ -12,12 +12,11 @@ from torch import Tensor
 
 from fastprune import linear_score
 from fastprune.app.data.types import CAUSAL_LM, Split
-from fastprune.app.finetune.encode import IGNORE
 from fastprune.app.finetune.lm.encode import EncodedTurns, collator
 from fastprune.app.finetune.lm.model import LanguageModel, longest_row
 from fastprune.app.finetune.tables import identity_columns
 from fastprune.errors import UsageError
-from fastprune.integrations.causal_lm import example_scores, hidden_states, output_head
+from fastprune.integrations.causal_lm import counted_tokens, example_scores, hidden_states, output_head
 from fastprune.pruning import score_dataset
 from fastprune.scores.metrics import difficulty, of_rows
 
@@ -33,23 +32,17 @@ def token_scores(model: Any, fields: Mapping[str, Tensor], metrics: Sequence[str
     The backbone runs once, and the head is applied to learned tokens inside `fastprune.linear_score`.
     """
     hidden, head, labels = hidden_states(model, fields), output_head(model), fields["labels"]
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    with torch.autocast(device, enabled=False):  # the head's own GEMM is of that dtype already
-        found = linear_score(
-            hidden.to(dtype),
-            head.weight.to(dtype),
-            labels,
-            list(metrics),
-            bias=None if head.bias is None else head.bias.to(dtype),
-            softcap=head.softcap,
-            logit_scale=head.logit_scale,
-            shift=1,
-        )
-    assert isinstance(found, dict)
-    valid = torch.zeros_like(labels, dtype=torch.bool)
-    valid[:, :-1] = labels[:, 1:] != IGNORE
-    return found, valid
+    found = linear_score(
+        hidden,
+        head.weight.to(hidden.dtype),
+        labels,
+        list(metrics),
+        bias=None if head.bias is None else head.bias.to(hidden.dtype),
+        softcap=head.softcap,
+        logit_scale=head.logit_scale,
+        shift=1,
+    )
+    return found, counted_tokens(labels)
 
 
 def score_turns(
