@@ -1,0 +1,74 @@
+"""Rules that were tried for the method ``auto``, as methods that runs can name.
+
+A rule that earned its place moved into `fastprune.methods`.  The others stay here, so that their figures can be made
+again.  `results/evidence/design.md` says what each was expected to do, and what it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from fastprune.methods.unscored import unscored_first
+from fastprune.pruning.history import History
+from fastprune.pruning.method import Method, register
+from fastprune.pruning.statistics import Latest
+from fastprune.selection import Selection, hardest, probabilistic
+from fastprune.selection.draws import uniforms
+
+
+@register("skip-known")
+@dataclass(frozen=True, kw_only=True)
+class SkipKnown(Method):
+    """A random order, from which examples that the model knows are left out as long as there are others.
+
+    Rule: first the examples that were never trained on, then the unknown ones, then the known ones. In each of the
+    three groups those come first that were trained on the longest ago, in random order. An example is known if its last
+    EL2N was below ``known``.
+    """
+
+    known: float = 0.2
+    name = "skip-known"
+    warmup_epochs = 0
+    observes = True
+    statistics = MappingProxyType({"el2n": Latest()})
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The first k in the order of the rule."""
+        unknown = history.value("el2n").cpu() >= self.known
+        return hardest(rank_by_rest(history, unknown, epoch=epoch, seed=seed, cycle=cycle), k)
+
+
+def rank_by_rest(history: History, first: Tensor, *, epoch: int, seed: int, cycle: int) -> Tensor:
+    """A number for each example that is larger the earlier it comes, fp64 (n,).
+
+    Never trained on, then those of ``first``, then the rest. In each group by epochs of rest, and then at random.
+    """
+    seen = history.scored_epoch.cpu()
+    group = torch.where(seen < 0, 2.0, first.double())
+    rest = (epoch - seen).double()
+    return group * 2.0**20 + rest + uniforms(history.n, seed, cycle).double()
+
+
+@register("draw-by-score")
+@dataclass(frozen=True, kw_only=True)
+class DrawByScore(Method):
+    """Never trained on first, and the rest drawn without replacement in proportion to ``EL2N ** power``."""
+
+    power: float = 1.0
+    name = "draw-by-score"
+    warmup_epochs = 0
+    observes = True
+    statistics = MappingProxyType({"el2n": Latest()})
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """A draw of (seed, cycle)."""
+        score = history.value("el2n").cpu()
+
+        def draw(scored: Tensor, count: int) -> Selection:
+            return probabilistic(score[scored], count, seed=seed, round=cycle, power=self.power)
+
+        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
