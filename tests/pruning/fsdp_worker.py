@@ -6,6 +6,7 @@ Rank 0 leaves a file with the outcome of each case on every rank; the tests know
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,49 @@ def scores_outputs(folder: Path) -> dict[str, Any]:
     return {"scores": {name: values.full_tensor() for name, values in scores.items()}, "logits": logits}
 
 
+def scores_in_a_trainer(folder: Path) -> dict[str, Any]:
+    """A Trainer's scoring pass over each rank's examples, by a language model whose parameters are DTensors.
+
+    Accelerate would shard the model before the first step, but ignores FSDP on the CPU. So it is sharded by hand.
+    """
+    import datasets
+    from helpers import tiny_trl
+    from transformers import Trainer, TrainingArguments
+
+    classes, rows, width = 4096, 12, 20
+    tokens = [[4 + (i * 7 + j * (1 + i % 4)) % 60 for j in range(width)] for i in range(rows)]
+    data = datasets.Dataset.from_dict({"input_ids": tokens, "labels": tokens})
+    mine = torch.arange(dist.get_rank(), rows, 2)
+    known = {name: value for name, value in tiny_trl.SETTINGS.items() if name != "max_length"}
+    found: dict[str, Any] = {"index": mine}
+    for name in ("whole", "head_in_root", "head_alone"):
+        net = tiny_trl.model(vocab_size=classes)
+        mesh = init_device_mesh("cpu", (2,))
+        if name == "head_alone":
+            fully_shard(net.lm_head, mesh=mesh)
+        if name != "whole":
+            fully_shard(net, mesh=mesh)
+            assert isinstance(net.lm_head.weight, DTensor)
+        trainer = Trainer(net, TrainingArguments(str(folder / "trainer"), **known), train_dataset=data)
+        fastprune.attach(trainer, method="el2n", keep_fraction=0.5, score_batch_size=rows)
+        with tiny_trl.Largest() as largest:
+            found[name] = dict(trainer._fastprune.scores.scoring_pass(mine))["el2n"]  # type: ignore[attr-defined]
+        # Gathered parameters are the largest: two tables of 16 numbers a class.
+        assert largest.elements < len(mine) * width * classes / 2, "no logits are made"
+    return found
+
+
+def cases_of_this_torch() -> tuple[Callable[[Path], dict[str, Any]], ...]:
+    """Those that need no GPU."""
+    always = (goes_on, gives_gradients, scores_outputs)
+    return (*always, scores_in_a_trainer) if len(LOOPS) > 1 else always
+
+
 def main(folder: Path) -> None:
     under_torchrun.begin()
     cases: dict[str, Any] = {
         **{kind.__name__: (trains, kind) for kind in LOOPS},
-        **{case.__name__: (case, folder) for case in (goes_on, gives_gradients, scores_outputs)},
+        **{case.__name__: (case, folder) for case in cases_of_this_torch()},
     }
     for name, (case, argument) in cases.items():
         everyone: list[Any] = [None] * dist.get_world_size()

@@ -142,3 +142,11 @@ def test_a_task_scores_logits_that_are_sharded_over_classes(runs: Runs) -> None:
             {"logits": rank["logits"]}, {"labels": tokens}, ("el2n", "loss")
         )
         torch.testing.assert_close(rank["scores"], wanted)
+
+
+@pytest.mark.skipif(len(LOOPS) == 1, reason="fully_shard of this torch needs a GPU")
+def test_a_scoring_pass_of_a_trainer_over_a_sharded_language_model(runs: Runs) -> None:
+    for rank in runs("scores_in_a_trainer"):
+        assert len(rank["whole"].unique()) == len(rank["index"])
+        for name in ("head_in_root", "head_alone"):
+            torch.testing.assert_close(rank[name], rank["whole"], **CLOSE)
