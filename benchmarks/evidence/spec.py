@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import benchmarks.evidence.candidates  # registers rules that runs can name
+import benchmarks.evidence.candidates  # noqa: F401  (registers rules that runs can name)
 from benchmarks.evidence.model import lr_factor
 from fastprune.app.finetune.spec import parse_smoothing
 from fastprune.methods import ScoreMethod

@@ -15,7 +15,7 @@ from benchmarks.evidence.data import load
 from benchmarks.evidence.encoder import make_model, read_encoder
 from benchmarks.evidence.loop import LOOP_VERSION, Outcome, Saver, Training
 from benchmarks.evidence.machine import commit, machine, versions
-from benchmarks.evidence.measures import evaluate, figure_name
+from benchmarks.evidence.measures import answers, evaluate, figure_name
 from benchmarks.evidence.spec import Run, method_of
 from benchmarks.evidence.tokens import Prepared, prepare, restore, save
 from fastprune.files.atomic import sweep, write_atomic
@@ -105,8 +105,7 @@ class Work:
             write_atomic(path, lambda temporary: torch.save(content, temporary))
 
         outcome = training.finish(progress, Saver(write, self.place.save_seconds))
-        held_out = evaluate(training.model, training.prepared, "validation", bf16=training.bf16)
-        return self._line(run, outcome, held_out, commits, versions_of_run)
+        return {**self._line(run, outcome, commits, versions_of_run), **_judged(training)}
 
     def start(self, run: Run) -> Training:
         """The run at its beginning."""
@@ -120,14 +119,7 @@ class Work:
         same = all(saved.get(name) == value for name, value in versions_of_run.items())
         return saved if same else None
 
-    def _line(
-        self,
-        run: Run,
-        outcome: Outcome,
-        held_out: dict[str, float],
-        commits: list[str],
-        versions_of_run: dict[str, int],
-    ) -> dict[str, Any]:
+    def _line(self, run: Run, outcome: Outcome, commits: list[str], versions_of_run: dict[str, int]) -> dict[str, Any]:
         metric = figure_name(run.data)
         return {
             "key": run.key,
@@ -138,7 +130,6 @@ class Work:
             **versions_of_run,
             "metric": metric,
             "figure": outcome.epochs[-1][metric],
-            "validation": held_out[metric],
             "epochs": outcome.epochs,
             "counts": outcome.counts.as_json(),
             "machine": machine(self.place.device, self.place.threads, run.precision),
@@ -147,3 +138,13 @@ class Work:
             "data_fingerprint": self.prepared(run).fingerprint[:16],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _judged(training: Training) -> dict[str, Any]:
+    """What the model of a finished run answers on both splits."""
+    run, model, prepared = training.run, training.model, training.prepared
+    held_out = evaluate(model, prepared, "validation", bf16=training.bf16)
+    return {
+        "validation": held_out[figure_name(run.data)],
+        "answers": answers(model, prepared, run.split, bf16=training.bf16),
+    }
