@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,8 +53,8 @@ def predict(
     return intents, slots if prepared.joint else None
 
 
-def answers(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) -> dict[str, str]:
-    """Which texts of a split the model got right, and with two classes which of them are positive, as `packed`.
+def answers(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) -> dict[str, Any]:
+    """How many texts a split has, which the model got right, and with two classes which are positive, as `packed`.
 
     From these follow the figure of any resample of the split. Right means every slot, too.
     """
@@ -62,7 +63,7 @@ def answers(model: nn.Module, prepared: Prepared, split: str, *, bf16: bool) -> 
     right = [intent == gold for intent, gold in zip(intents, tokens.gold_intents, strict=True)]
     if slots is not None:
         right = [r and tags == gold for r, tags, gold in zip(right, slots, tokens.gold_slots, strict=True)]
-    found = {"right": packed(right)}
+    found: dict[str, Any] = {"texts": len(right), "right": packed(right)}
     if len(prepared.intent_names) == 2:
         found["positive"] = packed([gold == prepared.intent_names[1] for gold in tokens.gold_intents])
     return found

@@ -20,7 +20,9 @@ def test_packed_bits_come_back(count):
 def test_the_figure_is_the_mean_of_the_right_answers(prepared, encoder):
     run = training(tiny_run("full", epochs=2), prepared, encoder)
     run.finish()
-    right = unpacked(answers(run.model, prepared, "test", bf16=False)["right"], len(prepared.splits["test"]))
+    found = answers(run.model, prepared, "test", bf16=False)
+    assert found["texts"] == len(prepared.splits["test"])
+    right = unpacked(found["right"], found["texts"])
     figure = evaluate(run.model, prepared, "test", bf16=False)["exact_match"]
     assert 0.0 < figure < 1.0, "the test sees right and wrong answers"
     assert right.mean() == pytest.approx(figure, abs=1e-6)

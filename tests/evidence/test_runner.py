@@ -220,7 +220,7 @@ def _check_line(line: dict[str, Any]) -> None:
     assert set(line_of(tiny_run("full"))) <= set(line)
     assert line["figure"] == line["epochs"][-1]["exact_match"]
     assert 0.0 <= line["validation"] <= 1.0
-    assert set(line["answers"]) <= {"right", "positive"} and line["answers"]["right"]
+    assert set(line["answers"]) <= {"texts", "right", "positive"} and line["answers"]["right"]
     assert {"kept", "threshold", "churn"} <= set(line["epochs"][0])
     assert line["machine"]["threads"] == 1 and line["machine"]["precision"] == "fp32"
     assert line["commits"] and line["versions"]["torch"]
