@@ -82,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     job = _job(names, "table", jobs.table, "write the tables and pictures beside the results")
     _results_option(job)
 
+    job = _job(names, "leads", jobs.leads, "print how far every way to train is ahead of the baselines")
+    _results_option(job)
+    job.add_argument("--more", nargs="*", type=Path, default=[], help="further folders of results files")
+    job.add_argument(
+        "--figure", choices=("figure", "validation"), default="figure", help="rules are designed on the latter"
+    )
+
     job = _job(names, "worker", jobs.worker, "used by run: do the runs that arrive on standard input")
     _place_options(job)
     return parser

@@ -174,6 +174,16 @@ def table(given: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
+def leads(given: argparse.Namespace) -> None:
+    """Print how far every way to train is ahead of the baselines."""
+    from benchmarks.evidence.results import read_all
+    from benchmarks.evidence.summary import summary
+    from benchmarks.evidence.timemodel import read_calibrations
+
+    lines = [line for folder in (given.results, *given.more) for line in read_all(folder)]
+    print(summary(lines, read_calibrations(given.results), given.figure))
+
+
 def worker(given: argparse.Namespace) -> None:
     """Serve the process that started this one."""
     from benchmarks.evidence.work import Place

@@ -1,0 +1,123 @@
+"""The leads of every way to train over `full`, `rs2` and `short full`, for each length of training, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from benchmarks.evidence.compare import place_of
+from benchmarks.evidence.paired import Lead, Way, by_data, leads, mean_lead
+from benchmarks.evidence.results import current
+from benchmarks.evidence.spec import run_of
+from benchmarks.evidence.timemodel import run_seconds
+
+Line = Mapping[str, Any]
+Calibrations = Mapping[str, Mapping[str, Any]]
+FULL = "full"
+
+
+class Regime(NamedTuple):
+    """What the lines of one summary share: all arguments of `full` except data set, seed and learning rate."""
+
+    epochs: int
+    schedule: str
+    layers: tuple[int, ...]
+    noise: float
+    place: tuple[Any, ...]
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        noise = f", {100 * self.noise:g} % of the labels wrong" if self.noise else ""
+        kind, threads, precision = self.place
+        return (
+            f"{self.epochs} epochs, {self.schedule} learning rate, {len(self.layers)} layers{noise} "
+            f"({kind}, {threads} thread{'s' * (threads != 1)}, {precision})"
+        )
+
+
+def regimes(lines: Iterable[Line]) -> dict[Regime, list[Line]]:
+    """The lines of each regime. Lines of an older rule or loop, and lines of tuning, are left out."""
+    found: dict[Regime, list[Line]] = {}
+    for line in lines:
+        if line["arguments"]["split"] == "test" and current(line):
+            run = run_of(line["arguments"])
+            regime = Regime(run.epochs, run.schedule, run.layers, run.noise, place_of(line))
+            found.setdefault(regime, []).append(line)
+    return dict(sorted(found.items()))
+
+
+def baselines(budget: float) -> dict[str, Way]:
+    """What a way at this budget is compared with, by its name in tables."""
+    return {"full": Way(FULL), "short full": Way("short full", budget), "rs2": Way("rs2", budget)}
+
+
+def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "figure") -> str:
+    """A table for each regime and budget.
+
+    Args:
+        lines: Of any regimes.
+        calibrations: By machine kind. Without one there is no time.
+        figure: "figure" is that of the test split, "validation" that of the validation split.
+    """
+    parts: list[str] = []
+    for regime, own in regimes(lines).items():
+        for budget in sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True):
+            rows = list(_rows(own, budget, calibrations, figure))
+            if rows:
+                parts.append(f"### {regime.title}, budget {budget:g}\n")
+                parts += [_HEAD, *rows, ""]
+    return "\n".join(parts)
+
+
+_HEAD = """| run | time % | lead over full | over short full | over rs2 | data sets | seeds | each data set, over full |
+|---|--:|--:|--:|--:|--:|--:|---|"""
+
+
+def _rows(lines: Sequence[Line], budget: float, calibrations: Calibrations, figure: str) -> Iterator[str]:
+    labels = sorted({line["label"] for line in lines if line["arguments"]["budget"] == budget})
+    for label in labels:
+        way = Way(label, budget)
+        over = {name: leads(lines, way, other, figure) for name, other in baselines(budget).items() if other != way}
+        if not over["full"]:
+            continue
+        shares = [share for share in seconds_shares(lines, way, calibrations).values() if share is not None]
+        cells = [label, f"{100 * fmean(shares):.0f}" if shares else ""]
+        cells += [_mean(over[name]) if name in over else "" for name in ("full", "short full", "rs2")]
+        cells += [str(len(over["full"])), str(min(one.seeds for one in over["full"].values()))]
+        cells.append(", ".join(f"{data} {one.points:+.1f}" for data, one in over["full"].items()))
+        yield f"| {' | '.join(cells)} |"
+
+
+def _mean(found: Mapping[str, Lead]) -> str:
+    """The mean over data sets, with its 95 % interval. One seed without answers has none."""
+    if not found:
+        return ""
+    mean = mean_lead(found.values())
+    low, high = mean.interval()
+    if low == high:
+        return f"{mean.points:+.2f}"
+    return f"{mean.points:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def seconds_shares(lines: Sequence[Line], way: Way, calibrations: Calibrations) -> dict[str, float | None]:
+    """The computed time of a way on each data set, as a share of full's of the same seed.
+
+    It is None without a calibration.
+    """
+    full = {line["group"]: line for line in lines if line["label"] == FULL}
+    found: dict[str, float | None] = {}
+    for data, own in by_data(lines, way).items():
+        calibration = calibrations.get(own[0]["machine"]["kind"])
+        pairs = [(line, full[line["group"]]) for line in own if line["group"] in full]
+        try:
+            shares = [
+                sum(run_seconds(calibration, a).values()) / sum(run_seconds(calibration, b).values())
+                for a, b in pairs
+                if calibration is not None
+            ]
+        except ValueError:
+            shares = []
+        found[data] = fmean(shares) if shares else None
+    return found

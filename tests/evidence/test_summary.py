@@ -1,0 +1,54 @@
+"""The summary compares like with like, and leaves out what it cannot compare."""
+
+from __future__ import annotations
+
+from helpers.made_up_lines import line_of
+from helpers.tiny_runs import tiny_run
+from test_timemodel import calibration
+
+from benchmarks.evidence.__main__ import main
+from benchmarks.evidence.results import append
+from benchmarks.evidence.summary import regimes, summary
+
+SEEDS = (0, 1)
+FULL = [line_of(tiny_run("full", seed=seed), figure=0.8 + 0.02 * seed) for seed in SEEDS]
+SHORT = [line_of(tiny_run("full", seed=seed, budget=0.5), figure=0.7, scale=0.5) for seed in SEEDS]
+FREE = [line_of(tiny_run("el2n-free", seed=seed, budget=0.5), figure=0.81, scale=0.5) for seed in SEEDS]
+
+
+def rows(lines, calibrations=None, figure="figure"):
+    text = summary(lines, calibrations or {}, figure)
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("| ")][1:]
+
+
+def test_a_row_says_how_far_a_way_is_ahead_of_each_baseline():
+    free, short = rows([*FULL, *SHORT, *FREE])
+    assert free[:2] == ["el2n-free", ""] and short[0] == "short full"
+    assert free[2].startswith("+0.00 (-1.00 to +1.00)"), "the mean of +1 and -1, and the seeds that were drawn"
+    assert free[3].startswith("+11.00") and free[4] == "", "nothing is compared with rs2, which is missing"
+    assert free[5:] == ["1", "2", "atis +0.0"]
+    assert short[3] == "", "a way is not compared with itself"
+
+
+def test_lengths_of_training_are_not_mixed():
+    longer = [line_of(tiny_run("full", epochs=9, seed=seed), figure=0.1) for seed in SEEDS]
+    assert [regime.epochs for regime in regimes([*longer, *FULL])] == [3, 9]
+    assert rows([*longer, *FULL, *FREE]) == rows([*FULL, *FREE])
+
+
+def test_a_way_without_full_is_left_out():
+    assert rows([*SHORT, *FREE]) == []
+
+
+def test_time_is_a_share_of_that_of_full():
+    free, _ = rows([*FULL, *SHORT, *FREE], {"some-cpu": calibration()})
+    assert free[1] == "100", "a step with scores takes twice as long there, and half as many were made"
+
+
+def test_the_figure_of_the_validation_split_is_shown_alone(tmp_path, capsys):
+    judged = [{**line, "validation": 0.4} for line in FULL] + [{**line, "validation": 0.5} for line in FREE]
+    for line in judged:
+        append(tmp_path / "some-cpu.jsonl", line)
+    main(["leads", "--results", str(tmp_path), "--figure", "validation"])
+    assert "atis +10.0" in capsys.readouterr().out
+    assert rows([*FULL, *FREE], figure="validation") == []
