@@ -6,6 +6,7 @@ again.  `results/evidence/design.md` says what each was expected to do, and what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -41,6 +42,22 @@ class SkipKnown(Method):
         unknown = history.value("el2n").cpu() >= self.known
         return hardest(rank_by_rest(history, unknown, epoch=epoch, seed=seed, cycle=cycle), k)
 
+    def facts(self, history: History) -> Mapping[str, float]:
+        """The shares of examples that were trained on, and that are unknown or far from known."""
+        return shares(history, self.known)
+
+
+def shares(history: History, known: float) -> dict[str, float]:
+    """Shares of all examples, by their last EL2N."""
+    last = history.value("el2n").cpu()
+    seen = history.visits.cpu() > 0
+    return {
+        "seen": float(seen.float().mean()),
+        "unknown": float((seen & (last >= known)).float().mean()),
+        "wrong": float((seen & (last >= 1.0)).float().mean()),
+        "far": float((seen & (last >= 1.2)).float().mean()),
+    }
+
 
 def rank_by_rest(history: History, first: Tensor, *, epoch: int, seed: int, cycle: int) -> Tensor:
     """A number for each example that is larger the earlier it comes, fp64 (n,).
@@ -72,3 +89,7 @@ class DrawByScore(Method):
             return probabilistic(score[scored], count, seed=seed, round=cycle, power=self.power)
 
         return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+
+    def facts(self, history: History) -> Mapping[str, float]:
+        """As for `SkipKnown`."""
+        return shares(history, 0.2)

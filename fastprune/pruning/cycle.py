@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class CycleRecord:
         churn: the share of the kept examples that were not kept before.
         score_seconds: how long the scoring pass took.
         select_seconds: how long the selection took.
+        facts: what the method decided by, see `Method.facts`.
     """
 
     epoch: int = 0
@@ -33,6 +35,7 @@ class CycleRecord:
     churn: float = 0.0
     score_seconds: float = 0.0
     select_seconds: float = 0.0
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose(method: Method, history: History, phase: Phase, seed: int) -> Selection:
@@ -78,6 +81,11 @@ def threshold(method: Method, history: History, selection: Selection) -> float:
         return float("nan")
     value = history.value(method.reads[0])
     return float(value[selection.indices.to(value.device)].min())
+
+
+def facts(method: Method, history: History, phase: Phase) -> Mapping[str, float]:
+    """What the method decides by.  There is nothing before the first score, or where every example is kept."""
+    return {} if history.empty or phase.size == history.n else method.facts(history)
 
 
 def churn(before: Tensor | None, after: Tensor, n: int) -> float:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from fastprune.platform.collectives import together, world
-from fastprune.pruning.cycle import CycleRecord, choose, churn, threshold
+from fastprune.pruning.cycle import CycleRecord, choose, churn, facts, threshold
 from fastprune.pruning.exchange import Steps, even_share, gather_scores
 from fastprune.pruning.history import History
 from fastprune.pruning.listener import Listener
@@ -393,6 +393,7 @@ class Driver:
             churn=churn(before, selection.indices, self.n),
             score_seconds=self._score_seconds,
             select_seconds=time.perf_counter() - start,
+            facts=facts(self.method, self.history, phase),
         )
         self._score_seconds = 0.0
 

@@ -116,6 +116,13 @@ class Method(ABC):
         The same arguments give the same selection.
         """
 
+    def facts(self, history: History) -> Mapping[str, float]:
+        """The quantities that the next selection depends on, by name, such as the share of examples already learned.
+
+        They are logged as ``prune/<name>`` with each selection, and are saved with the state.
+        """
+        return {}
+
     def schedule(
         self,
         keep_fraction: KeepFraction,

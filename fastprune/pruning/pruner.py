@@ -333,6 +333,7 @@ class DynamicPruner:
             "prune/score_seconds": self.cycle.score_seconds,
             "prune/select_seconds": self.cycle.select_seconds,
             "prune/examples_seen": float(self.progress.examples_seen),
+            **{f"prune/{name}": value for name, value in self.cycle.facts.items()},
         }
 
     # --- state ---------------------------------------------------------------------------------
