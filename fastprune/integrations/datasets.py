@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from fastprune.pruning.dataset import refuse_splits
+from fastprune.pruning.keep import counts_tokens
 
 FINGERPRINT_ROWS = 64
 
@@ -65,6 +66,11 @@ def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
     if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
         return [len(example) for example in ids]
     return None
+
+
+def lengths_for(keep_fraction: Any, dataset: Any, column: str = "length") -> Sequence[int] | None:
+    """`lengths`, if a budget of tokens needs them."""
+    return lengths(dataset, column) if counts_tokens(keep_fraction) else None
 
 
 def _whole_numbers(dataset: Any, column: str) -> Sequence[int] | None:

@@ -67,6 +67,10 @@ class Static(Method):
             raise ValueError(f"row {missing} of the training file has no score; score that file")
         return Static(self.scores[torch.tensor([place[row] for row in rows], dtype=torch.int64)], self.offset)
 
+    def of_part(self, index: Tensor) -> Static:
+        """The scores of these examples."""
+        return Static(self.scores[index.to(self.scores.device)], self.offset)
+
     def check_size(self, n: int) -> None:
         """Refuse scores of another number of examples."""
         if len(self.scores) != n:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fastprune.platform.collectives import broadcast, world
+from fastprune.pruning.by_length import choose_in_groups
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method
 from fastprune.pruning.schedule import Phase
@@ -38,10 +39,19 @@ class CycleRecord:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-def choose(method: Method, history: History, phase: Phase, seed: int) -> Selection:
+def choose(
+    method: Method, history: History, phase: Phase, seed: int, groups: Sequence[Tensor] | None = None
+) -> Selection:
     """Choose the examples of ``phase``.  A collective call.  All processes get the same result.
 
     A phase on all examples gets all of them.  Before the first training step the subset is drawn at random.
+
+    Args:
+        method: chooses.
+        history: of all examples.
+        phase: says how many to keep.
+        seed: of random selections.
+        groups: of which each gives its share, see `by_length`.  None lets the method choose among all.
 
     Returns:
         The selection, on the CPU.
@@ -54,16 +64,32 @@ def choose(method: Method, history: History, phase: Phase, seed: int) -> Selecti
     n = history.n
     if phase.size == n:
         return Selection(torch.arange(n, device="cpu"))
-    if method.reads and history.empty:
-        if phase.first_epoch == 0:
-            return random(n, phase.size, seed=seed, round=phase.index)
+    at_random = bool(method.reads) and history.empty
+    if at_random and phase.first_epoch > 0:
         raise RuntimeError(
             f"method {method.name!r} has seen no score when epoch {phase.first_epoch} starts: call "
             "pruner.observe(index, scores) in the training step"
         )
     history.refuse_nan()
+
+    def select(chooser: Method, known: History, k: int) -> Selection:
+        if at_random:
+            return random(known.n, k, seed=seed, round=phase.index)
+        return chooser.select(known, k, cycle=phase.index, epoch=phase.first_epoch, seed=seed)
+
     with torch.device("cpu"):  # whatever the default device
-        selection = method.select(history, phase.size, cycle=phase.index, epoch=phase.first_epoch, seed=seed).to("cpu")
+        if groups is None:
+            selection = select(method, history, phase.size).to("cpu")
+        else:
+            selection = choose_in_groups(
+                groups,
+                phase.size,
+                lambda group, k: select(method.of_part(group), history.part(group), k),
+                seed=seed,
+                cycle=phase.index,
+            )
+    if at_random:
+        return selection
     if len(selection) != phase.size:
         raise ValueError(f"method {method.name!r} selected {len(selection)} examples where {phase.size} were asked for")
     if selection.weights is not None and not method.weighted:

@@ -53,6 +53,7 @@ class Driver:
         seed: seed of the order and of random selections.
         fingerprint: identifies the data set.  A state with another fingerprint is refused.
         arrange: rearranges the order of an epoch, see `PruningSampler`.
+        groups: examples of like length for a budget of tokens, see `by_length`.
         record_scores: whether scoring passes are also made in a run that keeps every example.
 
     Attributes:
@@ -81,12 +82,14 @@ class Driver:
         seed: int = 0,
         fingerprint: str | None = None,
         arrange: Arrange | None = None,
+        groups: Sequence[Tensor] | None = None,
         record_scores: bool = False,
     ) -> None:
         self.n = n
         self.method = method
         self.schedule = schedule
         self.fingerprint = fingerprint
+        self.groups = groups
         self.record_scores = record_scores
         self.listener = Listener()
         self.progress = Progress()
@@ -382,7 +385,7 @@ class Driver:
     def _choose_for(self, phase: Phase) -> None:
         start = time.perf_counter()
         before = self.sampler.indices
-        selection = choose(self.method, self.history, phase, self.sampler.seed)
+        selection = choose(self.method, self.history, phase, self.sampler.seed, self.groups)
         self.sampler.keep(selection.indices)
         self.progress.chosen_for = phase.index
         self.weights = Weights(weight_table(selection.indices, selection.weights, self.n))

@@ -149,6 +149,15 @@ class History:
         """The tensors behind `value`, for methods that rank by more than one number.  They must not be written to."""
         return self._state[metric]
 
+    def part(self, index: Tensor) -> History:
+        """The history of the examples at ``index`` (int64) as it is now, a copy.  They get the numbers from 0 on."""
+        part = History(len(index), self.statistics)
+        index = to_device(index, self.visits.device)
+        part._empty, part._placed = self._empty, True
+        part.visits, part.scored_epoch = self.visits[index], self.scored_epoch[index]
+        part._state = {m: {k: t[index] for k, t in s.items()} for m, s in self._state.items()}
+        return part
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as plain tensors on the CPU.  They are copies."""
         return {

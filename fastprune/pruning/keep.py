@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Real
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ class CosineRamp:
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Budget:
     """Choose the keep_fraction so that the run reads at most ``share`` of the examples of a full run.
 
     Epochs on all examples count, too, so they leave less for the cycles.  All cycles keep the same number, at least
     one.  A Trainer reads in chunks and may exceed the budget, by 2 % or by less than a step a phase.
+
+    With ``of="tokens"`` the run reads that share of the padded tokens as well.  The examples are as many as without, so
+    steps and learning rate are known before the first step.  Each cycle keeps as many texts of each length as the data
+    have, in proportion, and the method chooses among texts of like length.  Without it a method that prefers long texts
+    saves less time than examples.  It needs the lengths, see `DynamicPruner`.
 
     Example:
         >>> from fastprune import Schedule
@@ -67,9 +73,16 @@ class Budget:
     """
 
     share: float
+    of: Literal["examples", "tokens"] = "examples"
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        object.__setattr__(self, "share", check_fraction(self.share, "share"))
+        if self.of not in ("examples", "tokens"):
+            raise ValueError(f"of is what the budget counts, 'examples' or 'tokens', got {self.of!r}")
+
+    def __repr__(self) -> str:
+        # That of a budget of examples is as it was before there was a choice, because checkpoints compare it.
+        return f"Budget(share={self.share!r}{'' if self.of == 'examples' else f', of={self.of!r}'})"
 
     def fraction(self, epochs: int, full_epochs: int) -> float:
         """The constant share to keep in a run of ``epochs``, ``full_epochs`` of which are on all examples.
@@ -134,7 +147,7 @@ def describe(keep: KeepFraction) -> float | str:
 
 
 def parse_keep_fraction(text: str) -> KeepFraction:
-    """Read ``0.5``, ``linear:1.0:0.3``, ``cosine:1.0:0.3`` or ``budget:0.6``.
+    """Read ``0.5``, ``linear:1.0:0.3``, ``cosine:1.0:0.3``, ``budget:0.6`` or ``budget:0.6:tokens``.
 
     Raises:
         ValueError: the text is none of these, or a number is out of range.
@@ -144,6 +157,8 @@ def parse_keep_fraction(text: str) -> KeepFraction:
         LinearRamp(start=1.0, end=0.3)
     """
     kind, *numbers = text.split(":")
+    of_tokens = kind == "budget" and len(numbers) == 2 and numbers[1] == "tokens"
+    numbers = numbers[:1] if of_tokens else numbers
     try:
         values = [float(number) for number in numbers] if numbers else [float(kind)]
     except ValueError:
@@ -153,8 +168,15 @@ def parse_keep_fraction(text: str) -> KeepFraction:
     if kind in ("linear", "cosine") and len(values) == 2:
         return (LinearRamp if kind == "linear" else CosineRamp)(*values)
     if kind == "budget" and len(values) == 1:
-        return Budget(values[0])
-    raise ValueError(f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B or budget:X, got {text!r}")
+        return Budget(values[0], "tokens" if of_tokens else "examples")
+    raise ValueError(
+        f"keep_fraction is a number in (0, 1], linear:A:B, cosine:A:B, budget:X or budget:X:tokens, got {text!r}"
+    )
+
+
+def counts_tokens(keep: KeepFraction) -> bool:
+    """Whether the lengths of the examples must be known."""
+    return isinstance(keep, Budget) and keep.of == "tokens"
 
 
 def _sampled(keep: Callable[[float], float]) -> list[float]:
@@ -162,7 +184,7 @@ def _sampled(keep: Callable[[float], float]) -> list[float]:
     return [check_fraction(keep(i / 16), f"keep_fraction({i / 16:g})") for i in range(17)]
 
 
-def _check_fields(keep: LinearRamp | CosineRamp | Budget) -> None:
+def _check_fields(keep: LinearRamp | CosineRamp) -> None:
     """Check that each field is a share.  Make it a float, so that equal settings have equal texts."""
     for f in fields(keep):
         object.__setattr__(keep, f.name, check_fraction(getattr(keep, f.name), f.name))

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, overload
 
+from torch import Tensor
+
 from fastprune.pruning.history import History
 from fastprune.pruning.keep import KeepFraction
 from fastprune.pruning.naming import MethodText, parse_method
@@ -108,6 +110,13 @@ class Method(ABC):
         Raises:
             ValueError: they do.
         """
+
+    def of_part(self, index: Tensor) -> Method:
+        """The method for the examples at ``index`` alone, which get the numbers from 0 on.
+
+        A method that holds a number of its own for each example overrides this.
+        """
+        return self
 
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastprune.pruning.by_length import length_groups
 from fastprune.pruning.cycle import CycleRecord
 from fastprune.pruning.driver import Driver, ScoreIndices, Scores
 from fastprune.pruning.history import History
-from fastprune.pruning.keep import KeepFraction
+from fastprune.pruning.keep import KeepFraction, counts_tokens
 from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import DEFAULT_METHOD, Method, get_method
 from fastprune.pruning.progress import Progress
@@ -53,6 +54,7 @@ class DynamicPruner:
         seed: seed of the permutations and of random selections.
         fingerprint: optional text that identifies the data set.  A state with another fingerprint is refused.
         arrange: an optional function that rearranges the order of an epoch, see `PruningSampler`.
+        lengths: the number of tokens of each example, (n,) whole numbers.  Only ``Budget(…, of="tokens")`` needs them.
         record_scores: a run with ``keep_fraction=1.0`` selects nothing, so by default it makes no scoring pass.  True
             makes the passes, so that you can read the scores in ``history``.
 
@@ -82,6 +84,7 @@ class DynamicPruner:
         seed: int = 0,
         fingerprint: str | None = None,
         arrange: Arrange | None = None,
+        lengths: Sequence[int] | Tensor | None = None,
         record_scores: bool = False,
     ) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -107,6 +110,7 @@ class DynamicPruner:
             seed=operator.index(seed),
             fingerprint=fingerprint,
             arrange=arrange,
+            groups=_groups(keep_fraction, lengths, n),
             record_scores=record_scores,
         )
 
@@ -355,3 +359,16 @@ class DynamicPruner:
                 epochs were planned differently.  The run is then left as it was.
         """
         self.driver.load_state_dict(state)
+
+
+def _groups(keep: KeepFraction, lengths: Sequence[int] | Tensor | None, n: int) -> list[Tensor] | None:
+    """Examples of like length, if the budget counts tokens."""
+    if not counts_tokens(keep):
+        return None
+    if lengths is None:
+        raise ValueError(
+            "a budget of tokens needs the length of each example: pass lengths, such as "
+            "[len(ids) for ids in train['input_ids']]; attach and PruningCallback read them from a data set with a "
+            "column 'length' or 'input_ids'"
+        )
+    return length_groups(lengths, n)

@@ -199,3 +199,12 @@ def test_other_texts_are_refused(text):
 def test_texts_out_of_range_are_named(text, name):
     with pytest.raises(ValueError, match=name):
         parse_keep_fraction(text)
+
+
+def test_a_budget_of_tokens_is_read_and_a_budget_of_examples_looks_as_before():
+    assert parse_keep_fraction("budget:0.6:tokens") == Budget(0.6, of="tokens")
+    assert describe(parse_keep_fraction("budget:0.6")) == "Budget(share=0.6)", "checkpoints hold this text"
+    assert describe(Budget(0.6, of="tokens")) == "Budget(share=0.6, of='tokens')"
+    for wrong in ("budget:0.6:words", "linear:0.6:tokens", "budget:tokens"):
+        with pytest.raises(ValueError, match="budget:X or budget:X:tokens, got"):
+            parse_keep_fraction(wrong)

@@ -68,7 +68,7 @@ def add(commands: Any) -> None:
         nargs="+",
         default=["0.5"],
         help="share kept, in (0, 1], or linear:A:B or cosine:A:B from the first cycle to the last, or budget:X, the "
-        "share of all epochs' examples that the run may read",
+        "share of all epochs' examples that the run may read; budget:X:tokens is that share of the tokens, too",
     )
     prune.add_argument(
         "--warmup-epochs",

@@ -36,7 +36,7 @@ except ImportError:
 from fastprune.errors import UsageError
 from fastprune.integrations.batch_metrics import loggable
 from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
-from fastprune.integrations.datasets import fingerprint
+from fastprune.integrations.datasets import fingerprint, lengths_for
 from fastprune.integrations.lightning.checks import check_trainer
 from fastprune.integrations.lightning.loader import TrainLoader, loader_order
 from fastprune.integrations.lightning.plan import plan_epochs
@@ -375,6 +375,7 @@ class PruningCallback(Callback):
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed,
             fingerprint=fingerprint(dataset),
             arrange=loader_order(loader),
+            lengths=lengths_for(self._make_pruner.keywords["keep_fraction"], dataset),
         )
         driver, max_steps = pruner.driver, trainer.max_steps if self._max_steps is None else self._max_steps
         self._step_examples = (loader.batch_size or 1) * world_size

@@ -28,7 +28,7 @@ except ImportError as error:
 
 from fastprune.errors import class_of
 from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
-from fastprune.integrations.datasets import check_readable_by_index, fingerprint
+from fastprune.integrations.datasets import check_readable_by_index, fingerprint, lengths_for
 from fastprune.integrations.trainer.attachment import Attachment
 from fastprune.integrations.trainer.fused_loss import check_fused_head
 from fastprune.integrations.trainer.order import check_sampler, sampling_strategy, trainer_order
@@ -132,6 +132,7 @@ def attach(
         seed=trainer.args.seed if seed is None else seed,
         fingerprint=fingerprint(dataset),
         arrange=trainer_order(trainer),
+        lengths=lengths_for(keep_fraction, dataset, getattr(trainer.args, "length_column_name", "length")),
         keep_fraction=keep_fraction,
         warmup_epochs=warmup_epochs,
         cycle_epochs=cycle_epochs,

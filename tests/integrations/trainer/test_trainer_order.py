@@ -99,3 +99,18 @@ def test_lengths_that_cannot_be_had_are_named(make):
     data = datasets.Dataset.from_dict({"pixels": [[1.0]] * toy.N, "labels": [0] * toy.N})
     with pytest.raises(ValueError, match="group_by_length needs the length.*'length'.*'input_ids'"):
         fastprune.attach(make(data=data, **GROUPED), keep_fraction=0.5)
+
+
+def test_a_budget_of_tokens_keeps_every_length(make):
+    keep = fastprune.Budget(0.6, of="tokens")
+    _, pruner = run(make, data=uneven(), method="el2n-free", keep=keep)
+    kept = torch.tensor([2 + int(i) % 5 for i in pruner.kept_indices])
+    share = len(kept) / pruner.n
+    for length in range(2, 7):
+        of_length = sum(2 + i % 5 == length for i in range(pruner.n))
+        assert abs(int((kept == length).sum()) - share * of_length) <= 1
+
+
+def test_a_budget_of_tokens_without_lengths_is_refused(make):
+    with pytest.raises(ValueError, match="a budget of tokens needs the length of each example"):
+        run(make, data=toy.PlainDataset(), method="el2n-free", keep=fastprune.Budget(0.6, of="tokens"))
