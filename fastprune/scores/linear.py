@@ -238,7 +238,7 @@ def linear_cross_entropy(
 
     Cost: three matrix products where the gradients are computed with the loss. That is so for "mean" and "sum" in fp32
     on the CPU, and on a GPU. Otherwise the logits are made again for the gradients, which is a fourth product.
-    Memory beyond the gradients and their fp32 sums: at most 1/20 of the logits from some 1,300 rows on.
+    Memory beyond the gradients and their fp32 sums: at most 1/20 of the logits, or 32 MB.
 
     Example:
         >>> import torch
@@ -290,7 +290,7 @@ def _loss(
     )
     counted = y != options.ignore_index
     fixed = weights is None or not (weights.requires_grad and torch.is_grad_enabled())
-    if reduction != "none" and wants_gradient and fixed and goes_by_rows(flat):
+    if reduction != "none" and wants_gradient and fixed and goes_by_rows(flat, weight.shape[0]):
         ones = flat.new_ones(len(y), dtype=torch.float32) if weights is None else weights.detach().to(torch.float32)
         factor = 1.0 / counted.sum().to(torch.float32) if reduction == "mean" else ones.new_ones(())
         if direct:

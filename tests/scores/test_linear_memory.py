@@ -87,8 +87,11 @@ def test_no_tensor_has_as_many_elements_as_the_logits(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_step_takes_a_twentieth_of_the_logits_beside_the_gradients(dtype: torch.dtype, watch: Watching) -> None:
-    rows, hidden, classes = 2560, 8, 20_000
+@pytest.mark.parametrize("rows", [2560, 18_000])
+def test_a_step_takes_a_twentieth_of_the_logits_beside_the_gradients(
+    rows: int, dtype: torch.dtype, watch: Watching
+) -> None:
+    hidden, classes = 8, 20_000
     given = linear_cases.case(rows, hidden, classes, dtype, ignored=0.0)
     inputs = [*given.parts(), given.labels]
     found = watch(lambda: fastprune.linear_cross_entropy(given.hidden, given.weight, given.labels).backward(), inputs)
@@ -96,4 +99,5 @@ def test_a_step_takes_a_twentieth_of_the_logits_beside_the_gradients(dtype: torc
     gradients = sum(part.numel() * (dtype.itemsize + 4 * (dtype.itemsize < 4)) for part in given.parts())
     # What is kept of each row: sums, losses, state, labels and weights, and a label's comparison.
     of_rows = rows * (7 * 8 + 12 * 4 + 4 * 8)
-    assert found.peak <= logits / 20 + gradients + of_rows
+    assert found.peak <= max(logits / 20, 2**25) + gradients + of_rows
+    assert logits / 20 > 2**25 or rows == 2560
