@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from benchmarks.evidence.candidates import NAMES
 from benchmarks.evidence.results import current
 from benchmarks.evidence.spec import run_of
 from benchmarks.evidence.timemodel import run_seconds
@@ -105,12 +106,20 @@ def _share_of_seconds(base: Line, line: Line, calibrations: Mapping[str, Mapping
 
 
 def tables(lines: Iterable[Line], calibrations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """One table for each setting and machine. Lines of an older rule or loop, and lines of tuning, are left out."""
-    kept = [line for line in lines if current(line) and line["arguments"]["split"] == "test"]
+    """One table for each setting and machine.
+
+    Lines of an older rule or loop, lines of tuning, and those of rules that were tried for ``auto`` are left out.
+    """
+    kept = [line for line in lines if current(line) and line["arguments"]["split"] == "test" and is_judged(line)]
     settings: dict[tuple[Any, ...], list[Line]] = {}
     for line in kept:
         settings.setdefault((*setting_of(line), *place_of(line)), []).append(line)
     return [_table(part, calibrations) for _, part in sorted(settings.items(), key=lambda item: str(item[0]))]
+
+
+def is_judged(line: Line) -> bool:
+    """Whether the figure on the test split may be looked at."""
+    return line["arguments"]["method"] not in NAMES
 
 
 def setting_of(line: Line) -> tuple[Any, ...]:

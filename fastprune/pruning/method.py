@@ -89,6 +89,9 @@ class Method(ABC):
     cycle_epochs: int = 1
     """The default of ``cycle_epochs``, as published: epochs between two selections."""
 
+    without_evidence: Method | None = None
+    """What an integration uses in its place where no evidence says what its scores are worth.  None keeps it."""
+
     rule_version: int = 1
     """The version of the rule.  Raise it by one when the rule chooses other subsets.  Older results then no longer
     count."""

@@ -7,6 +7,7 @@ from helpers.tiny_runs import tiny_run
 from test_timemodel import calibration
 
 from benchmarks.evidence.__main__ import main
+from benchmarks.evidence.compare import tables
 from benchmarks.evidence.results import append
 from benchmarks.evidence.summary import regimes, summary
 
@@ -52,3 +53,11 @@ def test_the_figure_of_the_validation_split_is_shown_alone(tmp_path, capsys):
     main(["leads", "--results", str(tmp_path), "--figure", "validation"])
     assert "atis +10.0" in capsys.readouterr().out
     assert rows([*FULL, *FREE], figure="validation") == []
+
+
+def test_rules_that_were_tried_show_their_validation_alone():
+    tried = [line_of(tiny_run("draw-by-score", seed=seed, budget=0.5), figure=0.9) for seed in SEEDS]
+    assert rows([*FULL, *tried]) == []
+    assert all(not row.pairs for table in tables([*FULL, *tried], {}) for row in table.rows)
+    judged = [{**line, "validation": 0.5} for line in [*FULL, *tried]]
+    assert [row[0] for row in rows(judged, figure="validation")] == ["draw-by-score"]

@@ -18,6 +18,7 @@ BYTES = {
     "random": 8,
     "rs2": 8,
     "static": 8 + 4,  # the scores of the file
+    "auto": 12,
     "el2n": 12,
     "el2n-free": 12,
     "el2n-static": 12,
@@ -39,7 +40,7 @@ BYTES = {
 
 READING = sorted(set(BYTES) - {"full", "random", "rs2", "static"})
 BY_RANK = ("el2n", "el2n-free", "el2n-static", "loss", "grand", "orderdp", "ucb")
-AVERAGING = ("ccs", "infobatch", "seta")
+AVERAGING = ("auto", "ccs", "infobatch", "seta")
 
 
 def made(name, n):

@@ -30,9 +30,10 @@ from fastprune.errors import class_of
 from fastprune.integrations.batch_scoring import BatchScoring, ScoreFn
 from fastprune.integrations.datasets import check_readable_by_index, fingerprint, lengths_for
 from fastprune.integrations.trainer.attachment import Attachment
+from fastprune.integrations.trainer.evidence import with_evidence
 from fastprune.integrations.trainer.fused_loss import check_fused_head
 from fastprune.integrations.trainer.order import check_sampler, sampling_strategy, trainer_order
-from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method
+from fastprune.pruning import DEFAULT_METHOD, DynamicPruner, KeepFraction, Method, get_method
 from fastprune.scores.task import Task
 
 logger = logging.getLogger(__name__)
@@ -126,9 +127,10 @@ def attach(
     """
     _check_trainer(trainer)
     dataset: Any = trainer.train_dataset
+    scoring = BatchScoring(task, score_fn, score_batch_size)
     pruner = DynamicPruner(
         len(dataset),
-        method=method,
+        method=with_evidence(get_method(method), trainer, scoring),
         seed=trainer.args.seed if seed is None else seed,
         fingerprint=fingerprint(dataset),
         arrange=trainer_order(trainer),
@@ -138,7 +140,6 @@ def attach(
         cycle_epochs=cycle_epochs,
         final_share=final_share,
     )
-    scoring = BatchScoring(task, score_fn, score_batch_size)
     if not pruner.schedule.keeps_all:
         check_fused_head(trainer, pruner.method, scoring)
     Attachment(trainer, pruner, seed, scoring).install()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import datasets
 import pytest
 import torch
@@ -165,3 +167,12 @@ def test_adapters_have_their_base_model_as_reference(tmp_path):
 def test_weights_are_refused(tmp_path, kind):
     with pytest.raises(ValueError, match="overrides compute_loss, and method 'infobatch' weights the loss"):
         fastprune.attach(BUILDERS[kind](tmp_path), method="infobatch", keep_fraction=0.5)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_auto_is_rs2_for_preferences(kind, tmp_path, caplog):
+    trainer = BUILDERS[kind](tmp_path)
+    with caplog.at_level(logging.INFO, logger="fastprune"):
+        pruner = fastprune.attach(trainer, method="auto", keep_fraction=0.5)
+    assert pruner.method.name == "rs2"
+    assert f"no evidence says which examples matter for TRL's {type(trainer).__name__}" in caplog.text

@@ -1,0 +1,59 @@
+"""Where a method's choice by scores was measured.  Elsewhere a method may name a substitute that reads none."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastprune.integrations.batch_scoring import BatchScoring
+from fastprune.integrations.causal_lm import plain_model
+from fastprune.integrations.trainer.trl import trl_kind
+from fastprune.pruning import Method
+
+logger = logging.getLogger(__name__)
+
+_BY_NAME = {
+    "ForCausalLM": "a causal language model",
+    "ForConditionalGeneration": "a sequence-to-sequence model",
+    "ForSeq2SeqLM": "a sequence-to-sequence model",
+    "ForMaskedLM": "a masked language model",
+    "ForPreTraining": "a model in pre-training",
+    "ForQuestionAnswering": "a model for question answering",
+}
+
+
+def with_evidence(method: Method, trainer: Any, scoring: BatchScoring) -> Method:
+    """The method, or its substitute where nobody has measured what its scores are worth.  Then a line is logged."""
+    if method.without_evidence is None:
+        return method
+    reason = unmeasured(trainer, scoring)
+    if reason is None:
+        return method
+    substitute = method.without_evidence
+    if trainer.is_world_process_zero():
+        logger.info(
+            "method %r is %r here: no evidence says which examples matter for %s",
+            method.name,
+            substitute.name,
+            reason,
+        )
+    return substitute
+
+
+def unmeasured(trainer: Any, scoring: BatchScoring) -> str | None:
+    """Why scores prove nothing here, as the end of a sentence.  None for classes of texts, tokens or both."""
+    if scoring.score_fn is not None:
+        return "a score_fn of yours"
+    kind = trl_kind(trainer)
+    if kind is not None:
+        return f"TRL's {type(trainer).__name__}"
+    if trainer.model is None:
+        return None
+    base: Any = plain_model(trainer.model)
+    config = getattr(base, "config", None)
+    for name, what in _BY_NAME.items():
+        if name in type(base).__name__:
+            return what
+    if getattr(config, "problem_type", None) == "regression" or getattr(config, "num_labels", None) == 1:
+        return "regression"
+    return None

@@ -1,0 +1,71 @@
+"""``auto`` goes by scores where that was measured, and is ``rs2`` elsewhere, which one log line says."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from helpers import toy_trainer as toy
+from transformers import (
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+import fastprune
+from fastprune.methods.auto import Auto
+
+LANGUAGE = LlamaConfig(vocab_size=200, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+
+
+@pytest.mark.parametrize(
+    "net, what",
+    [
+        (lambda: LlamaForCausalLM(LANGUAGE), "a causal language model"),
+        (lambda: toy.model(BertForMaskedLM), "a masked language model"),
+        (lambda: toy.model(BertForQuestionAnswering), "a model for question answering"),
+        (lambda: toy.model(num_labels=1), "regression"),
+        (lambda: toy.model(problem_type="regression"), "regression"),
+    ],
+)
+def test_where_nothing_was_measured_auto_is_rs2(make, caplog, net, what):
+    with caplog.at_level(logging.INFO, logger="fastprune"):
+        pruner = fastprune.attach(make(net=net()), method="auto", keep_fraction=0.5)
+    assert pruner.method.name == "rs2" and pruner.schedule.warmup_epochs == 0
+    said = [record.getMessage() for record in caplog.records if "evidence" in record.getMessage()]
+    assert said == [f"method 'auto' is 'rs2' here: no evidence says which examples matter for {what}"]
+
+
+def test_a_score_of_ones_own_was_not_measured(make, caplog):
+    with caplog.at_level(logging.INFO, logger="fastprune"):
+        pruner = fastprune.attach(
+            make(), method="auto", keep_fraction=0.5, score_fn=lambda outputs, inputs: outputs.logits[:, 0]
+        )
+    assert pruner.method.name == "rs2" and "a score_fn of yours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "net", [toy.model, toy.token_model, lambda: toy.model(problem_type="multi_label_classification")]
+)
+def test_classes_were_measured(make, caplog, net):
+    with caplog.at_level(logging.INFO, logger="fastprune"):
+        pruner = fastprune.attach(make(net=net()), method=Auto(power=2.0), keep_fraction=0.5)
+    assert pruner.method == Auto(power=2.0) and "evidence" not in caplog.text
+
+
+def test_other_methods_are_never_replaced(make):
+    trainer = make(net=toy.model(num_labels=1))
+    assert fastprune.attach(trainer, method="el2n-free", keep_fraction=0.5).method.name == "el2n-free"
+
+
+def test_a_trainer_trains_by_auto(make):
+    trainer = make(num_train_epochs=4)
+    pruner = fastprune.attach(trainer, method="auto", keep_fraction=fastprune.Budget(0.3))
+    trainer.train()
+    read = len(trainer.trained_on)
+    assert read == pytest.approx(0.3 * 4 * toy.N, rel=0.02, abs=8), "a budget of 0.3 needs no warm-up"
+    (first, *_) = toy.logged(trainer, "prune/evenness")
+    assert 0.0 < first["prune/evenness"] <= 1.0 and first["prune/seen"] > 0.0
+    assert torch.isfinite(pruner.history.value("el2n")[pruner.history.visits > 0]).all()
