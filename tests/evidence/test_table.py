@@ -75,7 +75,7 @@ def test_the_page_and_its_picture(tmp_path):
     for line in [*FULL, *FREE]:
         append(file_of("some-cpu", tmp_path), line)
     page, picture = write_table(tmp_path)
-    row = next(line for line in page.read_text().splitlines() if line.startswith("| el2n-free"))
+    row = next(line for line in page.read_text().splitlines() if line.startswith("| el2n-free | 0.5"))
     assert row == "| el2n-free | 0.5 | 81.0 ± 2.8 | +0.0 ± 1.4 | 50 | 100 |  | 52 | 2 |"
     assert "not calibrated yet" in page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.name in page.read_text()

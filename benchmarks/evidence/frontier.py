@@ -1,0 +1,66 @@
+"""Points lost against time saved, one picture for each length of training, beside the two points of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+from benchmarks.evidence.compare import is_judged
+from benchmarks.evidence.paired import Way, leads, mean_lead
+from benchmarks.evidence.summary import FULL, Calibrations, regimes, seconds_shares
+from fastprune.app.report.curves import COLOURS, MARKERS
+
+PAPER = ((41.0, 0.0), (66.0, -1.0))
+"""(time saved %, points) that arXiv 2306.03208 states for RoBERTa-base, as the best of its data sets."""
+
+Point = tuple[float, float, float, float]
+"""Time saved in % of full's, the mean lead over full in points, and the ends of its 95 % interval."""
+
+
+def points_of(lines: Iterable[Mapping[str, Any]], calibrations: Calibrations) -> dict[str, dict[str, list[Point]]]:
+    """By the title of a regime and the label of a way, its points, one for each budget.
+
+    A point is the mean over the data sets that every way of the regime has at that budget.
+    """
+    found: dict[str, dict[str, list[Point]]] = {}
+    for regime, own in regimes(line for line in lines if is_judged(line)).items():
+        of_regime = found.setdefault(regime.title, {})
+        budgets = sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True)
+        for budget in budgets:
+            labels = sorted({line["label"] for line in own if line["arguments"]["budget"] == budget})
+            over = {label: leads(own, Way(label, budget), Way(FULL)) for label in labels}
+            common = set.intersection(*(set(one) for one in over.values()))
+            for label, of_data in over.items():
+                times = seconds_shares(own, Way(label, budget), calibrations)
+                shares = [times[data] for data in common if times.get(data) is not None]
+                if not common or len(shares) < len(common):
+                    continue
+                lead = mean_lead(of_data[data] for data in common)
+                saved = 100 * (1 - fmean(share for share in shares if share is not None))
+                of_regime.setdefault(label, []).append((saved, lead.points, *lead.interval()))
+    return {title: ways for title, ways in found.items() if ways}
+
+
+def draw_frontier(points: Mapping[str, Mapping[str, list[Point]]]) -> Any:
+    """The pictures side by side. Up is better, and right is cheaper."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 * len(points), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    names = list(dict.fromkeys(label for ways in points.values() for label in ways))
+    for axis, (title, ways) in zip(axes, points.items(), strict=True):
+        for label, found in ways.items():
+            i = names.index(label)
+            saved, lead, low, high = zip(*sorted(found), strict=True)
+            below = [a - b for a, b in zip(lead, low, strict=True)]
+            above = [b - a for a, b in zip(lead, high, strict=True)]
+            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "capsize": 3}
+            axis.errorbar(saved, lead, yerr=[below, above], label=label, **style)
+        axis.plot(*zip(*PAPER, strict=True), "k*", markersize=11, label="the paper, RoBERTa-base")
+        axis.axhline(0.0, color="black", linewidth=0.8)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("time saved, % of full's")
+        axis.set_ylabel("points over full, mean over data sets")
+        axis.legend(fontsize=8)
+    return figure
