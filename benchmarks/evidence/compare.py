@@ -110,14 +110,14 @@ def tables(lines: Iterable[Line], calibrations: Mapping[str, Mapping[str, Any]])
 
     Lines of an older rule or loop, lines of tuning, and those of rules that were tried for ``auto`` are left out.
     """
-    kept = [line for line in lines if current(line) and line["arguments"]["split"] == "test" and is_judged(line)]
+    kept = [line for line in lines if current(line) and line["arguments"]["split"] == "test" and shows_test(line)]
     settings: dict[tuple[Any, ...], list[Line]] = {}
     for line in kept:
         settings.setdefault((*setting_of(line), *place_of(line)), []).append(line)
     return [_table(part, calibrations) for _, part in sorted(settings.items(), key=lambda item: str(item[0]))]
 
 
-def is_judged(line: Line) -> bool:
+def shows_test(line: Line) -> bool:
     """Whether the figure on the test split may be looked at."""
     return line["arguments"]["method"] not in NAMES
 

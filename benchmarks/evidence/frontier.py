@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks.evidence.compare import is_judged
+from benchmarks.evidence.compare import shows_test
 from benchmarks.evidence.paired import Way, leads, mean_lead
 from benchmarks.evidence.summary import FULL, Calibrations, regimes, seconds_shares
 from fastprune.app.report.curves import COLOURS, MARKERS
@@ -24,7 +24,7 @@ def points_of(lines: Iterable[Mapping[str, Any]], calibrations: Calibrations) ->
     A point is the mean over the data sets that every way of the regime has at that budget.
     """
     found: dict[str, dict[str, list[Point]]] = {}
-    for regime, own in regimes(line for line in lines if is_judged(line)).items():
+    for regime, own in regimes(line for line in lines if shows_test(line)).items():
         of_regime = found.setdefault(regime.title, {})
         budgets = sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True)
         for budget in budgets:
@@ -53,8 +53,8 @@ def draw_frontier(points: Mapping[str, Mapping[str, list[Point]]]) -> Any:
         for label, found in ways.items():
             i = names.index(label)
             saved, lead, low, high = zip(*sorted(found), strict=True)
-            below = [a - b for a, b in zip(lead, low, strict=True)]
-            above = [b - a for a, b in zip(lead, high, strict=True)]
+            below = [max(a - b, 0.0) for a, b in zip(lead, low, strict=True)]
+            above = [max(b - a, 0.0) for a, b in zip(lead, high, strict=True)]
             style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "capsize": 3}
             axis.errorbar(saved, lead, yerr=[below, above], label=label, **style)
         axis.plot(*zip(*PAPER, strict=True), "k*", markersize=11, label="the paper, RoBERTa-base")

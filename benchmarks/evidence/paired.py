@@ -1,5 +1,7 @@
 """How many points one way to train is ahead of another, with intervals from a paired bootstrap: pure functions.
 
+With two or three seeds an interval holds the truth less often than it says: three seeds are few to learn a spread from.
+
 Both ways share the seed, the data and the test texts. A resample draws seeds and texts anew with replacement, the same
 for both ways. So what both have in common cancels, as the difficulty of a text does.
 """
@@ -55,21 +57,32 @@ def lead(ours: Sequence[Line], theirs: Sequence[Line], figure: str = "figure") -
         figure: "figure" is that of the test split. Texts are resampled where both lines have `answers`. "validation" is
             that of the validation split, of which only the seeds are resampled.
     """
-    others = {line["arguments"]["seed"]: line for line in theirs if figure in line}
-    pairs = [(line, others[seed]) for line in ours if (seed := line["arguments"]["seed"]) in others and figure in line]
+    others = {line["group"]: line for line in theirs if figure in line}
+    pairs = [(line, others[line["group"]]) for line in ours if figure in line and line["group"] in others]
     if not pairs:
         return None
-    rng = np.random.default_rng(0)
+    # Each data set has draws of its own, because its seeds have nothing to do with those of another.
+    rng = np.random.default_rng(list(pairs[0][0]["arguments"]["data"].encode()))
     drawn = rng.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     points = np.array([100 * (a[figure] - b[figure]) for a, b in pairs])
     if figure == "figure" and all("answers" in line for pair in pairs for line in pair):
         texts = pairs[0][0]["answers"]["texts"]
         weights = rng.multinomial(texts, np.full(texts, 1 / texts), size=RESAMPLES)
         of_seed = np.stack([100 * (resampled(a, weights) - resampled(b, weights)) for a, b in pairs], axis=1)
-        draws = np.take_along_axis(of_seed, drawn, axis=1).mean(axis=1)
     else:
-        draws = points[drawn].mean(axis=1)
-    return Lead(float(points.mean()), draws, len(pairs))
+        of_seed = np.broadcast_to(points, drawn.shape)
+    return Lead(float(points.mean()), _of_drawn_seeds(of_seed, drawn), len(pairs))
+
+
+def _of_drawn_seeds(of_seed: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The mean over drawn seeds, (R,), of values (R, S).
+
+    A resample of S seeds varies less than S new seeds, by the factor (S - 1) / S of variances. That is put right.
+    """
+    seeds = of_seed.shape[1]
+    mean = of_seed.mean(axis=1)
+    deviation = np.take_along_axis(of_seed, drawn, axis=1).mean(axis=1) - mean
+    return mean + deviation * (seeds / max(seeds - 1, 1)) ** 0.5
 
 
 def mean_lead(leads: Iterable[Lead]) -> Lead:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from benchmarks.evidence.compare import is_judged, place_of
+from benchmarks.evidence.compare import place_of, shows_test
 from benchmarks.evidence.paired import Lead, Way, by_data, leads, mean_lead
 from benchmarks.evidence.results import current
 from benchmarks.evidence.spec import run_of
@@ -18,7 +18,7 @@ FULL = "full"
 
 
 class Regime(NamedTuple):
-    """What the lines of one summary share: all arguments of `full` except data set, seed and learning rate."""
+    """What the lines of one summary share. Data sets, seeds and learning rates differ."""
 
     epochs: int
     schedule: str
@@ -62,7 +62,7 @@ def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "fi
         figure: "figure" is that of the test split, "validation" that of the validation split.
     """
     parts: list[str] = []
-    shown = [line for line in lines if figure == "validation" or is_judged(line)]
+    shown = [line for line in lines if figure == "validation" or shows_test(line)]
     for regime, own in regimes(shown).items():
         for budget in sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True):
             rows = list(_rows(own, budget, calibrations, figure))

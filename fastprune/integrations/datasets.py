@@ -55,13 +55,16 @@ def fingerprint(dataset: Any) -> str | None:
 
 
 def lengths(dataset: Any, column: str = "length") -> Sequence[int] | None:
-    """The length of every example, from its column or that of ``input_ids``.
+    """The length of every example, from its column or that of ``input_ids``, or from an attribute ``lengths``.
 
     None if finding it would mean reading samples.
     """
     if is_hub_dataset(dataset):
         given = _whole_numbers(dataset, column)
         return list_lengths(dataset, "input_ids") if given is None else given
+    known = getattr(dataset, column, getattr(dataset, "lengths", None))
+    if isinstance(known, (list, tuple, Tensor)) and len(known) == len(dataset):
+        return [int(length) for length in known]
     ids = getattr(dataset, "input_ids", None)
     if isinstance(ids, (list, tuple, Tensor)) and len(ids) == len(dataset):
         return [len(example) for example in ids]

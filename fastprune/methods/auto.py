@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +17,6 @@ from fastprune.pruning.statistics import Latest
 from fastprune.selection import Selection, probabilistic
 from fastprune.selection.by_chance import mean_in_order
 
-logger = logging.getLogger(__name__)
-
-ALIKE = 0.9
-"""The `evenness` of scores from which a draw by them is hardly another one than a draw without them."""
-
 
 @register("auto")
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +25,12 @@ class Auto(Method):
 
     Source: fastprune's own.  It was designed on the validation splits of six data sets
     (`benchmarks/results/evidence/design.md`), and is not judged yet.
-    Rule: each cycle draws k examples without replacement, in proportion to ``EL2N ** power`` when last trained
-    on.  Examples that were never trained on come first, at random.  There is no warm-up, and a draw before every epoch.
-    So a run begins as ``rs2``, and stays a random draw for as long as the scores are alike.
-    Settings: ``power``, 1.  Advice: leave it.  At 0 the draw is uniform.  At 2 the lead was the same on average, larger
-    on ATIS and smaller on CoLA (one seed).
+    Rule: each cycle draws k examples without replacement, in proportion to ``EL2N ** power`` when last trained on.
+    Examples that were never trained on come first, at random.  There is no warm-up, and a draw before every epoch.  So
+    a run begins as ``rs2``, and stays a random draw for as long as the scores are alike.  The log says how alike they
+    are: ``prune/evenness`` is 1 where all examples have the same chance.
+    Settings: ``power``, 1.  Advice: leave it.  At 0 all scores above 0 have the same chance.  At 2 the lead was the
+    same on average, larger on ATIS and smaller on CoLA (one seed).
     Reads: ``el2n`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example.
@@ -59,7 +54,6 @@ class Auto(Method):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """A draw of (seed, cycle), in O(n)."""
         score = finite_value(history, "el2n").cpu()
-        logger.info("method 'auto', epoch %d: %s", epoch + 1, self.explained(history, k))
 
         def draw(scored: Tensor, count: int) -> Selection:
             return probabilistic(score[scored.cpu()], count, seed=seed, round=cycle, power=self.power)
@@ -71,19 +65,8 @@ class Auto(Method):
         seen = history.visits.cpu() > 0
         scores = history.value("el2n").cpu()[seen].double()
         # The largest is 1, so that no power overflows.
-        chances = (scores / scores.amax().clamp_min(1e-300)) ** self.power
+        chances = (scores / scores.max().clamp_min(1e-300)) ** self.power if len(scores) else scores
         return {"seen": len(scores) / history.n, "evenness": evenness(chances)}
-
-    def explained(self, history: History, k: int) -> str:
-        """What the next draw of ``k`` goes by, in words."""
-        facts, n = self.facts(history), history.n
-        unseen = n - round(facts["seen"] * n)
-        if unseen >= k:
-            return f"{unseen} of {n} examples were never trained on, and {k} of them are drawn at random"
-        first = f"{unseen} examples that were never trained on come first, and " if unseen else ""
-        if facts["evenness"] >= ALIKE:
-            return f"{first}the rest is drawn at random, because scores are alike (evenness {facts['evenness']:.2f})"
-        return f"{first}the rest is drawn by score (evenness {facts['evenness']:.2f})"
 
 
 def evenness(chances: Tensor) -> float:
@@ -96,5 +79,5 @@ def evenness(chances: Tensor) -> float:
         >>> evenness(torch.tensor([1.0, 1.0, 0.0, 0.0])), evenness(torch.ones(3))
         (0.5, 1.0)
     """
-    squares = float(mean_in_order(chances**2))
+    squares = float(mean_in_order(chances**2)) if len(chances) else 0.0
     return float(mean_in_order(chances)) ** 2 / squares if squares > 0.0 else 1.0

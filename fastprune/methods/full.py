@@ -23,6 +23,7 @@ class Full(Method):
     """
 
     name = "full"
+    blind = True
     keeps_all = True
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:

@@ -26,6 +26,7 @@ class Random(Method):
     """
 
     name = "random"
+    blind = True
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """k of ``history.n`` drawn from (seed, cycle)."""

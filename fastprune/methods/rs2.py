@@ -28,6 +28,7 @@ class RS2(Method):
     """
 
     name = "rs2"
+    blind = True
     warmup_epochs = 0
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:

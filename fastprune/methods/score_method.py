@@ -105,6 +105,11 @@ class ScoreMethod(Method):
         """True if the training steps' scores are used."""
         return self.source == "step"
 
+    @property
+    def constant(self) -> bool:  # type: ignore[override]
+        """With scores of one pass the kept set never changes."""
+        return self.source == "once"
+
     def scoring_pass(self, history: History, cycle: int) -> Pass | None:
         """All examples before every cycle, all before the first cycle alone, or the pruned ones now and then."""
         if self.source == "pass" or (self.source == "once" and history.empty):

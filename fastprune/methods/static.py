@@ -43,6 +43,7 @@ class Static(Method):
     rows: Tensor | None = field(default=None, repr=False, compare=False)
     digest: str = field(init=False)
     name = "static"
+    constant = True
     rule_version = 2
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def choose(
                 phase.size,
                 lambda group, k: select(method.of_part(group), history.part(group), k),
                 seed=seed,
-                cycle=phase.index,
+                cycle=0 if method.constant else phase.index,
             )
     if at_random:
         return selection
@@ -110,8 +110,13 @@ def threshold(method: Method, history: History, selection: Selection) -> float:
 
 
 def facts(method: Method, history: History, phase: Phase) -> Mapping[str, float]:
-    """What the method decides by.  There is nothing before the first score, or where every example is kept."""
-    return {} if history.empty or phase.size == history.n else method.facts(history)
+    """What the method decides by.  There is nothing before the first score, or where every example is kept.
+
+    Values have six digits, because processors may differ in the last bits.
+    """
+    if history.empty or phase.size == history.n:
+        return {}
+    return {name: float(f"{float(value):.6g}") for name, value in method.facts(history).items()}
 
 
 def churn(before: Tensor | None, after: Tensor, n: int) -> float:

@@ -14,6 +14,7 @@ read `Progress`, which says where the run is, but only the driver writes it.
 
 from __future__ import annotations
 
+import logging
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ from fastprune.pruning.schedule import Phase, Piece, Schedule
 from fastprune.pruning.state import checked, load_state, state_of
 from fastprune.pruning.state_versions import converted
 from fastprune.pruning.weighting import Weights, weight_table
+
+logger = logging.getLogger(__name__)
 
 Scores = Tensor | Mapping[str, Tensor]
 ScoreIndices = Callable[[Tensor], Scores]
@@ -398,6 +401,16 @@ class Driver:
             select_seconds=time.perf_counter() - start,
             facts=facts(self.method, self.history, phase),
         )
+        if self.cycle.facts and world()[0] == 0:
+            known = ", ".join(f"{name} {value:.3g}" for name, value in self.cycle.facts.items())
+            logger.info(
+                "method %r keeps %d of %d examples from epoch %d on: %s",
+                self.method.name,
+                phase.size,
+                self.n,
+                phase.first_epoch + 1,
+                known,
+            )
         self._score_seconds = 0.0
 
     def _score(self, share: Tensor, score: ScoreIndices, epoch: int) -> None:

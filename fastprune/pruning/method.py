@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, overload
 from torch import Tensor
 
 from fastprune.pruning.history import History
-from fastprune.pruning.keep import KeepFraction
+from fastprune.pruning.keep import KeepFraction, counts_tokens
 from fastprune.pruning.naming import MethodText, parse_method
 from fastprune.pruning.schedule import Schedule
 from fastprune.pruning.statistics import Statistic
@@ -74,6 +74,12 @@ class Method(ABC):
     final_share: float = 0.0
     """The default of ``final_share``: the share of the epochs that are at the end and on all examples."""
 
+    blind: bool = False
+    """Whether it chooses without knowing anything of the examples, as ``rs2`` does."""
+
+    constant: bool = False
+    """Whether it keeps the same examples in every cycle, as ``static`` does."""
+
     least_warmup: int = 0
     """How many epochs on all examples it needs before its statistic can differ between examples.
 
@@ -90,7 +96,7 @@ class Method(ABC):
     """The default of ``cycle_epochs``, as published: epochs between two selections."""
 
     without_evidence: Method | None = None
-    """What an integration uses in its place where no evidence says what its scores are worth.  None keeps it."""
+    """What `attach` uses in its place where no evidence says what its scores are worth.  None keeps it."""
 
     rule_version: int = 1
     """The version of the rule.  Raise it by one when the rule chooses other subsets.  Older results then no longer
@@ -131,7 +137,8 @@ class Method(ABC):
     def facts(self, history: History) -> Mapping[str, float]:
         """The quantities that the next selection depends on, by name, such as the share of examples already learned.
 
-        They are logged as ``prune/<name>`` with each selection, and are saved with the state.
+        They are logged as ``prune/<name>`` with each selection, and are saved with the state.  Do not take the name of
+        a log key of `DynamicPruner.log`, because that one is logged then.
         """
         return {}
 
@@ -145,8 +152,13 @@ class Method(ABC):
         """The schedule of a run with these options of `DynamicPruner`.  For None the method's own value is taken.
 
         Raises:
-            ValueError: one is out of range.
+            ValueError: one is out of range, or a budget of tokens goes with a method that weights its examples.
         """
+        if self.weighted and counts_tokens(keep_fraction):
+            raise ValueError(
+                f"a budget of tokens lets a method choose among texts of like length, and the weights of {self.name!r} "
+                "are right only if it chooses among all; take a budget of examples, or a method without weights"
+            )
         warmup = self.warmup_epochs if warmup_epochs is None else warmup_epochs
         cycle = self.cycle_epochs if cycle_epochs is None else cycle_epochs
         share = self.final_share if final_share is None else final_share

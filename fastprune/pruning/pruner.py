@@ -46,7 +46,7 @@ class DynamicPruner:
         keep_fraction: share of the examples kept after the warm-up, in (0, 1].  At 1.0 nothing changes.  Also a
             `LinearRamp`, a `CosineRamp`, a function of progress, or a `Budget`.
         warmup_epochs: τ, how many epochs at the start are on all examples.  With 0 the first subset is random.  None
-            takes the method's own number, which is 0 for ``rs2`` and ``orderdp`` and 1 for all others.
+            takes the method's own number, which is 0 for ``auto``, ``rs2`` and ``orderdp`` and 1 for all others.
         cycle_epochs: T, epochs between two selections.  None takes the method's own number, which is 1.
         final_share: share of the epochs that are at the end and on all examples again (InfoBatch's 1 − δ).  None takes
             the method's own share.
@@ -110,7 +110,7 @@ class DynamicPruner:
             seed=operator.index(seed),
             fingerprint=fingerprint,
             arrange=arrange,
-            groups=_groups(keep_fraction, lengths, n),
+            groups=None if schedule.keeps_all else _groups(keep_fraction, lengths, chosen, n),
             record_scores=record_scores,
         )
 
@@ -331,13 +331,13 @@ class DynamicPruner:
     def log(self) -> dict[str, float]:
         """Facts about the newest cycle, under fastprune's log keys."""
         return {
+            **{f"prune/{name}": value for name, value in self.cycle.facts.items()},
             "prune/keep_fraction": self.cycle.kept / self.n if self.cycle.kept else 1.0,
             "prune/threshold": self.cycle.threshold,
             "prune/churn": self.cycle.churn,
             "prune/score_seconds": self.cycle.score_seconds,
             "prune/select_seconds": self.cycle.select_seconds,
             "prune/examples_seen": float(self.progress.examples_seen),
-            **{f"prune/{name}": value for name, value in self.cycle.facts.items()},
         }
 
     # --- state ---------------------------------------------------------------------------------
@@ -361,14 +361,13 @@ class DynamicPruner:
         self.driver.load_state_dict(state)
 
 
-def _groups(keep: KeepFraction, lengths: Sequence[int] | Tensor | None, n: int) -> list[Tensor] | None:
-    """Examples of like length, if the budget counts tokens."""
-    if not counts_tokens(keep):
+def _groups(keep: KeepFraction, lengths: Sequence[int] | Tensor | None, method: Method, n: int) -> list[Tensor] | None:
+    """Examples of like length, if the budget counts tokens and the method could prefer long texts."""
+    if not counts_tokens(keep) or method.blind:
         return None
     if lengths is None:
         raise ValueError(
-            "a budget of tokens needs the length of each example: pass lengths, such as "
-            "[len(ids) for ids in train['input_ids']]; attach and PruningCallback read them from a data set with a "
-            "column 'length' or 'input_ids'"
+            "a budget of tokens needs the length of each example: pass lengths=[len(ids) for ids in ...] to "
+            "DynamicPruner, or give the data set of a Trainer or of Lightning a column 'length' or 'input_ids'"
         )
     return length_groups(lengths, n)

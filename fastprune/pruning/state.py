@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fastprune.pruning.by_length import digest
 from fastprune.pruning.cycle import CycleRecord
 from fastprune.pruning.exchange import Steps
 from fastprune.pruning.history import settings_of
@@ -82,4 +83,6 @@ def _identity(driver: Driver) -> dict[str, Any]:
         "method": driver.method.name,
         "method_settings": settings_of(driver.method),
         "schedule": driver.schedule.describe(),
+        # Only if there are any, because older states do not have it.
+        **({} if driver.groups is None else {"groups": digest(driver.groups)}),
     }

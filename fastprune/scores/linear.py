@@ -236,9 +236,10 @@ def linear_cross_entropy(
 
     Accuracy: the loss of each row to 4e-6 of the tile's logits. Gradients are added up in fp32, or inside one product.
 
-    Cost: three matrix products where the gradients are computed with the loss. That is so for "mean" and "sum" in fp32
-    on the CPU, and on a GPU. Otherwise the logits are made again for the gradients, which is a fourth product.
-    Memory beyond the gradients and their fp32 sums: at most 1/20 of the logits, or 32 MB.
+    Cost: three matrix products where the gradients are computed with the loss. That is so for "mean" and "sum" on a
+    GPU, and on the CPU in fp32. It is so in 16 bits on the CPU if 256 rows of logits fit into the memory below.
+    Otherwise the logits are made again for the gradients, which is a fourth product. Memory beyond the gradients and
+    their fp32 sums: 1/20 of the logits, 32 MB or 64 rows of logits, whichever is most.
 
     Example:
         >>> import torch

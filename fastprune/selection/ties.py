@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, get_args
 
 import numpy as np
@@ -78,6 +81,19 @@ def split_tie(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray) -> int:
     return most
 
 
+_noted: ContextVar[bool] = ContextVar("noted", default=True)
+
+
+@contextmanager
+def unnoted() -> Iterator[None]:
+    """Inside the block `tie_note` says nothing, because the scores are those of a small part of the examples."""
+    outer = _noted.set(False)
+    try:
+        yield
+    finally:
+        _noted.reset(outer)
+
+
 def tie_note(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray, ties: Ties) -> str | None:
     """One sentence if the cut falls into a tie of more than 1 % of the scores, otherwise None.
 
@@ -87,6 +103,8 @@ def tie_note(scores: Tensor | np.ndarray, kept: Tensor | np.ndarray, ties: Ties)
         >>> tie_note(forgotten, torch.tensor([0, 1, 4]), "index")  # one of three zeros is kept
         'the cut falls into a tie: 3 of 5 examples have the same score, and the smaller index decides which are kept'
     """
+    if not _noted.get():
+        return None
     n, tied = len(scores), split_tie(scores, kept)
     if tied <= NOTABLE * n:
         return None

@@ -34,3 +34,15 @@ def test_there_is_no_time_without_a_calibration():
 def test_rules_that_were_tried_are_not_drawn():
     lines = [*of("full", 0.8), *of("draw-by-score", 0.9, 0.5, budget=0.5)]
     assert points_of(lines, CALIBRATIONS) == {}
+
+
+def test_one_seed_without_answers_can_be_drawn():
+    lines = [
+        line_of(tiny_run(method, data=data, **more), figure=figure, scale=scale)
+        for data, figure in (("atis", 0.791), ("snips", 0.803), ("commands", 0.617))
+        for method, more, scale in (("full", {}, 1.0), ("rs2", {"budget": 0.5}, 0.5))
+    ]
+    calibrated = calibration()
+    curve = next(iter(calibrated["curves"].values()))
+    calibrated["curves"] = {f"{data}, layers 0-1, batch 16": curve for data in ("atis", "snips", "commands")}
+    draw_frontier(points_of(lines, {"some-cpu": calibrated}))

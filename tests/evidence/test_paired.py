@@ -63,7 +63,9 @@ def test_without_answers_the_seeds_are_resampled():
     theirs = [line_of(tiny_run("full", seed=s), figure=0.5) for s in range(3)]
     found = lead(ours, theirs)
     assert found.points == pytest.approx(10.0)
-    assert set(np.round(found.draws, 4)) <= {round(10 * k / 3, 4) for k in range(7)}
+    # A mean of three drawn seeds is 10 plus a third of -30 to 30, stretched to the spread of three new seeds.
+    assert set(np.round(found.draws, 4)) <= {round(10 + 1.5**0.5 * 10 * k / 3, 4) for k in range(-3, 4)}
+    assert found.draws.std() == pytest.approx(np.std([0, 10, 20], ddof=1) / 3**0.5, rel=0.1)
     assert lead(ours, theirs, "validation") is None, "there is no such figure"
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from fastprune.app.finetune.encode import group_by_length
-from fastprune.pruning import Budget, DynamicPruner, method_names
+from fastprune.methods import Static
+from fastprune.pruning import Budget, DynamicPruner, get_method, method_names
 from fastprune.pruning.by_length import ENOUGH, WIDTHS, choose_in_groups, length_groups
 from fastprune.selection import hardest
 
@@ -75,11 +76,12 @@ def test_groups_hold_every_example_once_and_do_not_overlap(lengths):
     assert sorted(i for group in groups for i in group.tolist()) == list(range(len(lengths)))
     of_group = [[lengths[i] for i in group] for group in groups]
     for short, long in zip(of_group, of_group[1:], strict=False):
-        assert max(short) < min(long), "texts of one length are together"
+        assert max(short) <= min(long)
     for group in groups:
         assert group.tolist() == sorted(group.tolist())
     if len(lengths) >= ENOUGH * len(set(lengths)):
         assert all(max(one) <= WIDTHS[0] * max(min(one), 1) for one in of_group)
+        assert sum(len(set(one)) for one in of_group) == len(set(lengths)), "texts of one length are together"
     assert len(lengths) >= ENOUGH * len(groups) or len(groups) == 1
 
 
@@ -100,13 +102,17 @@ def test_each_group_gives_its_share(lengths, share):
             assert scores[mine].min() >= scores[rest].max(), "the method chooses within a group"
 
 
-@pytest.mark.parametrize("name", method_names())
-def test_every_method_keeps_a_budget_of_tokens_and_resumes(name, tmp_path):
+WEIGHTED = {name for name in method_names() if name != "static" and get_method(name).weighted}
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+@pytest.mark.parametrize("name", sorted(set(method_names()) - WEIGHTED))
+def test_every_method_keeps_a_budget_of_tokens_and_resumes(name, warmup, tmp_path):
     options = dict(
         keep_fraction=Budget(0.6, of="tokens"),
         lengths=[3 + i % 7 for i in range(toy.N)],
         method=toy.method_text(name, tmp_path),
-        warmup_epochs=1,
+        warmup_epochs=warmup,
         cycle_epochs=1,
         seed=3,
     )
@@ -120,6 +126,62 @@ def test_every_method_keeps_a_budget_of_tokens_and_resumes(name, tmp_path):
     second.load(torch.load(tmp_path / "state.pt", weights_only=True))
     second.run(5)
     assert torch.equal(second.net.weights(), whole.net.weights())
+
+
+def run_of(method, n: int, share: float, epochs: int, seed: int = 0) -> list[list[int]]:
+    """The kept sets of a run without warm-up over texts with a long tail, by a score that does not change."""
+    lengths = texts(n, seed)
+    keep = Budget(share, of="tokens")
+    pruner = DynamicPruner(n, keep_fraction=keep, method=method, warmup_epochs=0, lengths=lengths)
+    scores, found = torch.rand(n, generator=torch.Generator().manual_seed(seed)), []
+    for _ in pruner.epochs(epochs):
+        index = pruner.kept_indices
+        found.append(index.tolist())
+        pruner.observe(index, scores[index])
+    return found
+
+
+@pytest.mark.parametrize("n", [20, 300, 2000])
+def test_auto_sees_everything_first(n):
+    kept = run_of("auto", n, 0.25, 4)
+    assert len({i for one in kept for i in one}) >= 0.9 * n
+
+
+def test_rs2_takes_every_example_once_as_without_lengths():
+    kept = run_of("rs2", 2000, 0.25, 4)
+    assert len({i for one in kept for i in one}) == 2000, "it does not look at the texts, so it needs no groups"
+
+
+def test_a_subset_that_never_changes_stays():
+    kept = run_of(Static(torch.rand(300, generator=torch.Generator().manual_seed(5))), 300, 0.5, 4)
+    assert all(one == kept[0] for one in kept)
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTED))
+def test_weights_are_refused(name):
+    with pytest.raises(ValueError, match=f"the weights of '{name}' are right only if it chooses among all"):
+        DynamicPruner(10, keep_fraction=Budget(0.5, of="tokens"), method=name, lengths=[1] * 10)
+
+
+def test_a_run_that_keeps_everything_needs_no_lengths():
+    assert DynamicPruner(10, keep_fraction=Budget(0.5, of="tokens"), method="full").driver.groups is None
+
+
+def test_small_groups_do_not_warn_of_ties(caplog):
+    lengths = texts(2000)
+    pruner = DynamicPruner(2000, keep_fraction=Budget(0.5, of="tokens"), method="loss", lengths=lengths)
+    for _ in pruner.epochs(3):
+        pruner.observe(pruner.kept_indices, torch.ones(len(pruner.kept_indices)))
+        if pruner.wants_scores:
+            pruner.rescore(lambda index: torch.ones(len(index)))
+    assert "tie" not in caplog.text
+
+
+def test_a_state_of_other_lengths_is_refused():
+    keep = Budget(0.5, of="tokens")
+    state = DynamicPruner(100, keep_fraction=keep, lengths=[5] * 50 + [9] * 50).state_dict()
+    with pytest.raises(ValueError, match="the checkpoint has groups"):
+        DynamicPruner(100, keep_fraction=keep, lengths=[5] * 40 + [9] * 60).load_state_dict(state)
 
 
 def test_a_run_without_warm_up_begins_with_all_lengths():

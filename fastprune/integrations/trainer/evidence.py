@@ -7,18 +7,19 @@ from typing import Any
 
 from fastprune.integrations.batch_scoring import BatchScoring
 from fastprune.integrations.causal_lm import plain_model
+from fastprune.integrations.trainer.outputs import shifts_labels
 from fastprune.integrations.trainer.trl import trl_kind
 from fastprune.pruning import Method
 
 logger = logging.getLogger(__name__)
 
 _BY_NAME = {
-    "ForCausalLM": "a causal language model",
-    "ForConditionalGeneration": "a sequence-to-sequence model",
-    "ForSeq2SeqLM": "a sequence-to-sequence model",
-    "ForMaskedLM": "a masked language model",
+    "MaskedLM": "a masked language model",
     "ForPreTraining": "a model in pre-training",
     "ForQuestionAnswering": "a model for question answering",
+    "ForMultipleChoice": "a model for multiple choice",
+    "ForConditionalGeneration": "a sequence-to-sequence model",
+    "Seq2SeqLM": "a sequence-to-sequence model",
 }
 
 
@@ -41,7 +42,11 @@ def with_evidence(method: Method, trainer: Any, scoring: BatchScoring) -> Method
 
 
 def unmeasured(trainer: Any, scoring: BatchScoring) -> str | None:
-    """Why scores prove nothing here, as the end of a sentence.  None for classes of texts, tokens or both."""
+    """Why nobody knows what scores are worth here, as the end of a sentence.
+
+    None for anything that looks like classes of texts or tokens, where it was measured.  A model that is made later
+    (``model_init``) and one of a class of its own pass as that.
+    """
     if scoring.score_fn is not None:
         return "a score_fn of yours"
     kind = trl_kind(trainer)
@@ -50,10 +55,12 @@ def unmeasured(trainer: Any, scoring: BatchScoring) -> str | None:
     if trainer.model is None:
         return None
     base: Any = plain_model(trainer.model)
-    config = getattr(base, "config", None)
     for name, what in _BY_NAME.items():
         if name in type(base).__name__:
             return what
-    if getattr(config, "problem_type", None) == "regression" or getattr(config, "num_labels", None) == 1:
-        return "regression"
-    return None
+    if shifts_labels(base):
+        return "a causal language model"
+    config = getattr(base, "config", None)
+    problem = getattr(config, "problem_type", None)
+    single = problem is None and getattr(config, "num_labels", None) == 1
+    return "regression" if problem == "regression" or single else None

@@ -171,6 +171,7 @@ def test_score_files_are_named_by_their_file_and_must_fit(tmp_path):
         ("1.5", "keep_fraction"),
         ("budget:0.1", "raise it above 0.167"),
         ("half", "budget:X"),
+        ("budget:0.6:words", "budget:X:tokens"),
     ],
 )
 def test_bad_keep_fractions_are_refused_before_training(keep, message):

@@ -108,6 +108,32 @@ def test_trains_on_what_the_plan_says(tmp_path, method, loading):
     assert run.global_step == 7 + 7 + 2 + 2 + 2
 
 
+class OfLengths(toy.Pairs):
+    """Says how long its texts are: each length as often, and the long ones first."""
+
+    lengths = [20 - 5 * (4 * i // toy.N) for i in range(toy.N)]
+
+
+@pytest.mark.parametrize("method", ["el2n", "el2n-free", "rs2"])
+def test_a_budget_of_tokens_keeps_every_length(tmp_path, method):
+    net, keep = toy.Net(), fastprune.Budget(0.6, of="tokens")
+    callback = fastprune.PruningCallback(keep_fraction=keep, method=method, warmup_epochs=1)
+    fit(tmp_path, net, toy.loader(OfLengths()), callback, max_epochs=3)
+    kept = [OfLengths.lengths[i] for i in net.epoch(2)]
+    assert len(kept) == round((0.6 * 3 - 1) / 2 * toy.N)
+    if method != "rs2":  # which does not look at the texts
+        for length in set(OfLengths.lengths):
+            assert abs(kept.count(length) - len(kept) / 4) <= 2
+
+
+def test_a_budget_of_tokens_without_lengths_is_refused(tmp_path):
+    callback = fastprune.PruningCallback(keep_fraction=fastprune.Budget(0.6, of="tokens"), method="el2n")
+    with pytest.raises(ValueError, match="a budget of tokens needs the length of each example"):
+        fit(tmp_path, toy.Net(), toy.loader(), callback, max_epochs=3)
+    with pytest.raises(ValueError, match="the weights of 'infobatch' are right only if it chooses among all"):
+        fastprune.PruningCallback(keep_fraction=fastprune.Budget(0.6, of="tokens"), method="infobatch")
+
+
 @pytest.mark.parametrize("data", [toy.Pairs, toy.Fields])
 def test_keeps_the_highest_scores_of_the_model_at_that_moment(tmp_path, data):
     """The pass agrees with scores computed by hand, in eval mode, at the end of the warm-up."""

@@ -9,7 +9,10 @@ import torch
 from helpers import toy_trainer as toy
 from transformers import (
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForQuestionAnswering,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -19,12 +22,16 @@ from fastprune.methods.auto import Auto
 
 LANGUAGE = LlamaConfig(vocab_size=200, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
 
+GPT2 = GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2)
+
 
 @pytest.mark.parametrize(
     "net, what",
     [
         (lambda: LlamaForCausalLM(LANGUAGE), "a causal language model"),
+        (lambda: GPT2LMHeadModel(GPT2), "a causal language model"),
         (lambda: toy.model(BertForMaskedLM), "a masked language model"),
+        (lambda: toy.model(BertForMultipleChoice), "a model for multiple choice"),
         (lambda: toy.model(BertForQuestionAnswering), "a model for question answering"),
         (lambda: toy.model(num_labels=1), "regression"),
         (lambda: toy.model(problem_type="regression"), "regression"),
