@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.evidence.candidates import NAMES
+from benchmarks.evidence.candidates import CANDIDATES
 from benchmarks.evidence.results import current
 from benchmarks.evidence.spec import run_of
 from benchmarks.evidence.timemodel import run_seconds
@@ -119,7 +119,7 @@ def tables(lines: Iterable[Line], calibrations: Mapping[str, Mapping[str, Any]])
 
 def shows_test(line: Line) -> bool:
     """Whether the figure on the test split may be looked at."""
-    return line["arguments"]["method"] not in NAMES
+    return line["arguments"]["method"] not in CANDIDATES
 
 
 def setting_of(line: Line) -> tuple[Any, ...]:

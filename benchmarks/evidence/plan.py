@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.evidence.candidates import find_method
 from benchmarks.evidence.spec import UNSCORED, Run, examples_of, run_of, scored_of
-from fastprune.pruning import get_method
 
 PLAN = Path(__file__).with_name("plan.toml")
 SCORING_SHARE = 0.35
@@ -125,7 +125,7 @@ def read_plan(path: Path = PLAN) -> Plan:
                     waiting.append((name, arguments["data"]))
                     continue
                 run = _plain(run_of(arguments))
-                get_method(run.method)
+                find_method(run.method)
                 runs.setdefault(run.key, Planned(run, name, priority, len(runs), rank))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.name}, block {name!r}: {error}") from error

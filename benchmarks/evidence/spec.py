@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import benchmarks.evidence.candidates  # noqa: F401  (registers rules that runs can name)
+from benchmarks.evidence.candidates import find_method
 from benchmarks.evidence.model import lr_factor
 from fastprune.app.finetune.spec import parse_smoothing
 from fastprune.methods import ScoreMethod
-from fastprune.pruning import Budget, DynamicPruner, KeepFraction, Latest, Method, get_method
+from fastprune.pruning import Budget, DynamicPruner, KeepFraction, Latest, Method
 from fastprune.pruning.keep import parse_keep_fraction
 from fastprune.pruning.sampler import Arrange
 
@@ -124,7 +124,7 @@ def run_of(arguments: Mapping[str, Any]) -> Run:
 
 def method_of(run: Run) -> Method:
     """The method with the run's settings."""
-    method = get_method(run.method)
+    method = find_method(run.method)
     changes = dict(run.settings)
     if isinstance(method, ScoreMethod) and method.smoothing == Latest():
         changes["smoothing"] = parse_smoothing(run.smoothing)

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from benchmarks.evidence.candidates import find_method
 from fastprune.files.atomic import write_atomic
-from fastprune.pruning import get_method
 
 KINDS = ("step", "step_scored", "score", "forward")
 """What is calibrated: a training step, a step whose scores are recorded, a batch of a scoring pass, and its forward
@@ -125,7 +125,7 @@ def compared(calibration: Mapping[str, Any], beside: Mapping[str, Curve], line: 
 
 def step_kind(arguments: Mapping[str, Any]) -> str:
     """The kind of a run's training steps."""
-    return "step_scored" if get_method(arguments["method"]).observes else "step"
+    return "step_scored" if find_method(arguments["method"]).observes else "step"
 
 
 def first_setting(arguments: Mapping[str, Any]) -> str:
