@@ -1,6 +1,6 @@
 """Rules that were tried for the method ``auto``, as methods that runs can name.
 
-A rule that earned its place moved into `fastprune.methods`.  The others stay here, so that their figures can be made
+A rule that earned its place is in `fastprune.methods`.  The others stay here, so that their figures can be made
 again.  `results/evidence/design.md` says what each was expected to do, and what it did.
 """
 
@@ -13,11 +13,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fastprune.methods.unscored import unscored_first
+from fastprune.methods.auto import Auto
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.statistics import Latest
-from fastprune.selection import Selection, hardest, probabilistic
+from fastprune.selection import Selection, hardest
 from fastprune.selection.draws import uniforms
 
 
@@ -70,23 +70,10 @@ def rank_by_rest(history: History, first: Tensor, *, epoch: int, seed: int, cycl
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawByScore(Method):
-    """Never trained on first, and the rest drawn without replacement in proportion to ``EL2N ** power``."""
+class DrawByScore(Auto):
+    """The rule that became ``auto``, under the name that its trials have."""
 
-    power: float = 1.0
     name = "draw-by-score"
-    warmup_epochs = 0
-    observes = True
-    statistics = MappingProxyType({"el2n": Latest()})
-
-    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
-        """A draw of (seed, cycle)."""
-        score = history.value("el2n").cpu()
-
-        def draw(scored: Tensor, count: int) -> Selection:
-            return probabilistic(score[scored], count, seed=seed, round=cycle, power=self.power)
-
-        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """As for `SkipKnown`."""

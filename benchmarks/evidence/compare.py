@@ -90,11 +90,12 @@ def pair(base: Line, line: Line, calibrations: Mapping[str, Mapping[str, Any]]) 
         examples=ours["train"]["examples"] / theirs["train"]["examples"],
         padded=padded(ours) / padded(theirs),
         cpu=sum(ours["cpu_seconds"].values()) / sum(theirs["cpu_seconds"].values()),
-        seconds=_share_of_seconds(base, line, calibrations),
+        seconds=share_of_seconds(base, line, calibrations),
     )
 
 
-def _share_of_seconds(base: Line, line: Line, calibrations: Mapping[str, Mapping[str, Any]]) -> float | None:
+def share_of_seconds(base: Line, line: Line, calibrations: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The computed seconds of a run over those of the full run, or None without a calibration."""
     calibration = calibrations.get(line["machine"]["kind"])
     if calibration is None:
         return None
@@ -133,6 +134,17 @@ def place_of(line: Line) -> tuple[Any, ...]:
     return tuple(line["machine"][name] for name in PLACE)
 
 
+def place_name(place: tuple[Any, ...]) -> str:
+    """`place_of` in words."""
+    kind, threads, precision = place
+    return f"{kind}, {threads} thread{'s' * (threads != 1)}, {precision}"
+
+
+def noise_name(noise: float) -> str:
+    """What a title says of wrong labels: nothing if there are none."""
+    return f", {100 * noise:g} % of the labels wrong" if noise else ""
+
+
 def _table(lines: Sequence[Line], calibrations: Mapping[str, Mapping[str, Any]]) -> Table:
     run = run_of(lines[0]["arguments"])
     bases = {line["group"]: line for line in lines if line["label"] == "full"}
@@ -145,8 +157,8 @@ def _table(lines: Sequence[Line], calibrations: Mapping[str, Mapping[str, Any]])
         pairs = [pair(bases[line["group"]], line, calibrations) for line in part if line["group"] in bases]
         rows.append(Row(label, budget, [100 * line["figure"] for line in part], [] if label == "full" else pairs))
     depth = f"{len(run.layers)} layers"
-    noise = f", {100 * run.noise:g} % of the labels wrong" if run.noise else ""
-    title = f"{run.data}, {run.epochs} epochs, {run.schedule} learning rate {run.lr:g}, {depth}{noise}"
+    rate = f"{run.schedule} learning rate {run.lr:g}"
+    title = f"{run.data}, {run.epochs} epochs, {rate}, {depth}{noise_name(run.noise)}"
     return Table(title, lines[0]["metric"], place_of(lines[0]), rows)
 
 

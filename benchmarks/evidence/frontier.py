@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.evidence.compare import shows_test
 from benchmarks.evidence.paired import Way, leads, mean_lead
-from benchmarks.evidence.summary import FULL, Calibrations, regimes, seconds_shares
+from benchmarks.evidence.summary import FULL, Calibrations, regimes, seconds_shares, ways_by_budget
 from fastprune.app.report.curves import COLOURS, MARKERS
 
 PAPER = ((41.0, 0.0), (66.0, -1.0))
@@ -26,19 +26,17 @@ def points_of(lines: Iterable[Mapping[str, Any]], calibrations: Calibrations) ->
     found: dict[str, dict[str, list[Point]]] = {}
     for regime, own in regimes(line for line in lines if shows_test(line)).items():
         of_regime = found.setdefault(regime.title, {})
-        budgets = sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True)
-        for budget in budgets:
-            labels = sorted({line["label"] for line in own if line["arguments"]["budget"] == budget})
-            over = {label: leads(own, Way(label, budget), Way(FULL)) for label in labels}
-            common = set.intersection(*(set(one) for one in over.values()))
-            for label, of_data in over.items():
-                times = seconds_shares(own, Way(label, budget), calibrations)
+        for ways in ways_by_budget(own).values():
+            over = {way: leads(own, way, Way(FULL)) for way in ways}
+            common = sorted(set.intersection(*(set(one) for one in over.values())))
+            for way, of_data in over.items():
+                times = seconds_shares(own, way, calibrations)
                 shares = [times[data] for data in common if times.get(data) is not None]
                 if not common or len(shares) < len(common):
                     continue
                 lead = mean_lead(of_data[data] for data in common)
                 saved = 100 * (1 - fmean(share for share in shares if share is not None))
-                of_regime.setdefault(label, []).append((saved, lead.points, *lead.interval()))
+                of_regime.setdefault(way.label, []).append((saved, lead.points, *lead.interval()))
     return {title: ways for title, ways in found.items() if ways}
 
 

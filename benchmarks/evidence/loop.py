@@ -148,7 +148,7 @@ class Training:
             "churn": round(cycle.churn, 6),
             "examples": self.outcome.counts.train.examples,
             "loss": round(loss, 6),
-            **{name: round(value, 6) for name, value in cycle.facts.items()},
+            **cycle.facts,
             **evaluate(self.model, self.prepared, self.run.split, bf16=self.bf16),
         }
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from benchmarks.evidence.compare import place_of, shows_test
+from benchmarks.evidence.compare import noise_name, place_name, place_of, share_of_seconds, shows_test
 from benchmarks.evidence.paired import Lead, Way, by_data, leads, mean_lead
 from benchmarks.evidence.results import current
 from benchmarks.evidence.spec import run_of
-from benchmarks.evidence.timemodel import run_seconds
 
 Line = Mapping[str, Any]
 Calibrations = Mapping[str, Mapping[str, Any]]
@@ -29,11 +28,9 @@ class Regime(NamedTuple):
     @property
     def title(self) -> str:
         """In words."""
-        noise = f", {100 * self.noise:g} % of the labels wrong" if self.noise else ""
-        kind, threads, precision = self.place
         return (
-            f"{self.epochs} epochs, {self.schedule} learning rate, {len(self.layers)} layers{noise} "
-            f"({kind}, {threads} thread{'s' * (threads != 1)}, {precision})"
+            f"{self.epochs} epochs, {self.schedule} learning rate, {len(self.layers)} layers{noise_name(self.noise)} "
+            f"({place_name(self.place)})"
         )
 
 
@@ -46,6 +43,13 @@ def regimes(lines: Iterable[Line]) -> dict[Regime, list[Line]]:
             regime = Regime(run.epochs, run.schedule, run.layers, run.noise, place_of(line))
             found.setdefault(regime, []).append(line)
     return dict(sorted(found.items()))
+
+
+def ways_by_budget(lines: Iterable[Line]) -> dict[float, list[Way]]:
+    """Every way that has a budget, by its budget, the largest first."""
+    found = {Way(line["label"], line["arguments"]["budget"]) for line in lines}
+    budgets = sorted({way.budget for way in found if way.budget is not None}, reverse=True)
+    return {budget: sorted(way for way in found if way.budget == budget) for budget in budgets}
 
 
 def baselines(budget: float) -> dict[str, Way]:
@@ -64,8 +68,8 @@ def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "fi
     parts: list[str] = []
     shown = [line for line in lines if figure == "validation" or shows_test(line)]
     for regime, own in regimes(shown).items():
-        for budget in sorted({b for line in own if (b := line["arguments"]["budget"]) is not None}, reverse=True):
-            rows = list(_rows(own, budget, calibrations, figure))
+        for budget, ways in ways_by_budget(own).items():
+            rows = list(_rows(own, budget, ways, calibrations, figure))
             if rows:
                 parts.append(f"### {regime.title}, budget {budget:g}\n")
                 parts += [_HEAD, *rows, ""]
@@ -76,15 +80,15 @@ _HEAD = """| run | time % | lead over full | over short full | over rs2 | data s
 |---|--:|--:|--:|--:|--:|--:|---|"""
 
 
-def _rows(lines: Sequence[Line], budget: float, calibrations: Calibrations, figure: str) -> Iterator[str]:
-    labels = sorted({line["label"] for line in lines if line["arguments"]["budget"] == budget})
-    for label in labels:
-        way = Way(label, budget)
+def _rows(
+    lines: Sequence[Line], budget: float, ways: Sequence[Way], calibrations: Calibrations, figure: str
+) -> Iterator[str]:
+    for way in ways:
         over = {name: leads(lines, way, other, figure) for name, other in baselines(budget).items() if other != way}
         if not over["full"]:
             continue
         shares = [share for share in seconds_shares(lines, way, calibrations).values() if share is not None]
-        cells = [label, f"{100 * fmean(shares):.0f}" if shares else ""]
+        cells = [way.label, f"{100 * fmean(shares):.0f}" if shares else ""]
         cells += [_mean(over[name]) if name in over else "" for name in ("full", "short full", "rs2")]
         cells += [str(len(over["full"])), str(min(one.seeds for one in over["full"].values()))]
         cells.append(", ".join(f"{data} {one.points:+.1f}" for data, one in over["full"].items()))
@@ -110,15 +114,8 @@ def seconds_shares(lines: Sequence[Line], way: Way, calibrations: Calibrations) 
     full = {line["group"]: line for line in lines if line["label"] == FULL}
     found: dict[str, float | None] = {}
     for data, own in by_data(lines, way).items():
-        calibration = calibrations.get(own[0]["machine"]["kind"])
-        pairs = [(line, full[line["group"]]) for line in own if line["group"] in full]
-        try:
-            shares = [
-                sum(run_seconds(calibration, a).values()) / sum(run_seconds(calibration, b).values())
-                for a, b in pairs
-                if calibration is not None
-            ]
-        except ValueError:
-            shares = []
-        found[data] = fmean(shares) if shares else None
+        bases = ((full[line["group"]], line) for line in own if line["group"] in full)
+        shares = [share_of_seconds(base, line, calibrations) for base, line in bases]
+        known = [share for share in shares if share is not None]
+        found[data] = fmean(known) if known and len(known) == len(shares) else None
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.evidence.compare import Row, Table, spread, tables
+from benchmarks.evidence.compare import Row, Table, place_name, spread, tables
 from benchmarks.evidence.frontier import draw_frontier, points_of
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.summary import summary
@@ -62,7 +62,7 @@ def write_table(results: Path) -> list[Path]:
         picture = results / f"{kind}-{threads}-{precision}.png"
         write_atomic(picture, partial(draw(own).savefig, format="png", dpi=110))
         written.append(picture)
-        parts.append(f"## {kind}, {threads} thread{'s' * (threads != 1)}, {precision}\n")
+        parts.append(f"## {place_name(place)}\n")
         parts.append(calibration_note(calibrations.get(kind)))
         parts.append(f"![figures against what they cost]({picture.name})\n")
         parts += [markdown(table) for table in own]

@@ -45,4 +45,8 @@ def test_one_seed_without_answers_can_be_drawn():
     calibrated = calibration()
     curve = next(iter(calibrated["curves"].values()))
     calibrated["curves"] = {f"{data}, layers 0-1, batch 16": curve for data in ("atis", "snips", "commands")}
-    draw_frontier(points_of(lines, {"some-cpu": calibrated}))
+    points = points_of(lines, {"some-cpu": calibrated})
+    (ways,) = points.values()
+    ((_, lead, low, high),) = ways["rs2"]
+    assert lead == pytest.approx(0.0) and low == pytest.approx(high), "one seed has no spread"
+    assert len(draw_frontier(points).axes) == 1
