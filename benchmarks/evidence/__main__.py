@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence-pack", help="git ignores the default")
     job.add_argument("--core", type=Path, nargs="+", default=[], help="cores compiled for the machine's Python")
 
+    job = _job(names, "properties", jobs.properties, "write what the data sets are like, as numbers")
+    _plan_option(job)
+    _results_option(job)
+    _place_options(job)
+
     job = _job(names, "table", jobs.table, "write the tables and pictures beside the results")
     _results_option(job)
 

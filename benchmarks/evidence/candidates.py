@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from fastprune.methods.auto import Auto
+from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, get_method
-from fastprune.pruning.statistics import Latest
-from fastprune.selection import Selection, hardest
+from fastprune.pruning.statistics import Latest, State
+from fastprune.selection import Selection, hardest, probabilistic
 from fastprune.selection.draws import uniforms
 
 
@@ -80,7 +81,83 @@ class DrawByScore(Auto):
         return shares(history, 0.2)
 
 
-CANDIDATES: dict[str, Method] = {"skip-known": SkipKnown(), "draw-by-score": DrawByScore()}
+@dataclass(frozen=True)
+class Levels:
+    """The latest value, and the mean values of the steps of the first and of the latest visit.
+
+    A step's mean tells how much the model knew at that time.  It is noisy, because a step has few examples.
+    """
+
+    oriented = True
+    bytes_per_example = 12
+
+    def new_state(self, n: int) -> State:
+        """Zeros."""
+        return {name: torch.zeros(n) for name in ("latest", "level", "first_level")}
+
+    def update(self, state: State, index: Tensor, values: Tensor, visits: Tensor) -> None:
+        """Overwrite the value and the level, and keep the first level."""
+        level = values.mean().expand(len(index))
+        state["latest"][index] = values
+        state["level"][index] = level
+        state["first_level"][index] = torch.where(visits == 0, level, state["first_level"][index])
+
+    def value(self, state: State, visits: Tensor) -> Tensor:
+        """The latest value."""
+        return state["latest"].clone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedDraw(Method):
+    """A draw in proportion to a power of EL2N, which is larger the more was learned while everything was new.
+
+    Rule: examples that were never trained on come first.  For the others the power is the mean EL2N of the first steps
+    over that of the last steps in which examples were new, minus 1, and at most ``most``.  Steps are taken by their
+    means: the first ones are the 1/16 with the largest means, and the last ones the 1/4 with the smallest.  So a model
+    that learns nothing draws at random.  With ``relative`` a score is divided by the mean of its step, because a score
+    of the run's beginning is large for every example.
+    """
+
+    relative: bool = False
+    most: float = 8.0
+    name = "learned-draw"
+    warmup_epochs = 0
+    observes = True
+    statistics = MappingProxyType({"el2n": Levels()})
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """A draw of (seed, cycle)."""
+        state = history.state("el2n")
+        score = state["latest"].cpu()
+        if self.relative:
+            score = score / state["level"].cpu().clamp_min(1e-12)
+        power = self.power(history)
+
+        def draw(scored: Tensor, count: int) -> Selection:
+            return probabilistic(score[scored.cpu()], count, seed=seed, round=cycle, power=power)
+
+        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+
+    def power(self, history: History) -> float:
+        """0 if nothing was learned, and ``most`` at most."""
+        seen = history.visits.cpu() > 0
+        levels = history.state("el2n")["first_level"].cpu()[seen].double().sort().values
+        if not len(levels):
+            return 0.0
+        low = float(levels[: max(1, len(levels) // 4)].mean())
+        high = float(levels[-max(1, len(levels) // 16) :].mean())
+        return min(self.most, high / max(low, 1e-12) - 1.0)
+
+    def facts(self, history: History) -> Mapping[str, float]:
+        """The power, and the shares as for `SkipKnown`."""
+        return {**shares(history, 0.2), "power": self.power(history)}
+
+
+CANDIDATES: dict[str, Method] = {
+    "skip-known": SkipKnown(),
+    "draw-by-score": DrawByScore(),
+    "learned-draw": LearnedDraw(),
+}
 """By the name that runs use. They are not registered, because they are not methods of the library.
 
 Their figures on the test split are left out of tables, so that nobody chooses a rule by them.

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.evidence.compare import shows_test
-from benchmarks.evidence.paired import Way, leads, mean_lead
-from benchmarks.evidence.summary import FULL, Calibrations, regimes, seconds_shares, ways_by_budget
+from benchmarks.evidence.paired import FULL, Way, leads, mean_lead
+from benchmarks.evidence.summary import Calibrations, regimes, seconds_shares, ways_by_budget
 from fastprune.app.report.curves import COLOURS, MARKERS
 
 PAPER = ((41.0, 0.0), (66.0, -1.0))

@@ -174,6 +174,19 @@ def table(given: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
+def properties(given: argparse.Namespace) -> None:
+    """Write what the data sets of the plan are like."""
+    from benchmarks.evidence.plan import read_plan
+    from benchmarks.evidence.properties import properties as properties_of
+    from benchmarks.evidence.properties import write_properties
+    from benchmarks.evidence.work import Place, Work
+
+    work = Work(Place("cpu", given.threads, given.data, given.cache, given.model))
+    runs = {p.run.data: p.run for p in read_plan(given.plan).runs if not p.run.noise}
+    found = {data: properties_of(work.prepared(run)) for data, run in sorted(runs.items())}
+    print(f"wrote {write_properties(found, given.results)}")
+
+
 def leads(given: argparse.Namespace) -> None:
     """Print how far every way to train is ahead of the baselines."""
     from benchmarks.evidence.results import read_all

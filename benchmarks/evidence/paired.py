@@ -19,6 +19,8 @@ from benchmarks.evidence.measures import unpacked
 
 Line = Mapping[str, Any]
 RESAMPLES = 2000
+FULL = "full"
+SHORT = "short full"
 
 
 class Way(NamedTuple):

@@ -7,13 +7,14 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.evidence.compare import noise_name, place_name, place_of, share_of_seconds, shows_test
-from benchmarks.evidence.paired import Lead, Way, by_data, leads, mean_lead
+from benchmarks.evidence.equal_cost import COSTS, leads_at_equal_cost
+from benchmarks.evidence.paired import FULL, SHORT, Lead, Way, by_data, leads, mean_lead
+from benchmarks.evidence.ranks import mean_ranks
 from benchmarks.evidence.results import current
 from benchmarks.evidence.spec import run_of
 
 Line = Mapping[str, Any]
 Calibrations = Mapping[str, Mapping[str, Any]]
-FULL = "full"
 
 
 class Regime(NamedTuple):
@@ -54,7 +55,7 @@ def ways_by_budget(lines: Iterable[Line]) -> dict[float, list[Way]]:
 
 def baselines(budget: float) -> dict[str, Way]:
     """What a way at this budget is compared with, by its name in tables."""
-    return {"full": Way(FULL), "short full": Way("short full", budget), "rs2": Way("rs2", budget)}
+    return {FULL: Way(FULL), SHORT: Way(SHORT, budget), "rs2": Way("rs2", budget)}
 
 
 def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "figure") -> str:
@@ -76,23 +77,33 @@ def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "fi
     return "\n".join(parts)
 
 
-_HEAD = """| run | time % | lead over full | over short full | over rs2 | data sets | seeds | each data set, over full |
-|---|--:|--:|--:|--:|--:|--:|---|"""
+_HEAD = """| run | time % | lead over full | over short full | at its tokens | at its time | over rs2 | rank | data sets | seeds \
+| each data set, over full |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"""
 
 
 def _rows(
     lines: Sequence[Line], budget: float, ways: Sequence[Way], calibrations: Calibrations, figure: str
 ) -> Iterator[str]:
+    ranks = mean_ranks(lines, ways, figure)
     for way in ways:
         over = {name: leads(lines, way, other, figure) for name, other in baselines(budget).items() if other != way}
         if not over["full"]:
             continue
         shares = [share for share in seconds_shares(lines, way, calibrations).values() if share is not None]
         cells = [way.label, f"{100 * fmean(shares):.0f}" if shares else ""]
-        cells += [_mean(over[name]) if name in over else "" for name in ("full", "short full", "rs2")]
+        cells += [_mean(over.get(name, {})) for name in (FULL, SHORT)]
+        cells += [_at_equal_cost(lines, way, calibrations, cost, figure) for cost in COSTS]
+        cells += [_mean(over.get("rs2", {})), f"{ranks[way]:.1f}" if way in ranks else ""]
         cells += [str(len(over["full"])), str(min(one.seeds for one in over["full"].values()))]
         cells.append(", ".join(f"{data} {one.points:+.1f}" for data, one in over["full"].items()))
         yield f"| {' | '.join(cells)} |"
+
+
+def _at_equal_cost(lines: Sequence[Line], way: Way, calibrations: Calibrations, cost: str, figure: str) -> str:
+    """The mean lead over a shorter full run of the same cost.  It is of the test split alone."""
+    found = leads_at_equal_cost(lines, way, calibrations, cost) if figure == "figure" and way.label != SHORT else {}
+    return f"{fmean(found.values()):+.2f}" if found else ""
 
 
 def _mean(found: Mapping[str, Lead]) -> str:

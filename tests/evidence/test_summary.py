@@ -26,9 +26,10 @@ def test_a_row_says_how_far_a_way_is_ahead_of_each_baseline():
     free, short = rows([*FULL, *SHORT, *FREE])
     assert free[:2] == ["el2n-free", ""] and short[0] == "short full"
     assert free[2].startswith("+0.00 (-1.41 to +1.41)"), "the mean of +1 and -1, and the seeds that were drawn"
-    assert free[3].startswith("+11.00") and free[4] == "", "nothing is compared with rs2, which is missing"
-    assert free[5:] == ["1", "2", "atis +0.0"]
-    assert short[3] == "", "a way is not compared with itself"
+    assert free[3].startswith("+11.00")
+    assert free[4:7] == ["+11.00", "", ""], "equal tokens; no time without a calibration, and no rs2"
+    assert free[7:] == ["1.0", "1", "2", "atis +0.0"]
+    assert short[3:6] == ["", "", ""] and short[7] == "2.0", "a way is not compared with itself"
 
 
 def test_lengths_of_training_are_not_mixed():

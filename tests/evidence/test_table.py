@@ -45,7 +45,7 @@ def test_a_row_is_the_mean_over_seeds_of_the_differences_to_full():
 
 def test_a_scored_token_counts_as_a_third_of_a_trained_one():
     scored = {**FREE[0]["counts"], "score": {**FREE[0]["counts"]["score"], "padded_tokens": 3 * 512}}
-    assert pair(FULL[0], {**FREE[0], "counts": scored}, {}).padded == pytest.approx(1 + 512 / 5120)
+    assert pair(FULL[0], {**FREE[0], "counts": scored}, {}).padded == pytest.approx(0.5 + 512 / 5120)
 
 
 def test_time_comes_from_the_calibration():
@@ -76,7 +76,7 @@ def test_the_page_and_its_picture(tmp_path):
         append(file_of("some-cpu", tmp_path), line)
     page, picture = write_table(tmp_path)
     row = next(line for line in page.read_text().splitlines() if line.startswith("| el2n-free | 0.5"))
-    assert row == "| el2n-free | 0.5 | 81.0 ± 2.8 | +0.0 ± 1.4 | 50 | 100 |  | 52 | 2 |"
+    assert row == "| el2n-free | 0.5 | 81.0 ± 2.8 | +0.0 ± 1.4 | 50 | 50 |  | 52 | 2 |"
     assert "not calibrated yet" in page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.name in page.read_text()
     write_calibration({**calibration(), "confirmed": [{"error": -0.031}]}, tmp_path)

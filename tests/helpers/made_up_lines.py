@@ -13,7 +13,8 @@ def line_of(
 ) -> dict[str, Any]:
     """A line of 10 batches of width 8 and 5 of width 16, all of 32 examples, times ``scale``."""
     widths = {"8": [round(10 * scale), round(320 * scale)], "16": [round(5 * scale), round(160 * scale)]}
-    work = {"batches": 15, "examples": round(480 * scale), "tokens": 4000, "padded_tokens": 5120, "widths": widths}
+    counts = {"examples": round(480 * scale), "tokens": 4000, "padded_tokens": round(5120 * scale)}
+    work = {"batches": 15, **counts, "widths": widths}
     none = {"batches": 0, "examples": 0, "tokens": 0, "padded_tokens": 0, "widths": {}}
     return {
         "key": run.key,

@@ -1,0 +1,95 @@
+"""What a data set is like beside what choosing by score gained on it, as a table for each length of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from benchmarks.evidence.compare import shows_test
+from benchmarks.evidence.measures import figure_name
+from benchmarks.evidence.paired import FULL, SHORT, Way, by_data, leads
+from benchmarks.evidence.properties import NAMES, names_of, shown
+from benchmarks.evidence.ranks import rank_correlation
+from benchmarks.evidence.summary import regimes
+
+Line = Mapping[str, Any]
+LEARNED = "after one epoch, % of the end"
+CHOSEN = ("auto", "el2n-free")
+"""The methods whose gains are shown."""
+
+FEWEST = 5
+"""Data sets that a rank correlation needs to be shown."""
+
+
+def gains(lines: Iterable[Line], of_data: Mapping[str, Mapping[str, float]]) -> str:
+    """The tables in Markdown.  Data sets without properties are left out.
+
+    Args:
+        lines: Of any regimes.
+        of_data: The properties by data set (`properties`).
+    """
+    parts = []
+    for regime, own in regimes(line for line in lines if shows_test(line)).items():
+        ways = {Way(line["label"], line["arguments"]["budget"]) for line in own if line["label"] in CHOSEN}
+        for way in sorted(ways, key=lambda way: (-(way.budget or 0.0), way.label)):
+            columns = _columns(own, way, of_data)
+            if columns:
+                parts += [f"### {way.label} at {way.budget:g}: {regime.title}\n", _table(columns), ""]
+    return "\n".join(parts)
+
+
+def learned_early(lines: Sequence[Line]) -> dict[str, float]:
+    """By data set: the figure of `full` after its first epoch over that at its end, the mean over seeds."""
+    found = {}
+    for data, own in by_data(lines, Way(FULL)).items():
+        name = figure_name(data)
+        shares = [line["epochs"][0][name] / line["figure"] for line in own if line["figure"] > 0]
+        if shares:
+            found[data] = fmean(shares)
+    return found
+
+
+def _columns(lines: Sequence[Line], way: Way, of_data: Mapping[str, Mapping[str, float]]) -> dict[str, list[Any]]:
+    """By the head of the column, a value for each data set that has everything."""
+    over = {
+        f"lead over {other.label}": leads(lines, way, other) for other in (Way(SHORT, way.budget), Way("rs2", way.budget))
+    }
+    early = learned_early(lines)
+    has = set(of_data) & set(early)
+    data = sorted(has.intersection(*(set(found) for found in over.values())))
+    if not data:
+        return {}
+    names = names_of({one: of_data[one] for one in data})
+    columns: dict[str, list[Any]] = {"data set": list(data)}
+    columns |= {name: [of_data[one][name] for one in data] for name in names}
+    columns[LEARNED] = [early[one] for one in data]
+    columns |= {head: [found[one].points for one in data] for head, found in over.items()}
+    return columns
+
+
+def _table(columns: Mapping[str, list[Any]]) -> str:
+    heads = list(columns)
+    gained = [head for head in heads if head.startswith("lead over")]
+    rows = [[_cell(head, columns[head][i]) for head in heads] for i in range(len(columns["data set"]))]
+    if len(rows) >= FEWEST:
+        for gain in gained:
+            row = [f"*rank correlation with the {gain}*"]
+            row += ["" if head in gained else _signed(rank_correlation(columns[head], columns[gain])) for head in heads[1:]]
+            rows.append(row)
+    names = [NAMES.get(head, head) for head in heads]
+    lines = [names, ["---"] + ["--:"] * (len(heads) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(head: str, value: Any) -> str:
+    if head == "data set":
+        return str(value)
+    if head == LEARNED:
+        return f"{100 * value:.0f}"
+    return f"{value:+.1f}" if head.startswith("lead over") else shown(head, value)
+
+
+def _signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.2f}"
