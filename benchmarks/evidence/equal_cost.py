@@ -42,20 +42,22 @@ def leads_at_equal_cost(
             shorter.setdefault(line["group"], []).append(pair(bases[line["group"]], line, calibrations))
     found = {}
     for data, own in by_data(lines, way).items():
-        pairs = {line["group"]: pair(bases[line["group"]], line, calibrations) for line in own if line["group"] in bases}
+        known = {line["group"]: line for line in own if line["group"] in bases}
+        pairs = {group: pair(bases[group], line, calibrations) for group, line in known.items()}
         points = [_over(one, shorter.get(group, ()), cost) for group, one in pairs.items()]
-        known = [one for one in points if one is not None]
-        if known:
-            found[data] = fmean(known)
+        told = [one for one in points if one is not None]
+        if told:
+            found[data] = fmean(told)
     return found
 
 
 def _over(one: Pair, shorter: Iterable[Pair], cost: str) -> float | None:
     """Points over the line through the short runs and full.  None if the cost lies outside of them."""
-    known = sorted([(getattr(short, cost), short.points) for short in shorter] + [(1.0, 0.0)], key=lambda at: at[0] or 0.0)
+    runs = [(getattr(short, cost), short.points) for short in shorter]
     at = getattr(one, cost)
-    if len(known) < 2 or at is None or any(share is None for share, _ in known):
+    if not runs or at is None or any(share is None for share, _ in runs):
         return None
+    known = sorted([*runs, (1.0, 0.0)])
     if not known[0][0] - REACH <= at <= known[-1][0] + REACH:
         return None
     return one.points - float(np.interp(at, *zip(*known, strict=True)))

@@ -53,9 +53,7 @@ def learned_early(lines: Sequence[Line]) -> dict[str, float]:
 
 def _columns(lines: Sequence[Line], way: Way, of_data: Mapping[str, Mapping[str, float]]) -> dict[str, list[Any]]:
     """By the head of the column, a value for each data set that has everything."""
-    over = {
-        f"lead over {other.label}": leads(lines, way, other) for other in (Way(SHORT, way.budget), Way("rs2", way.budget))
-    }
+    over = {f"lead over {name}": leads(lines, way, Way(name, way.budget)) for name in (SHORT, "rs2")}
     early = learned_early(lines)
     has = set(of_data) & set(early)
     data = sorted(has.intersection(*(set(found) for found in over.values())))
@@ -75,9 +73,8 @@ def _table(columns: Mapping[str, list[Any]]) -> str:
     rows = [[_cell(head, columns[head][i]) for head in heads] for i in range(len(columns["data set"]))]
     if len(rows) >= FEWEST:
         for gain in gained:
-            row = [f"*rank correlation with the {gain}*"]
-            row += ["" if head in gained else _signed(rank_correlation(columns[head], columns[gain])) for head in heads[1:]]
-            rows.append(row)
+            found = {head: rank_correlation(columns[head], columns[gain]) for head in heads[1:] if head not in gained}
+            rows.append([f"*rank correlation with the {gain}*", *map(_signed, found.values()), *[""] * len(gained)])
     names = [NAMES.get(head, head) for head in heads]
     lines = [names, ["---"] + ["--:"] * (len(heads) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -24,10 +24,10 @@ def mean_ranks(lines: Iterable[Line], ways: Sequence[Way], figure: str = "figure
     common = sorted(set.intersection(*(set(found) for found in of_way.values()))) if ways else []
     places: dict[Way, list[float]] = {way: [] for way in ways}
     for data in common:
-        by_group = {way: {line["group"]: line[figure] for line in found[data] if figure in line} for way, found in of_way.items()}
-        groups = set.intersection(*(set(found) for found in by_group.values()))
+        of_group = [{line["group"]: line[figure] for line in of_way[way][data] if figure in line} for way in ways]
+        groups = sorted(set.intersection(*(set(one) for one in of_group)))
         if groups:
-            means = [fmean(by_group[way][group] for group in sorted(groups)) for way in ways]
+            means = [fmean(one[group] for group in groups) for one in of_group]
             for way, place in zip(ways, _places(means), strict=True):
                 places[way].append(place)
     return {way: fmean(found) for way, found in places.items() if found}

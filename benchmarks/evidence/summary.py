@@ -77,9 +77,20 @@ def summary(lines: Iterable[Line], calibrations: Calibrations, figure: str = "fi
     return "\n".join(parts)
 
 
-_HEAD = """| run | time % | lead over full | over short full | at its tokens | at its time | over rs2 | rank | data sets | seeds \
-| each data set, over full |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"""
+COLUMNS = (
+    "run",
+    "time %",
+    "lead over full",
+    "over short full",
+    "at its tokens",
+    "at its time",
+    "over rs2",
+    "rank",
+    "data sets",
+    "seeds",
+    "each data set, over full",
+)
+_HEAD = f"| {' | '.join(COLUMNS)} |\n|---|{'--:|' * (len(COLUMNS) - 2)}---|"
 
 
 def _rows(
