@@ -13,12 +13,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fastprune.methods.auto import Auto
 from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.statistics import Latest, State
-from fastprune.selection import Selection, hardest, probabilistic
+from fastprune.selection import Selection, hardest, probabilistic, random
 from fastprune.selection.draws import uniforms
 
 
@@ -71,10 +70,23 @@ def rank_by_rest(history: History, first: Tensor, *, epoch: int, seed: int, cycl
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawByScore(Auto):
-    """The rule that became ``auto``, under the name that its trials have."""
+class DrawByScore(Method):
+    """A draw in proportion to a power of the latest EL2N, with those that were never trained on first."""
 
+    power: float = 1.0
     name = "draw-by-score"
+    warmup_epochs = 0
+    observes = True
+    statistics = MappingProxyType({"el2n": Latest()})
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """A draw of (seed, cycle)."""
+        score = history.value("el2n").cpu()
+
+        def draw(scored: Tensor, count: int) -> Selection:
+            return probabilistic(score[scored.cpu()], count, seed=seed, round=cycle, power=self.power)
+
+        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """As for `SkipKnown`."""
@@ -153,10 +165,59 @@ class LearnedDraw(Method):
         return {**shares(history, 0.2), "power": self.power(history)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class GuardedCut(LearnedDraw):
+    """The hardest examples, as soon as the mean EL2N has halved while everything was new.  Until then at random.
+
+    Rule: examples that were never trained on come first.  Of the others the k with the largest latest EL2N, if the
+    power of `LearnedDraw` is at least 1, and else k at random.
+    """
+
+    name = "guarded-cut"
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """The cut, or a draw of (seed, cycle)."""
+        score = history.state("el2n")["latest"].cpu()
+        learned = self.power(history) >= 1.0
+
+        def choose(scored: Tensor, count: int) -> Selection:
+            return hardest(score[scored.cpu()], count) if learned else random(len(scored), count, seed=seed, round=cycle)
+
+        return unscored_first(history, k, choose, cycle=cycle, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolDraw(LearnedDraw):
+    """A draw in proportion to EL2N: from all examples, and from the hardest of them once the model has learned.
+
+    Rule: examples that were never trained on come first.  The others are drawn in proportion to their latest EL2N.
+    Once the power of `LearnedDraw` is at least 1, only the hardest ``pool`` of them are drawn from, or the hardest k if
+    those are more.
+    """
+
+    pool: float = 0.4
+    name = "pool-draw"
+
+    def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
+        """A draw of (seed, cycle)."""
+        score = history.state("el2n")["latest"].cpu()
+        learned = self.power(history) >= 1.0
+
+        def draw(scored: Tensor, count: int) -> Selection:
+            own = score[scored.cpu()]
+            size = max(count, round(self.pool * len(own))) if learned else len(own)
+            pool = hardest(own, size).indices
+            return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle).indices])
+
+        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+
+
 CANDIDATES: dict[str, Method] = {
     "skip-known": SkipKnown(),
     "draw-by-score": DrawByScore(),
     "learned-draw": LearnedDraw(),
+    "guarded-cut": GuardedCut(),
+    "pool-draw": PoolDraw(),
 }
 """By the name that runs use. They are not registered, because they are not methods of the library.
 

@@ -109,7 +109,7 @@ class Driver:
             self.sampler.seed = operator.index(seed)
         self.progress.restart()
         self.sampler.keep(None)
-        self.history = History(self.n, self.method.statistics)
+        self.history = History(self.n, self.method.statistics, self.method.follows)
         self.weights = Weights()
         self.steps = Steps(self.n)
         self.cycle = CycleRecord()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastprune.pruning.course import Course
 from fastprune.pruning.statistics import State, Statistic, is_oriented
 from fastprune.scores.metrics import is_hard_where_small, is_vector
 
@@ -23,7 +24,13 @@ class History:
 
     Memory: 8 bytes an example, and those of the statistics.
 
+    Args:
+        n: number of examples.
+        statistics: by metric.
+        follows: the metrics of ``statistics`` whose `Course` is kept.
+
     Attributes:
+        courses: by metric.
         visits: how many values each example has had.
         scored_epoch: the user epoch of its last value, -1 before the first.
 
@@ -35,9 +42,10 @@ class History:
         tensor([0.1000,    inf, 2.5000])
     """
 
-    def __init__(self, n: int, statistics: Mapping[str, Statistic]) -> None:
+    def __init__(self, n: int, statistics: Mapping[str, Statistic], follows: Sequence[str] = ()) -> None:
         self.n = n
         self.statistics = dict(statistics)
+        self.courses = {metric: Course(n) for metric in follows}
         self._negated = frozenset(m for m, s in self.statistics.items() if is_oriented(s) and is_hard_where_small(m))
         with torch.device("cpu"):  # whatever the default device
             self.visits = torch.zeros(n, dtype=torch.int32)
@@ -114,6 +122,8 @@ class History:
             values = to_device(scores[metric].detach(), self.visits.device).float()
             values = -values if metric in self._negated else values
             statistic.update(self._state[metric], index, values, visits)
+            if metric in self.courses:
+                self.courses[metric].update(values)
         self.visits[index] = visits + 1
         self.scored_epoch.index_fill_(0, index, epoch)  # `[index] = epoch` would wait for the device
         self._empty = False
@@ -154,6 +164,7 @@ class History:
         part = History(len(index), self.statistics)
         index = to_device(index, self.visits.device)
         part._empty, part._placed = self._empty, True
+        part.courses = self.courses  # that of the whole run
         part.visits, part.scored_epoch = self.visits[index], self.scored_epoch[index]
         part._state = {m: {k: t[index] for k, t in s.items()} for m, s in self._state.items()}
         return part
@@ -166,6 +177,7 @@ class History:
             "visits": self.visits.cpu().clone(),
             "scored_epoch": self.scored_epoch.cpu().clone(),
             "state": {m: {k: t.cpu().clone() for k, t in s.items()} for m, s in self._state.items()},
+            **({"courses": {m: course.state_dict() for m, course in self.courses.items()}} if self.courses else {}),
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
@@ -191,6 +203,8 @@ class History:
         self.visits = state["visits"].to(device, copy=True)
         self.scored_epoch = state["scored_epoch"].to(device, copy=True)
         self._state = {m: {k: t.to(device, copy=True) for k, t in s.items()} for m, s in state["state"].items()}
+        for metric, course in self.courses.items():
+            course.load_state_dict(state["courses"][metric], device)
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -198,7 +212,8 @@ class History:
             metric: f"{'negated: ' if metric in self._negated else ''}{settings_of(statistic)}"
             for metric, statistic in self.statistics.items()
         }
-        return {"version": HISTORY_VERSION, "n": self.n, "statistics": statistics}
+        follows = {"follows": list(self.courses)} if self.courses else {}  # older states have none
+        return {"version": HISTORY_VERSION, "n": self.n, "statistics": statistics, **follows}
 
     def _compute(self, metric: str) -> Tensor:
         # Block by block, so that what a statistic computes on the way stays in the processor's cache.

@@ -62,6 +62,9 @@ class Method(ABC):
     ``score_fn`` gives.
     """
 
+    follows: tuple[str, ...] = ()
+    """The metrics of which it reads the `Course` (``history.courses``): how far their mean has fallen."""
+
     observes: bool = False
     """Whether the training step's own scores are recorded, through ``observe``.  This takes no extra forward pass."""
 
@@ -91,6 +94,9 @@ class Method(ABC):
 
     warmup_epochs: int = 1
     """The default of ``warmup_epochs``, as published: epochs on all examples at the start."""
+
+    spares_warmup: bool = False
+    """Whether its own ``warmup_epochs`` are left out where they would take more than two thirds of a budget."""
 
     cycle_epochs: int = 1
     """The default of ``cycle_epochs``, as published: epochs between two selections."""
@@ -162,7 +168,7 @@ class Method(ABC):
         warmup = self.warmup_epochs if warmup_epochs is None else warmup_epochs
         cycle = self.cycle_epochs if cycle_epochs is None else cycle_epochs
         share = self.final_share if final_share is None else final_share
-        asked = Schedule(keep_fraction, warmup, cycle, share)
+        asked = Schedule(keep_fraction, warmup, cycle, share, self.spares_warmup and warmup_epochs is None)
         return Schedule(1.0, warmup, cycle) if self.keeps_all else asked
 
     @property

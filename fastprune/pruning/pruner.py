@@ -46,7 +46,8 @@ class DynamicPruner:
         keep_fraction: share of the examples kept after the warm-up, in (0, 1].  At 1.0 nothing changes.  Also a
             `LinearRamp`, a `CosineRamp`, a function of progress, or a `Budget`.
         warmup_epochs: τ, how many epochs at the start are on all examples.  With 0 the first subset is random.  None
-            takes the method's own number, which is 0 for ``auto``, ``rs2`` and ``orderdp`` and 1 for all others.
+            takes the method's own number, which is 0 for ``rs2`` and ``orderdp`` and 1 for all others.  ``auto``
+            leaves it out where it would take more than two thirds of a budget.
         cycle_epochs: T, epochs between two selections.  None takes the method's own number, which is 1.
         final_share: share of the epochs that are at the end and on all examples again (InfoBatch's 1 − δ).  None takes
             the method's own share.

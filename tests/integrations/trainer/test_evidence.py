@@ -58,8 +58,8 @@ def test_a_score_of_ones_own_was_not_measured(make, caplog):
 )
 def test_classes_were_measured(make, caplog, net):
     with caplog.at_level(logging.INFO, logger="fastprune"):
-        pruner = fastprune.attach(make(net=net()), method=Auto(power=2.0), keep_fraction=0.5)
-    assert pruner.method == Auto(power=2.0) and "evidence" not in caplog.text
+        pruner = fastprune.attach(make(net=net()), method=Auto(pool=0.5), keep_fraction=0.5)
+    assert pruner.method == Auto(pool=0.5) and "evidence" not in caplog.text
 
 
 def test_other_methods_are_never_replaced(make):
@@ -73,6 +73,6 @@ def test_a_trainer_trains_by_auto(make):
     trainer.train()
     read = len(trainer.trained_on)
     assert read == pytest.approx(0.3 * 4 * toy.N, rel=0.02, abs=8), "a budget of 0.3 needs no warm-up"
-    (first, *_) = toy.logged(trainer, "prune/evenness")
-    assert 0.0 < first["prune/evenness"] <= 1.0 and first["prune/seen"] > 0.0
+    (first, *_) = toy.logged(trainer, "prune/fallen")
+    assert 0.0 <= first["prune/fallen"] < 1.0 and first["prune/pool"] in (0.4, 1.0) and first["prune/seen"] > 0.0
     assert torch.isfinite(pruner.history.value("el2n")[pruner.history.visits > 0]).all()
