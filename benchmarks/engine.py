@@ -39,7 +39,7 @@ from selection import scores_of
 from torch import Tensor
 from torch.utils.data import BatchSampler, RandomSampler
 
-from fastprune.pruning import DynamicPruner, History, get_method, method_names
+from fastprune.pruning import DynamicPruner, get_method, method_names
 from fastprune.pruning.schedule import epoch_pieces
 
 try:
@@ -102,7 +102,7 @@ def batches(n: int, metrics: tuple[str, ...], device: str) -> Iterator[tuple[Ten
 def step_calls(name: str, n: int, device: str) -> dict[str, Call]:
     """The calls of a training step with one method."""
     method = get_method(name)
-    pruner, history = begun(name, n), History(n, method.statistics)
+    pruner, history = begun(name, n), method.new_history(n)
     observed, updated, weighted = (batches(n, method.reads, device) for _ in range(3))
     calls: dict[str, Call] = {
         "observe": lambda: pruner.observe(*next(observed)),

@@ -15,7 +15,6 @@ import torch
 from fastprune.app.cli import parser
 from fastprune.app.cli.methods import fields_of
 from fastprune.methods import METHOD_CARDS
-from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, get_method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +63,7 @@ def _title(card: str) -> str:
 
 
 def _facts(method: Method) -> list[str]:
-    history = History(1, method.statistics)
+    history = method.new_history(1)
     if method.observes:
         source = "the training step"
     elif method.scoring_pass(history, 1) is None:

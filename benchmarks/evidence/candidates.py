@@ -181,7 +181,9 @@ class GuardedCut(LearnedDraw):
         learned = self.power(history) >= 1.0
 
         def choose(scored: Tensor, count: int) -> Selection:
-            return hardest(score[scored.cpu()], count) if learned else random(len(scored), count, seed=seed, round=cycle)
+            if not learned:
+                return random(len(scored), count, seed=seed, round=cycle)
+            return hardest(score[scored.cpu()], count)
 
         return unscored_first(history, k, choose, cycle=cycle, seed=seed)
 

@@ -26,7 +26,6 @@ from torch import Tensor
 from fastprune.platform.collectives import together, world
 from fastprune.pruning.cycle import CycleRecord, choose, churn, facts, threshold
 from fastprune.pruning.exchange import Steps, even_share, gather_scores
-from fastprune.pruning.history import History
 from fastprune.pruning.listener import Listener
 from fastprune.pruning.method import Method
 from fastprune.pruning.progress import Progress
@@ -109,7 +108,7 @@ class Driver:
             self.sampler.seed = operator.index(seed)
         self.progress.restart()
         self.sampler.keep(None)
-        self.history = History(self.n, self.method.statistics, self.method.follows)
+        self.history = self.method.new_history(self.n)
         self.weights = Weights()
         self.steps = Steps(self.n)
         self.cycle = CycleRecord()

@@ -133,6 +133,10 @@ class Method(ABC):
         """
         return self
 
+    def new_history(self, n: int) -> History:
+        """The history of a run over ``n`` examples, empty."""
+        return History(n, self.statistics, self.follows)
+
     @abstractmethod
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """Pick k of ``history.n`` examples for ``cycle`` (1, 2, …), which starts with user epoch ``epoch``.

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-from fastprune.pruning import History
-
 EPSILON = 2.0**-23
 
 
@@ -17,7 +15,7 @@ class Recorded:
     def __init__(self, method, draw, n=40, epochs=6, seed=0, share=0.7, batch=9):
         rng = np.random.default_rng(seed)
         self.n, self.epochs = n, epochs
-        self.history = History(n, method.statistics)
+        self.history = method.new_history(n)
         self.past = [[] for _ in range(n)]
         self.steps = []
         for epoch in range(epochs):
@@ -45,7 +43,7 @@ class Recorded:
 
 def scored(method, values, epochs=1, unscored=()):
     """A history in which every example but ``unscored`` has had these values, once an epoch, in one step."""
-    history = History(len(values), method.statistics)
+    history = method.new_history(len(values))
     index = torch.tensor([i for i in range(len(values)) if i not in set(unscored)], dtype=torch.int64)
     (metric,) = method.reads
     for epoch in range(epochs):

@@ -21,7 +21,7 @@ def known_by(scores: Tensor, *, begins: float | None = None, seen: int | None = 
         begins: the mean score of the run's first steps.  None is that of the scores, so that nothing has fallen.
     """
     method = Auto()
-    history = History(len(scores), method.statistics, method.follows)
+    history = method.new_history(len(scores))
     index = torch.arange(len(scores) if seen is None else seen)
     first = torch.full_like(scores, float(scores.mean()) if begins is None else begins)
     for given in (first, scores):
@@ -156,5 +156,5 @@ def test_facts_are_logged_and_saved(caplog):
 
 def test_nothing_is_known_of_examples_that_were_never_trained_on():
     method = Auto()
-    history = History(4, method.statistics, method.follows)
+    history = method.new_history(4)
     assert method.facts(history) == {"seen": 0.0, "fallen": 0.0, "pool": 1.0}

@@ -61,7 +61,7 @@ def scores_of(method, index, values):
 def trained(name, n, values, epochs, unscored=0):
     """A method and a history in which all but the first ``unscored`` examples were visited in every epoch."""
     method = made(name, n)
-    history = History(n, method.statistics)
+    history = method.new_history(n)
     index = torch.arange(unscored, n)
     for epoch in range(epochs):
         history.update(index, scores_of(method, index, values[index].roll(epoch)), epoch)
@@ -206,7 +206,7 @@ def test_everything_remembered_is_read(name):
         method, history = trained(name, 30, values, epochs)
         (metric,) = method.reads
         for key in history.state(metric):
-            kept, spoiled = (History(30, method.statistics) for _ in range(2))
+            kept, spoiled = (method.new_history(30) for _ in range(2))
             for copy in (kept, spoiled):
                 copy.load_state_dict(history.state_dict())
             tensor = spoiled.state(metric)[key]
@@ -245,7 +245,7 @@ def test_nan_is_one_error_that_names_the_metric_and_the_example(name):
 def test_an_infinite_score_is_the_largest_where_rank_alone_counts(name):
     method = get_method(name)
     (metric,) = method.reads
-    history = History(20, method.statistics)
+    history = method.new_history(20)
     values = torch.rand(20)
     values[11] = torch.inf
     history.update(torch.arange(20), {metric: values}, 0)
@@ -259,7 +259,7 @@ def test_an_infinite_score_is_the_largest_where_rank_alone_counts(name):
 def test_an_infinite_score_is_an_error_where_scores_are_compared_with_each_other(name):
     method = get_method(name)
     (metric,) = method.reads
-    history = History(20, method.statistics)
+    history = method.new_history(20)
     history.update(torch.arange(5, 20), {metric: torch.arange(15.0)}, 0)
     assert len(method.select(history, 10, cycle=1, epoch=1, seed=0)) == 10, "the unscored are none"
     history.update(torch.tensor([9]), {metric: torch.tensor([torch.inf])}, 0)

@@ -7,7 +7,7 @@ from helpers.combinations import some
 from torch.utils.data import DataLoader
 
 from fastprune.methods.infobatch import InfoBatch
-from fastprune.pruning import Budget, CosineRamp, DynamicPruner, History, LinearRamp, Method
+from fastprune.pruning import Budget, CosineRamp, DynamicPruner, LinearRamp, Method
 from fastprune.selection import hardest
 
 N = 97
@@ -188,7 +188,7 @@ def test_weighted_losses_of_a_cycle_are_those_of_the_method():
     loop = Recorder(keep_fraction=0.7, method="infobatch", final_share=0.0, seed=1)
     loop.run(2)
     losses = loop.score(torch.arange(N), 0)
-    history = History(N, loop.pruner.method.statistics)
+    history = loop.pruner.method.new_history(N)
     history.update(torch.arange(N), {"loss": losses}, 0)
     expected = loop.pruner.method.select(history, round(0.7 * N), cycle=1, epoch=1, seed=1)
     table = dict(zip(expected.indices.tolist(), expected.weights.tolist(), strict=True))
