@@ -94,7 +94,7 @@ def reads_few(folder: Path) -> dict[str, Any]:
     """Data sets and kept sets that are smaller than the number of ranks, or not divisible by it."""
     found: dict[str, Any] = {}
     for n, keep in ((1, 1.0), (2, 0.5), (3, 0.34), (5, 0.6), (7, 0.99)):
-        pruner = fastprune.DynamicPruner(n, keep_fraction=keep)
+        pruner = fastprune.DynamicPruner(n, keep_fraction=keep, method="el2n-free")
         loader = DataLoader(range(n), sampler=pruner.sampler.shard(dist.get_rank(), dist.get_world_size()))
         read, kept = [], []
         for _ in pruner.epochs(3):
@@ -110,7 +110,7 @@ def reads_few(folder: Path) -> dict[str, Any]:
 def observes_on_some(folder: Path) -> dict[str, Any]:
     """Only rank 0 has something to tell, and in the second epoch only the last rank."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    pruner = fastprune.DynamicPruner(12, keep_fraction=0.5)
+    pruner = fastprune.DynamicPruner(12, keep_fraction=0.5, method="el2n-free")
     for epoch in pruner.epochs(3):
         share = list(pruner.sampler.shard(rank, world_size))
         if rank == (0, world_size - 1, 0)[epoch]:
@@ -135,7 +135,7 @@ def gathers_large_indices(folder: Path) -> dict[str, Any]:
 def reads_in_pairs(folder: Path) -> dict[str, Any]:
     """Two ranks at a time read the same examples, as those of a tensor-parallel model do."""
     shares = max(1, dist.get_world_size() // 2)
-    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4)
+    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4, method="el2n-free")
     share = pruner.sampler.shard(dist.get_rank() * shares // dist.get_world_size(), shares)
     return observed(pruner, DataLoader(range(21), sampler=share, batch_size=3))
 

@@ -147,7 +147,7 @@ def test_fewer_examples_than_ranks(outcomes: Outcomes, ranks: int) -> None:
 def test_ranks_may_observe_nothing(outcomes: Outcomes, ranks: int) -> None:
     everyone = outcomes(ranks, "observes_on_some")
     assert all(same(rank, everyone[0]) for rank in everyone)
-    pruner = fastprune.DynamicPruner(12, keep_fraction=0.5)
+    pruner = fastprune.DynamicPruner(12, keep_fraction=0.5, method="el2n-free")
     visits, latest = [0] * 12, [-1.0] * 12
     for epoch in pruner.epochs(3):
         for index in list(pruner.sampler.shard((0, ranks - 1, 0)[epoch], ranks)):
@@ -163,7 +163,7 @@ def test_ranks_may_observe_nothing(outcomes: Outcomes, ranks: int) -> None:
 
 @pytest.mark.parametrize("ranks", WORLDS)
 def test_ranks_that_read_the_same_examples_count_them_once(outcomes: Outcomes, ranks: int) -> None:
-    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4)
+    pruner = fastprune.DynamicPruner(21, keep_fraction=0.4, method="el2n-free")
     one = observed(pruner, DataLoader(range(21), sampler=pruner.sampler, batch_size=3))
     assert len({tuple(kept) for kept in one["kept"]}) == 4
     assert all(same(rank, one) for rank in outcomes(ranks, "reads_in_pairs"))

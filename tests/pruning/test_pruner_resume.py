@@ -179,7 +179,7 @@ def test_other_settings_are_refused_whole(change):
 def test_the_same_settings_written_otherwise_are_the_same():
     source = Recorder(keep_fraction=LinearRamp(1, 0.5), method="el2n-free", seed=np.int64(3))
     source.run(3)
-    other = DynamicPruner(N, keep_fraction=LinearRamp(1.0, np.float64(0.5)), seed=3)
+    other = DynamicPruner(N, keep_fraction=LinearRamp(1.0, np.float64(0.5)), method="el2n-free", seed=3)
     other.load_state_dict(source.pruner.state_dict())
     assert torch.equal(other.kept_indices, source.pruner.kept_indices)
 
