@@ -33,7 +33,7 @@ def gains(lines: Iterable[Line], of_data: Mapping[str, Mapping[str, float]]) -> 
     parts = []
     for regime, own in regimes(line for line in lines if shows_test(line)).items():
         ways = {Way(line["label"], line["arguments"]["budget"]) for line in own if line["label"] in CHOSEN}
-        for way in sorted(ways, key=lambda way: (-(way.budget or 0.0), way.label)):
+        for way in sorted((way for way in ways if way.budget), key=lambda way: (-(way.budget or 0.0), way.label)):
             columns = _columns(own, way, of_data)
             if columns:
                 parts += [f"### {way.label} at {way.budget:g}: {regime.title}\n", _table(columns), ""]

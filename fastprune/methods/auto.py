@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from fastprune.methods.rs2 import RS2
@@ -25,13 +26,13 @@ class Auto(Method):
     (`benchmarks/results/evidence/design.md`).
     Rule: each cycle draws k examples without replacement, in proportion to their EL2N when last trained on.  Examples
     that were never trained on come first, at random.  The mean EL2N of the run's first steps is compared with the
-    lowest mean since.  Once it has fallen by the share ``fallen``, the draw is among the hardest ``pool`` of the
+    lowest mean since.  Once it has fallen by the share ``learned_at``, the draw is among the hardest ``pool`` of the
     examples, or the hardest k if those are more.  Before that it is among all: where little was learned, the hardest
     examples are a class that the model never predicts, or wrong labels.  The log has ``prune/fallen``, ``prune/pool``
     and ``prune/seen``, the share of examples that were trained on.  The warm-up is left out where it would take more
     than two thirds of a `Budget`.
-    Settings: ``fallen``, 0.5, and ``pool``, 0.4.  Advice: leave them.  ``pool=1`` draws among all in every cycle, and a
-    very small one is the plain cut of ``el2n-free``.
+    Settings: ``learned_at``, 0.5, and ``pool``, 0.4.  Advice: leave them.  ``pool=1`` draws among all in every cycle.
+    A very small one is the plain cut of ``el2n-free``.
     Reads: ``el2n`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example.
@@ -39,17 +40,17 @@ class Auto(Method):
     When not: EVIDENCE
     """
 
-    fallen: float = 0.5
+    learned_at: float = 0.5
     pool: float = 0.4
     name = "auto"
-    spares_warmup = True
+    drops_warmup = True
     observes = True
     follows = ("el2n",)
     statistics = MappingProxyType({"el2n": Latest()})
     without_evidence = RS2()
 
     def __post_init__(self) -> None:
-        for name, value in (("fallen", self.fallen), ("pool", self.pool)):
+        for name, value in (("learned_at", self.learned_at), ("pool", self.pool)):
             if not 0.0 < value <= 1.0:
                 raise ValueError(f"{name} is a share and must be in (0, 1], got {value!r}")
 
@@ -60,15 +61,16 @@ class Auto(Method):
 
         def draw(scored: Tensor, count: int) -> Selection:
             own = score[scored.cpu()]
-            pool = hardest(own, max(count, round(share * len(own)))).indices
+            size = max(count, round(share * len(own)))
+            pool = hardest(own, size).indices if size < len(own) else torch.arange(len(own))
             return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle).indices])
 
         return unscored_first(history, k, draw, cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """``seen``, the share of examples that were trained on, ``fallen``, and the ``pool`` that follows from it."""
-        seen = float((history.visits > 0).double().mean())
+        seen = float((history.visits.cpu() > 0).double().mean())
         return {"seen": seen, "fallen": history.courses["el2n"].fallen, "pool": self._pool(history)}
 
     def _pool(self, history: History) -> float:
-        return self.pool if history.courses["el2n"].fallen >= self.fallen else 1.0
+        return self.pool if history.courses["el2n"].fallen >= self.learned_at else 1.0

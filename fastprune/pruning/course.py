@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 FIRST = 512
-"""How many scores at most make up the beginning.  Enough for a mean, and too few to learn much from."""
+"""How many scores at most make up the beginning.  Enough for a mean, and too few to learn much from.
+
+Of a larger step the mean counts.
+"""
 
 RECENT = 4096
 """How many scores at most the present mean goes back, in the sense of an exponential mean."""
@@ -49,13 +52,16 @@ class Course:
 
     def update(self, values: Tensor) -> None:
         """Take in the scores of a training step, fp32 (B,) with B >= 1.  It does not wait for the device."""
-        mean = values.double().mean()
+        mean = _wide(values).mean()
         if not self.seen:
-            self._begin, self._recent = torch.zeros_like(mean), mean.clone()
+            self._begin, self._recent = torch.zeros_like(mean), mean.nan_to_num(0.0, 0.0, 0.0)
             self._least = torch.full_like(mean, torch.inf)
+        # One step whose scores are not finite says nothing, and spoils nothing.
+        mean = torch.where(mean.isfinite(), mean, self._recent)
         before, self.seen = self.seen, self.seen + len(values)
         if before < self.first:
-            self._begin = self._begin + (mean - self._begin) * (len(values) / self.seen)
+            counted = min(len(values), self.first - before)
+            self._begin = self._begin + (mean - self._begin) * (counted / (before + counted))
         self._recent = self._recent + (mean - self._recent) * min(1.0, len(values) / self.window)
         if before >= self.first + self.window:
             self._least = torch.minimum(self._least, self._recent)
@@ -78,7 +84,13 @@ class Course:
         """Go on from ``state_dict()``."""
         self.seen = state["seen"]
         for name in _TENSORS:
-            setattr(self, f"_{name}", state[name].to(device, copy=True))
+            value = state[name].float() if device.type == "mps" else state[name]
+            setattr(self, f"_{name}", value.to(device, copy=True))
 
 
 _TENSORS = ("begin", "recent", "least")
+
+
+def _wide(values: Tensor) -> Tensor:
+    """The values in fp64, or in fp32 on a device that has no fp64."""
+    return values.float() if values.device.type == "mps" else values.double()

@@ -45,6 +45,8 @@ class History:
     def __init__(self, n: int, statistics: Mapping[str, Statistic], follows: Sequence[str] = ()) -> None:
         self.n = n
         self.statistics = dict(statistics)
+        if unknown := sorted(set(follows) - set(statistics)):
+            raise ValueError(f"follows names {unknown[0]!r}, which has no statistic; there are {sorted(statistics)}")
         self.courses = {metric: Course(n) for metric in follows}
         self._negated = frozenset(m for m, s in self.statistics.items() if is_oriented(s) and is_hard_where_small(m))
         with torch.device("cpu"):  # whatever the default device

@@ -16,14 +16,14 @@ from typing import Any, Literal, TypeVar, overload
 from torch import Tensor
 
 from fastprune.pruning.history import History
-from fastprune.pruning.keep import KeepFraction, counts_tokens
+from fastprune.pruning.keep import Budget, KeepFraction, counts_tokens
 from fastprune.pruning.naming import MethodText, parse_method
 from fastprune.pruning.schedule import Schedule
 from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
-DEFAULT_METHOD = "auto"
+DEFAULT_METHOD = "el2n-free"
 """The method that is used if none is named, in a loop, an integration or on the command line."""
 
 
@@ -63,7 +63,10 @@ class Method(ABC):
     """
 
     follows: tuple[str, ...] = ()
-    """The metrics of which it reads the `Course` (``history.courses``): how far their mean has fallen."""
+    """The metrics of ``statistics`` whose mean is followed over the run, for methods without a scoring pass.
+
+    ``history.courses[metric].fallen`` is by which share it has fallen, see `fastprune.pruning.course`.
+    """
 
     observes: bool = False
     """Whether the training step's own scores are recorded, through ``observe``.  This takes no extra forward pass."""
@@ -95,7 +98,7 @@ class Method(ABC):
     warmup_epochs: int = 1
     """The default of ``warmup_epochs``, as published: epochs on all examples at the start."""
 
-    spares_warmup: bool = False
+    drops_warmup: bool = False
     """Whether its own ``warmup_epochs`` are left out where they would take more than two thirds of a budget."""
 
     cycle_epochs: int = 1
@@ -172,7 +175,8 @@ class Method(ABC):
         warmup = self.warmup_epochs if warmup_epochs is None else warmup_epochs
         cycle = self.cycle_epochs if cycle_epochs is None else cycle_epochs
         share = self.final_share if final_share is None else final_share
-        asked = Schedule(keep_fraction, warmup, cycle, share, self.spares_warmup and warmup_epochs is None)
+        drops = self.drops_warmup and warmup_epochs is None and isinstance(keep_fraction, Budget)
+        asked = Schedule(keep_fraction, warmup, cycle, share, drops)
         return Schedule(1.0, warmup, cycle) if self.keeps_all else asked
 
     @property

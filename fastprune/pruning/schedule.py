@@ -91,7 +91,7 @@ class Schedule:
             cycle, as in the authors' code.
         final_share: share of the epochs that are at the end and on all examples (InfoBatch's 1 − δ), in [0, 1).  These
             are the epochs after the first floor((1 − final_share) · E) of E.
-        spares_warmup: whether the warm-up is left out where it would take more than two thirds of a `Budget`.
+        drops_warmup: whether the warm-up is left out where it would take more than two thirds of a `Budget`.
 
     Raises:
         ValueError: an argument is out of range.  The message names it and the range.
@@ -106,7 +106,7 @@ class Schedule:
     warmup_epochs: int = 1
     cycle_epochs: int = 1
     final_share: float = 0.0
-    spares_warmup: bool = False
+    drops_warmup: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep_fraction", check_keep_fraction(self.keep_fraction))
@@ -155,13 +155,13 @@ class Schedule:
             "warmup_epochs": self.warmup_epochs,
             "cycle_epochs": self.cycle_epochs,
             "final_share": self.final_share,
-            **({"spares_warmup": True} if self.spares_warmup else {}),  # older states do not have it
+            **({"drops_warmup": True} if self.drops_warmup else {}),  # older states do not have it
         }
 
     def _warmup(self, epochs: int) -> int:
         keep, warmup = self.keep_fraction, self.warmup_epochs
-        spared = self.spares_warmup and isinstance(keep, Budget) and 3 * warmup > round(2 * keep.share * epochs, 9)
-        return 0 if spared else warmup
+        dropped = self.drops_warmup and isinstance(keep, Budget) and 3 * warmup > round(2 * keep.share * epochs, 9)
+        return 0 if dropped else warmup
 
     def _sizes(self, n: int, cycles: int, epochs: int, full_epochs: int) -> list[int]:
         keep = self.keep_fraction

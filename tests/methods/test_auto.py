@@ -117,7 +117,7 @@ def test_each_cycle_draws_anew_from_the_pool():
     assert 0.1 < float((first & second).sum() / (N // 8)) < 0.6
 
 
-@pytest.mark.parametrize("name", ["fallen", "pool"])
+@pytest.mark.parametrize("name", ["learned_at", "pool"])
 @pytest.mark.parametrize("value", [0.0, 1.5, float("nan"), -0.1])
 def test_a_share_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is a share and must be in"):
@@ -138,6 +138,40 @@ def test_a_warmup_is_left_out_where_a_budget_has_no_room_for_it(keep, epochs, wa
 def test_a_warmup_that_was_asked_for_is_kept():
     with pytest.raises(ValueError, match="is spent by the 1 epochs on all examples"):
         DynamicPruner(100, keep_fraction=Budget(0.3), method="auto", warmup_epochs=1).schedule.phases(100, 3)
+
+
+def test_a_warmup_of_its_own_and_the_same_said_are_one_schedule():
+    said, own = (DynamicPruner(8, keep_fraction=0.5, method="auto", **more) for more in ({"warmup_epochs": 1}, {}))
+    said.load_state_dict(own.state_dict())
+    assert said.schedule == own.schedule
+
+
+def trained(pruner: DynamicPruner, epochs: int, stop: tuple[int, int] | None = None) -> list[list[int]]:
+    """The kept set of each epoch, whose scores fall.  It stops after some batches of an epoch."""
+    kept = []
+    for epoch in pruner.epochs(epochs):
+        for number, index in enumerate(torch.tensor(list(pruner.sampler)).split(25)):
+            if (epoch, number) == stop:
+                return kept
+            begins = int(pruner.history.visits.sum()) < 100
+            scores = (0.5 + 0.5 * (index % 10) / 10) * (1.0 if begins else 0.3)
+            pruner.observe(index, scores.float())
+        kept.append(pruner.kept_indices.tolist())
+    return kept
+
+
+@pytest.mark.parametrize("stop", [(0, 5), (0, 15), (1, 2), (3, 1)])
+def test_a_resumed_run_knows_what_was_learned(stop):
+    def fresh() -> DynamicPruner:
+        return DynamicPruner(400, keep_fraction=0.2, method="auto", seed=4)
+
+    whole, first, rest = fresh(), fresh(), fresh()
+    kept = trained(whole, 5)
+    assert whole.log()["prune/pool"] == 0.4, "the guard opens"
+    trained(first, 5, stop)
+    rest.load_state_dict(first.state_dict())
+    assert trained(rest, 5) == kept[stop[0] :]
+    assert rest.log()["prune/fallen"] == whole.log()["prune/fallen"] > 0.5
 
 
 def test_facts_are_logged_and_saved(caplog):

@@ -49,6 +49,25 @@ def test_nothing_has_fallen_before_the_beginning_is_over():
     assert course.fallen > 0.5
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [0, 300, 2000])
+def test_a_step_that_is_not_finite_spoils_nothing(broken, at):
+    values = torch.cat([torch.full((512,), 0.8), torch.full((8000,), 0.2)])
+    spoiled = values.clone()
+    spoiled[at] = broken
+    found = fed(4096, spoiled).fallen
+    assert found == pytest.approx(fed(4096, values).fallen, abs=0.02)
+
+
+def test_the_beginning_counts_no_more_scores_of_a_large_step_than_it_has():
+    course = Course(100_000)
+    course.update(torch.full((FIRST - 12,), 0.8))
+    course.update(torch.full((4096,), 0.2))
+    for _ in range(20):
+        course.update(torch.full((4096,), 0.2))
+    assert course.fallen == pytest.approx(1 - 0.2 / (0.8 - 0.6 * 12 / FIRST))
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_a_mean_that_was_not_positive_does_not_fall(value):
     assert fed(64, torch.cat([torch.full((64,), value), torch.full((64,), -5.0)])).fallen == 0.0
@@ -90,6 +109,11 @@ def test_a_history_that_follows_nothing_has_the_state_that_it_always_had():
     assert "courses" not in history.state_dict() and "follows" not in history.state_dict()
     with pytest.raises(ValueError, match="follows"):
         History(4, {"el2n": Latest()}, follows=("el2n",)).load_state_dict(history.state_dict())
+
+
+def test_a_metric_without_a_statistic_is_refused():
+    with pytest.raises(ValueError, match="follows names 'loss', which has no statistic"):
+        History(4, {"el2n": Latest()}, follows=("loss",))
 
 
 def test_small_is_hard_for_a_negated_metric():

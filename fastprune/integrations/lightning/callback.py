@@ -77,7 +77,7 @@ class PruningCallback(Callback):
 
     Where scores come from depends on the method (``fastprune methods``):
 
-    * Methods that learn from the training steps ("auto", the default) read what ``training_step`` returns.  It
+    * Methods that learn from the training steps ("el2n-free", the default) read what ``training_step`` returns.  It
       must hold the logits: ``return {"loss": loss, "logits": logits}``.  Some optimizers run the step several times on
       one batch (LBFGS, SAM).  Then the first run counts.
     * A scoring pass ("el2n", the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without gradients.  By

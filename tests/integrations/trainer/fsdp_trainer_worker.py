@@ -128,7 +128,7 @@ def loops(sharded: bool) -> dict[str, Any]:
     net = tiny_trl.model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     net, optimizer = accelerator.prepare(net, optimizer)
-    pruner = fastprune.DynamicPruner(ROWS, warmup_epochs=1, **OPTIONS)
+    pruner = fastprune.DynamicPruner(ROWS, method="el2n-free", warmup_epochs=1, **OPTIONS)
     loader = DataLoader(fastprune.with_index(Numbered()), sampler=pruner.sampler, batch_size=BATCH)
     loader = fastprune.prepare_accelerate(accelerator, pruner, loader)
     kept = {}
