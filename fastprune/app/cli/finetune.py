@@ -156,6 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run ``fastprune finetune``, on every process that torchrun or accelerate has started."""
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
     from fastprune.app.finetune import ranks
+    from fastprune.app.finetune.requirements import with_substitutes
     from fastprune.app.finetune.spec import plan_runs
     from fastprune.app.report.folder import METRICS
 
@@ -165,7 +166,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = load(source_of(options))
     training = _training(options, data.kind)
     specs = plan_runs(
-        options.method,
+        with_substitutes(options.method, data.kind),
         options.keep_fraction,
         options.seed,
         rows=data.train.row_numbers,

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastprune.app.data import TextData
+from fastprune.app.data.types import CAUSAL_LM
 from fastprune.app.finetune.model import head_kinds
 from fastprune.app.finetune.ranks import tell
 from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, resolve_method
 from fastprune.app.printable import printable
 from fastprune.errors import UsageError
+from fastprune.pruning import get_method
 from fastprune.scores.metrics import lacking
+
+UNMEASURED = ("regression", CAUSAL_LM)
+"""Kinds of data for which nobody has measured what scores are worth."""
 
 
 def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, dynamics: Path | None = None) -> None:
@@ -37,6 +42,29 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
                 f"--method {spec.method} keeps a number for each class of an example and takes {method.most_classes} "
                 f"classes at most, the data have {classes}; choose another, for instance dyn-unc"
             )
+
+
+def with_substitutes(methods: Iterable[str], kind: str) -> list[str]:
+    """The methods, and in place of one whose scores nobody has measured for ``kind`` its substitute, with a note.
+
+    `attach` would take the same.  So the plan, the tables and the report name the method that runs.
+
+    Raises:
+        UsageError: a method is unknown.
+    """
+    found = []
+    for name in methods:
+        try:
+            substitute = get_method(name).without_evidence if kind in UNMEASURED else None
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if substitute is not None:
+            tell(
+                f"note: --method {printable(name)} is {substitute.name} here, because no evidence says which examples "
+                f"matter for {kind}; name another method to choose by scores, for instance el2n-free"
+            )
+        found.append(name if substitute is None else substitute.name)
+    return list(dict.fromkeys(found))
 
 
 def tell_never_pruned(specs: Sequence[RunSpec], rows: Sequence[int], training: Training) -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 import fastprune
 from fastprune.app.cli import main
 from fastprune.app.finetune.model import score_fn_of, task_of
+from fastprune.app.finetune.requirements import with_substitutes
 from fastprune.app.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
 from fastprune.errors import UsageError
 from fastprune.pruning import EMA, DynamicPruner, Latest, Moments, method_names
@@ -275,3 +276,21 @@ def test_what_a_task_does_not_have_is_refused_before_the_run(labels, method, lac
     with pytest.raises(UsageError, match="--dynamics holds the class of each text"):
         check_methods(planned(["el2n"], [0.5], n=2), TRAINING, data, tmp_path)
     check_methods(planned(["el2n-free", "infobatch", "random"], [0.5], n=2), TRAINING, data)
+
+
+@pytest.mark.parametrize("kind", ["regression", "causal-lm"])
+def test_a_method_that_nobody_measured_there_is_planned_as_what_runs(kind, capsys):
+    assert with_substitutes(["auto", "el2n-free", "rs2"], kind) == ["rs2", "el2n-free"]
+    assert f"--method auto is rs2 here, because no evidence says which examples matter for {kind}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_method_that_was_measured_stays(capsys):
+    assert with_substitutes(["auto", "auto(pool=0.3)"], "joint") == ["auto", "auto(pool=0.3)"]
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_method_is_named_before_its_substitute_is_looked_for():
+    with pytest.raises(UsageError, match="method 'autos' is unknown"):
+        with_substitutes(["autos"], "causal-lm")
