@@ -36,8 +36,13 @@ class Auto(Method):
     Reads: ``el2n`` from ``observe``.
     Cost: nothing beyond the training step.
     Memory: 12 bytes an example.
-    When: it is not known which examples matter.  EVIDENCE
-    When not: EVIDENCE
+    When: it is not known which examples matter.  With half of the examples of 5 epochs it was 0.4 points below
+    ``full``, 0.7 above a shorter run on everything, 0.6 above ``rs2`` and 0.6 above ``el2n-free``.  That is the mean of
+    ten data sets on their test splits, six with three seeds and four with one.  With 0.3 of the examples it was 5
+    points below ``full``, level with ``rs2`` and the shorter run, and 10 above ``el2n-free``.
+    When not: the model is nearly done after one epoch, because a shorter run is then as good.  Also where one class has
+    more than about 85 % of the examples.  Learning that share alone halves the mean EL2N of two classes, and the draw
+    is then cut too early.  With many wrong labels it was not measured.
     """
 
     learned_at: float = 0.5

@@ -27,9 +27,10 @@ def el2n_free(
     Memory: 12 bytes an example.
     When: scoring passes cost more than their freshness is worth, as they mostly do.  It is the default of
     `DynamicPruner`.
-    When not: the model has learned little when it chooses, and little is kept.  The hardest examples are then one class,
-    or wrong labels.  With 0.3 of the examples of 5 epochs F1 on MRPC fell to 0, and accuracy on tweets by 9 points (one
-    seed).  Take ``auto`` there.  Also where scores carry dropout noise, because the step that computes them trains.
+    When not: the model has learned little when it chooses, and little is kept.  The hardest examples are then one
+    class, or wrong labels.  With 0.3 of the examples of 5 epochs F1 on MRPC fell to 0, and accuracy on tweets by 9
+    points (one seed).  Take ``auto`` there.  Also where scores carry dropout noise, because the step that computes them
+    trains.
     """
     return ScoreMethod(
         "el2n-free",
