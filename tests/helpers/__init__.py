@@ -23,8 +23,8 @@ Made-up files and records:
 Processes:
 
 - `forked`: new processes that have imported everything already.
-- `fsdp_on_cpu`: lets Accelerate use FSDP on the CPU.
 - `under_torchrun`: several of them as ranks.  Their worker lies beside the test that starts it.
+- `fsdp_on_cpu`: lets Accelerate use FSDP on the CPU.
 
 Triton without a GPU:
 
