@@ -13,11 +13,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from fastprune.methods.auto import draw_from_hardest
 from fastprune.methods.unscored import unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, get_method
 from fastprune.pruning.statistics import Latest, State
-from fastprune.selection import Selection, hardest, probabilistic, random
+from fastprune.selection import Selection, hardest, random
 from fastprune.selection.draws import uniforms
 
 
@@ -82,11 +83,7 @@ class DrawByScore(Method):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """A draw of (seed, cycle)."""
         score = history.value("el2n").cpu()
-
-        def draw(scored: Tensor, count: int) -> Selection:
-            return probabilistic(score[scored.cpu()], count, seed=seed, round=cycle, power=self.power)
-
-        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+        return draw_from_hardest(history, score, k, power=self.power, cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """As for `SkipKnown`."""
@@ -143,12 +140,7 @@ class LearnedDraw(Method):
         score = state["latest"].cpu()
         if self.relative:
             score = score / state["level"].cpu().clamp_min(1e-12)
-        power = self.power(history)
-
-        def draw(scored: Tensor, count: int) -> Selection:
-            return probabilistic(score[scored.cpu()], count, seed=seed, round=cycle, power=power)
-
-        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+        return draw_from_hardest(history, score, k, power=self.power(history), cycle=cycle, seed=seed)
 
     def power(self, history: History) -> float:
         """0 if nothing was learned, and ``most`` at most."""
@@ -203,15 +195,8 @@ class PoolDraw(LearnedDraw):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """A draw of (seed, cycle)."""
         score = history.state("el2n")["latest"].cpu()
-        learned = self.power(history) >= 1.0
-
-        def draw(scored: Tensor, count: int) -> Selection:
-            own = score[scored.cpu()]
-            size = max(count, round(self.pool * len(own))) if learned else len(own)
-            pool = hardest(own, size).indices
-            return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle).indices])
-
-        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+        share = self.pool if self.power(history) >= 1.0 else 1.0
+        return draw_from_hardest(history, score, k, share=share, cycle=cycle, seed=seed)
 
 
 CANDIDATES: dict[str, Method] = {

@@ -12,7 +12,7 @@ from benchmarks.evidence.measures import figure_name
 from benchmarks.evidence.paired import FULL, SHORT, Way, by_data, leads
 from benchmarks.evidence.properties import NAMES, names_of, shown
 from benchmarks.evidence.ranks import rank_correlation
-from benchmarks.evidence.summary import regimes
+from benchmarks.evidence.summary import regimes, ways_by_budget
 
 Line = Mapping[str, Any]
 LEARNED = "after one epoch, % of the end"
@@ -32,11 +32,11 @@ def gains(lines: Iterable[Line], of_data: Mapping[str, Mapping[str, float]]) -> 
     """
     parts = []
     for regime, own in regimes(line for line in lines if shows_test(line)).items():
-        ways = {Way(line["label"], line["arguments"]["budget"]) for line in own if line["label"] in CHOSEN}
-        for way in sorted((way for way in ways if way.budget), key=lambda way: (-(way.budget or 0.0), way.label)):
-            columns = _columns(own, way, of_data)
-            if columns:
-                parts += [f"### {way.label} at {way.budget:g}: {regime.title}\n", _table(columns), ""]
+        for budget, ways in ways_by_budget(own).items():
+            for way in ways:
+                columns = _columns(own, way, of_data) if way.label in CHOSEN else {}
+                if columns:
+                    parts += [f"### {way.label} at {budget:g}: {regime.title}\n", _table(columns), ""]
     return "\n".join(parts)
 
 

@@ -62,15 +62,7 @@ class Auto(Method):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """A draw of (seed, cycle), in O(n)."""
         score = finite_value(history, "el2n").cpu()
-        share = self._pool(history)
-
-        def draw(scored: Tensor, count: int) -> Selection:
-            own = score[scored.cpu()]
-            size = max(count, round(share * len(own)))
-            pool = hardest(own, size).indices if size < len(own) else torch.arange(len(own))
-            return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle).indices])
-
-        return unscored_first(history, k, draw, cycle=cycle, seed=seed)
+        return draw_from_hardest(history, score, k, share=self._pool(history), cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """``seen``, the share of examples that were trained on, ``fallen``, and the ``pool`` that follows from it."""
@@ -79,3 +71,28 @@ class Auto(Method):
 
     def _pool(self, history: History) -> float:
         return self.pool if history.courses["el2n"].fallen >= self.learned_at else 1.0
+
+
+def draw_from_hardest(
+    history: History, score: Tensor, k: int, *, share: float = 1.0, power: float = 1.0, cycle: int, seed: int
+) -> Selection:
+    """Draw k examples: those without a score first, and the others in proportion to ``score ** power``.
+
+    Args:
+        history: says which examples have a score.
+        score: fp32 (n,) on the CPU, >= 0 where there is one.
+        k: how many to keep.
+        share: of the examples with a score, only this share with the largest ones is drawn from, or as many as are
+            drawn if those are more.
+        power: see `probabilistic`.
+        cycle: number of the cycle, which gives each cycle a draw of its own.
+        seed: of the draw.
+    """
+
+    def draw(scored: Tensor, count: int) -> Selection:
+        own = score[scored.cpu()]
+        size = max(count, round(share * len(own)))
+        pool = hardest(own, size).indices if size < len(own) else torch.arange(len(own))
+        return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle, power=power).indices])
+
+    return unscored_first(history, k, draw, cycle=cycle, seed=seed)

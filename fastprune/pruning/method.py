@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, overload
 from torch import Tensor
 
 from fastprune.pruning.history import History
-from fastprune.pruning.keep import Budget, KeepFraction, counts_tokens
+from fastprune.pruning.keep import KeepFraction, counts_tokens
 from fastprune.pruning.naming import MethodText, parse_method
 from fastprune.pruning.schedule import Schedule
 from fastprune.pruning.statistics import Statistic
@@ -175,8 +175,7 @@ class Method(ABC):
         warmup = self.warmup_epochs if warmup_epochs is None else warmup_epochs
         cycle = self.cycle_epochs if cycle_epochs is None else cycle_epochs
         share = self.final_share if final_share is None else final_share
-        drops = self.drops_warmup and warmup_epochs is None and isinstance(keep_fraction, Budget)
-        asked = Schedule(keep_fraction, warmup, cycle, share, drops)
+        asked = Schedule(keep_fraction, warmup, cycle, share, self.drops_warmup and warmup_epochs is None)
         return Schedule(1.0, warmup, cycle) if self.keeps_all else asked
 
     @property

@@ -91,7 +91,8 @@ class Schedule:
             cycle, as in the authors' code.
         final_share: share of the epochs that are at the end and on all examples (InfoBatch's 1 − δ), in [0, 1).  These
             are the epochs after the first floor((1 − final_share) · E) of E.
-        drops_warmup: whether the warm-up is left out where it would take more than two thirds of a `Budget`.
+        drops_warmup: whether the warm-up is left out where it would take more than two thirds of a `Budget`.  It is
+            False with any other ``keep_fraction``.
 
     Raises:
         ValueError: an argument is out of range.  The message names it and the range.
@@ -110,6 +111,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep_fraction", check_keep_fraction(self.keep_fraction))
+        # So a schedule that cannot differ has one form, and checkpoints compare equal.
+        object.__setattr__(self, "drops_warmup", self.drops_warmup and isinstance(self.keep_fraction, Budget))
         for name, value, least in (
             ("warmup_epochs", self.warmup_epochs, 0),
             ("cycle_epochs", self.cycle_epochs, 1),
