@@ -137,7 +137,12 @@ def place_of(line: Line) -> tuple[Any, ...]:
 def place_name(place: tuple[Any, ...]) -> str:
     """`place_of` in words."""
     kind, threads, precision = place
-    return f"{kind}, {threads} thread{'s' * (threads != 1)}, {precision}"
+    return f"{kind}, {threads_name(threads)}, {precision}"
+
+
+def threads_name(threads: int) -> str:
+    """The number of threads in words."""
+    return f"{threads} thread{'s' * (threads != 1)}"
 
 
 def noise_name(noise: float) -> str:

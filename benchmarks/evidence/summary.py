@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from benchmarks.evidence.compare import noise_name, place_name, place_of, share_of_seconds, shows_test
+from benchmarks.evidence.compare import noise_name, share_of_seconds, shows_test, threads_name
 from benchmarks.evidence.equal_cost import COSTS, leads_at_equal_cost
 from benchmarks.evidence.paired import FULL, SHORT, Lead, Way, by_data, leads, mean_lead
 from benchmarks.evidence.ranks import mean_ranks
@@ -18,32 +19,45 @@ Calibrations = Mapping[str, Mapping[str, Any]]
 
 
 class Regime(NamedTuple):
-    """What the lines of one summary share. Data sets, seeds and learning rates differ."""
+    """What the lines of one summary share. Data sets, seeds, learning rates and machine kinds differ."""
 
     epochs: int
     schedule: str
     layers: tuple[int, ...]
     noise: float
-    place: tuple[Any, ...]
+    threads: int
+    precision: str
 
     @property
     def title(self) -> str:
         """In words."""
         return (
             f"{self.epochs} epochs, {self.schedule} learning rate, {len(self.layers)} layers{noise_name(self.noise)} "
-            f"({place_name(self.place)})"
+            f"({threads_name(self.threads)}, {self.precision})"
         )
 
 
 def regimes(lines: Iterable[Line]) -> dict[Regime, list[Line]]:
-    """The lines of each regime. Lines of an older rule or loop, and lines of tuning, are left out."""
+    """The lines of each regime. Lines of an older rule or loop, and lines of tuning, are left out.
+
+    Runs of one data set and seed are compared within one machine kind only. Where several kinds made them, those of the
+    kind that made the most are kept.
+    """
     found: dict[Regime, list[Line]] = {}
     for line in lines:
         if line["arguments"]["split"] == "test" and current(line):
             run = run_of(line["arguments"])
-            regime = Regime(run.epochs, run.schedule, run.layers, run.noise, place_of(line))
+            place = line["machine"]
+            regime = Regime(run.epochs, run.schedule, run.layers, run.noise, place["threads"], place["precision"])
             found.setdefault(regime, []).append(line)
-    return dict(sorted(found.items()))
+    return {regime: _one_kind_a_group(own) for regime, own in sorted(found.items())}
+
+
+def _one_kind_a_group(lines: Sequence[Line]) -> list[Line]:
+    """The lines without those of a group's rarer machine kinds."""
+    made = Counter((line["group"], line["machine"]["kind"]) for line in lines)
+    kind_of = {group: kind for (group, kind), _ in sorted(made.items(), key=lambda item: (item[1], item[0]))}
+    return [line for line in lines if line["machine"]["kind"] == kind_of[line["group"]]]
 
 
 def ways_by_budget(lines: Iterable[Line]) -> dict[float, list[Way]]:
@@ -131,7 +145,7 @@ def _mean(found: Mapping[str, Lead]) -> str:
 def seconds_shares(lines: Sequence[Line], way: Way, calibrations: Calibrations) -> dict[str, float | None]:
     """The computed time of a way on each data set, as a share of full's of the same seed.
 
-    It is None without a calibration.
+    It is the mean over the seeds that a calibrated machine made, and None if there are none.
     """
     full = {line["group"]: line for line in lines if line["label"] == FULL}
     found: dict[str, float | None] = {}
@@ -139,5 +153,5 @@ def seconds_shares(lines: Sequence[Line], way: Way, calibrations: Calibrations) 
         bases = ((full[line["group"]], line) for line in own if line["group"] in full)
         shares = [share_of_seconds(base, line, calibrations) for base, line in bases]
         known = [share for share in shares if share is not None]
-        found[data] = fmean(known) if known and len(known) == len(shares) else None
+        found[data] = fmean(known) if known else None
     return found

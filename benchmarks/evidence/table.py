@@ -39,7 +39,8 @@ LEADS = """## How far each run is ahead
 
 A lead is the difference in points to a baseline of the same seed and the same share of the examples: the mean over
 seeds, and then over data sets. In brackets is its 95 % interval from a paired bootstrap over seeds, and over test texts
-where the lines keep the answers. With few seeds it is too narrow. In a simulation of three seeds it held the truth in
+where the lines keep the answers. Both runs of a difference are of one machine kind; seeds of several kinds are put
+together. With few seeds it is too narrow. In a simulation of three seeds it held the truth in
 92 of 100 cases for the mean of six data sets, and in 81 for one data set. The data sets are not resampled. Rows differ
 in the data sets that they have.
 

@@ -38,6 +38,24 @@ def test_lengths_of_training_are_not_mixed():
     assert rows([*longer, *FULL, *FREE]) == rows([*FULL, *FREE])
 
 
+def on(kind, line, points):
+    return {**line, "machine": {**line["machine"], "kind": kind}, "figure": line["figure"] + points / 100}
+
+
+def test_seeds_of_several_machine_kinds_are_one_row():
+    lines = [on("some-cpu" if line["arguments"]["seed"] else "other-cpu", line, 0) for line in [*FULL, *FREE]]
+    assert rows(lines)[0][2:] == rows([*FULL, *FREE])[0][2:]
+    free = rows(lines, {"some-cpu": calibration()})[0]
+    assert free[1] == "100", "the time of the seeds whose machine is calibrated"
+
+
+def test_a_seed_is_taken_from_the_machine_kind_that_has_most_of_it():
+    """A run of another kind is not compared with the full run of this one."""
+    once_more = [on("other-cpu", line, 50) for line in [FULL[0], FULL[1], FREE[1]]]
+    lines = [*once_more, *FULL, *SHORT, *FREE]
+    assert rows(lines) == rows(lines[::-1]) == rows([*FULL, *SHORT, *FREE])
+
+
 def test_a_way_without_full_is_left_out():
     assert rows([*SHORT, *FREE]) == []
 
