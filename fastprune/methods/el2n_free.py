@@ -25,8 +25,7 @@ def el2n_free(
     Cost: nothing beyond the training step.  With ``rescore_every=r`` a forward pass over the pruned examples every r
     cycles.
     Memory: 12 bytes an example.
-    When: scoring passes cost more than their freshness is worth, as they mostly do.  It is the default of
-    `DynamicPruner`.
+    When: scoring passes cost more than their freshness is worth, as they mostly do.
     When not: the model has learned little when it chooses, and little is kept.  The hardest examples are then one
     class, or wrong labels.  With 0.3 of the examples of 5 epochs F1 on MRPC fell to 0, and accuracy on tweets by 9
     points (one seed).  Take ``auto`` there.  Also where scores carry dropout noise, because the step that computes them

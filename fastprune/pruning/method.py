@@ -23,7 +23,7 @@ from fastprune.pruning.statistics import Statistic
 from fastprune.selection import Selection
 
 Pass = Literal["all", "pruned"]
-DEFAULT_METHOD = "el2n-free"
+DEFAULT_METHOD = "auto"
 """The method that is used if none is named, in a loop, an integration or on the command line."""
 
 

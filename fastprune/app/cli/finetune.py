@@ -32,7 +32,7 @@ from fastprune.errors import UsageError
 from fastprune.files.lock import LOCK, new_folder, only_writer
 from fastprune.pruning import DEFAULT_METHOD
 
-COMPARED = {"warmup_epochs": 1, "cycle_epochs": 2}
+COMPARED = {"warmup_epochs": 1, "cycle_epochs": 1}
 """The schedule of all runs of a comparison, unless the user gives another."""
 LORA_RANK = 16
 """The rank of the adapters of ``--lora`` alone."""
@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run ``fastprune finetune``, on every process that torchrun or accelerate has started."""
     need_packages("finetune", "transformers", "accelerate", "seqeval", "pyarrow", "matplotlib", "rich")
     from fastprune.app.finetune import ranks
-    from fastprune.app.finetune.requirements import with_substitutes
+    from fastprune.app.finetune.requirements import check_given, with_substitutes
     from fastprune.app.finetune.spec import plan_runs
     from fastprune.app.report.folder import METRICS
 
@@ -165,14 +165,17 @@ def run(arguments: argparse.Namespace) -> None:
     _training(options, options.task)  # what is wrong with it is said before data are read
     data = load(source_of(options))
     training = _training(options, data.kind)
+    methods = with_substitutes(options.method, data.kind)
     specs = plan_runs(
-        with_substitutes(options.method, data.kind),
+        methods,
         options.keep_fraction,
         options.seed,
         rows=data.train.row_numbers,
         training=training,
         compare=options.compare,
     )
+    smoothing = None if options.smoothing == "auto" else options.smoothing
+    check_given(methods, smoothing=smoothing, offset=options.offset)
     if not going_on(options) and options.out is not None and (options.out / METRICS).is_file():
         raise UsageError(
             f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"

@@ -9,7 +9,7 @@ from fastprune.app.data import TextData
 from fastprune.app.data.types import CAUSAL_LM
 from fastprune.app.finetune.model import head_kinds
 from fastprune.app.finetune.ranks import tell
-from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, resolve_method
+from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, resolve_method, takes_offset, takes_smoothing
 from fastprune.app.printable import printable
 from fastprune.errors import UsageError
 from fastprune.pruning import get_method
@@ -41,6 +41,27 @@ def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, 
             raise UsageError(
                 f"--method {spec.method} keeps a number for each class of an example and takes {method.most_classes} "
                 f"classes at most, the data have {classes}; choose another, for instance dyn-unc"
+            )
+
+
+def check_given(methods: Iterable[str], *, smoothing: str | None, offset: float) -> None:
+    """Refuse an option of methods that no method of the command reads.
+
+    Args:
+        methods: known names, perhaps with settings.
+        smoothing: as it was given, or None if it was not.
+        offset: as it was given.  0 says nothing.
+
+    Raises:
+        UsageError: the message names the option and a method that reads it.
+    """
+    found = {name: get_method(name) for name in methods}
+    given = (("smoothing", smoothing, takes_smoothing), ("offset", offset or None, takes_offset))
+    for option, value, takes in given:
+        if value is not None and not any(takes(method) for method in found.values()):
+            raise UsageError(
+                f"--{option} {value} is not read by --method {printable(' '.join(found))}; leave it out, or name a "
+                "method that reads it, for instance el2n-free"
             )
 
 

@@ -96,6 +96,16 @@ def _parsed(text: str) -> KeepFraction:
     return parse_keep_fraction(text)
 
 
+def takes_offset(method: Method) -> bool:
+    """Whether the method has a share that it drops from the hard end."""
+    return is_dataclass(method) and "offset" in {field.name for field in fields(method)}
+
+
+def takes_smoothing(method: Method) -> bool:
+    """Whether the method ranks by a score of which it says nothing but that it is the latest."""
+    return isinstance(method, ScoreMethod) and method.smoothing == Latest()
+
+
 def resolve_method(name: str, training: Training, rows: Sequence[int] | None = None) -> Method:
     """Return the registered method with the run's offset and smoothing.
 
@@ -115,10 +125,9 @@ def resolve_method(name: str, training: Training, rows: Sequence[int] | None = N
     if isinstance(method, Static) and rows is not None:
         method = _of_rows(method, name, rows)
     changes: dict[str, Any] = {}
-    if isinstance(method, ScoreMethod) and method.smoothing == Latest() and "smoothing" not in said:
+    if takes_smoothing(method) and "smoothing" not in said:
         changes["smoothing"] = parse_smoothing(training.smoothing)
-    takes_offset = is_dataclass(method) and "offset" in {field.name for field in fields(method)}
-    if training.offset and takes_offset and "offset" not in said:
+    if training.offset and takes_offset(method) and "offset" not in said:
         changes["offset"] = training.offset
         if isinstance(method, ScoreMethod):
             changes["offset_yields"] = False

@@ -77,9 +77,9 @@ class PruningCallback(Callback):
 
     Where scores come from depends on the method (``fastprune methods``):
 
-    * Methods that learn from the training steps ("el2n-free", the default) read what ``training_step`` returns.  It
-      must hold the logits: ``return {"loss": loss, "logits": logits}``.  Some optimizers run the step several times on
-      one batch (LBFGS, SAM).  Then the first run counts.
+    * Methods that learn from the training steps ("auto", the default, and "el2n-free") read what ``training_step``
+      returns.  It must hold the logits: ``return {"loss": loss, "logits": logits}``.  Some optimizers run the step
+      several times on one batch (LBFGS, SAM).  Then the first run counts.
     * A scoring pass ("el2n", the paper's) calls ``forward_fn(pl_module, batch)`` in eval mode without gradients.  By
       default that is ``pl_module(x)`` for ``(x, y)`` batches and ``pl_module(**fields)`` for mappings.
 
@@ -97,7 +97,8 @@ class PruningCallback(Callback):
         warmup_epochs: how many epochs at the start are on all examples, see `DynamicPruner`.
         cycle_epochs: epochs between two selections, see `DynamicPruner`.
         final_share: share of the epochs that are at the end and on all examples, see `DynamicPruner`.
-        method: a registered name or a `Method`.
+        method: a registered name or a `Method`.  "auto" was measured for classes of texts and tokens.  For other tasks
+            "rs2", random subsets, is the safe choice.
         seed: seed of the order and of random selections.  By default that of ``seed_everything``, or 0 without it.
         task: where logits and labels are.  By default logits are ``outputs["logits"]``, or the output itself if it is a
             tensor.  Labels are ``batch["labels"]``, or the second part of an ``(x, y)`` pair.

@@ -79,8 +79,10 @@ def attach(
         warmup_epochs: epochs on all examples first, see `DynamicPruner`.
         cycle_epochs: epochs between two selections, see `DynamicPruner`.
         final_share: share of the epochs at the end on all examples, see `DynamicPruner`.
-        method: a registered name (``fastprune methods``) or a `Method`.  "el2n-free" reads the scores off the training
-            steps.  "el2n" is the paper's, with a scoring pass before each cycle.
+        method: a registered name (``fastprune methods``) or a `Method`.  "auto" reads the scores off the training
+            steps.  Where nobody has measured what scores are worth, it is "rs2", random subsets, and a warning says so:
+            language models, TRL's trainers, regression, question answering, multiple choice.  "el2n-free" keeps the
+            highest of the same scores anywhere.  "el2n" is the paper's, with a scoring pass before each cycle.
         seed: of the order and of random selections.  By default the Trainer's (``data_seed``, else ``seed``).
         task: where logits and labels are, for models with several heads or unusual names.  Models with one head of
             Transformers' kinds need none.

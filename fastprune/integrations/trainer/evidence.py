@@ -24,16 +24,20 @@ _BY_NAME = {
 
 
 def with_evidence(method: Method, trainer: Any, scoring: BatchScoring) -> Method:
-    """The method, or its substitute where nobody has measured what its scores are worth.  Then a line is logged."""
-    if method.without_evidence is None:
+    """The method, or its substitute where nobody has measured what its scores are worth.  Then a line is logged.
+
+    A ``score_fn`` says itself what an example's score is, so the method stays.
+    """
+    if method.without_evidence is None or scoring.score_fn is not None:
         return method
-    reason = unmeasured(trainer, scoring)
+    reason = unmeasured(trainer)
     if reason is None:
         return method
     substitute = method.without_evidence
     if trainer.is_world_process_zero():
-        logger.info(
-            "method %r is %r here: no evidence says which examples matter for %s",
+        logger.warning(
+            "method %r is %r here: no evidence says which examples matter for %s. "
+            "Name another method to choose by scores, for instance 'el2n-free'",
             method.name,
             substitute.name,
             reason,
@@ -41,14 +45,12 @@ def with_evidence(method: Method, trainer: Any, scoring: BatchScoring) -> Method
     return substitute
 
 
-def unmeasured(trainer: Any, scoring: BatchScoring) -> str | None:
+def unmeasured(trainer: Any) -> str | None:
     """Why nobody knows what scores are worth here, as the end of a sentence.
 
     None for anything that looks like classes of texts or tokens, where it was measured.  A model that is made later
     (``model_init``) and one of a class of its own pass as that.
     """
-    if scoring.score_fn is not None:
-        return "a score_fn of yours"
     kind = trl_kind(trainer)
     if kind is not None:
         return f"TRL's {type(trainer).__name__}"

@@ -72,8 +72,8 @@ def metrics(run: Path) -> list[dict]:
 def compared(tmp_path_factory, joint_folder, tiny_model):
     out = tmp_path_factory.mktemp("runs") / "compare"
     result = finetune(
-        joint_folder, tiny_model, out, "--compare", "--epochs", 4, "--method", "el2n", "el2n-free", "--seed", 0, 1,
-        "--batch-size", 8,
+        joint_folder, tiny_model, out, "--compare", "--epochs", 4, "--cycle-epochs", 2, "--method", "el2n", "el2n-free",
+        "--seed", 0, 1, "--batch-size", 8,
     )  # fmt: skip
     return out, result
 
@@ -137,8 +137,8 @@ def test_progress_is_said_even_without_a_terminal(compared):
 
 def test_the_same_command_gives_the_same_numbers(compared, joint_folder, tiny_model, tmp_path):
     finetune(
-        joint_folder, tiny_model, tmp_path / "again", "--compare", "--epochs", 4, "--method", "el2n", "el2n-free",
-        "--seed", 1, "--batch-size", 8,
+        joint_folder, tiny_model, tmp_path / "again", "--compare", "--epochs", 4, "--cycle-epochs", 2,
+        "--method", "el2n", "el2n-free", "--seed", 1, "--batch-size", 8,
     )  # fmt: skip
     keys = ("run", "epoch", "train_loss", "exact_match", "slot_f1", "examples_seen")
     first = [[row[k] for k in keys] for row in metrics(compared[0]) if row["seed"] == 1]
@@ -162,7 +162,7 @@ def test_a_table_of_plain_classification(table_file, tiny_model, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     rows = json.loads((out / "summary.json").read_text())["rows"]
-    assert [row["run"] for row in rows] == ["full", "el2n-free 0.5"]
+    assert [row["run"] for row in rows] == ["full", "auto 0.5"], "auto is the default"
     assert all("slot_f1" not in row or row["slot_f1"] is None for row in rows)
 
 
@@ -311,17 +311,17 @@ def test_training_dynamics_of_an_earlier_run_are_not_mixed_with_new_ones(joint_f
         )
 
     assert run("first") == 0
-    assert sorted(os.listdir(tmp_path / "d")) == ["el2n-free-0.5-seed-0", "full-seed-0"]
+    assert sorted(os.listdir(tmp_path / "d")) == ["auto-0.5-seed-0", "full-seed-0"]
     assert count_epochs(tmp_path / "d" / "full-seed-0") == 2
     lines = [
         [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted((tmp_path / "d" / "el2n-free-0.5-seed-0" / "training_dynamics").iterdir())
+        for path in sorted((tmp_path / "d" / "auto-0.5-seed-0" / "training_dynamics").iterdir())
     ]
     assert sorted(line["guid"] for line in lines[0]) == list(range(80)) and len(lines[1]) == 40
     kept = parquet.read_table(tmp_path / "first" / "scores.parquet").to_pandas().query("kept")["index"]
     assert sorted(line["guid"] for line in lines[1]) == sorted(kept)
     recorded = parquet.read_table(tmp_path / "first" / "data_map.parquet").to_pandas()
-    assert recorded.groupby("run").size().to_dict() == {"el2n-free 0.5": 80, "full": 80}
+    assert recorded.groupby("run").size().to_dict() == {"auto 0.5": 80, "full": 80}
     assert run("second") == 2 and not (tmp_path / "second").exists()
     assert run("second", "--method", "random") == 2, "the run on all data would be written there, too"
 
@@ -336,6 +336,8 @@ BAD = {
     "lr": (["--lr", "-1"], "--lr"),
     "smoothing": (["--smoothing", "mean:0"], "--smoothing"),
     "offset": (["--offset", "1.5"], "offset"),
+    "offset unread": (["--offset", "0.1"], "--offset 0.1 is not read by --method auto"),
+    "smoothing unread": (["--smoothing", "ema", "--method", "auto", "rs2"], "is not read by --method auto rs2"),
     "model": (["--model", "no/such/model"], "no/such/model"),
     "unknown option": (["--keep", "0.5", "--speed", "11"], "--speed"),
     "not a number": (["--epochs", "many"], "--epochs"),

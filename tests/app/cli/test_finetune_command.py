@@ -10,5 +10,5 @@ def test_a_comparison_has_one_schedule():
         training = _training(options, "classification")
         return training.warmup_epochs, training.cycle_epochs
 
-    assert of() == (None, None) and of("--compare") == (1, 2)
-    assert of("--compare", "--warmup-epochs", "0") == (0, 2) and of("--cycle-epochs", "3") == (None, 3)
+    assert of() == (None, None) and of("--compare") == (1, 1)
+    assert of("--compare", "--warmup-epochs", "0") == (0, 1) and of("--cycle-epochs", "3") == (None, 3)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 import fastprune
 from fastprune.app.cli import main
 from fastprune.app.finetune.model import score_fn_of, task_of
-from fastprune.app.finetune.requirements import with_substitutes
+from fastprune.app.finetune.requirements import check_given, with_substitutes
 from fastprune.app.finetune.spec import RunSpec, Training, plan_of, plan_runs, resolve_method
 from fastprune.errors import UsageError
 from fastprune.pruning import EMA, DynamicPruner, Latest, Moments, method_names
@@ -136,6 +136,14 @@ def test_final_epochs_are_the_methods_own_unless_given():
     assert on_all(infobatch, final_share=0.0) == [] and on_all(el2n, final_share=0.25) == [2]
     (short,) = (s for s in planned(["el2n"], [0.5], compare=True, epochs=8, final_share=0.25) if s.max_examples)
     assert short.max_examples == 100 + 5 * 50 + 2 * 100
+
+
+def test_an_option_that_one_of_several_methods_reads_is_taken():
+    check_given(["auto", "el2n-free"], smoothing="ema", offset=0.1)
+    check_given(["auto"], smoothing=None, offset=0.0)
+    check_given(["ccs"], smoothing=None, offset=0.1)
+    with pytest.raises(UsageError, match="--smoothing ema is not read by --method ccs"):
+        check_given(["ccs"], smoothing="ema", offset=0.1)
 
 
 def test_smoothing_and_offset_change_only_what_they_mean_something_for():

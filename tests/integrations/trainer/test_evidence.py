@@ -38,19 +38,22 @@ GPT2 = GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2)
     ],
 )
 def test_where_nothing_was_measured_auto_is_rs2(make, caplog, net, what):
-    with caplog.at_level(logging.INFO, logger="fastprune"):
-        pruner = fastprune.attach(make(net=net()), method="auto", keep_fraction=0.5)
+    pruner = fastprune.attach(make(net=net()), keep_fraction=0.5)
     assert pruner.method.name == "rs2" and pruner.schedule.warmup_epochs == 0
     said = [record.getMessage() for record in caplog.records if "evidence" in record.getMessage()]
-    assert said == [f"method 'auto' is 'rs2' here: no evidence says which examples matter for {what}"]
+    assert said == [
+        f"method 'auto' is 'rs2' here: no evidence says which examples matter for {what}. "
+        "Name another method to choose by scores, for instance 'el2n-free'"
+    ]
 
 
-def test_a_score_of_ones_own_was_not_measured(make, caplog):
-    with caplog.at_level(logging.INFO, logger="fastprune"):
-        pruner = fastprune.attach(
-            make(), method="auto", keep_fraction=0.5, score_fn=lambda outputs, inputs: outputs.logits[:, 0]
-        )
-    assert pruner.method.name == "rs2" and "a score_fn of yours" in caplog.text
+def test_a_score_of_ones_own_is_used(make, caplog):
+    """Who says what a score is wants it read."""
+    trainer = make(net=toy.model(num_labels=1))
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, score_fn=lambda outputs, _: outputs.logits[:, 0].square())
+    assert pruner.method == Auto() and "evidence" not in caplog.text
+    trainer.train()
+    assert (pruner.history.value("el2n") > 0).all()
 
 
 @pytest.mark.parametrize(

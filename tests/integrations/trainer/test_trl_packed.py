@@ -84,7 +84,7 @@ def test_the_texts_of_packed_rows_have_scores_of_their_own(packed):
 
 def test_wrapped_rows_are_examples(packed):
     trainer = packed(packing_strategy="wrapped", learning_rate=0.0)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
     assert pruner.history.value("el2n").gt(0).all()
 
@@ -129,7 +129,7 @@ def test_one_row_without_boundaries_is_refused(flattening, method):
 def test_a_collate_function_that_drops_an_example_is_refused(flattening):
     collate = DataCollatorWithFlattening()
     trainer = flattening(lambda rows: collate(rows[1:]))
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     with pytest.raises(ValueError, match="came as one row of 3 segments, but the examples hold 4"):
         trainer.train()
 

@@ -99,7 +99,7 @@ def test_free_scores_of_preferences_cost_no_forward_pass(tmp_path, kind):
         calls = []
         trainer.model.register_forward_hook(lambda module, args, out, calls=calls: calls.append(module.training))
         if folder == "attached":
-            fastprune.attach(trainer, keep_fraction=0.5, warmup_epochs=1)
+            fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free", warmup_epochs=1)
         trainer.train()
         counts.append(sum(calls) / trainer.state.global_step)
     assert counts[0] == counts[1]
@@ -123,7 +123,7 @@ def test_kto_scores_its_own_losses(tmp_path, loss_type):
     trainer = kto(tmp_path, learning_rate=0.0, loss_type=loss_type, num_train_epochs=1)
     away_from_reference(trainer)
     seen = []
-    pruner = fastprune.attach(trainer, keep_fraction=0.5, warmup_epochs=1)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free", warmup_epochs=1)
     losses, call = [], trainer.compute_loss
 
     def noting(*args, **kwargs):
@@ -141,7 +141,7 @@ def test_kto_scores_its_own_losses(tmp_path, loss_type):
 
 def test_kto_prunes_in_the_order_of_its_sampler(tmp_path):
     trainer = kto(tmp_path)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
     assert len(pruner.kept_indices) == N // 2
 
@@ -149,7 +149,7 @@ def test_kto_prunes_in_the_order_of_its_sampler(tmp_path):
 def test_reference_log_probabilities_may_be_computed_before(tmp_path):
     trainer = dpo(tmp_path, learning_rate=0.0, precompute_ref_log_probs=True)
     away_from_reference(trainer)
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     trainer.train()
     assert pruner.history.value("el2n").std() > 0.001
 

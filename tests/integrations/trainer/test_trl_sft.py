@@ -75,7 +75,7 @@ def test_free_scores_cost_no_forward_pass(make, kind):
         if folder == "plain":
             trainer.train()
         else:
-            with tiny.observed(fastprune.attach(trainer, keep_fraction=0.5), seen):
+            with tiny.observed(fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free"), seen):
                 trainer.train()
         counts.append(counted.backbone[True] / trainer.state.global_step)
     assert counts[0] == counts[1], "no extra forward in training"
@@ -114,7 +114,7 @@ def test_no_tensor_of_a_scoring_pass_is_as_large_as_the_logits(make):
 def test_label_smoothing_is_scored_from_the_logits_that_trl_builds(make):
     trainer = make(label_smoothing_factor=0.1, learning_rate=0.0)
     counted, seen = tiny.Counted(trainer.model), []
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     with tiny.observed(pruner, seen):
         trainer.train()
     assert counted.backbone[True] == 2 * trainer.state.global_step, "as TRL alone"
@@ -128,7 +128,7 @@ def test_a_loss_function_of_the_user_is_scored_from_its_logits(make):
 
     trainer = make(compute_loss_func=loss, learning_rate=0.0)
     counted, seen = tiny.Counted(trainer.model), []
-    pruner = fastprune.attach(trainer, keep_fraction=0.5)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     with tiny.observed(pruner, seen):
         trainer.train()
     assert counted.backbone[True] == 2 * trainer.state.global_step, "as TRL alone"
@@ -164,7 +164,7 @@ def test_a_task_with_the_usual_head_may_say_how_tokens_are_reduced(make):
     trainer = make(learning_rate=0.0)
     counted = tiny.Counted(trainer.model)
     task = fastprune.Task(fastprune.Head(kind="causal_lm", reduce="max"))
-    pruner = fastprune.attach(trainer, keep_fraction=0.5, task=task)
+    pruner = fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free", task=task)
     trainer.train()
     assert counted.backbone[True] == trainer.state.global_step
     found = pruner.history.value("el2n")
@@ -176,7 +176,7 @@ def test_an_unknown_trl_refuses_free_scores_only(make, monkeypatch):
     with pytest.raises(
         ValueError, match=r"reads its scores inside of TRL 1.15 to 1.16, but TRL .* has other arguments"
     ):
-        fastprune.attach(make(), keep_fraction=0.5)
+        fastprune.attach(make(), keep_fraction=0.5, method="el2n-free")
     for method in ("random", "el2n"):
         trainer = make(folder=method)
         pruner = fastprune.attach(trainer, method=method, keep_fraction=0.5)
@@ -192,7 +192,7 @@ def test_a_fused_head_that_does_something_else_is_refused_before_the_first_step(
 
     monkeypatch.setattr(internals, "_watched", halved)
     trainer = make()
-    fastprune.attach(trainer, keep_fraction=0.5)
+    fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     with pytest.raises(RuntimeError, match="are not those of the tiles that it folded.*method='el2n'"):
         trainer.train()
     assert trainer.state.global_step == 0
@@ -206,12 +206,12 @@ class HeadlessForCausalLM(LlamaForCausalLM):
 def test_what_hides_the_head_is_refused(make):
     trainer = make(net=tiny.model(HeadlessForCausalLM))
     with pytest.raises(ValueError, match="HeadlessForCausalLM has no output embedding.*such as 'random'"):
-        fastprune.attach(trainer, keep_fraction=0.5)
+        fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
     fastprune.attach(trainer, method="random", keep_fraction=0.5)
     trainer = make()
     trainer.args.torch_compile = True
     with pytest.raises(ValueError, match="torch_compile hides the tiles.*set torch_compile=False"):
-        fastprune.attach(trainer, keep_fraction=0.5)
+        fastprune.attach(trainer, keep_fraction=0.5, method="el2n-free")
 
 
 def test_virtual_tokens_of_prompt_tuning_have_no_score(make):
@@ -262,7 +262,7 @@ def test_attached_training_is_trl_training(make):
     for keep in (None, 1.0, 0.5):
         trainer = make(folder=str(keep), num_train_epochs=1)
         if keep is not None:
-            fastprune.attach(trainer, keep_fraction=keep, warmup_epochs=1)
+            fastprune.attach(trainer, keep_fraction=keep, method="el2n-free", warmup_epochs=1)
         trainer.train()
         weights.append(trainer.model.state_dict())
     for other in weights[1:]:
