@@ -49,6 +49,16 @@ class Lead:
         low, high = np.quantile(self.draws, [(1 - share) / 2, (1 + share) / 2])
         return float(low), float(high)
 
+    def below(self, points: float, share: float = 0.95) -> bool:
+        """Whether the whole interval lies below ``points``. One seed without answers has none, and says nothing."""
+        low, high = self.interval(share)
+        return low < high < points
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        interval = f" ({low:+.2f} to {high:+.2f})" if low < high else ""
+        return f"{self.points:+.2f}{interval}"
+
 
 def lead(ours: Sequence[Line], theirs: Sequence[Line], figure: str = "figure") -> Lead | None:
     """How far the first runs are ahead of the second on one data set. None if no seed is in both.

@@ -132,14 +132,8 @@ def _at_equal_cost(lines: Sequence[Line], way: Way, calibrations: Calibrations, 
 
 
 def _mean(found: Mapping[str, Lead]) -> str:
-    """The mean over data sets, with its 95 % interval. One seed without answers has none."""
-    if not found:
-        return ""
-    mean = mean_lead(found.values())
-    low, high = mean.interval()
-    if low == high:
-        return f"{mean.points:+.2f}"
-    return f"{mean.points:+.2f} ({low:+.2f} to {high:+.2f})"
+    """The mean over data sets, with its 95 % interval."""
+    return str(mean_lead(found.values())) if found else ""
 
 
 def seconds_shares(lines: Sequence[Line], way: Way, calibrations: Calibrations) -> dict[str, float | None]:
