@@ -25,9 +25,12 @@ pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="torch without the Gloo backend"
 )
 
+CUTS = "auto(learned_at=0.01, pool=0.4)"
+"""``auto`` with a guard that these few steps open, so that it draws from a part of the examples."""
+
 METHODS = {
     1: ["el2n", "infobatch"],
-    2: method_names(),
+    2: [*method_names(), CUTS],
     4: ["el2n", "infobatch", "tdds"],
 }
 WORLDS = sorted(METHODS)
@@ -94,6 +97,13 @@ def test_the_history_is_that_of_one_process_given_the_same_steps(outcomes: Outco
     if pruner.method.observes:
         visits = Counter(i for kept in runs[0]["kept"].values() for i in kept)
         assert pruner.history.visits.tolist() == [visits[i] for i in range(toy.N)], "once an epoch, however padded"
+
+
+def test_all_ranks_open_the_guard_of_auto(outcomes: Outcomes) -> None:
+    for rank in outcomes(2, CUTS):
+        pruner = fastprune.DynamicPruner(toy.N, method=CUTS, **OPTIONS)
+        pruner.load_state_dict(rank["whole"]["state"])
+        assert pruner.method.facts(pruner.history)["pool"] == 0.4
 
 
 @pytest.mark.parametrize("place", STOPS)
