@@ -83,7 +83,7 @@ class DrawByScore(Method):
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """A draw of (seed, cycle)."""
         score = history.value("el2n").cpu()
-        return draw_from_hardest(history, score, k, power=self.power, cycle=cycle, seed=seed)
+        return draw_from_hardest(self.name, history, score, k, power=self.power, cycle=cycle, seed=seed)
 
     def facts(self, history: History) -> Mapping[str, float]:
         """As for `SkipKnown`."""
@@ -140,7 +140,7 @@ class LearnedDraw(Method):
         score = state["latest"].cpu()
         if self.relative:
             score = score / state["level"].cpu().clamp_min(1e-12)
-        return draw_from_hardest(history, score, k, power=self.power(history), cycle=cycle, seed=seed)
+        return draw_from_hardest(self.name, history, score, k, power=self.power(history), cycle=cycle, seed=seed)
 
     def power(self, history: History) -> float:
         """0 if nothing was learned, and ``most`` at most."""
@@ -196,7 +196,7 @@ class PoolDraw(LearnedDraw):
         """A draw of (seed, cycle)."""
         score = history.state("el2n")["latest"].cpu()
         share = self.pool if self.power(history) >= 1.0 else 1.0
-        return draw_from_hardest(history, score, k, share=share, cycle=cycle, seed=seed)
+        return draw_from_hardest(self.name, history, score, k, share=share, cycle=cycle, seed=seed)
 
 
 CANDIDATES: dict[str, Method] = {

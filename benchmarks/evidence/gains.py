@@ -19,7 +19,7 @@ LEARNED = "after one epoch, % of the end"
 CHOSEN = ("auto", "el2n-free")
 """The methods whose gains are shown."""
 
-FEWEST = 5
+FEWEST = 8
 """Data sets that a rank correlation needs to be shown."""
 
 

@@ -41,7 +41,7 @@ def regimes(lines: Iterable[Line]) -> dict[Regime, list[Line]]:
     """The lines of each regime. Lines of an older rule or loop, and lines of tuning, are left out.
 
     Runs of one data set and seed are compared within one machine kind only. Where several kinds made them, those of the
-    kind that made the most are kept.
+    kind that made the most are kept, and a kind without `full` counts as none.
     """
     found: dict[Regime, list[Line]] = {}
     for line in lines:
@@ -55,7 +55,9 @@ def regimes(lines: Iterable[Line]) -> dict[Regime, list[Line]]:
 
 def _one_kind_a_group(lines: Sequence[Line]) -> list[Line]:
     """The lines without those of a group's rarer machine kinds."""
-    made = Counter((line["group"], line["machine"]["kind"]) for line in lines)
+    full = {(line["group"], line["machine"]["kind"]) for line in lines if line["label"] == FULL}
+    places = [(line["group"], line["machine"]["kind"]) for line in lines]
+    made = {place: count if place in full else 0 for place, count in Counter(places).items()}
     kind_of = {group: kind for (group, kind), _ in sorted(made.items(), key=lambda item: (item[1], item[0]))}
     return [line for line in lines if line["machine"]["kind"] == kind_of[line["group"]]]
 

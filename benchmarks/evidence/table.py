@@ -43,7 +43,7 @@ seeds, and then over data sets. In brackets is its 95 % interval from a paired b
 where the lines keep the answers. Both runs of a difference are of one machine kind. Seeds of several kinds are put
 together. With few seeds the interval is too narrow. In a simulation of three seeds it held the truth in 92 of 100 cases
 for the mean of six data sets, and in 81 for one data set. The data sets are not resampled. Rows differ in the data sets
-that they have.
+and seeds that they have, and times are of the seeds whose machine is calibrated.
 
 *Over short full* compares runs with as many examples. *At its tokens* and *at its time* compare with a shorter full run
 that reads as many padded tokens, or takes as much computed time. Its figure is taken as linear between the runs of
@@ -67,8 +67,8 @@ GAINS = """## What data sets are like, and what was gained
 A *spread of lengths* is their deviation over their mean. A text is *near a neighbour* if another training text has
 nearly the same words (cosine of at least 0.8, words weighed by their rarity). *After one epoch* is the figure of `full`
 after its first epoch as a share of that at its end. The last rows say whether data sets with more of a property gained
-more: +1 always, -1 never, 0 no order. With ten data sets or fewer, less than about 0.65 may be chance, and so may the
-largest of many.
+more: +1 always, -1 never, 0 no order. With ten data sets less than 0.65 may be chance, with eight less than 0.74, and
+so may the largest of many.
 """
 
 

@@ -21,12 +21,14 @@ class Random(Method):
     Reads: nothing.
     Cost: nothing.
     Memory: 8 bytes an example.
+    Settings: none.  The warm-up is left out where it would take more than two thirds of a `Budget`.
     When: at small keep fractions, where published evidence puts it above most scores.
     When not: to see every example equally often, where ``rs2`` is better.
     """
 
     name = "random"
     blind = True
+    drops_warmup = True
 
     def select(self, history: History, k: int, *, cycle: int, epoch: int, seed: int) -> Selection:
         """k of ``history.n`` drawn from (seed, cycle)."""

@@ -72,6 +72,27 @@ def finite_value(history: History, metric: str) -> Tensor:
     return value
 
 
+def refuse_negative(method: str, metric: str, index: Tensor, values: Tensor) -> None:
+    """Refuse scores below 0, for methods that draw in proportion to them.
+
+    Args:
+        method: its name, for the message.
+        metric: what the scores measure, for the message.
+        index: int64 (B,), the examples.
+        values: (B,), a score for each.
+
+    Raises:
+        ValueError: a score is below 0.
+    """
+    broken = (values < 0).nonzero().flatten()
+    if len(broken):
+        first = int(broken[0])
+        raise ValueError(
+            f"method {method!r} draws in proportion to {metric!r}, and that of example {int(index[first])} is "
+            f"{float(values[first]):g}; give scores of at least 0, or take a method that ranks, such as 'el2n-free'"
+        )
+
+
 def fitting_offset(offset: float, n: int, k: int) -> float:
     """The largest share, at most ``offset``, that can be dropped from ``n`` examples and leave ``k``.
 

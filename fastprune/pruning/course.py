@@ -54,24 +54,24 @@ class Course:
         """Take in the scores of a training step, fp32 (B,) with B >= 1.  It does not wait for the device."""
         mean = _wide(values).mean()
         if not self.seen:
-            self._begin, self._recent = torch.zeros_like(mean), mean.nan_to_num(0.0, 0.0, 0.0)
+            self._begin = self._recent = torch.full_like(mean, torch.nan)
             self._least = torch.full_like(mean, torch.inf)
-        # One step whose scores are not finite says nothing, and spoils nothing.
+        # One step whose scores are not finite says nothing, and spoils nothing.  Both means are NaN until one is.
         mean = torch.where(mean.isfinite(), mean, self._recent)
         before, self.seen = self.seen, self.seen + len(values)
         if before < self.first:
             counted = min(len(values), self.first - before)
-            self._begin = self._begin + (mean - self._begin) * (counted / (before + counted))
-        self._recent = self._recent + (mean - self._recent) * min(1.0, len(values) / self.window)
+            self._begin = _towards(self._begin, mean, counted / (before + counted))
+        self._recent = _towards(self._recent, mean, min(1.0, len(values) / self.window))
         if before >= self.first + self.window:
-            self._least = torch.minimum(self._least, self._recent)
+            self._least = torch.fmin(self._least, self._recent)
 
     @property
     def fallen(self) -> float:
         """By which share of its beginning the mean has fallen at its lowest, in [0, 1].  Waits for the device.
 
         It never falls again: a subset of hard examples has a larger mean, and tells nothing of what was learned.  It
-        is 0 until the beginning is over, and for a mean that was not above 0.
+        is 0 until the beginning is over, and for a mean that was not finite or not above 0.
         """
         begin, least = float(self._begin), float(self._least)
         return max(0.0, 1.0 - least / begin) if begin > 0.0 and least < begin else 0.0
@@ -89,6 +89,11 @@ class Course:
 
 
 _TENSORS = ("begin", "recent", "least")
+
+
+def _towards(mean: Tensor, value: Tensor, share: float) -> Tensor:
+    """A mean of which the value becomes this share.  The first value becomes all of it."""
+    return torch.where(mean.isnan(), value, mean + (value - mean) * share)
 
 
 def _wide(values: Tensor) -> Tensor:

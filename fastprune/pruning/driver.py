@@ -355,6 +355,7 @@ class Driver:
         with together("the trial of one batch"):
             index, scores = score(even_share(torch.arange(self.n, device="cpu")))
             self.history.check(index, self._by_metric(scores))
+            self.method.check_scores(index, self._by_metric(scores))
 
     # --- state ---------------------------------------------------------------------------------
 

@@ -129,6 +129,17 @@ class Method(ABC):
             ValueError: they do.
         """
 
+    def check_scores(self, index: Tensor, scores: Mapping[str, Tensor]) -> None:  # noqa: B027  (most methods rank)
+        """Refuse scores that the rule cannot read, by those of a trial batch, before the run begins.
+
+        Args:
+            index: int64 (B,), the examples.
+            scores: by metric, with B rows.
+
+        Raises:
+            ValueError: it cannot read them.
+        """
+
     def of_part(self, index: Tensor) -> Method:
         """The method for the examples at ``index`` alone, which get the numbers from 0 on.
 

@@ -40,6 +40,20 @@ def state_of(driver: Driver) -> dict[str, Any]:
     }
 
 
+def check_method(driver: Driver, state: Mapping[str, Any]) -> None:
+    """Refuse the state of another method, and say how to go on with that one.
+
+    Raises:
+        ValueError: it is of another method.
+    """
+    theirs, ours = state.get("method"), driver.method.name
+    if theirs != ours:
+        raise ValueError(
+            f"the checkpoint has method = {theirs!r}, this run has {ours!r}; go on with method={theirs!r}, or start a "
+            "new run"
+        )
+
+
 def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state in the form of this version, after a check that it belongs to this run.
 
@@ -49,6 +63,7 @@ def checked(driver: Driver, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     check_version(state.get("version"), "the checkpoint")
     state = converted(state)
+    check_method(driver, state)
     for key, value in _identity(driver).items():
         if state.get(key) != value:
             raise ValueError(f"the checkpoint has {key} = {state.get(key)!r}, this run has {value!r}")

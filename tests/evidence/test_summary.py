@@ -56,6 +56,11 @@ def test_a_seed_is_taken_from_the_machine_kind_that_has_most_of_it():
     assert rows(lines) == rows(lines[::-1]) == rows([*FULL, *SHORT, *FREE])
 
 
+def test_a_machine_kind_without_full_takes_no_seed_from_another():
+    more = [on("other-cpu", line_of(tiny_run(m, seed=s, budget=0.5)), 0) for m in ("loss", "ccs", "rs2") for s in SEEDS]
+    assert rows([*more, *FULL, *FREE]) == rows([*FULL, *FREE])
+
+
 def test_a_way_without_full_is_left_out():
     assert rows([*SHORT, *FREE]) == []
 

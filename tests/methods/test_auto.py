@@ -50,6 +50,23 @@ def hardest(given: Tensor, share: float) -> Tensor:
     return given >= given.sort(descending=True).values[round(share * len(given)) - 1]
 
 
+def test_scores_below_0_are_refused_with_the_example():
+    given = scores((0.5, 1.0))
+    given[7] = -0.25
+    with pytest.raises(ValueError, match="that of example 7 is -0.25"):
+        drawn(known_by(given), 10)
+
+
+def test_a_tie_at_the_border_of_the_pool_is_said(caplog):
+    """A draw from a pool whose border lies among equals takes the first rows of the file."""
+    given = torch.zeros(N)
+    given[::20] = 1.0
+    history = known_by(given, begins=0.9)
+    with caplog.at_level(logging.WARNING, logger="fastprune"):
+        drawn(history, N // 10)
+    assert "method 'auto': the cut falls into a tie" in caplog.text
+
+
 def test_redundant_examples_are_left_out():
     given = scores((0.9, 0.03), (0.1, 0.9))
     history = known_by(given, begins=0.7)

@@ -59,6 +59,21 @@ def test_a_step_that_is_not_finite_spoils_nothing(broken, at):
     assert found == pytest.approx(fed(4096, values).fallen, abs=0.02)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_run_that_begins_with_broken_steps_begins_with_the_first_whole_one(steps):
+    course = Course(100_000)
+    for value in [float("nan")] * steps + [1.0] * 400:
+        course.update(torch.full((32,), value))
+    assert course.fallen == 0.0, "a constant has not fallen"
+    for _ in range(400):
+        course.update(torch.full((32,), 0.2))
+    assert course.fallen > 0.7
+
+
+def test_without_a_finite_score_nothing_has_fallen():
+    assert fed(64, torch.full((200,), float("nan"))).fallen == 0.0
+
+
 def test_the_beginning_counts_no_more_scores_of_a_large_step_than_it_has():
     course = Course(100_000)
     course.update(torch.full((FIRST - 12,), 0.8))

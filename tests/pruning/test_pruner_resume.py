@@ -176,6 +176,12 @@ def test_other_settings_are_refused_whole(change):
     assert str(other.state_dict()) == before
 
 
+def test_the_state_of_another_method_is_refused_with_its_name():
+    state = DynamicPruner(N, keep_fraction=0.5, method="el2n-free").state_dict()
+    with pytest.raises(ValueError, match="this run has 'auto'; go on with method='el2n-free', or start a new run"):
+        DynamicPruner(N, keep_fraction=0.5).load_state_dict(state)
+
+
 def test_the_same_settings_written_otherwise_are_the_same():
     source = Recorder(keep_fraction=LinearRamp(1, 0.5), method="el2n-free", seed=np.int64(3))
     source.run(3)

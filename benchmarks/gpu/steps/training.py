@@ -77,7 +77,7 @@ class Steps:
         size = (examples, shape["tokens"])
         self.tokens = torch.randint(shape["vocabulary"], size, generator=generator).to(device)
         self.labels = torch.randint(shape["classes"], (examples,), generator=generator).to(device)
-        self.pruner = fastprune.DynamicPruner(examples, keep_fraction=0.5, method="el2n-free", warmup_epochs=1)
+        self.pruner = fastprune.DynamicPruner(examples, keep_fraction=0.5, method="auto", warmup_epochs=1)
         self.pruned = pruned_batches(self.pruner, shape["batch"])
         self.plain = without_end(BatchSampler(RandomSampler(range(examples)), shape["batch"], drop_last=True))
         self.armed = False

@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fastprune.app.cli.paths import user_path
 from fastprune.app.cli.settings import check_unchanged, parsed, read_config_file, stored, undefaulted
 from fastprune.app.cli.usual import fill_in, said, usual
 from fastprune.app.data import TextData, load
-from fastprune.app.data.types import CAUSAL_LM
+from fastprune.app.data.types import CAUSAL_LM, UNMEASURED
 from fastprune.app.printable import printable
 from fastprune.app.termination import Termination
 from fastprune.errors import UsageError
@@ -61,7 +61,8 @@ def add(commands: Any) -> None:
         "--method",
         nargs="+",
         default=[DEFAULT_METHOD],
-        help="one or more of `fastprune methods`, perhaps with settings, in quotes: 'orderdp(ratio=0.375)'",
+        help="one or more of `fastprune methods`, perhaps with settings, in quotes: 'orderdp(ratio=0.375)'. "
+        f"{DEFAULT_METHOD} is rs2, random subsets, for {', '.join(UNMEASURED)}",
     )
     prune.add_argument(
         "--keep-fraction",
@@ -74,7 +75,7 @@ def add(commands: Any) -> None:
         "--warmup-epochs",
         type=int,
         help="epochs on everything first (by default the method's own, with --compare "
-        f"{COMPARED['warmup_epochs']} for all)",
+        f"{COMPARED['warmup_epochs']} for all, if not every share is a budget)",
     )
     prune.add_argument(
         "--cycle-epochs",
@@ -174,12 +175,13 @@ def run(arguments: argparse.Namespace) -> None:
         training=training,
         compare=options.compare,
     )
-    smoothing = None if options.smoothing == "auto" else options.smoothing
-    check_given(methods, smoothing=smoothing, offset=options.offset)
-    if not going_on(options) and options.out is not None and (options.out / METRICS).is_file():
-        raise UsageError(
-            f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
-        )
+    if not going_on(options):
+        smoothing = None if options.smoothing == "auto" else options.smoothing
+        check_given(options.method, smoothing=smoothing, offset=options.offset)
+        if options.out is not None and (options.out / METRICS).is_file():
+            raise UsageError(
+                f"--out {options.out} holds a run already; add --resume to go on with it, or choose another folder"
+            )
     if ranks.first():
         say(data.notes)
         _warn_of_unseen(data.unseen)
@@ -285,7 +287,8 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             f"{option}: {options.out} is no run folder of fastprune, so nothing in it is touched; see --out"
         )
-    kept = read_json(options.out / CONFIG).get("command")
+    config = read_json(options.out / CONFIG)
+    kept = config.get("command")
     has_checkpoint(options.out)  # refuses those of an earlier version
     if not isinstance(kept, dict):
         raise UsageError(
@@ -294,7 +297,8 @@ def _kept(options: argparse.Namespace) -> dict[str, Any]:
         )
     if options.resume and (options.out / SUMMARY).is_file() and not has_checkpoint(options.out):
         raise UsageError(f"--resume: the run in {options.out} has ended; `fastprune report {options.out}` shows it")
-    return kept
+    # An earlier version may have compared with another schedule.
+    return {**kept, **{name: config.get(name) for name in COMPARED if kept.get("compare") and kept.get(name) is None}}
 
 
 @contextmanager
@@ -318,8 +322,13 @@ def reserved_folder(wanted: Path | None, data: str) -> Iterator[Path]:
 
 
 def _schedule_of(arguments: argparse.Namespace) -> dict[str, int | None]:
-    """Return warm-up and cycles as they were given. In a comparison they are the same for all runs."""
-    unsaid: Mapping[str, int | None] = COMPARED if arguments.compare else dict.fromkeys(COMPARED)
+    """Return warm-up and cycles as they were given. In a comparison they are the same for all runs.
+
+    Runs with a budget read equally many examples whatever their warm-up is, so each method keeps its own there.
+    """
+    unsaid: dict[str, int | None] = {**COMPARED} if arguments.compare else dict.fromkeys(COMPARED)
+    if all(str(keep).startswith("budget:") for keep in arguments.keep_fraction):
+        unsaid["warmup_epochs"] = None
     given = {name: getattr(arguments, name) for name in COMPARED}
     return {name: unsaid[name] if value is None else value for name, value in given.items()}
 

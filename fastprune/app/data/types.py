@@ -12,6 +12,8 @@ Kind = Literal["classification", "multi-label", "regression", "tokens", "joint",
 It is one class, any number of classes, a number, a tag for each word, class and tags, or the next token.
 """
 CAUSAL_LM: Kind = "causal-lm"
+UNMEASURED: tuple[Kind, ...] = ("regression", "multi-label", CAUSAL_LM)
+"""Kinds for which nobody has measured what scores are worth."""
 
 Label = str | float | tuple[str, ...]
 """The label of one example: its class, its number, or its classes in sorted order."""

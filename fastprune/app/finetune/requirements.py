@@ -6,17 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastprune.app.data import TextData
-from fastprune.app.data.types import CAUSAL_LM
+from fastprune.app.data.types import UNMEASURED
 from fastprune.app.finetune.model import head_kinds
 from fastprune.app.finetune.ranks import tell
 from fastprune.app.finetune.spec import RunSpec, Training, never_pruned, resolve_method, takes_offset, takes_smoothing
 from fastprune.app.printable import printable
 from fastprune.errors import UsageError
-from fastprune.pruning import get_method
+from fastprune.pruning import get_method, parse_method
 from fastprune.scores.metrics import lacking
-
-UNMEASURED = ("regression", CAUSAL_LM)
-"""Kinds of data for which nobody has measured what scores are worth."""
 
 
 def check_methods(specs: Iterable[RunSpec], training: Training, data: TextData, dynamics: Path | None = None) -> None:
@@ -55,12 +52,13 @@ def check_given(methods: Iterable[str], *, smoothing: str | None, offset: float)
     Raises:
         UsageError: the message names the option and a method that reads it.
     """
-    found = {name: get_method(name) for name in methods}
+    names = list(methods)
     given = (("smoothing", smoothing, takes_smoothing), ("offset", offset or None, takes_offset))
     for option, value, takes in given:
-        if value is not None and not any(takes(method) for method in found.values()):
+        open_to = [name for name in names if takes(get_method(name)) and option not in parse_method(name).settings]
+        if value is not None and not open_to:
             raise UsageError(
-                f"--{option} {value} is not read by --method {printable(' '.join(found))}; leave it out, or name a "
+                f"--{option} {value} is not read by --method {printable(' '.join(names))}; leave it out, or name a "
                 "method that reads it, for instance el2n-free"
             )
 

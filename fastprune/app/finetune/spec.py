@@ -102,7 +102,7 @@ def takes_offset(method: Method) -> bool:
 
 
 def takes_smoothing(method: Method) -> bool:
-    """Whether the method ranks by a score of which it says nothing but that it is the latest."""
+    """Whether the method ranks by scores, and leaves open how they are smoothed."""
     return isinstance(method, ScoreMethod) and method.smoothing == Latest()
 
 

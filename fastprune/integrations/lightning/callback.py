@@ -103,6 +103,7 @@ class PruningCallback(Callback):
         task: where logits and labels are.  By default logits are ``outputs["logits"]``, or the output itself if it is a
             tensor.  Labels are ``batch["labels"]``, or the second part of an ``(x, y)`` pair.
         score_fn: ``(outputs, batch) -> (B,)`` scores or a dict of them by metric, in place of ``task``.
+            For "auto" scores must be at least 0.
         forward_fn: ``(pl_module, batch) -> outputs``, which the scoring pass calls.
         score_batch_size: batch size of the scoring pass.  By default 4 × the train loader's.
 

@@ -26,6 +26,7 @@ from fastprune.integrations.trainer.scores import TrainerScores
 from fastprune.integrations.trainer.step_plan import StepPlan, TrainingValues, ends_within_an_epoch, plan_steps, unfit
 from fastprune.integrations.trainer.training_step import TrainingStep
 from fastprune.pruning import DynamicPruner
+from fastprune.pruning.state import check_method
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class Attachment:
             driver.begin(pieces, seed if self.seed is None else self.seed)
         else:
             state = read_state(self._resume_from)
+            check_method(driver, state["pruner"])
             _check_chunks(state, plan.step, len(pieces[0]))
             driver.resume(pieces, state["pruner"], self.seed)
         self._advise()

@@ -80,15 +80,16 @@ def attach(
         cycle_epochs: epochs between two selections, see `DynamicPruner`.
         final_share: share of the epochs at the end on all examples, see `DynamicPruner`.
         method: a registered name (``fastprune methods``) or a `Method`.  "auto" reads the scores off the training
-            steps.  Where nobody has measured what scores are worth, it is "rs2", random subsets, and a warning says so:
-            language models, TRL's trainers, regression, question answering, multiple choice.  "el2n-free" keeps the
-            highest of the same scores anywhere.  "el2n" is the paper's, with a scoring pass before each cycle.
+            steps.  For language models, TRL's trainers, regression, several labels, question answering and multiple
+            choice it is "rs2", random subsets, and a warning says so.  Nobody has measured what scores are worth there.
+            With "el2n-free" the highest of the same scores are kept, whatever the model.  With "el2n", the paper's, a
+            scoring pass is made before each cycle.
         seed: of the order and of random selections.  By default the Trainer's (``data_seed``, else ``seed``).
         task: where logits and labels are, for models with several heads or unusual names.  Models with one head of
             Transformers' kinds need none.
         score_fn: ``(outputs, inputs) -> (B,)`` scores or a dict of them by metric, in place of ``task``.  It receives
             what ``compute_loss(return_outputs=True)`` and the collator return, and is called without gradients.  It is
-            needed where no score is defined.
+            needed where no score is defined.  For "auto" scores must be at least 0.
         score_batch_size: of the scoring pass.  By default 4 × ``per_device_train_batch_size``.
 
     Returns:
@@ -132,7 +133,7 @@ def attach(
     scoring = BatchScoring(task, score_fn, score_batch_size)
     pruner = DynamicPruner(
         len(dataset),
-        method=with_evidence(get_method(method), trainer, scoring),
+        method=get_method(method) if keep_fraction == 1.0 else with_evidence(get_method(method), trainer, scoring),
         seed=trainer.args.seed if seed is None else seed,
         fingerprint=fingerprint(dataset),
         arrange=trainer_order(trainer),

@@ -20,6 +20,7 @@ _BY_NAME = {
     "ForMultipleChoice": "a model for multiple choice",
     "ForConditionalGeneration": "a sequence-to-sequence model",
     "Seq2SeqLM": "a sequence-to-sequence model",
+    "MarianMTModel": "a sequence-to-sequence model",
 }
 
 
@@ -49,7 +50,7 @@ def unmeasured(trainer: Any) -> str | None:
     """Why nobody knows what scores are worth here, as the end of a sentence.
 
     None for anything that looks like classes of texts or tokens, where it was measured.  A model that is made later
-    (``model_init``) and one of a class of its own pass as that.
+    (``model_init``), classes of pictures and sounds, and a model of a class of its own pass as that.
     """
     kind = trl_kind(trainer)
     if kind is not None:
@@ -57,12 +58,15 @@ def unmeasured(trainer: Any) -> str | None:
     if trainer.model is None:
         return None
     base: Any = plain_model(trainer.model)
+    classes = [one.__name__ for one in type(base).__mro__]
     for name, what in _BY_NAME.items():
-        if name in type(base).__name__:
+        if any(name in one for one in classes):
             return what
     if shifts_labels(base):
         return "a causal language model"
     config = getattr(base, "config", None)
     problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        return "several labels of an example"
     single = problem is None and getattr(config, "num_labels", None) == 1
     return "regression" if problem == "regression" or single else None

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -240,6 +241,17 @@ def test_a_finished_comparison_is_extended(compared, capsys):
     assert [row["n_seeds"] for row in summary["rows"]] == [2] * 6
     assert summary["model_run"] == {"run": "rs2 0.5", "seed": 1, "epoch": 4}
     assert set(os.listdir(out)) == RUN_FILES
+
+
+def test_a_comparison_keeps_the_schedule_that_it_was_begun_with(compared, tmp_path, capsys):
+    """What `--compare` took when the folder was made counts, and not what it takes today."""
+    out = shutil.copytree(compared[0], tmp_path / "run")
+    config = json.loads((out / "config.json").read_text())
+    assert config["cycle_epochs"] == config["command"]["cycle_epochs"] == 2
+    config["command"]["cycle_epochs"] = None
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["finetune", "--out", str(out), "--extend", "--seed", "0"]) == 2
+    assert "has all of these runs" in capsys.readouterr().err, "nothing else differs"
 
 
 def test_options_come_from_a_file_and_the_command_line_goes_first(joint_folder, tiny_model, tmp_path, capsys):

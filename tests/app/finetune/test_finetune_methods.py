@@ -144,6 +144,15 @@ def test_an_option_that_one_of_several_methods_reads_is_taken():
     check_given(["ccs"], smoothing=None, offset=0.1)
     with pytest.raises(UsageError, match="--smoothing ema is not read by --method ccs"):
         check_given(["ccs"], smoothing="ema", offset=0.1)
+    with pytest.raises(UsageError, match="--offset 0.3 is not read"):
+        check_given(["el2n(offset=0.1)"], smoothing=None, offset=0.3)
+
+
+def test_a_tight_budget_compares_without_a_warmup():
+    training = Training(3, None, 1, 8, 1e-3, False, "latest", 0.0, 32)
+    runs = plan_runs(["auto"], ["budget:0.3"], [0], rows=range(100), training=training, compare=True)
+    read = {run.name: plan_of(run, range(100), training).examples for run in runs if run.max_examples is None}
+    assert read["auto budget:0.3"] == read["random budget:0.3"] == pytest.approx(90, abs=2)
 
 
 def test_smoothing_and_offset_change_only_what_they_mean_something_for():

@@ -25,6 +25,10 @@ LANGUAGE = LlamaConfig(vocab_size=200, hidden_size=16, intermediate_size=16, num
 GPT2 = GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2)
 
 
+class OfOnesOwn(BertForMaskedLM):
+    """A class of a user's, of another name."""
+
+
 @pytest.mark.parametrize(
     "net, what",
     [
@@ -35,6 +39,8 @@ GPT2 = GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2)
         (lambda: toy.model(BertForQuestionAnswering), "a model for question answering"),
         (lambda: toy.model(num_labels=1), "regression"),
         (lambda: toy.model(problem_type="regression"), "regression"),
+        (lambda: toy.model(problem_type="multi_label_classification"), "several labels of an example"),
+        (lambda: toy.model(OfOnesOwn), "a masked language model"),
     ],
 )
 def test_where_nothing_was_measured_auto_is_rs2(make, caplog, net, what):
@@ -56,13 +62,27 @@ def test_a_score_of_ones_own_is_used(make, caplog):
     assert (pruner.history.value("el2n") > 0).all()
 
 
-@pytest.mark.parametrize(
-    "net", [toy.model, toy.token_model, lambda: toy.model(problem_type="multi_label_classification")]
-)
+@pytest.mark.parametrize("net", [toy.model, toy.token_model])
 def test_classes_were_measured(make, caplog, net):
     with caplog.at_level(logging.INFO, logger="fastprune"):
         pruner = fastprune.attach(make(net=net()), method=Auto(pool=0.5), keep_fraction=0.5)
     assert pruner.method == Auto(pool=0.5) and "evidence" not in caplog.text
+
+
+def test_a_score_below_0_is_refused_before_the_first_step(make):
+    """A draw in proportion to it is not possible."""
+    trainer = make()
+    fastprune.attach(trainer, keep_fraction=0.5, score_fn=lambda outputs, _: -outputs.logits[:, 0].square())
+    with pytest.raises(
+        ValueError, match="draws in proportion to 'el2n', and that of example .* 'el2n-free'"
+    ):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_nothing_is_said_of_a_run_on_everything(make, caplog):
+    fastprune.attach(make(net=toy.model(num_labels=1)), keep_fraction=1.0)
+    assert "evidence" not in caplog.text
 
 
 def test_other_methods_are_never_replaced(make):
