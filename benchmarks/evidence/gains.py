@@ -20,7 +20,7 @@ CHOSEN = ("auto", "el2n-free")
 """The methods whose gains are shown."""
 
 FEWEST = 8
-"""Data sets that a rank correlation needs to be shown."""
+"""Data sets that a table needs to be shown, because a rank correlation of fewer says nothing."""
 
 
 def gains(lines: Iterable[Line], of_data: Mapping[str, Mapping[str, float]]) -> str:
@@ -52,12 +52,12 @@ def learned_early(lines: Sequence[Line]) -> dict[str, float]:
 
 
 def _columns(lines: Sequence[Line], way: Way, of_data: Mapping[str, Mapping[str, float]]) -> dict[str, list[Any]]:
-    """By the head of the column, a value for each data set that has everything."""
+    """By the head of the column, a value for each data set that has everything.  Empty if these are too few."""
     over = {f"lead over {name}": leads(lines, way, Way(name, way.budget)) for name in (SHORT, "rs2")}
     early = learned_early(lines)
     has = set(of_data) & set(early)
     data = sorted(has.intersection(*(set(found) for found in over.values())))
-    if not data:
+    if len(data) < FEWEST:
         return {}
     names = names_of({one: of_data[one] for one in data})
     columns: dict[str, list[Any]] = {"data set": list(data)}
@@ -71,10 +71,9 @@ def _table(columns: Mapping[str, list[Any]]) -> str:
     heads = list(columns)
     gained = [head for head in heads if head.startswith("lead over")]
     rows = [[_cell(head, columns[head][i]) for head in heads] for i in range(len(columns["data set"]))]
-    if len(rows) >= FEWEST:
-        for gain in gained:
-            found = {head: rank_correlation(columns[head], columns[gain]) for head in heads[1:] if head not in gained}
-            rows.append([f"*rank correlation with the {gain}*", *map(_signed, found.values()), *[""] * len(gained)])
+    for gain in gained:
+        found = {head: rank_correlation(columns[head], columns[gain]) for head in heads[1:] if head not in gained}
+        rows.append([f"*rank correlation with the {gain}*", *map(_signed, found.values()), *[""] * len(gained)])
     names = [NAMES.get(head, head) for head in heads]
     lines = [names, ["---"] + ["--:"] * (len(heads) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -73,9 +73,7 @@ def test_a_score_below_0_is_refused_before_the_first_step(make):
     """A draw in proportion to it is not possible."""
     trainer = make()
     fastprune.attach(trainer, keep_fraction=0.5, score_fn=lambda outputs, _: -outputs.logits[:, 0].square())
-    with pytest.raises(
-        ValueError, match="draws in proportion to 'el2n', and that of example .* 'el2n-free'"
-    ):
+    with pytest.raises(ValueError, match="draws in proportion to 'el2n', and that of example .* 'el2n-free'"):
         trainer.train()
     assert trainer.state.global_step == 0
 
