@@ -28,8 +28,8 @@ def el2n_free(
     When: scoring passes cost more than their freshness is worth, as they mostly do.
     When not: the model has learned little when it chooses, and little is kept.  The hardest examples are then one
     class, or wrong labels.  With 0.3 of the examples of 5 epochs F1 on MRPC fell to 0, and accuracy on tweets by 7
-    points (two seeds).  With a fifth of the labels wrong it fell by 50 on SST-2 (one seed).  Take ``auto`` there.  Also where scores carry dropout noise, because the step that computes them
-    trains.
+    points (two seeds).  With a fifth of the labels wrong it fell by 50 on SST-2 (one seed).  Take ``auto`` there.  Also
+    where scores carry dropout noise, because the step that computes them trains.
     """
     return ScoreMethod(
         "el2n-free",
