@@ -122,7 +122,7 @@ def attach(
         >>> trainer = Trainer(model, arguments, train_dataset=data)
         >>> pruner = attach(trainer, keep_fraction=0.5)
         >>> trainer.train().global_step  # two steps of 8 examples, and one on the 8 that are kept
-        {'prune/keep_fraction': ...}
+        {'prune/seen': ...}
         {'train_runtime': ...}
         3
         >>> len(pruner.kept_indices)
