@@ -41,13 +41,17 @@ def points_of(lines: Iterable[Mapping[str, Any]], calibrations: Calibrations) ->
 
 
 def draw_frontier(points: Mapping[str, Mapping[str, list[Point]]]) -> Any:
-    """The pictures side by side. Up is better, and right is cheaper."""
+    """The pictures, two in a row. Up is better, and right is cheaper."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4 * len(points), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    columns = min(2, len(points))
+    rows = -(-len(points) // columns)
+    figure = Figure(figsize=(6.4 * columns, 4.6 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[len(points) :]:
+        axis.axis("off")
     names = list(dict.fromkeys(label for ways in points.values() for label in ways))
-    for axis, (title, ways) in zip(axes, points.items(), strict=True):
+    for axis, (title, ways) in zip(axes, points.items(), strict=False):
         for label, found in ways.items():
             i = names.index(label)
             saved, lead, low, high = zip(*sorted(found), strict=True)
