@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.evidence.compare import shows_test
+from benchmarks.evidence.grid import grid
 from benchmarks.evidence.paired import FULL, Way, leads, mean_lead
 from benchmarks.evidence.summary import Calibrations, regimes, seconds_shares, ways_by_budget
 from fastprune.app.report.curves import COLOURS, MARKERS
@@ -42,16 +43,9 @@ def points_of(lines: Iterable[Mapping[str, Any]], calibrations: Calibrations) ->
 
 def draw_frontier(points: Mapping[str, Mapping[str, list[Point]]]) -> Any:
     """The pictures, two in a row. Up is better, and right is cheaper."""
-    from matplotlib.figure import Figure
-
-    columns = min(2, len(points))
-    rows = -(-len(points) // columns)
-    figure = Figure(figsize=(6.4 * columns, 4.6 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[len(points) :]:
-        axis.axis("off")
+    figure, axes = grid(len(points), 2, (6.4, 4.6))
     names = list(dict.fromkeys(label for ways in points.values() for label in ways))
-    for axis, (title, ways) in zip(axes, points.items(), strict=False):
+    for axis, (title, ways) in zip(axes, points.items(), strict=True):
         for label, found in ways.items():
             i = names.index(label)
             saved, lead, low, high = zip(*sorted(found), strict=True)

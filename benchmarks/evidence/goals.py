@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.evidence.compare import shows_test
 from benchmarks.evidence.paired import FULL, SHORT, Lead, Way, leads, mean_lead
-from benchmarks.evidence.summary import Regime, regimes, ways_by_budget
+from benchmarks.evidence.summary import Regime, baselines, regimes, ways_by_budget
 
 Line = Mapping[str, Any]
 
@@ -18,8 +18,11 @@ OVER_FULL = {0.5: -0.3, 0.3: -1.0}
 FAR_BELOW = -1.0
 """On no data set may the whole 90 % interval of the lead over `full` lie below this."""
 
+LOST = -1.0
+"""A baseline loses on a data set if its lead over `full` is no larger than this."""
+
 WHERE_BOTH_LOSE = 0.5
-"""The least mean lead over both baselines, where both are a point or more below `full`."""
+"""The least mean lead over both baselines, where both lose."""
 
 CHEAP = (SHORT, "rs2")
 """The ways of the same budget that need no scores."""
@@ -59,14 +62,14 @@ def _table(regime: Regime, budget: float, rows: Sequence[str]) -> list[str]:
 def _row(lines: Sequence[Line], way: Way) -> str:
     """The row of a way, on the data sets that it and both baselines have.  Empty without any."""
     assert way.budget is not None
-    over = {name: leads(lines, way, Way(name, way.budget)) for name in CHEAP}
-    over[FULL] = leads(lines, way, Way(FULL))
+    others = baselines(way.budget)
+    over = {name: leads(lines, way, other) for name, other in others.items()}
     data = sorted(set.intersection(*(set(found) for found in over.values())))
     if not data:
         return ""
     over = {name: {one: found[one] for one in data} for name, found in over.items()}
-    lost = [leads(lines, Way(name, way.budget), Way(FULL)) for name in CHEAP]
-    both_lose = [one for one in data if all(found[one].points <= -1.0 for found in lost if one in found)]
+    lost = [leads(lines, others[name], others[FULL]) for name in CHEAP]
+    both_lose = [one for one in data if all(found[one].points <= LOST for found in lost if one in found)]
     far = [one for one, lead in over[FULL].items() if lead.below(FAR_BELOW, 0.9)]
     below = [one for one in data if any(over[name][one].below(0.0) for name in CHEAP)]
     cells = [way.label, judged(over[FULL], OVER_FULL[way.budget]), _named(far)]
@@ -78,16 +81,19 @@ def _row(lines: Sequence[Line], way: Way) -> str:
 def judged(found: Mapping[str, Lead], least: float) -> str:
     """The mean over data sets with its 95 % interval, in bold if it does not reach ``least``."""
     mean = mean_lead(found.values())
-    return str(mean) if mean.points >= least else f"**{mean}**"
+    return _bold_if(mean.points < least, str(mean))
 
 
 def _where_both_lose(over: Mapping[str, Mapping[str, Lead]], data: Sequence[str]) -> str:
     if not data:
         return "none"
     mean = fmean(over[name][one].points for name in CHEAP for one in data)
-    text = f"{mean:+.2f} ({', '.join(data)})"
-    return text if mean >= WHERE_BOTH_LOSE else f"**{text}**"
+    return _bold_if(mean < WHERE_BOTH_LOSE, f"{mean:+.2f} ({', '.join(data)})")
 
 
 def _named(data: Sequence[str]) -> str:
-    return f"**{', '.join(data)}**" if data else "none"
+    return _bold_if(bool(data), ", ".join(data) or "none")
+
+
+def _bold_if(missed: bool, text: str) -> str:
+    return f"**{text}**" if missed else text

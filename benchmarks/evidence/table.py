@@ -12,6 +12,7 @@ from benchmarks.evidence.compare import Row, Table, place_name, spread, tables
 from benchmarks.evidence.frontier import draw_frontier, points_of
 from benchmarks.evidence.gains import gains
 from benchmarks.evidence.goals import goals
+from benchmarks.evidence.grid import grid
 from benchmarks.evidence.properties import read_properties
 from benchmarks.evidence.results import read_all
 from benchmarks.evidence.summary import summary
@@ -165,17 +166,10 @@ def _worst(confirmed: Sequence[Mapping[str, Any]], name: str = "error") -> str:
 
 def draw(found: Sequence[Table]) -> Any:
     """Small pictures side by side, one for each table: the figure against the share of time, or of padded tokens."""
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    figure = Figure(figsize=(5.6 * columns, 4.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    figure, axes = grid(len(found), 3, (5.6, 4.2))
     labels = list(dict.fromkeys(row.label for table in found for row in table.rows if row.label != "full"))
-    for axis, table in zip(axes.flat, found, strict=False):
+    for axis, table in zip(axes, found, strict=True):
         _draw_table(axis, table, labels)
-    for axis in axes.flat[len(found) :]:
-        axis.axis("off")
     return figure
 
 

@@ -9,13 +9,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fastprune.methods.ranking import note_ties
+from fastprune.methods.ranking import keep_hardest
 from fastprune.methods.rs2 import RS2
 from fastprune.methods.unscored import finite_value, refuse_negative, unscored_first
 from fastprune.pruning.history import History
 from fastprune.pruning.method import Method, register
 from fastprune.pruning.statistics import Latest
-from fastprune.selection import Selection, hardest, probabilistic
+from fastprune.selection import Selection, probabilistic
 
 
 @register("auto")
@@ -111,11 +111,7 @@ def draw_from_hardest(
     def draw(scored: Tensor, count: int) -> Selection:
         own = score[scored.cpu()]
         size = max(count, round(share * len(own)))
-        if size == len(own):
-            pool = torch.arange(size)
-        else:
-            pool = hardest(own, size).indices
-            note_ties(name, own, pool, "index")
+        pool = keep_hardest(name, own, size).indices if size < len(own) else torch.arange(size)
         return Selection(pool[probabilistic(own[pool], count, seed=seed, round=cycle, power=power).indices])
 
     return unscored_first(history, k, draw, cycle=cycle, seed=seed)

@@ -17,11 +17,11 @@ class Random(Method):
 
     Source: the ``random`` mode of the authors' code for arXiv 2306.03208.  Raju et al. 2021 (arXiv 2111.12621) find it
     ahead of static scores where much is pruned.
-    Rule: k of N uniformly, a new draw each cycle from (seed, cycle) alone.  An example may be drawn again.
+    Rule: k of N uniformly, a new draw each cycle from (seed, cycle) alone.  An example may be drawn again.  The
+    warm-up is left out where it would take more than two thirds of a `Budget`.
     Reads: nothing.
     Cost: nothing.
     Memory: 8 bytes an example.
-    Settings: none.  The warm-up is left out where it would take more than two thirds of a `Budget`.
     When: at small keep fractions, where published evidence puts it above most scores.
     When not: to see every example equally often, where ``rs2`` is better.
     """

@@ -166,9 +166,8 @@ def run(arguments: argparse.Namespace) -> None:
     _training(options, options.task)  # what is wrong with it is said before data are read
     data = load(source_of(options))
     training = _training(options, data.kind)
-    methods = with_substitutes(options.method, data.kind)
     specs = plan_runs(
-        methods,
+        with_substitutes(options.method, data.kind),
         options.keep_fraction,
         options.seed,
         rows=data.train.row_numbers,
